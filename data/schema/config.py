@@ -1,0 +1,36 @@
+"""What the launcher tells every process, once, at its start (a JSON file in the socket folder)."""
+
+from typing import Literal
+
+import msgspec
+
+from takeover.data.schema.specs import SafetyLimits
+
+
+class RunConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """One run of one station. Every process gets the same file and derives its part from it."""
+
+    session_id: str
+    workspace: str  # absolute path
+    sockets: str  # absolute path of the 0700 folder with the ipc sockets
+    station_id: str = "local"
+    person: str = "op-01"  # pseudonym of who operates
+    robot: str = "sim"
+    task: str = "peg-insert"
+    learner: str = "hil-serl"
+    operator: Literal["scripted", "console", "none"] = "console"
+    clock: Literal["realtime", "lockstep"] = "realtime"
+    cameras: bool = True
+    seed: int = 0
+    demonstrations: int = 20  # cloned into policy version 1
+    lockstep_lag: int = 16  # before step k the learner has finished its updates for step k - lag
+    publish_every_updates: int = 50  # in lockstep; in real time at most every publish_every_s
+    publish_every_s: float = 2.0
+    hold_to_run: bool = False
+    unattended: bool = False  # POLICY without a present operator; tighter limits
+    torch_threads: int = 1
+    parent_pid: int = 0  # a process exits when this one is gone; 0: never
+    limits: SafetyLimits = msgspec.field(default_factory=SafetyLimits)
+    task_parameters: dict[str, float] = msgspec.field(default_factory=dict)
+    operator_parameters: dict[str, float | str] = msgspec.field(default_factory=dict)
+    learner_parameters: dict[str, float | str | bool] = msgspec.field(default_factory=dict)

@@ -1,0 +1,72 @@
+"""The `Learner` and `Policy` interfaces. Pure torch: no transport, no files but weights."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from takeover.data.schema import EpisodeEnd, EpisodeStart, RobotSpec, Step
+
+FloatArray = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class PolicyWeights:
+    """What is published: flat tensors plus everything needed to rebuild the network."""
+
+    architecture: str  # name in policies.nets' registry
+    config: dict[str, Any]  # JSON-able constructor arguments, normalisation included
+    tensors: dict[str, torch.Tensor]
+    metrics: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Decision:
+    """``actions`` (H, A) canonical float32; spread: disagreement or entropy of the policy, 0 where unknown."""
+
+    actions: FloatArray
+    spread: float = 0.0
+    scores: dict[str, float] = field(default_factory=dict)
+
+
+class Policy(Protocol):
+    """Deterministic unless asked to sample; `reset` drops history at every flush."""
+
+    def act(self, observation: FloatArray, *, sample: bool, generator: torch.Generator | None = None) -> Decision: ...
+
+    def reset(self) -> None: ...
+
+
+class Learner(Protocol):
+    """Trains on committed steps. Ingestion happens only between updates. All randomness derives from the seed it was made with."""
+
+    name: str
+
+    def begin_episode(self, start: EpisodeStart) -> None: ...
+
+    def ingest(self, steps: Sequence[Step]) -> None:
+        """Committed steps of the running episode, in order, held ones included (they are skipped)."""
+
+    def end_episode(self, end: EpisodeEnd) -> None: ...
+
+    def clone_demonstrations(self) -> Any:
+        """Iterator over progress in [0, 1]; afterwards the policy imitates the demonstrations."""
+
+    def updates_due(self) -> int:
+        """Updates owed under the held updates-to-data ratio."""
+
+    def update(self) -> dict[str, float]:
+        """One update; returns its metrics."""
+
+    def weights(self) -> PolicyWeights: ...
+
+    def state(self) -> dict[str, Any]: ...
+
+    def restore(self, state: dict[str, Any]) -> None: ...
+
+
+class LearnerFactory(Protocol):
+    def __call__(self, spec: RobotSpec, seed: int, parameters: dict[str, Any]) -> Learner: ...

@@ -1,0 +1,224 @@
+"""Thin typed ZMQ sockets over the topic table. A socket belongs to the thread that created it.
+
+Traps dealt with here, once: CONFLATE is per socket and keeps only the last part, so every stream has its own socket and every
+message is one part ``topic NUL payload``; LINGER is 0; PUSH uses IMMEDIATE and drops instead of queueing for a peer that is
+gone; every receive has a deadline.
+"""
+
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import zmq
+
+from takeover.robot_bridge.protocol.codec import BadMessage, Codec
+from takeover.robot_bridge.protocol.topics import topic as topic_entry
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+MAX_IPC_PATH_BYTES = 107
+
+
+class EndpointError(OSError):
+    """An address cannot be bound or is too long."""
+
+
+class Endpoints:
+    """Addresses of all streams of one station: ipc sockets in a private folder."""
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self.folder = Path(folder)
+
+    def prepare(self) -> None:
+        """Create the folder with mode 0700; refuse one that others can enter."""
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if self.folder.stat().st_mode & 0o077:
+            self.folder.chmod(0o700)
+
+    def path(self, name: str) -> Path:
+        return self.folder / (name.replace("/", "-") + ".sock")
+
+    def address(self, name: str) -> str:
+        topic_entry(name)
+        path = str(self.path(name))
+        if len(path.encode()) > MAX_IPC_PATH_BYTES:
+            raise EndpointError(f"socket path {path} is longer than {MAX_IPC_PATH_BYTES} bytes; choose a shorter runtime folder")
+        return f"ipc://{path}"
+
+
+def _bind(socket: "zmq.Socket[bytes]", endpoints: Endpoints, name: str) -> None:
+    try:
+        socket.bind(endpoints.address(name))
+    except zmq.ZMQError as error:
+        raise EndpointError(f"cannot bind {endpoints.address(name)}: {error.strerror}; is another station using this folder?") from error
+
+
+class _Socket(Generic[T]):
+    """Base: owns one ZMQ socket; usable as a context manager."""
+
+    def __init__(self, kind: int, name: str, type_: Any) -> None:
+        self.name = name
+        self.socket: zmq.Socket[bytes] = zmq.Context.instance().socket(kind)
+        self.socket.setsockopt(zmq.LINGER, 0)
+        self.codec: Codec[T] = Codec(type_)
+        self.bad_messages = 0
+        self._prefix = name.encode() + b"\0"
+
+    def close(self) -> None:
+        self.socket.close(0)
+
+    def __enter__(self) -> Any:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _frame(self, message: T) -> bytes:
+        return self._prefix + self.codec.encode(message)
+
+    def _unframe(self, data: bytes) -> T:
+        if not data.startswith(self._prefix):
+            raise BadMessage(f"expected topic {self.name!r}")
+        return self.codec.decode(memoryview(data)[len(self._prefix) :])
+
+    def _receive(self, timeout_s: float) -> T | None:
+        """The next good message, or None after ``timeout_s``. Bad ones are counted and skipped."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            wait_ms = max(0, int((deadline - time.monotonic()) * 1000 + 0.999))
+            if not self.socket.poll(wait_ms):
+                return None
+            try:
+                return self._unframe(self.socket.recv(zmq.NOBLOCK))
+            except BadMessage:
+                self.bad_messages += 1
+            except zmq.Again:
+                return None
+
+
+class Publisher(_Socket[T]):
+    """Binds and publishes; subscribers that are slow or absent lose messages. ``queue`` 0: unlimited (lossless streams)."""
+
+    def __init__(self, endpoints: Endpoints, name: str, type_: Any, queue: int | None = None) -> None:
+        super().__init__(zmq.PUB, name, type_)
+        self.socket.setsockopt(zmq.SNDHWM, 1000 if queue is None else queue)
+        _bind(self.socket, endpoints, name)
+
+    def send(self, message: T) -> None:
+        self.socket.send(self._frame(message), zmq.NOBLOCK)
+
+
+class Subscriber(_Socket[T]):
+    """Connects. ``latest``: only the newest message is kept (CONFLATE); otherwise all, in order."""
+
+    def __init__(self, endpoints: Endpoints, name: str, type_: Any, latest: bool = True) -> None:
+        super().__init__(zmq.SUB, name, type_)
+        self.socket.setsockopt(zmq.SUBSCRIBE, self._prefix)
+        if latest:
+            self.socket.setsockopt(zmq.CONFLATE, 1)
+        else:
+            self.socket.setsockopt(zmq.RCVHWM, 0)
+        self.socket.connect(endpoints.address(name))
+
+    def receive(self, timeout_s: float = 0.0) -> T | None:
+        return self._receive(timeout_s)
+
+
+class Push(_Socket[T]):
+    """Connects and sends; returns False instead of queueing when the peer is gone or slow."""
+
+    def __init__(self, endpoints: Endpoints, name: str, type_: Any) -> None:
+        super().__init__(zmq.PUSH, name, type_)
+        self.socket.setsockopt(zmq.IMMEDIATE, 1)
+        self.socket.setsockopt(zmq.SNDHWM, topic_entry(name).queue)
+        self.socket.connect(endpoints.address(name))
+
+    def send(self, message: T, timeout_s: float = 0.0) -> bool:
+        if timeout_s and not self.socket.poll(int(timeout_s * 1000), zmq.POLLOUT):
+            return False
+        try:
+            self.socket.send(self._frame(message), zmq.NOBLOCK)
+        except zmq.Again:
+            return False
+        return True
+
+
+class Pull(_Socket[T]):
+    """Binds and receives from any number of `Push`."""
+
+    def __init__(self, endpoints: Endpoints, name: str, type_: Any) -> None:
+        super().__init__(zmq.PULL, name, type_)
+        self.socket.setsockopt(zmq.RCVHWM, 256)
+        _bind(self.socket, endpoints, name)
+
+    def receive(self, timeout_s: float = 0.0) -> T | None:
+        return self._receive(timeout_s)
+
+
+class Router(_Socket[T], Generic[T, R]):
+    """Binds; receives ``T`` with the peer's identity, sends ``R`` to an identity."""
+
+    def __init__(self, endpoints: Endpoints, name: str, receive_type: Any, send_type: Any) -> None:
+        super().__init__(zmq.ROUTER, name, receive_type)
+        self.socket.setsockopt(zmq.SNDHWM, 0)
+        self.socket.setsockopt(zmq.RCVHWM, 0)
+        self._send_codec: Codec[R] = Codec(send_type)
+        _bind(self.socket, endpoints, name)
+
+    def receive(self, timeout_s: float = 0.0) -> tuple[bytes, T] | None:
+        """The next good message and who sent it."""
+        received = self.receive_raw(timeout_s)
+        while received is not None:
+            peer, data = received
+            try:
+                return peer, self._unframe(data)
+            except BadMessage:
+                self.bad_messages += 1
+            received = self.receive_raw(0.0)
+        return None
+
+    def receive_raw(self, timeout_s: float = 0.0) -> tuple[bytes, bytes] | None:
+        """Undecoded, for answering bad messages with what was wrong."""
+        if not self.socket.poll(int(timeout_s * 1000)):
+            return None
+        parts = self.socket.recv_multipart(zmq.NOBLOCK)
+        return parts[0], parts[-1]
+
+    def decode(self, data: bytes) -> T:
+        """Raises `BadMessage`."""
+        return self._unframe(data)
+
+    def send(self, peer: bytes, message: R) -> None:
+        self.socket.send_multipart([peer, self._prefix + self._send_codec.encode(message)], zmq.NOBLOCK)
+
+
+class Dealer(_Socket[R], Generic[T, R]):
+    """Connects to a `Router`: sends ``T``, receives ``R``. Reconnects by itself."""
+
+    def __init__(self, endpoints: Endpoints, name: str, send_type: Any, receive_type: Any) -> None:
+        super().__init__(zmq.DEALER, name, receive_type)
+        self.socket.setsockopt(zmq.RCVHWM, 0)
+        self._send_codec: Codec[T] = Codec(send_type)
+        self.socket.connect(endpoints.address(name))
+
+    def send(self, message: T) -> bool:
+        try:
+            self.socket.send(self._prefix + self._send_codec.encode(message), zmq.NOBLOCK)
+        except zmq.Again:
+            return False
+        return True
+
+    def receive(self, timeout_s: float = 0.0) -> R | None:
+        return self._receive(timeout_s)
+
+
+def wait(sockets: Sequence[_Socket[Any]], timeout_s: float) -> list[_Socket[Any]]:
+    """Those of ``sockets`` that have something to receive within ``timeout_s``."""
+    poller = zmq.Poller()
+    for item in sockets:
+        poller.register(item.socket, zmq.POLLIN)
+    ready = {raw for raw, _ in poller.poll(int(timeout_s * 1000))}
+    return [item for item in sockets if item.socket in ready]

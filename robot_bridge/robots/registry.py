@@ -1,0 +1,41 @@
+"""Robots by name. Real vendors' modules are imported only when asked for."""
+
+from takeover.data.schema import RunConfig
+from takeover.robot_bridge.cameras import CameraSource
+from takeover.robot_bridge.robots.base import Robot, RobotError
+
+KNOWN_ROBOTS = ("sim",)
+SIM_TASKS = ("peg-insert", "pick-lift")
+
+
+def split_robot(name: str, task: str | None = None) -> tuple[str, str]:
+    """``sim:peg-insert`` -> (``sim``, ``peg-insert``). Raises `RobotError` listing the known ones."""
+    robot, _, suffix = name.partition(":")
+    chosen = suffix or task or SIM_TASKS[0]
+    if robot not in KNOWN_ROBOTS:
+        raise RobotError(f"unknown robot {robot!r}; known: {', '.join(KNOWN_ROBOTS)}")
+    if chosen not in SIM_TASKS:
+        raise RobotError(f"unknown task {chosen!r} for robot {robot!r}; known: {', '.join(SIM_TASKS)}")
+    return robot, chosen
+
+
+def make_robot(config: RunConfig) -> Robot:
+    """The robot of ``config``, not yet connected."""
+    robot, task = split_robot(config.robot, config.task)
+    if robot == "sim":
+        from takeover.robot_bridge.robots.sim import SimRobot
+
+        return SimRobot(task, parameters=config.task_parameters)
+    raise RobotError(f"unknown robot {robot!r}; known: {', '.join(KNOWN_ROBOTS)}")
+
+
+def make_cameras(config: RunConfig, robot: Robot) -> CameraSource | None:
+    """The cameras of ``config``; None when it says no cameras. Raises `RobotError` when there is no OpenGL."""
+    if not config.cameras:
+        return None
+    from takeover.robot_bridge.robots.sim import SimRobot
+    from takeover.robot_bridge.robots.sim_cameras import SimCameras
+
+    if not isinstance(robot, SimRobot):
+        raise RobotError(f"no cameras are known for robot {config.robot!r}")
+    return SimCameras(robot)
