@@ -53,9 +53,15 @@ def bootstrap_ratio_band(
 
 
 def cumulative_ratio_band(
-    numerator: npt.ArrayLike, denominator: npt.ArrayLike, *, resamples: int = 200, level: float = 0.95, seed: int = 0
+    numerator: npt.ArrayLike,
+    denominator: npt.ArrayLike,
+    ends: npt.ArrayLike,
+    *,
+    resamples: int = 200,
+    level: float = 0.95,
+    seed: int = 0,
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """(value, low, high), each (E,): the ratio of sums over the first 1, 2, ... E episodes with a bootstrap band over episodes.
+    """(value, low, high), each (len(ends),): the ratio of sums over episodes 0 to ``end``, inclusive, with a bootstrap band.
 
     Each resample draws a Poisson(1) weight per episode, which equals drawing with replacement and needs one pass. NaN where the
     denominator is still zero.
@@ -63,13 +69,14 @@ def cumulative_ratio_band(
     over, under = np.asarray(numerator, np.float64), np.asarray(denominator, np.float64)
     if over.shape != under.shape or over.ndim != 1:
         raise ValueError(f"numerator {over.shape} and denominator {under.shape} must be (E,), one entry per episode")
+    places = np.asarray(ends, np.int64)
     weights = np.random.default_rng(seed).poisson(1.0, (resamples, over.size))
     with np.errstate(divide="ignore", invalid="ignore"):
-        value = np.cumsum(over) / np.cumsum(under)
-        drawn = np.cumsum(weights * over, axis=1) / np.cumsum(weights * under, axis=1)
+        value = np.cumsum(over)[places] / np.cumsum(under)[places]
+        drawn = np.cumsum(weights * over, axis=1)[:, places] / np.cumsum(weights * under, axis=1)[:, places]
     drawn[~np.isfinite(drawn)] = np.nan
     value[~np.isfinite(value)] = np.nan
-    low, high = np.full(over.size, np.nan), np.full(over.size, np.nan)
+    low, high = np.full(places.size, np.nan), np.full(places.size, np.nan)
     known = np.isfinite(drawn).any(axis=0)
     if known.any():
         low[known], high[known] = np.nanquantile(drawn[:, known], [(1 - level) / 2, (1 + level) / 2], axis=0)

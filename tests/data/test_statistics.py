@@ -43,7 +43,7 @@ def test_cumulative_band_ends_at_the_ratio_of_all() -> None:
     successes = (generator.random(60) < 0.7).astype(float)
     human = generator.integers(0, 12, 60).astype(float)
     human[:3] = 0.0
-    value, low, high = cumulative_ratio_band(successes, human, resamples=400)
+    value, low, high = cumulative_ratio_band(successes, human, range(60), resamples=400)
     assert np.isnan(value[:3]).all()
     assert value[-1] == pytest.approx(successes.sum() / human.sum())
     expected = bootstrap_ratio_band(successes, human, resamples=4000)

@@ -1,0 +1,194 @@
+"""The charts of Insights and of the headless report, as scenes. Every one carries n and its interval. No Qt."""
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+from takeover.app.console.models.insights import Curve, HeldOut, Proportion, SuccessWindow, VersionMark, histogram, nice_step
+from takeover.app.console.models.insights_scene import (
+    BARS,
+    DIM,
+    POLICY,
+    SURFACE,
+    T1,
+    T2,
+    T3,
+    TAKEOVER,
+    Axes,
+    Box,
+    Disc,
+    Item,
+    Polyline,
+    Scene,
+    Segment,
+    Text,
+    band,
+    count,
+    grid,
+    percent,
+)
+
+Unit = Literal["steps", "episodes"]
+
+
+def ticks(top: float, most: int = 6) -> list[float]:
+    """0, ... up to ``top``, at round values."""
+    if top <= 0:
+        return [0.0]
+    step = nice_step(top, most)
+    return [index * step for index in range(math.floor(top / step + 1e-9) + 1)]
+
+
+def _over(curve: Curve, unit: Unit) -> list[int]:
+    return curve.steps if unit == "steps" else curve.episodes
+
+
+def rate_scene(
+    width: float,
+    height: float,
+    curve: Curve,
+    marks: Sequence[VersionMark] = (),
+    unit: Unit = "episodes",
+    against: Curve | None = None,
+    against_name: str = "",
+) -> Scene:
+    """Intervention rate with its band, marks for policy versions, and another session dashed."""
+    xs = _over(curve, unit)
+    others = _over(against, unit) if against is not None else []
+    right = max([*xs, *others, 1])
+    top = max([value for series in (curve.high, against.value if against else []) for value in series if math.isfinite(value)] or [0.0])
+    step = nice_step(max(0.1, top), 4)
+    top = max(0.1, math.ceil(top / step - 1e-9) * step)
+    axes = Axes(44, 24, width - 52, height - 26, (0, right), (0, min(1.0, top)))
+    wanted = ticks(right, 8)
+    items = grid(axes, wanted, ticks(axes.y_range[1], 4), count, percent)
+    for mark in marks:
+        x = axes.x(mark.steps if unit == "steps" else mark.episode - 1)
+        items.append(Segment((x, 12), (x, axes.bottom), DIM, dash=(2, 3)))
+        items.append(Text((x - 5, 15), f"v{mark.version}", T2, anchor="end" if x - axes.left > 40 else "start"))
+    pixels = [axes.x(value) for value in xs]
+    if len(pixels) > 1:
+        items.append(band(pixels, [axes.y(v) for v in curve.low], [axes.y(v) for v in curve.high]))
+    elif pixels:
+        items.append(Segment((pixels[0], axes.y(curve.low[0])), (pixels[0], axes.y(curve.high[0])), T2))
+    if against is not None and against.value:
+        line = [(axes.x(x), axes.y(y)) for x, y in zip(others, against.value, strict=True)]
+        items.append(Polyline(line, T3, dash=(4, 3)))
+        items.append(Text((line[-1][0] - 8, line[-1][1] - 8), f"{against_name}, {percent(against.value[-1])}", T3, anchor="end"))
+    if curve.value:
+        line = [(x, axes.y(y)) for x, y in zip(pixels, curve.value, strict=True)]
+        items.append(Polyline(line, T1))
+        items.append(Disc(line[-1], 3, T1))
+        items.append(Text((line[-1][0] + 9, line[-1][1] + 4), percent(curve.value[-1]), T1, 12, weight=600))
+    return Scene(width, height, items, axes)
+
+
+def _interval(axes: Axes, x: float, result: Proportion, colour: str) -> Item:
+    low, high = result.interval
+    return Segment((x, axes.y(low)), (x, axes.y(high)), colour)
+
+
+def success_scene(width: float, height: float, windows: Sequence[SuccessWindow], unit: Unit = "episodes") -> Scene:
+    """Alone (blue) and with help (amber) per window of episodes with Wilson intervals; the last values stand at the right."""
+    right = max([window.steps if unit == "steps" else window.last for window in windows] or [1])
+    axes = Axes(44, 12, width - 82, height - 26, (0, right), (0, 1))
+    items = grid(axes, ticks(right, 4), (0, 0.5, 1), count, percent)
+    alone: list[tuple[float, float]] = []
+    helped: list[tuple[float, float]] = []
+    marks: list[Item] = []
+    for window in windows:
+        x = axes.x(window.steps if unit == "steps" else window.last)
+        if not window.alone.n:
+            continue
+        marks += [_interval(axes, x + 3, window.helped, TAKEOVER), _interval(axes, x, window.alone, POLICY)]
+        alone.append((x, axes.y(window.alone.value)))
+        helped.append((x + 3, axes.y(window.helped.value)))
+    items += marks
+    items += [Polyline(helped, TAKEOVER, dash=(4, 2)), Polyline(alone, POLICY)]
+    items += [Disc(point, 3, SURFACE, TAKEOVER) for point in helped]
+    items += [Box(x - 2.5, y - 2.5, 5, 5, POLICY) for x, y in alone]
+    if alone:
+        last = next(window for window in reversed(windows) if window.alone.n)
+        high, low = helped[-1][1] - 4, alone[-1][1] + 4
+        if low - high < 34:
+            high, low = max(14.0, (high + low) / 2 - 17), max(48.0, (high + low) / 2 + 17)
+        x = axes.right + 12
+        for y, result, colour, name in ((high, last.helped, TAKEOVER, "with help"), (low, last.alone, POLICY, "alone")):
+            items.append(Text((x, y), percent(result.value), colour, 12, weight=600))
+            items.append(Text((x, y + 14), f"{name}, n {result.n}", T2))
+    return Scene(width, height, items, axes)
+
+
+def heldout_scene(width: float, height: float, results: Sequence[HeldOut]) -> Scene:
+    """Success alone on the held-out starts, one mark per evaluated version, oldest left."""
+    axes = Axes(44, 12, width - 12, height - 40, (-0.5, max(0.5, len(results) - 0.5)), (0, 1))
+    items = grid(axes, (), (0, 0.5, 1), count, percent)
+    line = [(axes.x(index), axes.y(one.result.value)) for index, one in enumerate(results)]
+    items.append(Polyline(line, POLICY))
+    for (x, y), one in zip(line, results, strict=True):
+        items += [_interval(axes, x, one.result, POLICY), Box(x - 2.5, y - 2.5, 5, 5, POLICY)]
+        crowded = len(results) > 6
+        if not crowded or one in (results[0], results[-1]):
+            items.append(Text((x + 8, y + 4), percent(one.result.value), T1, 12, weight=600))
+            items.append(Text((x, axes.bottom + 16), f"v{one.version}" + (f", {one.label}" if one.label else ""), T2, anchor="middle"))
+            items.append(Text((x, axes.bottom + 31), f"{one.result.k} of {one.result.n}", T3, anchor="middle"))
+    return Scene(width, height, items, axes)
+
+
+def causes_scene(width: float, height: float, counts: Sequence[tuple[str, int]]) -> Scene:
+    """Horizontal bars, one per cause, most frequent first."""
+    left, right = 84.0, width - 40
+    row = min(30.0, (height - 8) / max(1, len(counts)))
+    top = max([number for _, number in counts] or [1]) or 1
+    items: list[Item] = []
+    for index, (name, number) in enumerate(counts):
+        y = 4 + index * row
+        items.append(Text((0, y + row / 2 + 4), name, T2, 12))
+        items.append(Box(left, y + row / 2 - 4, number / top * (right - left), 8, T1 if number else DIM))
+        items.append(Text((width - 4, y + row / 2 + 4), str(number), T1 if number else T3, 12, "end", 500))
+    items.append(Segment((left, 0), (left, 4 + row * len(counts)), DIM))
+    return Scene(width, height, items)
+
+
+def times_scene(width: float, height: float, seconds: Sequence[float]) -> Scene:
+    """Histogram of seconds from the episode's start to the takeover, with median and 95 % point."""
+    edges, counts = histogram(seconds)
+    top = max(1, max(counts))
+    axes = Axes(36, 14, width - 12, height - 26, (0, edges[-1]), (0, top * 1.12))
+    steps = [tick for tick in ticks(top, 4) if float(tick).is_integer()]
+    items = grid(axes, ticks(edges[-1], 5), steps, lambda value: f"{value:g} s", count)
+    for low, high, number in zip(edges, edges[1:], counts, strict=False):
+        items.append(Box(axes.x(low) + 1, axes.y(number), axes.x(high) - axes.x(low) - 2, axes.bottom - axes.y(number), BARS))
+    if seconds:
+        ordered = sorted(seconds)
+        median = (ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2
+        late = ordered[min(len(ordered) - 1, math.ceil(0.95 * len(ordered)) - 1)]
+        items.append(Segment((axes.x(median), 8), (axes.x(median), axes.bottom), T1))
+        items.append(_beside(axes, median, 16, f"median {median:.1f} s", T1, 500))
+        if len(ordered) >= 20:
+            items.append(Segment((axes.x(late), 34), (axes.x(late), axes.bottom), T3, dash=(3, 3)))
+            items.append(_beside(axes, late, 42, f"95 %: {late:.1f} s", T2, 400))
+    return Scene(width, height, items, axes)
+
+
+def _beside(axes: Axes, value: float, y: float, text: str, colour: str, weight: int) -> Text:
+    x = axes.x(value)
+    roomy = x + 90 < axes.right
+    return Text((x + 6 if roomy else x - 6, y), text, colour, anchor="start" if roomy else "end", weight=weight)
+
+
+def effort_scene(width: float, height: float, curve: Curve, unit: Unit = "episodes") -> Scene:
+    xs = _over(curve, unit)
+    highs = sorted(value for value in curve.high if math.isfinite(value))
+    top = max([*curve.value, highs[len(highs) // 2] if highs else 0.0, 1.0]) * 1.1
+    axes = Axes(36, 8, width - 12, height - 26, (0, max([*xs, 1])), (0, top))
+    items = grid(axes, ticks(axes.x_range[1], 4), ticks(top, 4), count, count)
+    pixels = [axes.x(value) for value in xs]
+    clip = [(axes.y(min(top, low)), axes.y(min(top, high))) for low, high in zip(curve.low, curve.high, strict=True)]
+    if len(pixels) > 1:
+        items.append(band(pixels, [low for low, _ in clip], [high for _, high in clip]))
+    line = [(x, axes.y(y)) for x, y in zip(pixels, curve.value, strict=True)]
+    items.append(Polyline(line, T1))
+    if line:
+        items.append(Disc(line[-1], 3, T1))
+    return Scene(width, height, items, axes)
