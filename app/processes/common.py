@@ -55,8 +55,11 @@ def load_config(path: str | os.PathLike[str]) -> RunConfig:
 
 
 def _watch_parent(context: ProcessContext) -> None:
+    """End when the launcher is gone. A child of it sees that by its new parent, also where a dead launcher stays a zombie."""
+    parent = context.config.parent_pid
+    is_child = os.getppid() == parent
     while not context.stop.wait(0.5):
-        if context.config.parent_pid and not _alive(context.config.parent_pid):
+        if parent and (os.getppid() != parent if is_child else not _alive(parent)):
             logging.getLogger(context.name).warning("the launcher is gone; stopping")
             context.stop.set()
 

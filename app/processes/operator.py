@@ -1,0 +1,182 @@
+"""The operator process: the scripted operator drives through the same commands as a person at the console.
+
+In lockstep it answers every control step once; in real time it repeats its newest command at 50 Hz. Started on demand beside a
+console (to make scripted demonstrations) it drives in demonstrations only and never keeps the lease from a person.
+"""
+
+import logging
+import time
+
+from takeover import __version__
+from takeover.app.inputs.base import DeviceReading
+from takeover.app.inputs.mapping import to_canonical
+from takeover.app.inputs.scripted import ScriptedDevice
+from takeover.app.operators.scripted import ScriptedOperator
+from takeover.app.processes.common import ProcessContext, StartupError, run_process
+from takeover.data.schema import Command, EpisodeKind, Lease, Privileged, Reply, Resume, RobotSpec, Role, RunConfig, State
+from takeover.robot_bridge.protocol import ControlClient, Endpoints, Push, RequestTimeout, Subscriber, wait
+
+SENDER = "operator"
+COMMAND_PERIOD_S = 0.02
+LEASE_PERIOD_S = 0.2
+HANDSHAKE_TIMEOUT_S = 1.0
+
+log = logging.getLogger("operator")
+
+
+class OperatorLoop:
+    """Owns the sockets. One thread."""
+
+    def __init__(self, config: RunConfig) -> None:
+        endpoints = Endpoints(config.sockets)
+        self._config = config
+        self._lockstep = config.clock == "lockstep"
+        self._client = ControlClient(endpoints, SENDER, Role.OPERATOR)
+        self._commands: Push[Command] = Push(endpoints, "command", Command)
+        self._privileged: Subscriber[Privileged] = Subscriber(endpoints, "privileged", Privileged, latest=not self._lockstep)
+        self._states: Subscriber[State] = Subscriber(endpoints, "state", State)
+        self._session = ""
+        self._lease = ""
+        self._lease_asked_s = 0.0
+        self._spec: RobotSpec | None = None
+        self._device: ScriptedDevice | None = None
+        self._state_seq = 0
+        self._command_seq = 0
+        self._newest: Privileged | None = None
+        self._answer: Command | None = None
+
+    def run(self, context: ProcessContext) -> None:
+        while not context.stop.is_set() and not self._handshake():
+            pass
+        context.ready()
+        next_command_s = time.monotonic()
+        while not context.stop.is_set():
+            timeout_s = 0.1 if self._lockstep else max(0.0, next_command_s - time.monotonic())
+            wait([self._privileged], timeout_s)
+            self._read_state()
+            self._drain_replies()
+            self._keep_lease()
+            while (privileged := self._privileged.receive()) is not None:
+                self._observe(privileged)
+            if not self._lockstep and time.monotonic() >= next_command_s:
+                next_command_s = max(next_command_s + COMMAND_PERIOD_S, time.monotonic())
+                self._repeat()
+        if self._lease:
+            self._client.send(Lease(sender=SENDER, release=True))
+
+    def close(self) -> None:
+        for socket in (self._client, self._commands, self._privileged, self._states):
+            socket.close()
+
+    # --- session and lease ---
+
+    def _handshake(self) -> bool:
+        try:
+            reply = self._client.hello(f"takeover {__version__}", HANDSHAKE_TIMEOUT_S)
+        except RequestTimeout:
+            return False
+        if reply.error:
+            raise StartupError(reply.error)
+        self._adopt(reply)
+        return True
+
+    def _adopt(self, reply: Reply) -> None:
+        if reply.spec is None:
+            raise StartupError("the bridge's handshake has no robot specification")
+        if not reply.spec.simulated:
+            raise StartupError("the scripted operator needs a simulator's truth; this robot is real")
+        log.info("bridge session %s", reply.session)
+        self._session = reply.session
+        self._spec = reply.spec
+        self._device = ScriptedDevice(ScriptedOperator(self._config.operator_parameters, self._config.seed), reply.spec)
+        self._lease, self._lease_asked_s = "", 0.0
+        self._newest = self._answer = None
+
+    def _wants_to_drive(self) -> bool:
+        if self._config.operator == "scripted":
+            return True
+        return self._newest is not None and self._newest.episode_kind == EpisodeKind.DEMONSTRATION
+
+    def _keep_lease(self) -> None:
+        """Commands renew it, but between episodes there are none."""
+        now_s = time.monotonic()
+        if now_s - self._lease_asked_s < LEASE_PERIOD_S:
+            return
+        self._lease_asked_s = now_s
+        if self._wants_to_drive():
+            self._client.send(Lease(sender=SENDER))
+        elif self._lease:
+            self._client.send(Lease(sender=SENDER, release=True))
+            self._lease = ""
+
+    def _drain_replies(self) -> None:
+        while (envelope := self._client.poll()) is not None:
+            reply = envelope.reply
+            if reply.lease:
+                self._lease = reply.lease
+            elif reply.error:
+                log.info("refused: %s", reply.error)
+
+    def _read_state(self) -> None:
+        state = self._states.receive()
+        if state is None:
+            return
+        self._state_seq = state.seq
+        if state.session != self._session:
+            self._handshake()
+
+    # --- driving ---
+
+    def _observe(self, privileged: Privileged) -> None:
+        if privileged.session != self._session and not self._handshake():
+            return
+        if privileged.session != self._session or self._device is None:
+            return
+        resent = self._newest is not None and self._newest.seq == privileged.seq
+        self._newest = privileged
+        self._device.observe(privileged)
+        if self._lockstep and self._answer is not None and resent:
+            self._commands.send(self._answer)  # the bridge asked again: the same answer, not a new decision
+        elif self._lockstep:
+            self._send(self._device.poll(), privileged.seq)
+
+    def _repeat(self) -> None:
+        if self._device is not None and self._newest is not None and self._wants_to_drive():
+            self._send(self._device.poll(), -1)
+
+    def _send(self, reading: DeviceReading, for_step_seq: int) -> None:
+        if self._spec is None:
+            return
+        self._command_seq += 1
+        self._answer = Command(
+            session=self._session,
+            sender=SENDER,
+            seq=self._command_seq,
+            lease=self._lease,
+            device_id=reading.device_id,
+            device_kind=reading.kind,
+            device_alive=reading.alive,
+            deadman=reading.deadman,
+            neutral=reading.neutral,
+            focused=True,
+            gui_alive=True,
+            action=to_canonical(reading, self._spec, "base", 1.0, 0.0),
+            authority=self._spec.action.group_names,
+            newest_state_seq=self._state_seq,
+            for_step_seq=for_step_seq,
+        )
+        self._commands.send(self._answer)
+        if "resume" in reading.presses:
+            self._client.send(Resume(sender=SENDER))
+
+
+def main(context: ProcessContext) -> None:
+    loop = OperatorLoop(context.config)
+    try:
+        loop.run(context)
+    finally:
+        loop.close()
+
+
+if __name__ == "__main__":
+    raise SystemExit(run_process("operator", main))
