@@ -6,27 +6,69 @@ from PySide6.QtCore import Qt
 from PySide6.QtGui import QColor, QFont, QFontDatabase, QPalette
 from PySide6.QtWidgets import QApplication
 
-BG = "#1E1F22"  # window
-SURFACE = "#26282C"  # panels
-RAISED = "#30333A"  # selected row, button
-LINE = "#3B3E45"  # hairlines
-CONTROL = "#4A4E57"  # borders of inputs and buttons
-KEY_BORDER = "#565B64"
-OUTLINE = "#6A707A"  # device pictures
-GRID = "#34373D"
-T1 = "#E8EAED"  # values
-T2 = "#B8BDC4"  # labels
-T3 = "#9AA1AB"  # units and notes
-READY = "#B8BDC4"
-POLICY = "#56B4E9"
-TAKEOVER = "#E69F00"
-HOLD = "#F0E442"
-STOP = "#FF5A36"
-INK = "#17181A"  # text on a filled colour
-STOP_INK = "#160804"
-FAULT_ROW = "#3A2723"
-RAMP = "#4A3B1A"  # under the ramp hatch
-BAND = "#2B2D31"  # empty part of the who-drove strip
+from takeover.app.console.palette import (
+    BAND as BAND,
+)
+from takeover.app.console.palette import (
+    BG as BG,
+)
+from takeover.app.console.palette import (
+    CONTROL as CONTROL,
+)
+from takeover.app.console.palette import (
+    FAULT_ROW as FAULT_ROW,
+)
+from takeover.app.console.palette import (
+    GRID as GRID,
+)
+from takeover.app.console.palette import (
+    HOLD as HOLD,
+)
+from takeover.app.console.palette import (
+    INK as INK,
+)
+from takeover.app.console.palette import (
+    KEY_BORDER as KEY_BORDER,
+)
+from takeover.app.console.palette import (
+    LINE as LINE,
+)
+from takeover.app.console.palette import (
+    OUTLINE as OUTLINE,
+)
+from takeover.app.console.palette import (
+    POLICY as POLICY,
+)
+from takeover.app.console.palette import (
+    RAISED as RAISED,
+)
+from takeover.app.console.palette import (
+    RAMP as RAMP,
+)
+from takeover.app.console.palette import (
+    READY as READY,
+)
+from takeover.app.console.palette import (
+    STOP as STOP,
+)
+from takeover.app.console.palette import (
+    STOP_INK as STOP_INK,
+)
+from takeover.app.console.palette import (
+    SURFACE as SURFACE,
+)
+from takeover.app.console.palette import (
+    T1 as T1,
+)
+from takeover.app.console.palette import (
+    T2 as T2,
+)
+from takeover.app.console.palette import (
+    T3 as T3,
+)
+from takeover.app.console.palette import (
+    TAKEOVER as TAKEOVER,
+)
 
 GUTTER = 8
 PADDING = 12

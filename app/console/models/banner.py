@@ -1,0 +1,93 @@
+"""The mode banner: word, icon, colour, time, why, what to do. It is filled only when a person must know."""
+
+from dataclasses import dataclass
+
+from takeover.app.console.models.holds import hold_text
+from takeover.app.console.models.snapshot import Snapshot, device_key, duration
+from takeover.app.console.palette import HOLD, POLICY, READY, STOP, TAKEOVER
+from takeover.app.console.palette import T3 as GREY
+from takeover.data.schema import EpisodeKind, Mode
+
+
+@dataclass(frozen=True)
+class Banner:
+    """``parts``: short phrases; text between ``**`` is bold."""
+
+    word: str
+    icon: str
+    color: str
+    elapsed: str
+    parts: tuple[str, ...] = ()
+    filled: bool = False
+    hatched: bool = False
+
+
+def banner(view: Snapshot) -> Banner:
+    state = view.state
+    if state is None:
+        up = view.processes.states.get("bridge", "") if view.processes else ""
+        why = "The robot bridge is starting" if up in ("", "starting", "up") else f"The robot bridge: {up}"
+        return Banner("OFFLINE", "plug", GREY, "", (why, "It connects by itself"))
+    if view.link_lost:
+        return Banner(
+            "LINK LOST",
+            "plug",
+            STOP,
+            duration(view.state_age_ms / 1e3),
+            ("**No news from the robot bridge**", "The robot stops by itself; pictures are not live", "It reconnects by itself"),
+            hatched=True,
+        )
+    elapsed = duration(view.mode_s)
+    deadman = device_key(view.reading, "deadman")
+    if view.mode is Mode.TAKEOVER:
+        return Banner("TAKEOVER", "hand", TAKEOVER, elapsed, _takeover_parts(view, deadman), filled=True)
+    if view.mode is Mode.HOLD:
+        text = hold_text(state.hold_reason)
+        todo = text.line.format(resume=f"**{device_key(view.reading, 'resume')}**", deadman=f"**{deadman}**", next="**N**")
+        return Banner("HOLD", "pause", HOLD, elapsed, (f"**{text.why}**", todo), filled=True)
+    if view.mode is Mode.STOPPED:
+        detail = state.hold_detail or "The robot stands still and takes no command"
+        return Banner("STOPPED", "octagon", STOP, elapsed, (f"**{detail}**", "Hold **Clear** for 1 s to go on"), filled=True, hatched=True)
+    if view.mode is Mode.POLICY:
+        parts = [f"v{state.policy_version} drives", f"hold **{deadman}** to take over"]
+        if not view.holds_lease and state.commander:
+            parts[1] = f"{state.commander} supervises"
+        if state.speed_scale < 1:
+            parts.append(f"slowed to {state.speed_scale:.0%}".replace("%", " %"))
+        return Banner("POLICY", "robot", POLICY, elapsed, tuple(parts))
+    if view.mode is Mode.RESETTING:
+        return Banner("RESETTING", "back", READY, elapsed, ("The next start is being set up",))
+    if view.mode is Mode.READY:
+        return Banner("READY", "check", READY, elapsed, _ready_parts(view, deadman))
+    return Banner("OFFLINE", "plug", GREY, "", ("The bridge has no robot",))
+
+
+def _takeover_parts(view: Snapshot, deadman: str) -> tuple[str, ...]:
+    state = view.state
+    if not view.holds_lease:
+        return (f"**{state.commander if state else 'somebody'}** drives", "You are watching")
+    latched = view.reading is not None and view.reading.raw.get("latched", 0.0) > 0
+    held = f"**{deadman} latched**" if latched else f"**{deadman} held**"
+    name = view.reading.name if view.reading else "Device"
+    groups = [group.name for group in view.spec.action.groups] if view.spec else ["arm"]
+    release = f"Press {deadman}" if latched else f"Release {deadman}"
+    if state is not None and state.episode_kind == EpisodeKind.DEMONSTRATION:
+        goes_on = f"{release}: the robot waits"
+    else:
+        goes_on = f"{release}: the policy goes on from here"
+    return (f"{name}, {held}", f"You drive {' and '.join(groups)}", goes_on)
+
+
+def _ready_parts(view: Snapshot, deadman: str) -> tuple[str, ...]:
+    missing = [name for name, problem in (view.state.gate if view.state else {}).items() if problem]
+    if view.scripted_demonstrations:
+        return ("The scripted operator is about to demonstrate",)
+    if view.learner is not None and view.learner.phase == "cloning":
+        return ("The first policy is being trained", f"{view.learner.progress:.0%}".replace("%", " %"))
+    if view.collect:
+        return ("Ready to record", f"**Start**, then hold **{deadman}** to demonstrate")
+    if view.policy_version < 1:
+        return ("No policy yet", f"{view.demonstrations} of {view.demonstrations_wanted} demonstrations")
+    if missing:
+        return ("Robot still", f"start gate: {len(missing)} missing")
+    return ("Robot still, gate passed", "**Start** lets the policy drive")

@@ -1,0 +1,73 @@
+"""The episode panel: what is being done, how far, by whom."""
+
+from dataclasses import dataclass
+
+from takeover.app.console.models.snapshot import Snapshot, device_key
+from takeover.data.schema import EpisodeKind, Mode
+
+
+@dataclass(frozen=True)
+class EpisodeView:
+    title: str
+    note: str
+    prompt: str
+    rows: tuple[tuple[str, str], ...]
+    progress: float  # of the step limit
+    can_judge: bool  # success and failure keys do something
+    hint: str
+    success_key: str
+    failure_key: str
+
+
+def episode_view(view: Snapshot, bar_share: float = 0.0) -> EpisodeView:
+    state, spec = view.state, view.spec
+    task = spec.task_id if spec else ""
+    prompt = spec.prompt if spec else ""
+    success, failure = device_key(view.reading, "success"), device_key(view.reading, "failure")
+    hint = "hold 0.4 s to set the outcome" if view.reading and view.reading.kind == "gamepad" else "sets the outcome"
+    if state is None or not state.episode_id:
+        done = f"{state.block_done} finished" if state and state.block_done else ""
+        return EpisodeView(
+            "No episode", task, prompt, (("Step", "–"), ("By a person", "–"), ("Block", done or "–")), 0.0, False, hint, success, failure
+        )
+    kind = state.episode_kind
+    hz = spec.control_hz if spec else 20.0
+    paused = " (paused)" if view.mode is Mode.HOLD else ""
+    limit = state.episode_max_steps
+    block = f"{state.block_done} of {state.block_size}" if state.block_size else f"{state.block_done} finished"
+    if kind == EpisodeKind.DEMONSTRATION:
+        total = state.block_size or view.demonstrations_wanted
+        title = (
+            f"Demonstration {min(total, state.block_done + 1)} of {total}"
+            if view.in_block
+            else f"Demonstrations, {state.block_done} of {total}"
+        )
+    else:
+        title = f"Episode {state.episode_number}"
+    human_s = state.human_steps / hz
+    rows = (
+        ("Step", f"{state.episode_step} of {limit}{paused}" if limit else f"{state.episode_step}{paused}"),
+        ("By a person", f"{state.human_steps} steps, {human_s:.1f} s" if state.human_steps else "0 steps"),
+        _third_row(view, block),
+    )
+    undo = bool(state.last_outcome_episode)
+    return EpisodeView(
+        title,
+        f"{task}, {kind.value if kind else ''}".rstrip(", "),
+        prompt,
+        rows,
+        state.episode_step / limit if limit else 0.0,
+        view.live and (view.in_episode or undo),
+        hint,
+        success,
+        failure,
+    )
+
+
+def _third_row(view: Snapshot, block: str) -> tuple[str, str]:
+    state = view.state
+    if state is not None and "success" in state.scores:
+        return "Success chance", f"{state.scores['success']:.2f}"
+    if state is not None and state.last_outcome is not None and not view.in_episode:
+        return "Outcome", state.last_outcome.value
+    return ("Block", block)

@@ -1,0 +1,86 @@
+"""The start gate: what must be true before the robot may move, with the present value of each."""
+
+from dataclasses import dataclass
+
+from takeover.app.console.models.snapshot import Snapshot, gigabytes, milliseconds
+from takeover.data.schema import Mode
+
+
+@dataclass(frozen=True)
+class GateRow:
+    name: str
+    value: str
+    ok: bool
+
+
+@dataclass(frozen=True)
+class Gate:
+    title: str
+    note: str
+    rows: tuple[GateRow, ...]
+
+    @property
+    def passed(self) -> int:
+        return sum(row.ok for row in self.rows)
+
+
+_NAMES = {
+    "cameras": "Cameras",
+    "command_echo": "Command echo",
+    "device_neutral": "Device neutral",
+    "disk": "Disk",
+    "recorder": "Recorder",
+    "learner": "Learner",
+    "policy": "Policy",
+    "watchdog": "Robot watchdog",
+}
+
+
+def gate(view: Snapshot) -> Gate:
+    """Rows of `State.gate`; an item the bridge does not report is not shown."""
+    title = "Resume gate" if view.mode in (Mode.HOLD, Mode.STOPPED) else "Start gate"
+    if view.state is None or view.link_lost:
+        return Gate(title, "no link", (GateRow("Robot bridge", "not answering", False),))
+    items = view.state.gate
+    ordered = [name for name in _NAMES if name in items] + [name for name in items if name not in _NAMES]
+    rows = tuple(
+        GateRow(_NAMES.get(name, name.replace("_", " ").capitalize()), items[name] or _value(name, view), not items[name])
+        for name in ordered
+    )
+    missing = sum(not row.ok for row in rows)
+    note = "passed" if rows and not missing else f"{len(rows) - missing} of {len(rows)}, waiting" if rows else "not reported"
+    return Gate(title, note, rows)
+
+
+def _value(name: str, view: Snapshot) -> str:
+    state = view.state
+    if state is None:
+        return ""
+    if name == "cameras":
+        total = len(view.spec.cameras) if view.spec else len(view.picture_age_ms)
+        return f"{total - len(view.stale_cameras)} of {total}" if total else "none"
+    if name == "command_echo":
+        return milliseconds(view.round_trip_ms)
+    if name == "device_neutral":
+        return "driving" if state.mode is Mode.TAKEOVER else "yes"
+    if name == "disk":
+        return gigabytes(state.disk_free_bytes)
+    if name == "recorder":
+        return f"{state.steps_dropped} lost"
+    if name == "learner":
+        return learner_lag(view)
+    if name == "policy":
+        return f"v{state.policy_version}" if state.policy_version else "none yet"
+    if name == "watchdog":
+        return "own" if view.spec and view.spec.has_watchdog else "simulated"
+    return "yes"
+
+
+def learner_lag(view: Snapshot) -> str:
+    """``up, lag 0.8 s``: how far the learner is behind what was committed."""
+    if view.learner is None:
+        return "not heard"
+    hz = view.spec.control_hz if view.spec else 20.0
+    if view.learner.phase == "waiting":
+        return "up, waiting"
+    return f"up, lag {view.learner.backlog_steps / hz:.1f} s"

@@ -1,0 +1,134 @@
+"""What the console knows at one moment, frozen: the input of every presentation model. No Qt, no sockets."""
+
+from dataclasses import dataclass, field
+
+from takeover.app.inputs.base import DeviceReading
+from takeover.data.schema import (
+    ActorStatus,
+    EpisodeKind,
+    EvaluatorStatus,
+    LearnerStatus,
+    Mode,
+    ProcessStatus,
+    RobotSpec,
+    State,
+)
+
+LINK_LOST_MS = 500.0
+STATUS_STALE_MS = 3000.0
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Ages in ms at ``now_ns``; infinite when never heard."""
+
+    now_ns: int = 0
+    state: State | None = None
+    state_age_ms: float = float("inf")
+    spec: RobotSpec | None = None
+    learner: LearnerStatus | None = None
+    learner_age_ms: float = float("inf")
+    actor: ActorStatus | None = None
+    actor_age_ms: float = float("inf")
+    evaluator: EvaluatorStatus | None = None
+    processes: ProcessStatus | None = None
+    reading: DeviceReading | None = None
+    picture_age_ms: dict[str, float] = field(default_factory=dict)
+    sender: str = ""
+    holds_lease: bool = False
+    round_trip_ms: float = -1.0
+    frame: str = "view"
+    speed: float = 1.0
+    collect: bool = False
+    scripted_demonstrations: bool = False
+    demonstrations_wanted: int = 20
+    person: str = ""
+    focused: bool = True
+    operator: str = "console"
+
+    @property
+    def link_lost(self) -> bool:
+        return self.state is not None and self.state_age_ms > LINK_LOST_MS
+
+    @property
+    def live(self) -> bool:
+        return self.state is not None and not self.link_lost
+
+    @property
+    def mode(self) -> Mode:
+        """OFFLINE until something was heard."""
+        return self.state.mode if self.state is not None else Mode.OFFLINE
+
+    @property
+    def mode_s(self) -> float:
+        """How long the present mode has lasted."""
+        if self.state is None:
+            return 0.0
+        return max(0.0, (self.state.t_ns - self.state.mode_since_ns) / 1e9 + (self.state_age_ms / 1e3 if self.live else 0.0))
+
+    @property
+    def policy_version(self) -> int:
+        """Newest version there is, acting or published."""
+        acting = self.actor.version if self.actor else 0
+        published = self.learner.newest_version if self.learner else 0
+        return max(acting, published, self.state.policy_version if self.state else 0)
+
+    @property
+    def demonstrations(self) -> int:
+        return self.learner.demonstrations if self.learner else 0
+
+    @property
+    def in_episode(self) -> bool:
+        return self.state is not None and self.mode in (Mode.POLICY, Mode.TAKEOVER, Mode.HOLD) and bool(self.state.episode_id)
+
+    @property
+    def in_block(self) -> bool:
+        """A block of episodes is running: an episode, or the reset between two."""
+        return self.in_episode or self.mode is Mode.RESETTING
+
+    @property
+    def collecting(self) -> bool:
+        return self.collect or (self.state is not None and self.state.episode_kind == EpisodeKind.DEMONSTRATION and self.in_block)
+
+    @property
+    def stale_cameras(self) -> list[str]:
+        """Cameras whose picture is too old to correct by."""
+        return [name for name, age in self.picture_age_ms.items() if age > LINK_LOST_MS]
+
+
+def duration(seconds: float) -> str:
+    """``4.4 s``, ``1:05``, ``1:02:05``; hours when days long."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def milliseconds(value: float) -> str:
+    """``42 ms``, ``4.6 s``; a dash when unknown."""
+    if value < 0 or value == float("inf"):
+        return "–"
+    return f"{value:.0f} ms" if value < 1000 else f"{value / 1000:.1f} s"
+
+
+def gigabytes(count: int) -> str:
+    size = count / 1e9
+    return f"{size:.1f} GB" if size < 10 else f"{size:,.0f} GB"
+
+
+def signed(value: float) -> str:
+    """``+0.44``, ``−0.53`` with a true minus."""
+    return f"{value:+.2f}".replace("-", "−")
+
+
+KEYS = {
+    "keyboard": {"deadman": "Space", "resume": "P", "hold": "P", "success": "Enter", "failure": "Bksp", "next": "N", "mark": "M"},
+    "gamepad": {"deadman": "RB", "resume": "Y", "hold": "Start", "success": "A", "failure": "B", "next": "N", "mark": "X"},
+    "spacemouse": {"deadman": "button", "resume": "P", "hold": "P", "success": "Enter", "failure": "Bksp", "next": "N", "mark": "M"},
+}
+
+
+def device_key(reading: DeviceReading | None, act: str) -> str:
+    """What to press on the device in use for ``act``."""
+    return KEYS.get(reading.kind if reading else "keyboard", KEYS["keyboard"])[act]
