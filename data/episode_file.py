@@ -1,0 +1,365 @@
+"""Closed episode files: write, verify, read back as records, and read for playback."""
+
+import contextlib
+import datetime
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import h5py
+import msgspec
+import numpy as np
+
+from takeover.data.episode_build import DEMO, build_episode
+from takeover.data.episode_schema import ACTION_COLUMNS, COLUMNS, OPTIONAL_ACTIONS, EpisodeRecords
+from takeover.data.hdf5_image import USER_BLOCK_BYTES, DamagedFile, check_seal, sealed_digest, write_durably
+from takeover.data.schema import EpisodeEnd, EpisodeStart, Event, Mode, PolicyImage, Step
+from takeover.data.workspace import Workspace
+
+
+def episode_path(workspace: Workspace, start: EpisodeStart) -> Path:
+    """Where the file of an episode belongs (UTC date of its start)."""
+    date = datetime.datetime.fromtimestamp(start.wall_ns / 1e9, tz=datetime.UTC).date().isoformat()
+    return workspace.episode_path(start.episode_id, date)
+
+
+def write_episode(workspace: Workspace, episode: EpisodeRecords) -> tuple[Path, str, int]:
+    """Build, write durably and check the file; returns (path, sha256, bytes).
+
+    Raises `EpisodeError` (records contradict each other), `OSError` (disk) or `DamagedFile` (the disk did not keep it).
+    """
+    path = episode_path(workspace, episode.start)
+    data = build_episode(episode)
+    write_durably(path, data)
+    digest = check_seal(path)
+    if digest != sealed_digest(data[:USER_BLOCK_BYTES]):
+        raise DamagedFile(f"{path}: what is on disk is not what was written")
+    return path, digest, len(data)
+
+
+@contextlib.contextmanager
+def open_episode(path: Path) -> Iterator[h5py.File]:
+    """The HDF5 file for reading. Raises `DamagedFile` if HDF5 cannot open it."""
+    try:
+        file = h5py.File(path, "r")
+    except OSError as error:
+        if not path.exists():
+            raise FileNotFoundError(f"no episode file {path}") from error
+        raise DamagedFile(f"{path}: {error}") from error
+    try:
+        yield file
+    finally:
+        file.close()
+
+
+def verify_file(path: Path) -> list[str]:
+    """Everything that is wrong with an episode file; empty when nothing is. Any changed byte is found by the seal."""
+    problems: list[str] = []
+    try:
+        check_seal(path)
+    except (DamagedFile, OSError) as error:
+        problems.append(str(error))
+    try:
+        with open_episode(path) as file:
+            problems += [f"{path}: {problem}" for problem in _contradictions(file[DEMO])]
+    except (DamagedFile, OSError, KeyError, ValueError, msgspec.DecodeError) as error:
+        problems.append(f"{path}: unreadable: {error}")
+    return problems
+
+
+def _contradictions(demo: h5py.Group) -> Iterator[str]:
+    end = msgspec.json.decode(demo.attrs["end"], type=EpisodeEnd)
+    samples = int(demo.attrs["num_samples"])
+    if end.steps != samples:
+        yield f"the bridge counted {end.steps} steps, the file has {samples}"
+    if end.human_steps != int(demo.attrs["human_steps"]):
+        yield f"the bridge counted {end.human_steps} human steps, the file has {int(demo.attrs['human_steps'])}"
+    hil = demo["hil"]
+    for name in ("actions", "rewards", "dones", "obs/state", "next_obs/state", "hil/seq"):
+        if demo[name].shape[0] != samples:
+            yield f"{name} has {demo[name].shape[0]} rows, not {samples}"
+    for name in ("seq", "rec_seq", "t_observation_ns"):
+        backwards = np.flatnonzero(np.diff(hil[name][:]) <= 0)
+        if backwards.size:
+            yield f"{name} does not increase at step {int(backwards[0]) + 1}"
+    for name in ("actions", "rewards", "obs/state", "next_obs/state"):
+        values = demo[name][:]
+        bad = np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(axis=1)) if len(values) else np.zeros(0)
+        if bad.size:
+            yield f"{name} is not finite at step {int(bad[0])}"
+
+
+def _texts(values: np.ndarray) -> list[str]:
+    return [value.decode() for value in values.tolist()]
+
+
+def _read_steps(
+    group: h5py.Group, start: EpisodeStart, state: np.ndarray, snapshots: dict[int, bytes], frames: h5py.Group | None
+) -> list[Step]:
+    columns: dict[str, list[Any]] = {}
+    for column in COLUMNS:
+        values = group[column.name][:]
+        row = _texts(values) if column.dtype == "S" else values.tolist()
+        columns[column.name] = [column.back(value) for value in row] if column.back else row
+    for name in ACTION_COLUMNS:
+        columns[name] = group[name][:].tolist()
+        if name in OPTIONAL_ACTIONS:
+            valid = group[f"{name}_valid"][:]
+            columns[name] = [row if ok else None for row, ok in zip(columns[name], valid, strict=True)]
+    columns["source"] = group["source"][:].tolist()
+    columns["mode"] = [Mode(value) for value in columns["mode"]]
+    rows = group["frame_index"][:].tolist()
+    count = len(rows)
+    scores: list[dict[str, float]] = [{} for _ in range(count)]
+    if "scores" in group:
+        for name in json.loads(group["scores"].attrs["names"]):
+            for target, value in zip(scores, group["scores"][name.replace("/", "_")][:].tolist(), strict=True):
+                if value == value:  # NaN: the step did not have it
+                    target[name] = value
+    steps = []
+    names = list(columns)
+    for index, values in enumerate(zip(*(columns[name] for name in names), strict=True)):
+        fields = dict(zip(names, values, strict=True))
+        row = rows[index]
+        steps.append(
+            Step(
+                session=start.session,
+                episode_id=start.episode_id,
+                kind=start.kind,
+                observation=state[row].tolist(),
+                next_observation=state[row + 1].tolist(),
+                scores=scores[index],
+                sim_state=snapshots.get(fields["seq"], b""),
+                images=_policy_images(frames, row) if frames is not None else [],
+                **fields,
+            )
+        )
+    return steps
+
+
+def _policy_images(hil: h5py.Group, row: int) -> list[PolicyImage]:
+    if "image_valid" not in hil:
+        return []
+    found = []
+    for camera, valid in hil["image_valid"].items():
+        if valid[row]:
+            picture = hil["frames"][camera][row]
+            found.append(PolicyImage(camera=camera, height=picture.shape[0], width=picture.shape[1], data=picture.tobytes()))
+    return found
+
+
+def _snapshots(demo: h5py.Group) -> dict[int, bytes]:
+    """Simulator state before each step, by seq."""
+    found: dict[int, bytes] = {}
+    states = demo["states"][:]
+    if states.shape[1]:
+        found = {seq: states[row].tobytes() for row, seq in enumerate(demo["hil/seq"][:].tolist())}
+    group = demo["hil/sim_state"]
+    kinds, numbers, offsets, data = _texts(group["kind"][:]), group["seq"][:].tolist(), group["offsets"][:].tolist(), group["data"][:]
+    for index, (kind, seq) in enumerate(zip(kinds, numbers, strict=True)):
+        if kind in ("step", "held"):
+            found[seq] = data[offsets[index] : offsets[index + 1]].tobytes()
+    return found
+
+
+def read_records(path: Path, images: bool = False) -> tuple[EpisodeStart, list[Step], EpisodeEnd]:
+    """The episode as it came over the wire: steps (held ones too, by rec_seq) equal the live ones bit for bit.
+
+    Without ``images`` the policy's pictures are left out. Raises `FileNotFoundError`, `DamagedFile`.
+    """
+    with open_episode(path) as file:
+        try:
+            demo = file[DEMO]
+            hil = demo["hil"]
+            start, end = read_bounds(demo)
+            state, snapshots = hil["frames/state"][:], _snapshots(demo)
+            frames = hil if images else None
+            steps = _read_steps(hil, start, state, snapshots, frames)
+            if "held" in hil:
+                steps += _read_steps(hil["held"], start, state, snapshots, frames)
+                steps.sort(key=lambda step: step.rec_seq)
+        except (KeyError, OSError, ValueError) as error:
+            raise DamagedFile(f"{path}: {error}") from error
+    return start, steps, end
+
+
+def read_bounds(demo: h5py.Group) -> tuple[EpisodeStart, EpisodeEnd]:
+    """EpisodeStart and EpisodeEnd as received (a recovered episode's end has rec_seq -1)."""
+    return msgspec.json.decode(demo.attrs["start"], type=EpisodeStart), msgspec.json.decode(demo.attrs["end"], type=EpisodeEnd)
+
+
+def read_events(demo: h5py.Group, start: EpisodeStart) -> list[Event]:
+    """The episode's events, simulator states included."""
+    group = demo["hil/sim_state"]
+    offsets, data = group["offsets"][:].tolist(), group["data"][:]
+    snapshots = {
+        (kind, seq): data[offsets[i] : offsets[i + 1]].tobytes()
+        for i, (kind, seq) in enumerate(zip(_texts(group["kind"][:]), group["seq"][:].tolist(), strict=True))
+    }
+    events = []
+    for row in demo["hil/events"][:]:
+        kind, seq = row["kind"].decode(), int(row["seq"])
+        events.append(
+            Event(
+                session=start.session,
+                rec_seq=int(row["rec_seq"]),
+                kind=kind,
+                source=row["source"].decode(),
+                t_ns=int(row["t_ns"]),
+                wall_ns=int(row["wall_ns"]),
+                text=row["text"].decode(),
+                episode_id=start.episode_id,
+                seq=seq,
+                value=float(row["value"]),
+                sim_state=snapshots.get((kind, seq), b""),
+            )
+        )
+    return events
+
+
+class EpisodeReader:
+    """A closed episode for playback. A context manager; arrays are read when asked for and kept.
+
+    ``len(reader)`` is N, the steps; held steps are left out unless ``held=True``, which gives the whole timeline by time.
+    Times are monotonic nanoseconds of the recording computer.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        self._stack = contextlib.ExitStack()
+        self._file = self._stack.enter_context(open_episode(self.path))
+        try:
+            self._demo = self._file[DEMO]
+            self._hil = self._demo["hil"]
+            self.start, self.end = read_bounds(self._demo)
+        except (KeyError, ValueError) as error:
+            self.close()
+            raise DamagedFile(f"{self.path}: {error}") from error
+        self.attributes: dict[str, Any] = {name: value for name, value in self._demo.attrs.items() if name not in ("start", "end")}
+        self._arrays: dict[tuple[str, bool], np.ndarray] = {}
+        self._pictures: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+
+    def __enter__(self) -> "EpisodeReader":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._stack.close()
+
+    def __len__(self) -> int:
+        return int(self._demo.attrs["num_samples"])
+
+    @property
+    def control_hz(self) -> float:
+        return self.start.spec.control_hz
+
+    @property
+    def columns(self) -> list[str]:
+        """Names that `column` knows."""
+        return [name for name, item in self._hil.items() if isinstance(item, h5py.Dataset) and name not in ("interventions", "events")]
+
+    def column(self, name: str, held: bool = False) -> np.ndarray:
+        """(N, ...) values of ``hil/<name>``; texts as ``str`` arrays. With ``held`` also held steps, in time order."""
+        key = (name, held)
+        if key not in self._arrays:
+            values = self._hil[name][:]
+            if held and "held" in self._hil:
+                order = np.argsort(np.concatenate([self._hil["rec_seq"][:], self._hil["held/rec_seq"][:]]), kind="stable")
+                values = np.concatenate([values, self._hil["held"][name][:]])[order]
+            self._arrays[key] = np.char.decode(values, "utf-8") if values.dtype.kind == "S" else values
+        return self._arrays[key]
+
+    @property
+    def actions(self) -> np.ndarray:
+        """(N, A) applied, canonical."""
+        return self.column("action")
+
+    @property
+    def policy_action(self) -> np.ndarray:
+        """(N, A) what the policy wanted; NaN where it gave none."""
+        return self.column("policy_action")
+
+    @property
+    def human_action(self) -> np.ndarray:
+        """(N, A) what the person commanded; NaN where nobody did."""
+        return self.column("human_action")
+
+    @property
+    def source(self) -> np.ndarray:
+        """(N, G) a `Source` per action group."""
+        return self.column("source")
+
+    @property
+    def control_mode(self) -> np.ndarray:
+        """(N,) a `ControlMode`."""
+        return self.column("control_mode")
+
+    @property
+    def times_s(self) -> np.ndarray:
+        """(N,) seconds since the episode's start, of each observation."""
+        return (self.column("t_observation_ns") - self.start.t_ns) / 1e9
+
+    @property
+    def observations(self) -> np.ndarray:
+        """(N, D)."""
+        return self._demo["obs/state"][:]
+
+    @property
+    def rewards(self) -> np.ndarray:
+        return self._demo["rewards"][:]
+
+    def observation(self, name: str) -> np.ndarray:
+        """(N,) one named number of the observation. Raises `KeyError` listing the known ones."""
+        names = self.start.spec.observation.names
+        if name not in names:
+            raise KeyError(f"no observation {name!r}; known: {', '.join(names)}")
+        return self.observations[:, names.index(name)]
+
+    @property
+    def interventions(self) -> list[dict[str, Any]]:
+        """[{id, start, end, labeled_onset, kind, trigger, operator}], start and end as step numbers."""
+        table = self._hil["interventions"][:]
+        names = table.dtype.names or ()
+        return [{n: row[n].decode() if row[n].dtype.kind == "S" else row[n].item() for n in names} for row in table]
+
+    @property
+    def events(self) -> list[Event]:
+        return read_events(self._demo, self.start)
+
+    @property
+    def cameras(self) -> list[str]:
+        """Cameras with recorded pictures; empty when none were recorded."""
+        return list(self._hil["pictures"])
+
+    def frame_count(self, camera: str) -> int:
+        return len(self.frame_times_ns(camera))
+
+    def frame_times_ns(self, camera: str) -> np.ndarray:
+        """(F,) monotonic source time of each picture."""
+        return self._hil["pictures"][camera]["t_source_ns"][:]
+
+    def frame_seqs(self, camera: str) -> np.ndarray:
+        """(F,) control step each picture belongs to."""
+        return self._hil["pictures"][camera]["seq"][:]
+
+    def frame(self, camera: str, index: int) -> bytes:
+        """JPEG bytes of picture ``index``."""
+        if camera not in self._pictures:
+            group = self._hil["pictures"][camera]
+            self._pictures[camera] = (group["offsets"][:], group["t_source_ns"][:])
+        offsets = self._pictures[camera][0]
+        return self._hil["pictures"][camera]["jpeg"][int(offsets[index]) : int(offsets[index + 1])].tobytes()
+
+    def frame_at(self, camera: str, t_ns: int) -> int:
+        """Index of the newest picture not younger than ``t_ns`` (the first one before that)."""
+        return max(0, int(np.searchsorted(self.frame_times_ns(camera), t_ns, side="right")) - 1)
+
+    def simulator_states(self) -> list[tuple[str, int, bytes]]:
+        """Exact simulator states as (takeover | failure | a mark's kind | ..., seq, bytes)."""
+        group = self._hil["sim_state"]
+        offsets, data = group["offsets"][:].tolist(), group["data"][:]
+        pairs = zip(_texts(group["kind"][:]), group["seq"][:].tolist(), strict=True)
+        return [(kind, seq, data[offsets[i] : offsets[i + 1]].tobytes()) for i, (kind, seq) in enumerate(pairs)]
