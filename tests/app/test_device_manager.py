@@ -1,0 +1,54 @@
+"""Which device drives."""
+
+from dataclasses import replace
+
+from takeover.app.inputs.base import DeviceReading
+from takeover.app.inputs.manager import NO_DEVICE, Arbiter, DeviceManager
+
+PAD = DeviceReading("gamepad-0", "gamepad", "Pad", True, False, True, (0.0,) * 6, 0.0, 1)
+KEYS = DeviceReading("keyboard", "keyboard", "Keyboard", True, False, True, (0.0,) * 6, 0.0, 1)
+
+
+def drive(arbiter: Arbiter, *readings: DeviceReading) -> str:
+    table = {reading.device_id: reading for reading in readings}
+    arbiter.update(table)
+    return arbiter.choose(table).device_id
+
+
+def test_the_last_one_pressed_drives_and_keeps_driving():
+    arbiter = Arbiter()
+    assert drive(arbiter, PAD, KEYS) == "gamepad-0"
+    assert drive(arbiter, PAD, replace(KEYS, deadman=True)) == "keyboard"
+    assert drive(arbiter, PAD, KEYS) == "keyboard"
+    assert drive(arbiter, replace(PAD, deadman=True), KEYS) == "gamepad-0"
+
+
+def test_nobody_steals_from_a_held_deadman():
+    arbiter = Arbiter()
+    drive(arbiter, replace(PAD, deadman=True), KEYS)
+    assert drive(arbiter, replace(PAD, deadman=True), replace(KEYS, deadman=True)) == "gamepad-0"
+    assert drive(arbiter, PAD, replace(KEYS, deadman=True)) == "gamepad-0", "a press from before needs a new press"
+    drive(arbiter, PAD, KEYS)
+    assert drive(arbiter, PAD, replace(KEYS, deadman=True)) == "keyboard"
+
+
+def test_a_dead_driver_stays_chosen():
+    arbiter = Arbiter()
+    drive(arbiter, replace(PAD, deadman=True), KEYS)
+    assert drive(arbiter, replace(PAD, alive=False), KEYS) == "gamepad-0"
+
+
+def test_no_device_at_all():
+    assert Arbiter().choose({}) is NO_DEVICE
+
+
+def test_presses_of_every_device_arrive_once():
+    manager = DeviceManager()
+    try:
+        manager.submit_keyboard(replace(KEYS, presses=("mark",)))
+        manager.submit_keyboard(replace(KEYS, presses=("stop",)))
+        assert manager.poll().presses == ("mark", "stop")
+        assert manager.poll().presses == ()
+        assert [reading.device_id for reading in manager.devices()] == ["keyboard"]
+    finally:
+        manager.close()
