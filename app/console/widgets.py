@@ -219,7 +219,7 @@ class Button(QAbstractButton):
 
 
 class Segmented(QWidget):
-    """A row of exclusive choices; the chosen one is white, never coloured. ``changed(index)`` only on the user's act."""
+    """A row of exclusive choices; the chosen one is white, never coloured; index -1: none yet. ``changed(index)`` only on the user's act."""
 
     changed = Signal(int)
 
@@ -237,7 +237,7 @@ class Segmented(QWidget):
         return self._index
 
     def set_index(self, index: int) -> None:
-        if not 0 <= index < len(self.options):
+        if not -1 <= index < len(self.options):
             raise IndexError(f"segment {index} of {len(self.options)}")
         if index != self._index:
             self._index = index
@@ -269,7 +269,10 @@ class Segmented(QWidget):
         painter.save()
         painter.setClipPath(path)
         on = self._index
-        painter.fillRect(QRectF(edges[on], 0, edges[on + 1] - edges[on], self.height()), QColor(T1 if self.isEnabled() else tokens.LINE))
+        if on >= 0:
+            painter.fillRect(
+                QRectF(edges[on], 0, edges[on + 1] - edges[on], self.height()), QColor(T1 if self.isEnabled() else tokens.LINE)
+            )
         painter.restore()
         painter.setPen(QPen(QColor(tokens.CONTROL), 1))
         painter.setBrush(Qt.BrushStyle.NoBrush)
