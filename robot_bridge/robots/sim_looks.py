@@ -23,3 +23,8 @@ def plate(half: float, top: float, hole_half: float, depth: float) -> str:
 def peg(half: float, length: float) -> str:
     """The peg, in its own frame (origin at the tip, z down)."""
     return ""
+
+
+def cube(half: float) -> str:
+    """The cube, in its own frame (origin at its centre)."""
+    return ""

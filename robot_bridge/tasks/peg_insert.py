@@ -66,10 +66,21 @@ class PegInsert:
         ParameterSpec(name="observation_noise_m", unit="m", nominal=0.0002, low=0.0, high=0.003),
         *COMMON_PARAMETERS,
     )
-    variable_names = ("hole_x", "hole_y", "hole_yaw", "grasp_x", "grasp_y", "grasp_tilt", "bias_x", "bias_y", "bias_z", "bias_yaw")
-    workspace_low = (-0.13, -0.13, 0.002)
-    workspace_high = (0.13, 0.13, 0.20)
-    faults = ("slip", "lost_grasp", "bumped_object")
+    variable_names: tuple[str, ...] = (
+        "hole_x",
+        "hole_y",
+        "hole_yaw",
+        "grasp_x",
+        "grasp_y",
+        "grasp_tilt",
+        "bias_x",
+        "bias_y",
+        "bias_z",
+        "bias_yaw",
+    )
+    workspace_low: tuple[float, float, float] = (-0.13, -0.13, 0.002)
+    workspace_high: tuple[float, float, float] = (0.13, 0.13, 0.20)
+    faults: tuple[str, ...] = ("slip", "lost_grasp", "bumped_object")
 
     def scene(self, parameters: dict[str, float]) -> TaskScene:
         peg_half, friction = parameters["peg_width_m"] / 2, parameters["friction"]

@@ -5,8 +5,9 @@ from collections.abc import Callable
 from takeover.robot_bridge.robots.base import RobotError
 from takeover.robot_bridge.tasks.base import SimTask
 from takeover.robot_bridge.tasks.peg_insert import PegInsert
+from takeover.robot_bridge.tasks.pick_lift import PickLift
 
-_TASKS: dict[str, Callable[[], SimTask]] = {PegInsert.name: PegInsert}
+_TASKS: dict[str, Callable[[], SimTask]] = {PegInsert.name: PegInsert, PickLift.name: PickLift}
 
 
 def make_task(name: str) -> SimTask:
