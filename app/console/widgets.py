@@ -219,7 +219,7 @@ class Button(QAbstractButton):
 
 
 class Segmented(QWidget):
-    """A row of exclusive choices; the chosen one is white, never coloured; index -1: none yet. ``changed(index)`` only on the user's act."""
+    """A row of exclusive choices; the chosen one is white, never coloured; index -1: none yet. ``changed(index)`` on the user's act."""
 
     changed = Signal(int)
 
