@@ -8,9 +8,17 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from takeover.data.schema import EpisodeEnd, EpisodeStart, RobotSpec, Step
+from takeover.data.schema import EpisodeEnd, EpisodeStart, Outcome, RobotSpec, Step
 
 FloatArray = npt.NDArray[np.float32]
+
+
+class LearnerError(RuntimeError):
+    """A learner cannot be made, fed or restored; says what to do."""
+
+
+class PolicyRefused(ValueError):
+    """Weights that must not act: wrong hash, shape, robot or a number that is not finite. The text says which."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +52,9 @@ class Learner(Protocol):
     """Trains on committed steps. Ingestion happens only between updates. All randomness derives from the seed it was made with."""
 
     name: str
+    swap: str  # "step": new weights act at once (online RL); "episode": from the next episode on (imitation)
+    updates: int
+    cloned: bool
 
     def begin_episode(self, start: EpisodeStart) -> None: ...
 
@@ -51,6 +62,25 @@ class Learner(Protocol):
         """Committed steps of the running episode, in order, held ones included (they are skipped)."""
 
     def end_episode(self, end: EpisodeEnd) -> None: ...
+
+    def exclude(self, episode_id: str) -> None:
+        """Forget an episode at once."""
+
+    def relabel(self, episode_id: str, outcome: Outcome, event_step: int) -> None:
+        """An outcome that was corrected after the episode."""
+
+    def corrections_used(self) -> list[tuple[str, int]]:
+        """(episode id, intervention id) of corrections of which a batch held a step for the first time since the last call."""
+
+    @property
+    def demonstration_episodes(self) -> int: ...
+
+    @property
+    def train_steps(self) -> int:
+        """Non-held steps of policy episodes ingested."""
+
+    @property
+    def human_steps(self) -> int: ...
 
     def clone_demonstrations(self) -> Any:
         """Iterator over progress in [0, 1]; afterwards the policy imitates the demonstrations."""

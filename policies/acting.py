@@ -1,0 +1,117 @@
+"""What an actor does with observations and new versions, without transport: load, check, swap, answer."""
+
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from takeover.data.schema import Observation, PolicyAction, RobotSpec
+from takeover.data.seeding import stream
+from takeover.policies.base import PolicyRefused
+from takeover.policies.publish import LoadedPolicy, load_policy, published_versions, version_folder
+
+_CACHED = 4
+
+
+class Acting:
+    """The policy in use and the one that waits for the next episode.
+
+    In training episodes an online learner's policy samples, with noise that is a function of (seed, training step); everywhere
+    else it is deterministic.
+    """
+
+    def __init__(self, workspace: str | Path, spec: RobotSpec, seed: int) -> None:
+        self.workspace = workspace
+        self.spec = spec
+        self.seed = seed
+        self.current: LoadedPolicy | None = None
+        self.refused = ""
+        self.since_ns = 0
+        self.inference_ms = 0.0
+        self._next: LoadedPolicy | None = None
+        self._refused_version = 0
+        self._cache: dict[int, LoadedPolicy] = {}
+        self._place: tuple[str, int] = ("", -1)
+        self._generator = torch.Generator()
+
+    def newest_on_disk(self) -> int:
+        """0: none."""
+        return max(published_versions(self.workspace), default=0)
+
+    def offer(self, version: int) -> bool:
+        """Load a newer version and take it, at once or from the next episode on. True when the policy in use changed."""
+        newest = max(self.version, self._next.manifest.version if self._next else 0)
+        if version <= newest or version == self._refused_version:
+            return False
+        try:
+            loaded = self._load(version)
+        except PolicyRefused as error:
+            self.refused = f"version {version}: {error}"
+            self._refused_version = version
+            return False
+        self.refused = ""
+        if self.current is not None and loaded.manifest.swap == "episode":
+            self._next = loaded
+            return False
+        self._use(loaded)
+        return True
+
+    @property
+    def version(self) -> int:
+        return self.current.manifest.version if self.current else 0
+
+    @property
+    def sha256(self) -> str:
+        return self.current.manifest.sha256 if self.current else ""
+
+    def answer(self, message: Observation) -> PolicyAction | None:
+        """The policy's action for one observation; None while there is no policy, or the required one was refused."""
+        if message.required_version and message.required_version != self.version:
+            try:
+                self._use(self._load(message.required_version))
+            except PolicyRefused as error:
+                self.refused = f"version {message.required_version}: {error}"
+                return None
+        new_episode = message.episode_id != self._place[0]
+        if new_episode and self._next is not None and not message.required_version:
+            self._use(self._next)
+        if self.current is None:
+            return None
+        if (message.episode_id, message.run_id) != self._place:
+            self.current.policy.reset()
+            self._place = (message.episode_id, message.run_id)
+        return self._act(message, self.current)
+
+    def _act(self, message: Observation, loaded: LoadedPolicy) -> PolicyAction:
+        started = time.perf_counter()
+        sample = message.train_step >= 0 and loaded.manifest.swap == "step"
+        if sample:
+            self._generator.manual_seed(int(stream(self.seed, "actor", message.train_step).integers(2**62)))
+        observation = np.asarray(message.observation, np.float32)
+        decision = loaded.policy.act(observation, sample=sample, generator=self._generator if sample else None)
+        self.inference_ms += 0.05 * ((time.perf_counter() - started) * 1e3 - self.inference_ms)
+        return PolicyAction(
+            session=message.session,
+            from_seq=message.seq,
+            actions=decision.actions.tolist(),
+            valid_until_seq=message.seq + len(decision.actions) - 1,
+            policy_version=loaded.manifest.version,
+            policy_sha256=loaded.manifest.sha256,
+            spread=decision.spread,
+            scores=decision.scores,
+        )
+
+    def _load(self, version: int) -> LoadedPolicy:
+        if version not in self._cache:
+            self._cache[version] = load_policy(version_folder(self.workspace, version), self.spec)
+            while len(self._cache) > _CACHED:
+                del self._cache[min(self._cache)]
+        return self._cache[version]
+
+    def _use(self, loaded: LoadedPolicy) -> None:
+        loaded.policy.reset()
+        self.current = loaded
+        self.since_ns = time.monotonic_ns()
+        if self._next is not None and self._next.manifest.version <= loaded.manifest.version:
+            self._next = None

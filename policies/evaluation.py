@@ -1,0 +1,73 @@
+"""Evaluation of a policy alone: fixed starts, deterministic actions, no person, no pictures."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from takeover.data.schema import RobotSpec
+from takeover.policies.base import Policy
+
+
+class Environment(Protocol):
+    """What evaluation needs of a robot; every simulated robot has it."""
+
+    @property
+    def spec(self) -> RobotSpec: ...
+
+    def reset(self, seed: int) -> None: ...
+
+    def read(self) -> Any:
+        """An object with ``observation`` (D,)."""
+
+    def apply(self, action: np.ndarray) -> None: ...
+
+    def advance(self) -> None: ...
+
+    def evaluate(self) -> Any:
+        """An object with ``success`` and ``terminated``."""
+
+
+@dataclass(frozen=True)
+class EpisodeOutcome:
+    """One evaluated start."""
+
+    start: int
+    success: bool
+    steps: int
+
+
+class EvaluationCancelled(RuntimeError):
+    """Asked to stop between two starts."""
+
+
+def evaluate(
+    policy: Policy, environment: Environment, starts: Sequence[int], on_progress: Callable[[int], bool] | None = None
+) -> list[EpisodeOutcome]:
+    """Run ``policy`` from each start until success, failure or the step limit.
+
+    ``on_progress(done)`` is called after every start; returning False raises `EvaluationCancelled`.
+    """
+    outcomes = []
+    for done, start in enumerate(starts, 1):
+        outcomes.append(run_episode(policy, environment, start))
+        if on_progress is not None and not on_progress(done):
+            raise EvaluationCancelled(f"stopped after {done} of {len(starts)} starts")
+    return outcomes
+
+
+def run_episode(policy: Policy, environment: Environment, start: int) -> EpisodeOutcome:
+    """One start, deterministic actions."""
+    environment.reset(start)
+    policy.reset()
+    limit = environment.spec.max_steps
+    for step in range(1, limit + 1):
+        observation = np.asarray(environment.read().observation, np.float32)
+        decision = policy.act(observation, sample=False)
+        environment.apply(np.asarray(decision.actions[0], np.float64))
+        environment.advance()
+        result = environment.evaluate()
+        if result.success or result.terminated:
+            return EpisodeOutcome(start, bool(result.success), step)
+    return EpisodeOutcome(start, False, limit)

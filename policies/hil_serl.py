@@ -1,0 +1,379 @@
+"""``hil-serl``: SAC from demonstrations, corrections and own experience (RLPD with corrections), on state observations.
+
+Update in loop order: two critic updates on fresh batches, then one actor and temperature update. The recipe and what mattered
+for it are in docs/learning.md. All randomness comes from one generator that is part of the state.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from takeover.data.schema import EpisodeEnd, EpisodeStart, Outcome, RobotSpec, Step
+from takeover.data.seeding import stream
+from takeover.policies import nets
+from takeover.policies.base import LearnerError, PolicyWeights
+from takeover.policies.flat import Adam, Layout
+from takeover.policies.inference import split_action
+from takeover.policies.parameters import parse_parameters, require
+from takeover.policies.replay import CorrectionReplay
+
+NAME = "hil-serl"
+
+
+@dataclass(frozen=True)
+class HilSerlParameters:
+    """Settings of `HilSerlLearner`."""
+
+    hidden: int = 128
+    """Units of each of the two layers of every network."""
+    ensemble: int = 2
+    """Critics; the target is their minimum, the actor climbs their mean."""
+    batch: int = 256
+    """Half demonstrations and corrections, half online."""
+    discount: float = 0.97
+    target_rate: float = 0.005
+    """Fraction by which the target critics follow per critic update."""
+    learning_rate: float = 3e-4
+    critic_updates: int = 2
+    """Per actor update, each on a fresh batch."""
+    updates_per_step: float = 1.0
+    """Updates (critic_updates + one actor update) per training step; held, not best effort."""
+    learning_starts: int = 100
+    """Training steps before the first update."""
+    initial_temperature: float = 0.01
+    target_entropy_per_action: float = -0.5
+    bc_weight: float = 0.5
+    """Weight of the cloning term over the demonstration half at update 0."""
+    bc_decay: float = 0.9998
+    """Factor on the cloning weight per update."""
+    gripper_penalty: float = 0.02
+    """Reward taken for a command that toggles a discrete gripper."""
+    gripper_margin: float = 0.1
+    """By how much a demonstrated gripper command must beat the others, in value; the cloning term of the gripper."""
+    clone_updates: int = 2000
+    clone_learning_rate: float = 1e-3
+    clone_std: float = 0.15
+    """Standard deviation before the tanh with which the cloned policy explores."""
+    critic_warmup: int = 1000
+    """Critic updates on the demonstrations alone after cloning."""
+    replay_capacity: int = 200_000
+
+    def __post_init__(self) -> None:
+        require(8 <= self.hidden <= 2048, f"hidden = {self.hidden}; allowed 8..2048")
+        require(1 <= self.ensemble <= 10, f"ensemble = {self.ensemble}; allowed 1..10")
+        require(2 <= self.batch <= 4096, f"batch = {self.batch}; allowed 2..4096")
+        require(0.0 < self.discount < 1.0, f"discount = {self.discount}; allowed between 0 and 1")
+        require(0.0 < self.target_rate <= 1.0, f"target_rate = {self.target_rate}; allowed above 0, up to 1")
+        require(0.0 < self.updates_per_step <= 20.0, f"updates_per_step = {self.updates_per_step}; allowed above 0, up to 20")
+        require(1 <= self.critic_updates <= 20, f"critic_updates = {self.critic_updates}; allowed 1..20")
+        require(self.initial_temperature > 0.0, f"initial_temperature = {self.initial_temperature}; must be positive")
+        require(self.replay_capacity >= 1000, f"replay_capacity = {self.replay_capacity}; at least 1000")
+
+
+class HilSerlLearner:
+    """See the module. Construct with `make`."""
+
+    name = NAME
+    swap = "step"
+
+    def __init__(self, spec: RobotSpec, seed: int, parameters: HilSerlParameters) -> None:
+        self.spec = spec
+        self.parameters = parameters
+        p = parameters
+        self.discrete_gripper = spec.action.gripper == "discrete"
+        self._arm, self._gripper = split_action(spec)
+        d, a = spec.observation.size, len(self._arm)
+        self._actor_layout = Layout(nets.mlp_layout("actor", d, p.hidden, 2 * a))
+        self._critic_layout = Layout(nets.critic_layout(d + a, p.hidden, 3 if self.discrete_gripper else 1, p.ensemble))
+        self.generator = torch.Generator().manual_seed(int(stream(seed, "learner").integers(2**62)))
+        self._actor = nets.initialise(self._actor_layout, self.generator, last_scale=0.1).requires_grad_()
+        self._critic = nets.initialise(self._critic_layout, self.generator).requires_grad_()
+        self._target = self._critic.detach().clone()
+        self._temperature = torch.tensor([math.log(math.expm1(p.initial_temperature))])  # inverse softplus
+        self._actor_optimiser = Adam(self._actor_layout.size, p.learning_rate)
+        self._critic_optimiser = Adam(self._critic_layout.size, p.learning_rate)
+        self._temperature_optimiser = Adam(1, p.learning_rate)
+        self._mean = torch.zeros(d)
+        self._scale = torch.ones(d)
+        self.replay = CorrectionReplay(spec, capacity=p.replay_capacity, gripper_penalty=p.gripper_penalty)
+        self.updates = 0
+        self.cloned = False
+        self.skipped = 0  # updates refused because a loss or gradient was not finite
+        self._skipped_in_a_row = 0
+        self._good: dict[str, Any] | None = None
+
+    @classmethod
+    def make(cls, spec: RobotSpec, seed: int, parameters: Mapping[str, Any]) -> "HilSerlLearner":
+        return cls(spec, seed, parse_parameters(HilSerlParameters, dict(parameters), name=NAME))
+
+    # --- ingestion ---
+
+    def begin_episode(self, start: EpisodeStart) -> None:
+        self.replay.begin_episode(start)
+
+    def ingest(self, steps: Sequence[Step]) -> None:
+        for step in steps:
+            self.replay.add(step)
+
+    def end_episode(self, end: EpisodeEnd) -> None:
+        self.replay.end_episode(end)
+
+    def exclude(self, episode_id: str) -> None:
+        self.replay.exclude(episode_id)
+
+    def relabel(self, episode_id: str, outcome: Outcome, event_step: int) -> None:
+        self.replay.relabel(episode_id, outcome, event_step)
+
+    @property
+    def demonstration_episodes(self) -> int:
+        return self.replay.demonstration_episodes
+
+    @property
+    def train_steps(self) -> int:
+        return self.replay.train_steps
+
+    @property
+    def human_steps(self) -> int:
+        return self.replay.human_steps
+
+    def corrections_used(self) -> list[tuple[str, int]]:
+        return self.replay.corrections_used()
+
+    # --- learning ---
+
+    def clone_demonstrations(self) -> Iterator[float]:
+        """Fit the observation normaliser and the actor, then warm the critics up on the demonstrations. Yields progress."""
+        if self.replay.demonstrations.size == 0:
+            raise LearnerError("no demonstrations to clone; record some first")
+        p = self.parameters
+        self._fit_normaliser()
+        optimiser = Adam(self._actor_layout.size, p.clone_learning_rate)
+        total = p.clone_updates + p.critic_warmup
+        for i in range(p.clone_updates):
+            optimiser.learning_rate = p.clone_learning_rate * (0.1 + 0.9 * 0.5 * (1.0 + math.cos(math.pi * i / p.clone_updates)))
+            self._clone_update(optimiser)
+            if i % 10 == 9:
+                yield (i + 1) / total
+        for i in range(p.critic_warmup):
+            self._critic_update(*self._batch(demonstrations_only=True))
+            if i % 10 == 9:
+                yield (p.clone_updates + i + 1) / total
+        self.cloned = True
+        self._remember_good()
+        yield 1.0
+
+    def updates_due(self) -> int:
+        p = self.parameters
+        if not self.cloned:
+            return 0
+        return max(0, int((self.replay.train_steps - p.learning_starts) * p.updates_per_step) - self.updates)
+
+    def update(self) -> dict[str, float]:
+        """Critics, actor, temperature once; a non-finite loss is skipped, five in a row restore the last good state."""
+        self.updates += 1
+        metrics: dict[str, float] = {}
+        finite = True
+        for _ in range(self.parameters.critic_updates):
+            loss, value = self._critic_update(*self._batch())
+            finite = finite and math.isfinite(loss)
+            metrics |= {"critic_loss": loss, "q_mean": value}
+        actor_metrics = self._actor_update(*self._batch())
+        finite = finite and all(math.isfinite(x) for x in actor_metrics.values())
+        metrics |= actor_metrics
+        self._guard(finite)
+        metrics["skipped"] = float(self.skipped)
+        return metrics
+
+    def _batch(self, demonstrations_only: bool = False) -> tuple[Tensor, int]:
+        p = self.parameters
+        if demonstrations_only:
+            buffer = self.replay.demonstrations
+            return buffer.rows[buffer.indices(p.batch, self.generator)], p.batch
+        return self.replay.sample(p.batch, self.generator)
+
+    def _normalised(self, observation: Tensor) -> Tensor:
+        return nets.normalise(observation, self._mean, self._scale)
+
+    def _noise(self, batch: int) -> Tensor:
+        return torch.randn(batch, len(self._arm), generator=self.generator)
+
+    def _critic_update(self, rows: Tensor, demonstrations: int) -> tuple[float, float]:
+        """One TD step of all critics and their targets; returns loss and mean value."""
+        p, c = self.parameters, self.replay.columns
+        with torch.no_grad():
+            observation = self._normalised(rows[:, c.observation])
+            following = self._normalised(rows[:, c.next_observation])
+            action = rows[:, c.action]
+            arm = action[:, self._arm]
+            views = self._critic_layout.views(self._critic)
+            mean, log_std = nets.gaussian(self._actor_layout.views(self._actor), following)
+            next_arm, _ = nets.squashed_sample(mean, log_std, self._noise(len(rows)))
+            next_input = torch.cat([following, next_arm], 1)
+            next_values = nets.critics(self._critic_layout.views(self._target), next_input)  # (E, B, G)
+            if self.discrete_gripper:
+                # double Q: the online critics choose the gripper, the targets value it
+                choice = nets.critics(views, next_input).mean(0).argmax(-1)
+                next_value = next_values.gather(2, choice.expand(p.ensemble, -1).unsqueeze(-1)).squeeze(-1).amin(0)
+                command = gripper_columns(action[:, self._gripper])
+            else:
+                next_value = next_values.squeeze(-1).amin(0)
+            target = rows[:, c.reward] + p.discount * rows[:, c.mask] * next_value  # no entropy in the backup
+        values = nets.critics(self._critic_layout.views(self._critic), torch.cat([observation, arm], 1))
+        chosen = values.squeeze(-1) if not self.discrete_gripper else _gather(values, command)
+        loss = (chosen - target).square().mean()
+        objective = loss
+        if self.discrete_gripper and demonstrations:
+            objective = loss + self._bc_weight() * self._margin_loss(values[:, :demonstrations], command[:demonstrations])
+        self._step(self._critic, self._critic_optimiser, objective)
+        with torch.no_grad():
+            self._target.lerp_(self._critic, p.target_rate)
+        return float(loss.detach()), float(chosen.detach().mean())
+
+    def _margin_loss(self, values: Tensor, command: Tensor) -> Tensor:
+        """Large-margin cloning of the gripper: the demonstrated command must beat the others by `gripper_margin`."""
+        margin = torch.full_like(values[0], self.parameters.gripper_margin).scatter_(1, command.unsqueeze(-1), 0.0)
+        return ((values + margin).amax(-1) - _gather(values, command)).mean()
+
+    def _actor_update(self, rows: Tensor, demonstrations: int) -> dict[str, float]:
+        p, c = self.parameters, self.replay.columns
+        observation = self._normalised(rows[:, c.observation])
+        mean, log_std = nets.gaussian(self._actor_layout.views(self._actor), observation)
+        arm, log_density = nets.squashed_sample(mean, log_std, self._noise(len(rows)))
+        values = nets.critics(self._critic_layout.views(self._critic.detach()), torch.cat([observation, arm], 1))
+        value = values.mean(0).amax(-1)  # mean of the critics; the gripper takes its best command
+        temperature = float(torch.nn.functional.softplus(self._temperature))
+        loss = (temperature * log_density - value).mean()
+        metrics = {"temperature": temperature}
+        objective = loss
+        if demonstrations:
+            demonstrated = rows[:demonstrations, c.action][:, self._arm]
+            cloning = (mean[:demonstrations].tanh() - demonstrated).square().sum(-1).mean()
+            objective = loss + self._bc_weight() * cloning
+            metrics["bc_loss"] = float(cloning.detach())
+        self._step(self._actor, self._actor_optimiser, objective)
+        entropy = -float(log_density.detach().mean())
+        excess = entropy - p.target_entropy_per_action * len(self._arm)
+        if math.isfinite(excess):
+            gradient = torch.sigmoid(self._temperature) * excess
+            self._temperature_optimiser.step(self._temperature, gradient)
+        return metrics | {"actor_loss": float(loss.detach()), "entropy": entropy, "bc_weight": self._bc_weight()}
+
+    def _clone_update(self, optimiser: Adam) -> float:
+        """Mean towards the demonstrated action, std towards `clone_std`."""
+        rows, _ = self._batch(demonstrations_only=True)
+        c = self.replay.columns
+        mean, log_std = nets.gaussian(self._actor_layout.views(self._actor), self._normalised(rows[:, c.observation]))
+        error = (mean.tanh() - rows[:, c.action][:, self._arm]).square().sum(-1).mean()
+        loss = error + 0.1 * (log_std - math.log(self.parameters.clone_std)).square().mean()
+        self._step(self._actor, optimiser, loss)
+        return float(error.detach())
+
+    def _step(self, flat: Tensor, optimiser: Adam, loss: Tensor) -> None:
+        """Gradient step; left out when the gradient is not finite, so that moments and weights stay clean."""
+        (gradient,) = torch.autograd.grad(loss, [flat])
+        if math.isfinite(float(gradient.sum())):
+            optimiser.step(flat, gradient)
+
+    def _bc_weight(self) -> float:
+        return self.parameters.bc_weight * self.parameters.bc_decay**self.updates
+
+    def _fit_normaliser(self) -> None:
+        """Mean and scale of the demonstrated observations; constant entries keep their unit scale."""
+        buffer = self.replay.demonstrations
+        observations = buffer.rows[: buffer.size, self.replay.columns.observation].double()
+        std = observations.std(0, correction=0)
+        self._mean = observations.mean(0).float()
+        self._scale = torch.where(std > 1e-6, 1.0 / std.clamp_min(1e-6), torch.ones_like(std)).float()
+
+    # --- faults, state, weights ---
+
+    def _guard(self, finite: bool) -> None:
+        if finite:
+            self._skipped_in_a_row = 0
+            if self.updates % 500 == 0:
+                self._remember_good()
+            return
+        self.skipped += 1
+        self._skipped_in_a_row += 1
+        if self._skipped_in_a_row >= 5 and self._good is not None:
+            self._restore_tensors(self._good)
+            self._skipped_in_a_row = 0
+
+    def _remember_good(self) -> None:
+        if all(bool(torch.isfinite(flat).all()) for flat in (self._actor, self._critic, self._target)):
+            self._good = self._state_tensors()
+
+    def weights(self) -> PolicyWeights:
+        """The acting network: actor, the critics too where they choose the gripper, and the normaliser."""
+        flat = self._actor_layout.views(self._actor.detach())
+        if self.discrete_gripper:
+            flat = flat | self._critic_layout.views(self._critic.detach())
+        tensors = {name: tensor.clone() for name, tensor in flat.items()}
+        tensors |= {"normaliser.mean": self._mean.clone(), "normaliser.scale": self._scale.clone()}
+        config = {"hidden": self.parameters.hidden, "ensemble": self.parameters.ensemble if self.discrete_gripper else 0}
+        return PolicyWeights("squashed_gaussian", config, tensors, metrics={})
+
+    def _state_tensors(self) -> dict[str, Tensor]:
+        tensors = {
+            "actor": self._actor.detach().clone(),
+            "critic": self._critic.detach().clone(),
+            "target": self._target.clone(),
+            "temperature": self._temperature.clone(),
+            "mean": self._mean.clone(),
+            "scale": self._scale.clone(),
+        }
+        for name, optimiser in self._optimisers().items():
+            tensors |= {f"{name}.{key}": value for key, value in optimiser.state().items()}
+        return tensors
+
+    def _optimisers(self) -> dict[str, Adam]:
+        return {"adam_actor": self._actor_optimiser, "adam_critic": self._critic_optimiser, "adam_temperature": self._temperature_optimiser}
+
+    def _restore_tensors(self, tensors: Mapping[str, Tensor]) -> None:
+        with torch.no_grad():
+            self._actor.copy_(tensors["actor"])
+            self._critic.copy_(tensors["critic"])
+            self._target.copy_(tensors["target"])
+            self._temperature.copy_(tensors["temperature"])
+            self._mean.copy_(tensors["mean"])
+            self._scale.copy_(tensors["scale"])
+        for name, optimiser in self._optimisers().items():
+            optimiser.restore({key: tensors[f"{name}.{key}"] for key in ("count", "moment1", "moment2")})
+
+    def state(self) -> dict[str, Any]:
+        """``tensors`` and JSON-able ``values``; the replay is rebuilt from the store."""
+        tensors = self._state_tensors() | {"generator": self.generator.get_state()}
+        values = {
+            "learner": NAME,
+            "parameters": asdict(self.parameters),
+            "updates": self.updates,
+            "cloned": self.cloned,
+            "skipped": self.skipped,
+            "unused_corrections": self.replay.unused_corrections(),
+        }
+        return {"tensors": tensors, "values": values}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """After the same steps were ingested again. Raises `LearnerError` for a state of another learner or other settings."""
+        values, tensors = state["values"], state["tensors"]
+        if values["learner"] != NAME or values["parameters"] != asdict(self.parameters):
+            raise LearnerError(f"the saved state is of {values['learner']} with other settings; use a new workspace or the same settings")
+        self._restore_tensors(tensors)
+        self.generator.set_state(tensors["generator"])
+        self.updates, self.cloned, self.skipped = values["updates"], values["cloned"], values["skipped"]
+        self.replay.restore_unused_corrections(values["unused_corrections"])
+        self._remember_good()
+
+
+def gripper_columns(command: Tensor) -> Tensor:
+    """Canonical gripper commands (B,) -> critic outputs 0 close, 1 keep, 2 open."""
+    return (command > 0.5).long() - (command < -0.5).long() + 1
+
+
+def _gather(values: Tensor, command: Tensor) -> Tensor:
+    """(E, B, 3), (B,) -> (E, B)."""
+    return values.gather(2, command.expand(values.shape[0], -1).unsqueeze(-1)).squeeze(-1)

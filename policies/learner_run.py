@@ -1,0 +1,187 @@
+"""A `Training` on disk: publishes versions, saves checkpoints, writes event files, and resumes from the store after a restart."""
+
+import logging
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from takeover.data import store
+from takeover.data.schema import Committed, EpisodeKind, EpisodeStart, RunConfig
+from takeover.policies.base import LearnerError
+from takeover.policies.checkpoint import newest_checkpoint, save_checkpoint
+from takeover.policies.event_files import EventFile
+from takeover.policies.publish import make_manifest, publish, published_versions, weights_bytes
+from takeover.policies.training import CommittedRecord, Publication, Training
+
+log = logging.getLogger("learner")
+
+CHECKPOINT_EVERY_S = 30.0
+CHECKPOINT_EVERY_UPDATES = 2000
+SCALARS_EVERY_UPDATES = 50
+
+
+class LearnerRun:
+    """One learner of one workspace. ``committed`` takes messages, `work` does a short piece of work between them."""
+
+    def __init__(self, config: RunConfig) -> None:
+        self.config = config
+        self.workspace = Path(config.workspace)
+        self.folder = self.workspace / "learner" / f"{config.task}-{config.learner}"
+        first = max(published_versions(self.workspace), default=0) + 1
+        self.training = Training(config, self._publish, self._on_update, first_version=first)
+        self.cursors: dict[str, int] = {}
+        self.gaps_read = 0
+        self._events = EventFile(self.folder / "tb")
+        self._saved_at = time.monotonic()
+        self._saved_updates = 0
+        self._excluded: set[str] = set()
+
+    # --- start ---
+
+    def resume(self) -> None:
+        """Take up where the last checkpoint was: ingest again what it had seen, restore it, then go on with what came after."""
+        state, problems = newest_checkpoint(self.folder)
+        for problem in problems:
+            log.warning("passed over %s", problem)
+        self._excluded = set(store.excluded_episode_ids(self.workspace))
+        records = self._stored_records()
+        if state is not None:
+            cursors: dict[str, int] = state["cursors"]
+            seen = [r for r in records if r.rec_seq <= cursors.get(r.session, -1)]
+            records = [r for r in records if r.rec_seq > cursors.get(r.session, -1)]
+            for record in seen:
+                self.training.replay(record)
+            self._count(seen)
+            try:
+                self.training.restore(state)
+                self._saved_updates = self._updates()
+                log.info("resumed at update %d, version %d", self._updates(), self.training.next_version - 1)
+            except LearnerError as error:
+                # said, never silent: the recorded episodes are learned from anew under the next free version
+                log.warning("not resumed: %s; learning anew from the recorded episodes", error)
+        for record in records:
+            self._handle(record)
+        training = self.training
+        if training.learner is not None and training.learner.demonstration_episodes >= self.config.demonstrations:
+            training.start_cloning()
+
+    def _stored_records(self) -> list[CommittedRecord]:
+        records: list[CommittedRecord] = []
+        for start, steps, end in store.iter_episode_records(self.workspace, self.config.task):
+            if start.kind in (EpisodeKind.DEMONSTRATION, EpisodeKind.POLICY) and start.episode_id not in self._excluded:
+                records += [start, *steps, end]
+        return records
+
+    def catch_up(self, session: str) -> int:
+        """Read what the running session has on disk beyond what was ingested; returns how many records."""
+        found = store.read_gap(self.workspace, session, self.cursors.get(session, -1) + 1, 2**62)
+        for record in found:
+            self._handle(record)
+        return len(found)
+
+    # --- the stream ---
+
+    def committed(self, message: Committed) -> Iterable[None]:
+        """Handle a message record by record, yielding after each so that progress can be told. Gaps are read from the store."""
+        cursor = self.cursors.get(message.session, -1)
+        if message.first > cursor + 1:
+            self.gaps_read += 1
+            for record in store.read_gap(self.workspace, message.session, cursor + 1, message.first - 1):
+                self._handle(record)
+                yield
+        for record in message.records:
+            self._handle(record)
+            yield
+        self.cursors[message.session] = max(self.cursors.get(message.session, -1), message.cursor)
+
+    def _handle(self, record: CommittedRecord) -> None:
+        if record.rec_seq <= self.cursors.get(record.session, -1):
+            return
+        if isinstance(record, EpisodeStart) and record.spec.task_id != self.config.task:
+            log.warning("episode %s is of task %s; this learner is for %s", record.episode_id, record.spec.task_id, self.config.task)
+        self.training.handle(record)
+        self._count([record])
+
+    def _count(self, records: Iterable[CommittedRecord]) -> None:
+        for record in records:
+            self.cursors[record.session] = max(self.cursors.get(record.session, -1), record.rec_seq)
+
+    # --- between messages ---
+
+    def work(self) -> bool:
+        """One short piece of work; False when idle."""
+        did = self.training.work()
+        self._checkpoint_when_due()
+        return did
+
+    def reread_exclusions(self) -> None:
+        """Episodes excluded by a label since the last look leave the replay at once."""
+        excluded = set(store.excluded_episode_ids(self.workspace))
+        if self.training.learner is not None:
+            for episode_id in sorted(excluded - self._excluded):
+                self.training.learner.exclude(episode_id)
+        self._excluded |= excluded
+
+    def _checkpoint_when_due(self) -> None:
+        learner = self.training.learner
+        if learner is None or not learner.cloned or learner.updates == self._saved_updates:
+            return
+        if self.training.lockstep:
+            due = learner.updates - self._saved_updates >= CHECKPOINT_EVERY_UPDATES
+        else:
+            due = time.monotonic() - self._saved_at >= CHECKPOINT_EVERY_S
+        if due:
+            self.checkpoint()
+
+    def checkpoint(self) -> None:
+        """Save now."""
+        save_checkpoint(self.folder, self.training.state() | {"cursors": self.cursors})
+        self._saved_at = time.monotonic()
+        self._saved_updates = self._updates()
+
+    def close(self) -> None:
+        """Save what is not saved yet."""
+        learner = self.training.learner
+        if learner is not None and learner.cloned and learner.updates > self._saved_updates:
+            self.checkpoint()
+        self._events.close()
+
+    def _updates(self) -> int:
+        return self.training.learner.updates if self.training.learner is not None else 0
+
+    def _on_update(self, updates: int, metrics: dict[str, float]) -> None:
+        if updates % SCALARS_EVERY_UPDATES == 0:
+            learner = self.training.learner
+            steps = {"steps/train": float(learner.train_steps), "steps/human": float(learner.human_steps)} if learner else {}
+            self._events.scalars(updates, {f"learner/{name}": value for name, value in metrics.items()} | steps)
+
+    def _publish(self, publication: Publication) -> None:
+        spec = self.training.spec
+        if spec is None:
+            raise LearnerError("nothing was recorded yet; the robot is not known")
+        data = weights_bytes(publication.weights)
+        fields = {
+            "version": publication.version,
+            "parent": publication.parent,
+            "learner": self.config.learner,
+            "swap": publication.learner.swap,
+            "acts_from_train_step": publication.acts_from_train_step,
+            "data": publication.data,
+            "counters": publication.counters,
+            "metrics": publication.metrics,
+            "parameters": dict(self.config.learner_parameters),
+            "session_id": self.config.session_id,
+            "wall_ns": time.time_ns(),
+        }
+        manifest = make_manifest(publication.weights, data, spec, **fields)
+        publish(self.workspace, manifest, data)
+        store.record_policy(
+            self.workspace,
+            version=manifest.version,
+            parent=manifest.parent,
+            sha256=manifest.sha256,
+            learner=manifest.learner,
+            task_id=manifest.task_id,
+            updates=publication.counters["updates"],
+            metrics=manifest.metrics,
+        )

@@ -1,0 +1,44 @@
+"""Settings of a learner: a flat frozen dataclass, filled from the run configuration and checked once."""
+
+import dataclasses
+from typing import Any, TypeVar
+
+P = TypeVar("P")
+
+
+def parse_parameters(cls: type[P], given: dict[str, Any], *, name: str) -> P:
+    """An instance of the dataclass ``cls`` with ``given`` over its defaults.
+
+    Text from a command line is converted to the default's type. Raises `ValueError` naming the setting, its value and the known
+    ones. Ranges are checked by the dataclass's own ``__post_init__``.
+    """
+    fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    values: dict[str, Any] = {}
+    for key, value in given.items():
+        if key not in fields:
+            raise ValueError(f"learner {name!r} has no setting {key!r}; known: {', '.join(sorted(fields))}")
+        values[key] = _convert(value, fields[key].default, f"{name}.{key}")
+    return cls(**values)
+
+
+def _convert(value: Any, default: Any, where: str) -> Any:
+    try:
+        if isinstance(default, bool):
+            if isinstance(value, str):
+                return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}[value.lower()]
+            return bool(value)
+        if isinstance(default, int):
+            if float(value) != int(float(value)):
+                raise ValueError
+            return int(float(value))
+        if isinstance(default, float):
+            return float(value)
+        return str(value)
+    except (ValueError, KeyError, TypeError):
+        raise ValueError(f"{where} = {value!r}; expected {type(default).__name__}, for example {default!r}") from None
+
+
+def require(condition: bool, message: str) -> None:
+    """Range check of a setting. Raises `ValueError`."""
+    if not condition:
+        raise ValueError(message)

@@ -1,0 +1,162 @@
+"""Published policies: ``<workspace>/policies/<version>/{weights.safetensors,manifest.json}``, written atomically, checked on load."""
+
+import hashlib
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from safetensors import SafetensorError
+from safetensors.torch import load as load_safetensors
+from safetensors.torch import save as save_safetensors
+
+from takeover.data.schema import RobotSpec
+from takeover.policies.base import Policy, PolicyRefused, PolicyWeights
+from takeover.policies.inference import build_policy
+
+WEIGHTS_NAME = "weights.safetensors"
+MANIFEST_NAME = "manifest.json"
+MAX_WEIGHTS_BYTES = 4 * 1024**3
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything known of a published policy."""
+
+    version: int
+    parent: int  # 0: none
+    sha256: str  # of the weights file
+    learner: str
+    architecture: str
+    config: dict[str, Any]
+    swap: str  # "step" or "episode"
+    robot_id: str
+    task_id: str
+    observation_names: list[str]
+    action_names: list[str]
+    acts_from_train_step: int = 0
+    data: dict[str, int] = msgspec.field(default_factory=dict)  # snapshot: episodes, steps, human steps, demonstrations
+    counters: dict[str, int] = msgspec.field(default_factory=dict)
+    metrics: dict[str, float] = msgspec.field(default_factory=dict)
+    parameters: dict[str, Any] = msgspec.field(default_factory=dict)
+    session_id: str = ""
+    wall_ns: int = 0
+
+
+class LoadedPolicy(msgspec.Struct, frozen=True):
+    """A policy that passed every check, with its manifest."""
+
+    policy: Policy
+    manifest: Manifest
+
+
+def policies_folder(workspace: str | os.PathLike[str]) -> Path:
+    return Path(workspace) / "policies"
+
+
+def version_folder(workspace: str | os.PathLike[str], version: int) -> Path:
+    return policies_folder(workspace) / str(version)
+
+
+def published_versions(workspace: str | os.PathLike[str]) -> list[int]:
+    """Versions on disk, ascending; unfinished ones (temporary names) are not among them."""
+    folder = policies_folder(workspace)
+    if not folder.is_dir():
+        return []
+    return sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit() and (path / MANIFEST_NAME).is_file())
+
+
+def weights_bytes(weights: PolicyWeights) -> bytes:
+    """The file's content: a function of the tensors alone, so that equal weights have equal hashes."""
+    return save_safetensors({name: weights.tensors[name].contiguous() for name in sorted(weights.tensors)})
+
+
+def make_manifest(weights: PolicyWeights, data: bytes, spec: RobotSpec, **fields: Any) -> Manifest:
+    """A manifest for ``weights`` whose file content is ``data``."""
+    return Manifest(
+        sha256=hashlib.sha256(data).hexdigest(),
+        architecture=weights.architecture,
+        config=weights.config,
+        robot_id=spec.robot_id,
+        task_id=spec.task_id,
+        observation_names=list(spec.observation.names),
+        action_names=list(spec.action.names),
+        **fields,
+    )
+
+
+def publish(workspace: str | os.PathLike[str], manifest: Manifest, data: bytes, *, sync: bool = True) -> Path:
+    """Write one version: a temporary folder, flushed, then renamed. A version that is already there is replaced only by itself.
+
+    Raises `FileExistsError` when other weights have this number.
+    """
+    target = version_folder(workspace, manifest.version)
+    if target.exists():
+        if read_manifest(target).sha256 == manifest.sha256:
+            return target
+        raise FileExistsError(f"{target} holds other weights; versions are never overwritten")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.parent / f".{manifest.version}.{os.getpid()}.tmp"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    _write(temporary / WEIGHTS_NAME, data, sync)
+    _write(temporary / MANIFEST_NAME, msgspec.json.format(msgspec.json.encode(manifest), indent=1), sync)
+    temporary.rename(target)
+    if sync:
+        _sync_folder(target.parent)
+    return target
+
+
+def read_manifest(folder: str | os.PathLike[str]) -> Manifest:
+    """Raises `PolicyRefused` when it is missing or broken."""
+    path = Path(folder) / MANIFEST_NAME
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Manifest)
+    except OSError as error:
+        raise PolicyRefused(f"cannot read {path}: {error.strerror}") from error
+    except msgspec.DecodeError as error:
+        raise PolicyRefused(f"{path}: {error}") from error
+
+
+def load_policy(folder: str | os.PathLike[str], spec: RobotSpec) -> LoadedPolicy:
+    """Read and check one version: hash, architecture, shapes, finiteness, the robot's spaces.
+
+    Raises `PolicyRefused` with the reason; nothing is loaded in part.
+    """
+    manifest = read_manifest(folder)
+    path = Path(folder) / WEIGHTS_NAME
+    try:
+        if path.stat().st_size > MAX_WEIGHTS_BYTES:
+            raise PolicyRefused(f"{path} is larger than {MAX_WEIGHTS_BYTES} bytes")
+        data = path.read_bytes()
+    except OSError as error:
+        raise PolicyRefused(f"cannot read {path}: {error.strerror}") from error
+    found = hashlib.sha256(data).hexdigest()
+    if found != manifest.sha256:
+        raise PolicyRefused(f"{path}: sha256 is {found[:12]}..., the manifest says {manifest.sha256[:12]}...")
+    if manifest.observation_names != list(spec.observation.names):
+        raise PolicyRefused(f"version {manifest.version} was trained on other observations than this robot's")
+    if manifest.action_names != list(spec.action.names):
+        raise PolicyRefused(f"version {manifest.version} acts in another action space than this robot's")
+    try:
+        tensors = load_safetensors(data)
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise PolicyRefused(f"{path}: {error}") from error
+    weights = PolicyWeights(manifest.architecture, manifest.config, tensors)
+    return LoadedPolicy(build_policy(weights, spec), manifest)
+
+
+def _write(path: Path, data: bytes, sync: bool) -> None:
+    with path.open("wb") as file:
+        file.write(data)
+        if sync:
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def _sync_folder(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,25 @@
+"""Learners by name. Modules are imported only when asked for."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from takeover.data.schema import RobotSpec
+from takeover.policies.base import Learner, LearnerError
+
+KNOWN_LEARNERS = ("hil-serl", "sirius", "iwr", "hg-dagger", "bc")
+
+
+def make_learner(name: str, spec: RobotSpec, seed: int, parameters: Mapping[str, Any] | None = None) -> Learner:
+    """A learner for ``spec``, its randomness derived from ``seed``.
+
+    Raises `LearnerError` listing the known names, `ValueError` for a setting that is unknown or out of range.
+    """
+    if name == "hil-serl":
+        from takeover.policies.hil_serl import HilSerlLearner
+
+        return HilSerlLearner.make(spec, seed, parameters or {})
+    if name in KNOWN_LEARNERS:
+        from takeover.policies.imitation import ImitationLearner
+
+        return ImitationLearner.make(name, spec, seed, parameters or {})
+    raise LearnerError(f"unknown learner {name!r}; known: {', '.join(KNOWN_LEARNERS)}, none")
