@@ -1,0 +1,229 @@
+"""A scripted operator: watches the simulator's truth, takes over when the policy falters, corrects and gives back, as people do.
+
+Pure logic: one `decide` per control step, no transport, no clock. What it draws at random is a function of (seed, kind and number of
+the episode). Its parameters are written into every result; it is no person, and results that used it say so.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from takeover.data.schema import EpisodeKind, Mode, Privileged
+from takeover.data.seeding import stream
+
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class OperatorParameters:
+    """Steps are control steps (50 ms at 20 Hz). Raises `ValueError` naming the field and its range."""
+
+    stall_steps: int = 16
+    """Takes over after this many steps without progress."""
+    progress_m: float = 0.0015
+    """The path to go must shrink by this much to count as progress."""
+    opposite_steps: int = 6
+    """Takes over after this many steps of motion away from where an expert would go."""
+    reaction_min_steps: int = 3
+    reaction_max_steps: int = 6
+    """From noticing to pressing the deadman."""
+    correct_min_steps: int = 10
+    correct_max_steps: int = 47
+    """Length of a correction, unless it is held on."""
+    hold_on_from_step: int = 60
+    """A correction that lasts until here is held to the end: letting go too early completes nothing."""
+    noise: float = 0.25
+    """Standard deviation of the hand's slow wander, of full deflection; it fades where the expert moves little."""
+    noise_memory: float = 0.85
+    """How much of the wander remains from one step to the next."""
+    tremor: float = 0.05
+    """Standard deviation of independent noise per step, of full deflection."""
+    speed: float = 1.0
+    """Of the expert's deflection."""
+    seed_offset: int = 0
+
+    def __post_init__(self) -> None:
+        for name, (low, high) in _RANGES.items():
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise ValueError(f"operator parameter {name} = {value}: allowed is {low} to {high}")
+        for low_name, high_name in (("reaction_min_steps", "reaction_max_steps"), ("correct_min_steps", "correct_max_steps")):
+            if getattr(self, low_name) > getattr(self, high_name):
+                raise ValueError(f"operator parameter {low_name} is above {high_name}")
+
+    def as_dict(self) -> dict[str, float]:
+        """For results and summaries."""
+        return asdict(self)
+
+
+_RANGES: dict[str, tuple[float, float]] = {
+    "stall_steps": (2, 1000),
+    "progress_m": (0.0, 0.1),
+    "opposite_steps": (1, 1000),
+    "reaction_min_steps": (0, 100),
+    "reaction_max_steps": (0, 100),
+    "correct_min_steps": (1, 1000),
+    "correct_max_steps": (1, 1000),
+    "hold_on_from_step": (0, 100_000),
+    "noise": (0.0, 1.0),
+    "noise_memory": (0.0, 0.999),
+    "tremor": (0.0, 1.0),
+    "speed": (0.1, 1.5),
+    "seed_offset": (0, 1_000_000),
+}
+
+STYLES: dict[str, OperatorParameters] = {
+    "expert": OperatorParameters(),
+    "slow": OperatorParameters(reaction_min_steps=8, reaction_max_steps=16, speed=0.6),
+    "sloppy": OperatorParameters(noise=0.5, tremor=0.15),
+    "lenient": OperatorParameters(stall_steps=32, opposite_steps=14),
+}
+
+
+def operator_parameters(values: Mapping[str, float | str]) -> OperatorParameters:
+    """Parameters of ``values["style"]`` (default expert) with the other values put in. Raises `ValueError` with what is known."""
+    style = str(values.get("style", "expert"))
+    if style not in STYLES:
+        raise ValueError(f"unknown operator style {style!r}; known: {', '.join(STYLES)}")
+    kinds = {field.name: field.type for field in fields(OperatorParameters)}
+    changes: dict[str, float | int] = {}
+    for name, value in values.items():
+        if name == "style":
+            continue
+        if name not in kinds:
+            raise ValueError(f"unknown operator parameter {name!r}; known: style, {', '.join(kinds)}")
+        number = float(value)
+        changes[name] = round(number) if kinds[name] is int else number
+    return replace(STYLES[style], **changes)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class OperatorDecision:
+    """``action`` (A,) canonical, zeros while the deadman is up; ``resume``: presses the resume key; ``reason``: why it drives."""
+
+    deadman: bool
+    action: list[float]
+    resume: bool = False
+    reason: str = ""
+
+
+class ScriptedOperator:
+    """Call `decide` once per control step. Raises `ValueError` for unknown or out-of-range parameters."""
+
+    def __init__(self, parameters: OperatorParameters | Mapping[str, float | str], seed: int) -> None:
+        self.parameters = parameters if isinstance(parameters, OperatorParameters) else operator_parameters(parameters)
+        self._seed = seed
+        self._episode: tuple[EpisodeKind | None, int, str] | None = None
+        self._random = stream(seed, "operator")
+        self._begin(0)
+
+    def decide(self, privileged: Privileged) -> OperatorDecision:
+        """What the operator does at this step."""
+        episode = (privileged.episode_kind, privileged.episode_number, privileged.episode_id)
+        if episode != self._episode:
+            self._episode = episode
+            role = f"operator-{privileged.episode_kind or 'none'}"
+            self._random = stream(self._seed + self.parameters.seed_offset, role, privileged.episode_number)
+            self._begin(len(privileged.expert_action))
+        idle = OperatorDecision(False, [0.0] * len(privileged.expert_action))
+        if not privileged.expert_action or privileged.mode in (Mode.OFFLINE, Mode.STOPPED, Mode.RESETTING):
+            return idle
+        if privileged.episode_kind == EpisodeKind.DEMONSTRATION:
+            return self._demonstrate(privileged, idle)
+        if privileged.episode_kind != EpisodeKind.POLICY or privileged.mode == Mode.READY:
+            return idle
+        if privileged.mode == Mode.HOLD:
+            self._watch_from = -1
+            return replace(idle, resume=True)
+        return self._supervise(privileged, idle)
+
+    # --- demonstrations ---
+
+    def _demonstrate(self, privileged: Privileged, idle: OperatorDecision) -> OperatorDecision:
+        """All of it by hand. After a hold the deadman is let go once, so that the next press is a fresh one."""
+        if privileged.mode == Mode.HOLD and self._was_down:
+            self._was_down = False
+            return idle
+        self._was_down = True
+        return OperatorDecision(True, self._hand(privileged.expert_action), reason="demonstration")
+
+    # --- supervision ---
+
+    def _supervise(self, privileged: Privileged, idle: OperatorDecision) -> OperatorDecision:
+        step, distance = privileged.episode_step, _path_to_go(privileged)
+        if self._correcting:
+            if self._done_correcting(step, distance):
+                self._correcting = False
+                self._watch_from = -1
+                return idle
+            return OperatorDecision(True, self._hand(privileged.expert_action), reason=self._reason)
+        reason = self._falters(privileged, step, distance)
+        if reason and self._press_at < 0:
+            low, high = self.parameters.reaction_min_steps, self.parameters.reaction_max_steps
+            self._press_at = step + int(self._random.integers(low, high + 1))
+            self._reason = reason
+        if self._press_at < 0 or step < self._press_at:
+            return idle
+        self._take(step, distance)
+        return OperatorDecision(True, self._hand(privileged.expert_action), reason=self._reason)
+
+    def _falters(self, privileged: Privileged, step: int, distance: float) -> str:
+        """ "stall", "opposite" or "": what an onlooker would object to."""
+        if self._watch_from < 0 or distance < self._best - self.parameters.progress_m:
+            self._best, self._watch_from = distance, step
+        velocity, wanted = np.array(privileged.tool_velocity), np.array(privileged.expert_action[:3])
+        speeds = float(np.linalg.norm(velocity)) * float(np.linalg.norm(wanted))
+        away = float(velocity @ wanted) < -0.2 * speeds and float(np.linalg.norm(velocity)) > _MOVING_M_S
+        self._opposite = self._opposite + 1 if away else max(0, self._opposite - 1)
+        if self._opposite >= self.parameters.opposite_steps:
+            return "opposite"
+        return "stall" if step - self._watch_from >= self.parameters.stall_steps else ""
+
+    def _take(self, step: int, distance: float) -> None:
+        self._correcting = True
+        self._press_at, self._opposite = -1, 0
+        low, high = self.parameters.correct_min_steps, self.parameters.correct_max_steps
+        self._release_at = step + int(self._random.integers(low, high + 1))
+        self._taken_at, self._distance_taken = step, distance
+        self._wander = np.zeros_like(self._wander)
+
+    def _done_correcting(self, step: int, distance: float) -> bool:
+        """Time is up, and it has led somewhere: half of the way that was left."""
+        if step >= self.parameters.hold_on_from_step or step < self._release_at:
+            return False
+        return distance < 0.5 * self._distance_taken or step - self._taken_at >= self.parameters.correct_max_steps
+
+    def _hand(self, wanted: list[float]) -> list[float]:
+        """The expert's action as a hand would give it: slow wander and tremor on the arm, the gripper as meant."""
+        parameters = self.parameters
+        arm = np.array(wanted[:4])
+        fresh = np.sqrt(1.0 - parameters.noise_memory**2) * self._random.standard_normal(4)
+        self._wander = parameters.noise_memory * self._wander + fresh
+        effort = 0.25 + 0.75 * min(1.0, float(np.linalg.norm(arm[:3])))
+        arm = parameters.speed * arm + effort * (parameters.noise * self._wander + parameters.tremor * self._random.standard_normal(4))
+        return [*np.clip(arm, -1.0, 1.0).tolist(), *wanted[4:]]
+
+    def _begin(self, size: int) -> None:
+        self._correcting = False
+        self._was_down = False
+        self._watch_from = -1  # step of the latest progress; -1: look afresh
+        self._best = float("inf")
+        self._opposite = 0
+        self._press_at = -1
+        self._release_at = self._taken_at = 0
+        self._distance_taken = 0.0
+        self._reason = ""
+        self._wander: FloatArray = np.zeros(4)
+
+
+_MOVING_M_S = 0.01
+
+
+def _path_to_go(privileged: Privileged) -> float:
+    """Metres, from the task's truth. Raises `ValueError` where a task gives none: there is nothing to judge progress by."""
+    try:
+        return float(privileged.values["distance"][0])
+    except (KeyError, IndexError):
+        raise ValueError("the scripted operator needs privileged 'distance' (path to go, m); this robot's task gives none") from None
