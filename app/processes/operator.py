@@ -88,7 +88,11 @@ class OperatorLoop:
         log.info("bridge session %s", reply.session)
         self._session = reply.session
         self._spec = reply.spec
-        self._device = ScriptedDevice(ScriptedOperator(self._config.operator_parameters, self._config.seed), reply.spec)
+        try:
+            operator = ScriptedOperator(self._config.operator_parameters, self._config.seed)
+        except ValueError as error:
+            raise StartupError(str(error)) from error
+        self._device = ScriptedDevice(operator, reply.spec)
         self._lease, self._lease_asked_s = "", 0.0
         self._newest = self._answer = None
 
@@ -104,7 +108,7 @@ class OperatorLoop:
             return
         self._lease_asked_s = now_s
         if self._wants_to_drive():
-            self._client.send(Lease(sender=SENDER))
+            self._client.send(Lease(sender=SENDER, device_kind="scripted"))
         elif self._lease:
             self._client.send(Lease(sender=SENDER, release=True))
             self._lease = ""

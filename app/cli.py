@@ -1,0 +1,100 @@
+"""The command line. `main` is the ``takeover`` program."""
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import tyro
+
+from takeover import __version__
+from takeover.app.commands import collect as collect_command
+from takeover.app.commands import console as console_command
+from takeover.app.commands import devices as devices_command
+from takeover.app.commands import process as process_command
+from takeover.app.commands import run as run_command
+from takeover.app.commands import store as store_command
+from takeover.app.commands.options import has_display
+from takeover.app.processes.common import EXIT_BAD_INPUT, StartupError
+from takeover.app.supervisor import Interrupted, RunError
+
+DESCRIPTION = """Supervise a learning robot, take over when it falters, and turn every correction into a better policy.
+
+Without a command the app opens on the built-in simulated robot; without a display the same loop runs headless with a scripted
+operator, and ends with a summary and a picture of the learning curves.
+
+  takeover                                        the app
+  takeover --robot sim:pick-lift                  the app on another task
+  takeover demo                                   the app with a scripted operator at work
+  takeover collect --episodes 20                  record demonstrations, then clone them
+  takeover run --headless --clock lockstep --episodes 380 --seed 1 --summary out.json
+                                                  the whole loop, reproducible
+  takeover devices                                what is plugged in
+  takeover data ls                                what has been recorded
+  takeover policy ls                              what has been learned
+
+Everything is kept in a workspace (--workspace DIR). Ctrl+C and SIGTERM stop a station cleanly. Exit status: 0 done, 1 failed,
+2 something you must change (one line on stderr says what), 130 stopped by Ctrl+C or SIGTERM.
+"""
+
+HANDLERS: dict[str, tuple[type, Callable[[Any], int]]] = {
+    "console": (console_command.Console, console_command.console),
+    "demo": (console_command.Demo, console_command.demo),
+    "collect": (collect_command.Collect, collect_command.collect),
+    "run": (run_command.Run, run_command.run),
+    "evaluate": (store_command.Evaluate, store_command.evaluate),
+    "data": (store_command.Data, store_command.data),
+    "policy": (store_command.Policy, store_command.policy),
+    "devices": (devices_command.Devices, devices_command.devices),
+    "bridge": (process_command.Bridge, process_command.run_one),
+    "actor": (process_command.Actor, process_command.run_one),
+    "recorder": (process_command.Recorder, process_command.run_one),
+    "learner": (process_command.Learner, process_command.run_one),
+    "evaluator": (process_command.Evaluator, process_command.run_one),
+    "operator": (process_command.Operator, process_command.run_one),
+}
+
+
+@dataclass(frozen=True)
+class _Version:
+    """Print the version."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Returns the exit status."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments == ["--version"]:
+        print(f"takeover {__version__}")
+        return 0
+    if not arguments and not has_display():
+        return _guarded(lambda: run_command.first_look())
+    if not arguments or (arguments[0].startswith("-") and arguments[0] not in ("-h", "--help")):
+        arguments.insert(0, "console")
+    command = tyro.extras.subcommand_cli_from_dict(
+        {name: kind for name, (kind, _) in HANDLERS.items()},
+        prog="takeover",
+        description=DESCRIPTION,
+        args=arguments,
+        config=(tyro.conf.OmitSubcommandPrefixes, tyro.conf.OmitArgPrefixes),
+    )
+    handler = next(handler for kind, handler in HANDLERS.values() if type(command) is kind)
+    return _guarded(lambda: handler(command))
+
+
+def _guarded(work: Callable[[], int]) -> int:
+    """One clear line for what a user can change or must know; anything else is a fault of ours and keeps its traceback."""
+    try:
+        return work()
+    except StartupError as error:
+        print(f"takeover: {error}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    except (Interrupted, KeyboardInterrupt):
+        print("takeover: stopped", file=sys.stderr)
+        return 130
+    except RunError as error:
+        print(f"takeover: {error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,165 @@
+"""Options that several commands share, and how they become a `RunConfig`."""
+
+import os
+import socket
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+from ulid import ULID
+
+from takeover.app.operators.scripted import operator_parameters
+from takeover.app.processes.common import StartupError
+from takeover.data.schema import RunConfig
+from takeover.data.station import Station, StationError, load_station
+from takeover.data.workspace import Workspace, WorkspaceError, runtime_folder
+from takeover.policies.registry import KNOWN_LEARNERS
+from takeover.robot_bridge.robots.base import RobotError
+from takeover.robot_bridge.robots.registry import split_robot
+
+NO_LEARNER = "none"
+Operator = Literal["scripted", "console", "none"]
+Clock = Literal["realtime", "lockstep"]
+
+
+@dataclass(frozen=True)
+class StationOptions:
+    """What a station is. Options that are not given come from the workspace's ``station.toml``, then from the defaults."""
+
+    workspace: Path | None = None
+    """Folder that holds everything recorded (default: the user data folder)."""
+    robot: str | None = None
+    """``sim``, or with its task ``sim:peg-insert``."""
+    task: str | None = None
+    """``peg-insert`` or ``pick-lift`` on the simulated robot."""
+    learner: str | None = None
+    """``hil-serl``, ``sirius``, ``iwr``, ``hg-dagger``, ``bc`` or ``none``."""
+    person: str | None = None
+    """Pseudonym of who operates."""
+    seed: int = 0
+    """Every random stream derives from it."""
+    demonstrations: int | None = None
+    """How many demonstrations are cloned into policy version 1 (default 20)."""
+    set: Annotated[tuple[str, ...], tyro.conf.arg(metavar="KEY=VALUE")] = field(default=())
+    """Parameters: ``task.NAME=NUMBER``, ``learner.NAME=VALUE``, ``operator.NAME=VALUE``."""
+
+
+def make_config(
+    options: StationOptions, *, operator: Operator, clock: Clock = "realtime", cameras: bool | None = None, workspace: Path | None = None
+) -> RunConfig:
+    """Validate everything that can be before anything starts. Raises `StartupError` with one line saying what to change.
+
+    ``workspace`` is used when the options name none. The socket folder exists afterwards; the launcher removes it.
+    """
+    place = Workspace(options.workspace or workspace or Workspace.default().path)
+    try:
+        place.prepare()
+        station = load_station(place.station_path) if place.station_path.exists() else Station()
+    except (WorkspaceError, StationError) as error:
+        raise StartupError(str(error)) from error
+    robot, task = known_robot(options.robot or station.robot, options.task or (station.task if options.robot is None else None))
+    learner = known_learner(options.learner or station.learner)
+    groups = parse_parameters(options.set)
+    operator_values = {name: _number_or_text(value) for name, value in groups["operator"].items()}
+    try:
+        operator_parameters(operator_values)
+    except ValueError as error:
+        raise StartupError(str(error)) from error
+    session = str(ULID()).lower()
+    try:
+        sockets = runtime_folder(session)
+    except (WorkspaceError, OSError) as error:
+        raise StartupError(f"no folder for sockets: {error}") from error
+    return RunConfig(
+        session_id=session,
+        workspace=str(place.path),
+        sockets=str(sockets),
+        station_id=station.station_id,
+        person=options.person or station.person,
+        robot=robot,
+        task=task,
+        learner=learner,
+        operator=operator,
+        clock=clock,
+        cameras=cameras if cameras is not None else True,
+        seed=options.seed,
+        demonstrations=options.demonstrations if options.demonstrations is not None else station.demonstrations,
+        hold_to_run=station.hold_to_run,
+        limits=station.limits,
+        task_parameters={name: _number(f"task.{name}", value) for name, value in groups["task"].items()},
+        operator_parameters=operator_values,
+        learner_parameters=dict(station.learner_parameters) | {name: _scalar(value) for name, value in groups["learner"].items()},
+    )
+
+
+def known_robot(robot: str, task: str | None) -> tuple[str, str]:
+    try:
+        return split_robot(robot, task)
+    except RobotError as error:
+        raise StartupError(str(error)) from error
+
+
+def known_learner(name: str) -> str:
+    if name not in (*KNOWN_LEARNERS, NO_LEARNER):
+        raise StartupError(f"unknown learner {name!r}; known: {', '.join((*KNOWN_LEARNERS, NO_LEARNER))}")
+    return name
+
+
+def parse_parameters(pairs: tuple[str, ...]) -> dict[str, dict[str, str]]:
+    """``("task.clearance_m=0.002",)`` -> {"task": {"clearance_m": "0.002"}, ...}."""
+    groups: dict[str, dict[str, str]] = {"task": {}, "learner": {}, "operator": {}}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        group, dot, name = key.partition(".")
+        if not (equals and dot and name and value) or group not in groups:
+            raise StartupError(f"--set {pair}: expected GROUP.NAME=VALUE with GROUP one of {', '.join(groups)}")
+        groups[group][name] = value
+    return groups
+
+
+def _number(name: str, value: str) -> float:
+    try:
+        return float(value)
+    except ValueError:
+        raise StartupError(f"--set {name}={value}: a number is expected") from None
+
+
+def _number_or_text(value: str) -> float | str:
+    try:
+        return float(value)
+    except ValueError:
+        return value
+
+
+def _scalar(value: str) -> float | str | bool:
+    return {"true": True, "false": False}.get(value.lower(), _number_or_text(value))
+
+
+def has_display() -> bool:
+    """Whether a window can be opened here. A DISPLAY whose server does not answer counts as none."""
+    platform = os.environ.get("QT_QPA_PLATFORM", "")
+    if platform in ("offscreen", "minimal", "vnc") or os.environ.get("WAYLAND_DISPLAY"):
+        return True
+    display = os.environ.get("DISPLAY", "")
+    if not display.startswith(":"):
+        return bool(display)  # on another computer: only Qt can tell
+    number = display[1:].partition(".")[0]
+    return any(_answers(address) for address in (f"/tmp/.X11-unix/X{number}", f"\0/tmp/.X11-unix/X{number}"))
+
+
+def _answers(address: str) -> bool:
+    with socket.socket(socket.AF_UNIX) as client:
+        try:
+            client.connect(address)
+        except OSError:
+            return False
+    return True
+
+
+def require_display(command: str) -> None:
+    if not has_display():
+        raise StartupError(
+            f"no display: `{command}` opens a window and neither DISPLAY nor WAYLAND_DISPLAY leads to one; "
+            "use `takeover run --headless`, or `xvfb-run takeover`"
+        )

@@ -1,0 +1,134 @@
+"""A person with a gamepad or SpaceMouse in a terminal: the same commands as the console sends, without a window."""
+
+import logging
+import threading
+import time
+
+from takeover import __version__
+from takeover.app.inputs.base import DeviceReading
+from takeover.app.inputs.manager import DeviceManager
+from takeover.app.inputs.mapping import Frame, to_canonical
+from takeover.data.schema import (
+    Command,
+    ControlRequest,
+    Hold,
+    Lease,
+    Mark,
+    Next,
+    Outcome,
+    Resume,
+    RobotSpec,
+    Role,
+    SetOutcome,
+    SpeedScale,
+    State,
+    Stop,
+)
+from takeover.robot_bridge.protocol import ControlClient, Endpoints, Push, RequestTimeout, Subscriber
+
+SENDER = "terminal"
+PERIOD_S = 0.02
+LEASE_PERIOD_S = 0.2
+SPEEDS = (0.25, 0.5, 0.75, 1.0)
+
+log = logging.getLogger("terminal")
+
+
+class DeviceOperator:
+    """A thread that reads the devices and commands the bridge at 50 Hz. Use as a context manager."""
+
+    def __init__(self, endpoints: Endpoints, frame: Frame = "view") -> None:
+        self._endpoints = endpoints
+        self._frame = frame
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="terminal-operator")
+        self._speed = 1.0
+        self._sequence = 0
+        self._lease = ""
+        self.reading: DeviceReading | None = None
+
+    def __enter__(self) -> "DeviceOperator":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._closing.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        manager = DeviceManager()
+        client = ControlClient(self._endpoints, SENDER, Role.OPERATOR)
+        commands: Push[Command] = Push(self._endpoints, "command", Command)
+        states: Subscriber[State] = Subscriber(self._endpoints, "state", State)
+        state: State | None = None
+        session, spec = "", None
+        lease_asked_s = 0.0
+        try:
+            while not self._closing.wait(PERIOD_S):
+                state = states.receive() or state
+                if state is None:
+                    continue
+                if state.session != session:
+                    session, spec = self._shake_hands(client)
+                if time.monotonic() - lease_asked_s > LEASE_PERIOD_S:
+                    lease_asked_s = time.monotonic()
+                    client.send(Lease(sender=SENDER))
+                while (envelope := client.poll()) is not None:
+                    self._lease = envelope.reply.lease or self._lease
+                    if envelope.reply.error:
+                        log.info("refused: %s", envelope.reply.error)
+                if spec is not None:
+                    self.reading = manager.poll()
+                    commands.send(self._command(self.reading, session, spec, state))
+                    for press in self.reading.presses:
+                        if (request := self._request(press)) is not None:
+                            client.send(request)
+        finally:
+            client.send(Lease(sender=SENDER, release=True))
+            for item in (client, commands, states):
+                item.close()
+            manager.close()
+
+    def _shake_hands(self, client: ControlClient) -> tuple[str, RobotSpec | None]:
+        self._lease = ""
+        try:
+            reply = client.hello(f"takeover {__version__}")
+        except RequestTimeout:
+            return "", None
+        return reply.session, reply.spec
+
+    def _command(self, reading: DeviceReading, session: str, spec: RobotSpec, state: State) -> Command:
+        self._sequence += 1
+        return Command(
+            session=session,
+            sender=SENDER,
+            seq=self._sequence,
+            lease=self._lease,
+            device_id=reading.device_id,
+            device_kind=reading.kind,
+            device_alive=reading.alive,
+            deadman=reading.deadman,
+            neutral=reading.neutral,
+            focused=True,
+            gui_alive=True,  # this very thread reads the device: when it hangs, no command is sent at all
+            action=to_canonical(reading, spec, self._frame, self._speed, state.tool_yaw),
+            authority=spec.action.group_names,
+            newest_state_seq=state.seq,
+        )
+
+    def _request(self, press: str) -> ControlRequest | None:
+        if press in ("speed_up", "speed_down"):
+            index = SPEEDS.index(self._speed) + (1 if press == "speed_up" else -1)
+            self._speed = SPEEDS[min(max(index, 0), len(SPEEDS) - 1)]
+            return SpeedScale(sender=SENDER, scale=self._speed)
+        requests: dict[str, ControlRequest] = {
+            "success": SetOutcome(sender=SENDER, outcome=Outcome.SUCCESS),
+            "failure": SetOutcome(sender=SENDER, outcome=Outcome.FAILURE),
+            "mark": Mark(sender=SENDER),
+            "hold": Hold(sender=SENDER),
+            "resume": Resume(sender=SENDER),
+            "next": Next(sender=SENDER),
+            "undo": Next(sender=SENDER, discard=True),
+            "stop": Stop(sender=SENDER, reason="device"),
+        }
+        return requests.get(press)

@@ -1,0 +1,271 @@
+"""Drives a station through a whole run: demonstrations, cloning, evaluation, the loop, evaluation. Asks; the bridge decides."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from takeover.app.launcher import Launcher
+from takeover.app.operators.scripted import operator_parameters
+from takeover.app.processes.common import StartupError
+from takeover.app.stream import StationLink
+from takeover.app.summary import intervention_rate, summarise, weights_sha256
+from takeover.data.schema import EpisodeKind, Evaluate, EvaluateReply, Mode, Reply, Resume, RobotSpec, RunConfig, Start
+from takeover.robot_bridge.protocol import Dealer, Endpoints
+
+READY_TIMEOUT_S = 120.0
+REFUSED_TIMEOUT_S = 60.0  # a block that is refused for so long will not start
+STUCK_TIMEOUT_S = 120.0  # without a single step
+EVALUATION_TIMEOUT_S = 3600.0
+HOLD_PATIENCE_S = 2.0
+COMMIT_PATIENCE_S = 5.0
+
+
+class RunError(RuntimeError):
+    """The run cannot go on; says why."""
+
+
+class Interrupted(RunError):
+    """Somebody stopped it."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What is going on, for a progress bar: ``done`` of ``total`` in ``phase`` and a short text."""
+
+    phase: str
+    done: float
+    total: float
+    text: str = ""
+
+
+@dataclass
+class _Block:
+    """A block of episodes that was asked for."""
+
+    kind: EpisodeKind
+    wanted: int
+    done_before: int
+    session: str = ""
+    refused_since_s: float = 0.0
+    done_since_s: float = 0.0
+
+
+@dataclass
+class RunPlan:
+    episodes: int
+    evaluation_starts: int = 200
+    wall_s: dict[str, float] = field(default_factory=lambda: {"demonstrations": 0.0, "loop": 0.0, "evaluation": 0.0})
+
+
+class Supervisor:
+    """One headless run on a launcher that has been started. One thread."""
+
+    def __init__(self, config: RunConfig, launcher: Launcher, plan: RunPlan, report: Callable[[Progress], None]) -> None:
+        self._config = config
+        self._launcher = launcher
+        self._plan = plan
+        self._report = report
+        self._endpoints = Endpoints(config.sockets)
+        self._link = StationLink(self._endpoints, "supervisor", config.workspace)
+        self._request_id = 0
+
+    def close(self) -> None:
+        self._link.close()
+
+    def run(self) -> dict[str, Any]:
+        """The summary. Raises `RunError` or `StartupError`; the launcher is left running."""
+        spec = self.prepare()
+        learns = self._config.learner != "none"
+        before = self.evaluate("before", self._newest_version()) if learns else None
+        self.work()
+        if learns:
+            self._catch_up()
+        after = self.evaluate("after", self._newest_version()) if learns else None
+        return summarise(
+            config=self._config,
+            episodes=self._link.log.of_kind(EpisodeKind.POLICY),
+            before=before,
+            after=after,
+            learner=self._link.learner,
+            steps=self._link.steps(),
+            weights_sha256=weights_sha256(self._config.workspace, after.version) if after is not None else "",
+            wall_s=self._plan.wall_s,
+            control_hz=spec.control_hz,
+            operator=operator_description(self._config),
+        )
+
+    def prepare(self) -> RobotSpec:
+        """Everything up, demonstrations there and cloned."""
+        self._launcher.wait_ready(READY_TIMEOUT_S)
+        spec = self._shake_hands()
+        if self._config.learner != "none":
+            self.demonstrate()
+            self._clone()
+        return spec
+
+    def _shake_hands(self) -> RobotSpec:
+        deadline = time.monotonic() + READY_TIMEOUT_S
+        while time.monotonic() < deadline:
+            self._tick(0.0)
+            reply: Reply | None = self._link.hello()
+            if reply is not None and reply.error:
+                raise RunError(f"the bridge refused the handshake: {reply.error}")
+            if reply is not None and reply.spec is not None:
+                return reply.spec
+        raise RunError("the bridge does not answer")
+
+    def _tick(self, timeout_s: float = 0.1) -> None:
+        self._link.update(timeout_s)
+        if not self._launcher.running:
+            if self._launcher.error:
+                raise StartupError(self._launcher.error) if self._launcher.exit_status == 2 else RunError(self._launcher.error)
+            raise Interrupted("stopped")
+
+    # --- phases ---
+
+    def demonstrate(self) -> None:
+        """Until the learner has the demonstrations it wants (those of earlier runs in this workspace count)."""
+        started_s = time.monotonic()
+        self._await(lambda: self._link.learner is not None, READY_TIMEOUT_S, "the learner does not report")
+        learner = self._link.learner
+        missing = self._config.demonstrations - (learner.demonstrations if learner is not None else 0)
+        if missing > 0 and (learner is None or learner.newest_version == 0):
+            self._run_block(EpisodeKind.DEMONSTRATION, missing, "demonstrations")
+        self._plan.wall_s["demonstrations"] = time.monotonic() - started_s
+
+    def _clone(self) -> None:
+        def cloned() -> bool:
+            learner = self._link.learner
+            if learner is None:
+                return False
+            if learner.error:
+                raise RunError(f"learner: {learner.error}")
+            self._report(Progress("cloning", learner.progress if learner.phase == "cloning" else 0.0, 1.0, learner.text))
+            return learner.newest_version >= 1
+
+        self._await(cloned, 600.0, "cloning did not publish a policy")
+        self._report(Progress("cloning", 1.0, 1.0, "version 1"))
+
+    def work(self) -> None:
+        """The loop: the policy drives, the operator corrects, the learner learns."""
+        started_s = time.monotonic()
+        self._run_block(EpisodeKind.POLICY, self._plan.episodes, "loop")
+        self._plan.wall_s["loop"] = time.monotonic() - started_s
+
+    def _catch_up(self) -> None:
+        """Until the learner has done all updates for the steps of the loop."""
+        started_s = time.monotonic()
+
+        def caught_up() -> bool:
+            learner, state = self._link.learner, self._link.state
+            if learner is None or state is None:
+                return False
+            if self._config.clock == "lockstep":
+                return learner.finished_train_step >= state.train_steps - 1
+            return learner.backlog_steps == 0
+
+        self._await(caught_up, 600.0, "the learner does not finish its updates")
+        self._plan.wall_s["loop"] += time.monotonic() - started_s
+
+    def _newest_version(self) -> int:
+        return self._link.learner.newest_version if self._link.learner is not None else 0
+
+    def evaluate(self, name: str, version: int) -> EvaluateReply:
+        """A version alone, deterministic, on the held-out starts."""
+        started_s = time.monotonic()
+        self._request_id += 1
+        request = Evaluate(request_id=self._request_id, version=version, starts=self._plan.evaluation_starts)
+        dealer: Dealer[Evaluate, EvaluateReply] = Dealer(self._endpoints, "evaluate", Evaluate, EvaluateReply)
+        with dealer:
+            sent_to = 0
+            deadline = started_s + EVALUATION_TIMEOUT_S
+            while time.monotonic() < deadline:
+                if (pid := self._launcher.pids().get("evaluator", 0)) and pid != sent_to:
+                    dealer.send(request)  # also to one that was started anew: the old one took the request with it
+                    sent_to = pid
+                self._tick(0.05)
+                status = self._link.evaluator
+                if status is not None and status.busy and status.version == version:
+                    self._report(Progress(f"evaluation {name}", status.done, status.total, f"version {version}"))
+                reply = dealer.receive()
+                if reply is None or reply.request_id != request.request_id:
+                    continue
+                if reply.error:
+                    raise RunError(f"evaluation of version {version}: {reply.error}")
+                self._plan.wall_s["evaluation"] += time.monotonic() - started_s
+                self._report(Progress(f"evaluation {name}", reply.n, reply.n, f"{reply.successes} of {reply.n}"))
+                return reply
+        raise RunError(f"the evaluation of version {version} takes longer than {EVALUATION_TIMEOUT_S:.0f} s")
+
+    # --- blocks of episodes ---
+
+    def _run_block(self, kind: EpisodeKind, episodes: int, phase: str) -> None:
+        """Until ``episodes`` more of ``kind`` are finished. Asked again when the bridge was restarted and when it refused."""
+        log = self._link.log
+        block = _Block(kind, episodes, len(log.of_kind(kind)))
+        moved_s, moved_seq, held_s = time.monotonic(), -1, 0.0
+        while (done := len(log.of_kind(kind)) - block.done_before) < episodes:
+            self._tick()
+            state = self._link.state
+            if state is None:
+                continue
+            now_s = time.monotonic()
+            if block.session != state.session or (state.mode == Mode.READY and state.block_done >= state.block_size):
+                self._start(block, episodes - done, state.session, now_s)
+                moved_s = now_s
+            if state.mode == Mode.STOPPED:
+                raise RunError(f"stopped: {state.hold_detail or 'somebody pressed STOP'}")
+            if state.mode == Mode.HOLD and self._config.operator == "none":
+                held_s = held_s or now_s
+                if now_s - held_s > HOLD_PATIENCE_S:
+                    self._link.ask(Resume(sender=self._link.sender))
+                    held_s = 0.0
+            else:
+                held_s = 0.0
+            if state.step_seq != moved_seq:
+                moved_s, moved_seq = now_s, state.step_seq
+            elif now_s - moved_s > STUCK_TIMEOUT_S:
+                raise RunError(f"no control step for {STUCK_TIMEOUT_S:.0f} s: mode {state.mode}, {state.hold_reason} {state.hold_detail}")
+            self._report(Progress(phase, done, episodes, self._text(kind)))
+        self._report(Progress(phase, episodes, episodes, self._text(kind)))
+
+    def _start(self, block: _Block, episodes: int, session: str, now_s: float) -> None:
+        if episodes <= 0 or self._announced(block, now_s):
+            return
+        refusal = self._link.ask(Start(sender=self._link.sender, kind=block.kind, episodes=episodes))
+        if not refusal:
+            block.session, block.refused_since_s, block.done_since_s = session, 0.0, 0.0
+            return
+        block.refused_since_s = block.refused_since_s or now_s
+        if now_s - block.refused_since_s > REFUSED_TIMEOUT_S:
+            raise RunError(f"the bridge refuses to start: {refusal}")
+        self._tick(0.2)
+
+    def _announced(self, block: _Block, now_s: float) -> bool:
+        """Whether the bridge says that this block is done although its last episodes are not committed yet: wait for them a while."""
+        state = self._link.state
+        done = state is not None and block.session == state.session and 0 < state.block_size <= state.block_done
+        block.done_since_s = (block.done_since_s or now_s) if done else 0.0
+        return done and now_s - block.done_since_s < COMMIT_PATIENCE_S
+
+    def _await(self, condition: Callable[[], bool], timeout_s: float, otherwise: str) -> None:
+        deadline = time.monotonic() + timeout_s
+        while not condition():
+            if time.monotonic() > deadline:
+                raise RunError(otherwise)
+            self._tick()
+
+    def _text(self, kind: EpisodeKind) -> str:
+        episodes = self._link.log.of_kind(kind)[-20:]
+        if kind != EpisodeKind.POLICY or not episodes:
+            return ""
+        version = self._link.learner.newest_version if self._link.learner is not None else 0
+        return f"human {100 * intervention_rate(episodes):.0f} % of the last {len(episodes)}, version {version}"
+
+
+def operator_description(config: RunConfig) -> dict[str, Any]:
+    """Who operated: all parameters, defaults included."""
+    if config.operator != "scripted":
+        return {"kind": config.operator}
+    return {"kind": "scripted", **operator_parameters(config.operator_parameters).as_dict()}
