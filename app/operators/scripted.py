@@ -34,7 +34,7 @@ class OperatorParameters:
     """Length of a correction, unless it is held on."""
     hold_on_from_step: int = 60
     """A correction that lasts until here is held to the end: letting go too early completes nothing."""
-    noise: float = 0.25
+    noise: float = 0.12
     """Standard deviation of the hand's slow wander, of full deflection; it fades where the expert moves little."""
     noise_memory: float = 0.85
     """How much of the wander remains from one step to the next."""

@@ -77,6 +77,8 @@ class SimRobot:
         self._variables, self._start = self.task.draw(self._random, self.parameters)
         self._camera_offset = self._random.uniform(-1.0, 1.0, 3) * self.parameters["camera_jitter_m"]
         self._faults = np.zeros(2)  # extra latency in steps; 1.0 while the camera is frozen
+        mujoco.mj_resetData(self._model, self._data)
+        self.task.install(self._model, self._data, self._variables)  # before any kinematics: what is held shifts their rounding
         self._target = self._start.copy()
         self._previous = self._start.copy()
         joints = self._kinematics.solve(np.array(sim_model.HOME), self._target[:3], self._target[3], iterations=60)
@@ -84,9 +86,7 @@ class SimRobot:
             raise RobotError(f"the arm cannot reach the start pose {np.round(self._target, 3).tolist()} of seed {seed}")
         self._queue = np.zeros((MAX_LATENCY_STEPS + 1, self._action_size))
         self._gripper = np.ones(1)
-        mujoco.mj_resetData(self._model, self._data)
         self._data.qpos[:_J] = joints
-        self.task.install(self._model, self._data, self._variables)
         self.task.place(self._model, self._data, self._variables)
         self._wrench = np.zeros(6)
         self._draw_noise()
