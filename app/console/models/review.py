@@ -1,0 +1,272 @@
+"""What Review shows of a segment and its episode: pure functions and frozen snapshots, no Qt, no files.
+
+Time on the page is step / control_hz: held steps are not among an episode's N steps, so a hold is a break in the curves, not a gap.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+
+from takeover.data.schema import Cause, ControlMode, InterventionKind, Outcome, RobotSpec, SafetyBit
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+
+LEAD_S = 2.0  # playback starts this long before the onset
+
+CAUSES: tuple[tuple[Cause, str], ...] = (
+    (Cause.VISION, "did not see it right"),
+    (Cause.PLANNING, "wrong move chosen"),
+    (Cause.TIMING, "right move, wrong moment"),
+    (Cause.FORCE, "too much or too little"),
+    (Cause.WEAR, "gripper or part worn"),
+    (Cause.ASSUMPTION, "the scene had changed"),
+    (Cause.OPERATOR, "person caused it"),
+)
+KINDS = [str(kind) for kind in InterventionKind]
+OUTCOMES = [str(outcome) for outcome in Outcome]
+QUALITIES = {"good": "good", "different": "different but fine", "bad": "bad"}  # as stored -> as shown
+
+REASONS = {"takeover": ("hand", "Takeover"), "failure": ("xcirc", "Failure"), "safety": ("shield", "Safety hold")}
+FILTERS = (("", "All"), ("takeover", "Takeover"), ("failure", "Failure"), ("safety", "Safety"))
+
+
+@dataclass(frozen=True)
+class ReviewItem:
+    """A row of the queue. ``start_step`` to ``end_step`` (exclusive) are among the episode's N steps."""
+
+    segment_id: str
+    episode_id: str
+    reason: str  # takeover, failure, safety
+    episode_number: int
+    start_step: int
+    end_step: int
+    control_hz: float
+    policy_version: int
+    operator: str
+    started: str  # wall time of the episode, local, "12:31"
+    task: str = ""
+    kind: str = ""  # episode kind
+    outcome: str = ""  # of the episode, as recorded or relabelled
+    has_pictures: bool = False
+    session_id: str = ""
+    labels: dict[str, str] = field(default_factory=dict)  # field -> current value
+
+    @property
+    def icon(self) -> str:
+        return REASONS[self.reason][0]
+
+    @property
+    def title(self) -> str:
+        return REASONS[self.reason][1]
+
+    @property
+    def at_s(self) -> float:
+        return self.start_step / self.control_hz
+
+    @property
+    def detail(self) -> str:
+        """Second line of the row."""
+        place = f"at step {self.start_step}" if self.reason == "failure" else f"{self.at_s:.2f} s"
+        return f"ep {self.episode_number}, {place} · v{self.policy_version}"
+
+    @property
+    def state(self) -> str:
+        """Right side of the row: what was decided, else empty."""
+        if self.labels.get("exclude") == "true":
+            return "excluded"
+        if self.labels.get("cause"):
+            return self.labels["cause"]
+        return {"submitted": "done"}.get(self.labels.get("review", ""), self.labels.get("review", ""))
+
+    @property
+    def open(self) -> bool:
+        """Nobody has decided yet; a skipped or flagged one stays open."""
+        return self.labels.get("review", "") not in ("submitted", "unsure") and self.labels.get("exclude") != "true"
+
+    @property
+    def flagged(self) -> bool:
+        return self.labels.get("review") == "flagged"
+
+
+def matches(item: ReviewItem, reason: str, search: str) -> bool:
+    """Filter chip and search words: every word must occur in episode, reason, cause, person or note."""
+    if reason and item.reason != reason:
+        return False
+    words = search.lower().split()
+    parts = [f"ep {item.episode_number}", str(item.episode_number), item.title, item.operator, f"v{item.policy_version}", item.episode_id]
+    text = " ".join([*parts, item.outcome, *item.labels.values()]).lower()
+    return all(word in text for word in words)
+
+
+def counts(items: Sequence[ReviewItem]) -> dict[str, int]:
+    """Rows per filter chip ("" is all)."""
+    return {reason: sum(1 for item in items if not reason or item.reason == reason) for reason, _ in FILTERS}
+
+
+def next_index(items: Sequence[ReviewItem], current: int, direction: int = 1, only_open: bool = False) -> int:
+    """The row after (or before) ``current``; with ``only_open`` the next undecided one, wrapping round. ``current`` if there is none."""
+    if not items:
+        return -1
+    if not only_open:
+        return min(len(items) - 1, max(0, current + direction))
+    for offset in range(1, len(items)):
+        index = (current + direction * offset) % len(items)
+        if items[index].open:
+            return index
+    return current
+
+
+@dataclass(frozen=True)
+class ReviewTotals:
+    """Footer: ``done_today`` by this person, ``median_s`` between their decisions (None: too few), all causes given so far."""
+
+    done_today: int
+    median_s: float | None
+    open: int
+    causes: dict[str, int]
+
+
+def median_gap_s(times_s: Sequence[float], longest_s: float = 300.0) -> float | None:
+    """Median seconds between consecutive decisions; longer gaps are breaks, not work. None with fewer than two."""
+    ordered = sorted(times_s)
+    gaps = [after - before for before, after in pairwise(ordered) if after - before <= longest_s]
+    return float(np.median(gaps)) if gaps else None
+
+
+@dataclass(frozen=True)
+class Span:
+    """Steps ``start`` to ``stop`` (exclusive) driven by one; ``driver``: policy, human or ramp."""
+
+    start: int
+    stop: int
+    driver: str
+
+
+def driver_spans(control_mode: IntArray) -> list[Span]:
+    """Unbroken stretches of who drove, from (N,) control modes."""
+    names = {ControlMode.POLICY: "policy", ControlMode.HUMAN: "human", ControlMode.TRANSITION: "ramp"}
+    spans: list[Span] = []
+    for step, mode in enumerate(control_mode.tolist()):
+        driver = names.get(ControlMode(mode), "")
+        if spans and spans[-1].driver == driver and spans[-1].stop == step:
+            spans[-1] = Span(spans[-1].start, step + 1, driver)
+        else:
+            spans.append(Span(step, step + 1, driver))
+    return [span for span in spans if span.driver]
+
+
+@dataclass(frozen=True)
+class Flag:
+    step: int
+    icon: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Signal:
+    """A curve of the timeline: (N,) values, NaN where missing, on the axis ``low`` to ``high``."""
+
+    name: str
+    unit: str
+    values: FloatArray
+    low: float
+    high: float
+
+    def text(self, step: int) -> str:
+        value = self.values[step]
+        if not np.isfinite(value):
+            return "–"
+        return f"{value:.0f}" if self.high - self.low >= 100 else f"{value:.1f}" if self.high - self.low >= 5 else f"{value:.2f}"
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """One episode, ready to paint. Actions are canonical, [-1, 1], (N, A), NaN where absent."""
+
+    episode_id: str
+    control_hz: float
+    control_mode: IntArray  # (N,)
+    run_id: IntArray  # (N,)
+    policy_version: IntArray  # (N,)
+    safety_bits: IntArray  # (N,)
+    action_names: list[str]
+    policy_action: FloatArray
+    human_action: FloatArray
+    applied_action: FloatArray
+    signals: list[Signal]
+    flags: list[Flag]
+    spans: list[Span]
+    outcome: str
+    operator: str
+
+    @property
+    def steps(self) -> int:
+        return len(self.control_mode)
+
+    def breaks(self) -> list[int]:
+        """Steps at which a new run begins (a hold or gap lies before them): curves are not joined there."""
+        return (np.flatnonzero(np.diff(self.run_id)) + 1).tolist()
+
+
+def nice_axis(values: FloatArray, least: float, zero: bool) -> tuple[float, float]:
+    """Axis ends at two significant digits, at least ``least`` apart; from zero if asked."""
+    finite = values[np.isfinite(values)]
+    low = 0.0 if zero or not finite.size else float(finite.min())
+    high = float(finite.max()) if finite.size else least
+    if high - low < least:
+        centre = (high + low) / 2
+        low, high = (0.0, least) if zero else (centre - least / 2, centre + least / 2)
+    step = 10.0 ** np.floor(np.log10(high - low)) / 2
+    return float(np.floor(low / step + 1e-9) * step), float(np.ceil(high / step - 1e-9) * step)
+
+
+def disagreement_mm(spec: RobotSpec, policy_action: FloatArray, applied: FloatArray) -> FloatArray:
+    """(N,) distance in mm between what the policy asked for and what was applied, over the metre-valued action entries."""
+    metres = [index for index, unit in enumerate(spec.action.units) if unit == "m"]
+    scale = np.array([spec.action.scale[index] for index in metres])
+    return np.asarray(1000.0 * np.linalg.norm((policy_action[:, metres] - applied[:, metres]) * scale, axis=1), float)
+
+
+def build_signals(
+    spec: RobotSpec, observation: FloatArray, policy_action: FloatArray, applied: FloatArray, scores: dict[str, FloatArray]
+) -> list[Signal]:
+    """At most four curves: detector scores first, then gripper width or height, contact force, and disagreement with the policy."""
+    made: list[Signal] = []
+    for name, title, least in (("steps_to_go", "Steps to go", 10.0), ("confidence", "Confidence", 1.0)):
+        if name in scores:
+            made.append(Signal(title, "", scores[name], *nice_axis(scores[name], least, True)))
+    named = {name.lower(): index for index, name in enumerate(spec.observation.names)}
+    units = spec.observation.units
+
+    def column(part: str) -> tuple[FloatArray, str] | None:
+        for name, index in named.items():
+            if part in name:
+                return observation[:, index], units[index] if index < len(units) else ""
+        return None
+
+    gripper = column("gripper_width")
+    if gripper is not None:
+        values = gripper[0] * 1000.0 if gripper[1] == "m" else gripper[0]
+        made.append(Signal("Gripper", "mm" if gripper[1] == "m" else gripper[1], values, *nice_axis(values, 10.0, True)))
+    else:
+        height = column("tool_z") or column("_z")
+        if height is not None and height[1] == "m":
+            values = height[0] * 1000.0
+            made.append(Signal("Height", "mm", values, *nice_axis(values, 20.0, False)))
+    force = [index for name, index in named.items() if "force" in name and index < len(units) and units[index] == "N"]
+    if force:
+        values = np.linalg.norm(observation[:, force], axis=1)
+        made.append(Signal("Force", "N", values, *nice_axis(values, 5.0, True)))
+    apart = disagreement_mm(spec, policy_action, applied)
+    if np.isfinite(apart).any():
+        made.append(Signal("Disagreement", "mm", apart, *nice_axis(apart, 5.0, True)))
+    return made[:4]
+
+
+def clipped_text(bits: int) -> str:
+    """What the safety filter changed, in words; empty: nothing."""
+    return ", ".join(str(bit.name).lower().replace("_", " ") for bit in SafetyBit if bit and bits & bit)
