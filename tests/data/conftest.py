@@ -83,11 +83,24 @@ class Stream:
         episode_id = f"{self.session}-ep{self.number:04d}"
         records: list = [
             EpisodeStart(
-                session=self.session, rec_seq=self.next(), episode_id=episode_id, number=self.number, kind=kind, spec=SPEC, station_id="st",
-                operator="op-01", start_seed=7, policy_version=3, policy_sha256="ab", config_sha256="cd", wall_ns=self.wall_ns, t_ns=self.t_ns,
-                parameters={"mass": 0.1}, software="takeover test",
+                session=self.session,
+                rec_seq=self.next(),
+                episode_id=episode_id,
+                number=self.number,
+                kind=kind,
+                spec=SPEC,
+                station_id="st",
+                operator="op-01",
+                start_seed=7,
+                policy_version=3,
+                policy_sha256="ab",
+                config_sha256="cd",
+                wall_ns=self.wall_ns,
+                t_ns=self.t_ns,
+                parameters={"mass": 0.1},
+                software="takeover test",
             )
-        ]  # fmt: skip
+        ]
         self.number += 1
         observation = self.rng.normal(size=23).tolist()
         run = human_steps = 0
@@ -110,26 +123,53 @@ class Stream:
                 jpeg = self.rng.bytes(300)
                 records.append(
                     CameraFrame(
-                        session=self.session, rec_seq=self.next(), camera="front", counter=index, t_source_ns=self.t_ns, width=64, height=48,
-                        jpeg=jpeg, episode_id=episode_id, seq=self.seq - 1,
+                        session=self.session,
+                        rec_seq=self.next(),
+                        camera="front",
+                        counter=index,
+                        t_source_ns=self.t_ns,
+                        width=64,
+                        height=48,
+                        jpeg=jpeg,
+                        episode_id=episode_id,
+                        seq=self.seq - 1,
                     )
-                )  # fmt: skip
+                )
             if events and index == 5:
                 records.append(
                     Event(
-                        session=self.session, rec_seq=self.next(), kind="mark", source="console", t_ns=self.t_ns, wall_ns=self.wall_ns,
-                        text="schön", episode_id=episode_id, seq=self.seq - 1, value=1.5, sim_state=self.rng.bytes(64),
+                        session=self.session,
+                        rec_seq=self.next(),
+                        kind="mark",
+                        source="console",
+                        t_ns=self.t_ns,
+                        wall_ns=self.wall_ns,
+                        text="schön",
+                        episode_id=episode_id,
+                        seq=self.seq - 1,
+                        value=1.5,
+                        sim_state=self.rng.bytes(64),
                     )
-                )  # fmt: skip
+                )
             observation = following
         if end:
             records.append(
                 EpisodeEnd(
-                    session=self.session, rec_seq=self.next(), episode_id=episode_id, outcome=outcome, outcome_source=OutcomeSource.TASK,
-                    event_step=steps - 1, steps=steps, human_steps=human_steps, takeovers=len(takeovers), autonomous=human_steps == 0,
-                    discarded=discarded, t_ns=self.t_ns, wall_ns=self.wall_ns,
+                    session=self.session,
+                    rec_seq=self.next(),
+                    episode_id=episode_id,
+                    outcome=outcome,
+                    outcome_source=OutcomeSource.TASK,
+                    event_step=steps - 1,
+                    steps=steps,
+                    human_steps=human_steps,
+                    takeovers=len(takeovers),
+                    autonomous=human_steps == 0,
+                    discarded=discarded,
+                    t_ns=self.t_ns,
+                    wall_ns=self.wall_ns,
                 )
-            )  # fmt: skip
+            )
         return records
 
     def _step(
@@ -140,16 +180,42 @@ class Stream:
         mode = ControlMode.SAFETY_HOLD if held else ControlMode.HUMAN if human >= 0 else ControlMode.POLICY
         self.seq += 1
         return Step(
-            session=self.session, rec_seq=self.next(), seq=self.seq - 1, episode_id=episode_id, episode_step=index, train_step=-1 if held else self.seq,
-            run_id=run, kind=kind, t_observation_ns=self.t_ns, t_decision_ns=self.t_ns + 1, t_applied_ns=self.t_ns + 2, wall_ns=self.wall_ns,
-            mode=Mode.HOLD if held else Mode.TAKEOVER if human >= 0 else Mode.POLICY, control_mode=mode, hold_reason="command_stale" if held else "",
-            observation=observation, next_observation=following, source=[source, source],
-            policy_action=None if index % 7 == 3 else rng.uniform(-1, 1, 5).tolist(), policy_from_seq=self.seq - 2, policy_version=3,
-            human_action=rng.uniform(-1, 1, 5).tolist() if human >= 0 else None, asked_action=rng.uniform(-1, 1, 5).tolist(),
-            action=rng.uniform(-1, 1, 5).tolist(), intervention_id=human, safety_bits=8 if index % 5 == 0 else 0, spread=0.1,
-            scores={"novelty/knn": 0.25} if index % 2 else {}, device_id="pad", device_alive=True, command_age_ms=12.5, reward=float(terminated),
-            terminated=terminated, truncated=last and not terminated, sim_state=rng.bytes(128) if sim_state else b"",
-        )  # fmt: skip
+            session=self.session,
+            rec_seq=self.next(),
+            seq=self.seq - 1,
+            episode_id=episode_id,
+            episode_step=index,
+            train_step=-1 if held else self.seq,
+            run_id=run,
+            kind=kind,
+            t_observation_ns=self.t_ns,
+            t_decision_ns=self.t_ns + 1,
+            t_applied_ns=self.t_ns + 2,
+            wall_ns=self.wall_ns,
+            mode=Mode.HOLD if held else Mode.TAKEOVER if human >= 0 else Mode.POLICY,
+            control_mode=mode,
+            hold_reason="command_stale" if held else "",
+            observation=observation,
+            next_observation=following,
+            source=[source, source],
+            policy_action=None if index % 7 == 3 else rng.uniform(-1, 1, 5).tolist(),
+            policy_from_seq=self.seq - 2,
+            policy_version=3,
+            human_action=rng.uniform(-1, 1, 5).tolist() if human >= 0 else None,
+            asked_action=rng.uniform(-1, 1, 5).tolist(),
+            action=rng.uniform(-1, 1, 5).tolist(),
+            intervention_id=human,
+            safety_bits=8 if index % 5 == 0 else 0,
+            spread=0.1,
+            scores={"novelty/knn": 0.25} if index % 2 else {},
+            device_id="pad",
+            device_alive=True,
+            command_age_ms=12.5,
+            reward=float(terminated),
+            terminated=terminated,
+            truncated=last and not terminated,
+            sim_state=rng.bytes(128) if sim_state else b"",
+        )
 
 
 @pytest.fixture
@@ -160,3 +226,9 @@ def stream() -> Stream:
 @pytest.fixture
 def workspace(tmp_path) -> Workspace:
     return Workspace(tmp_path / "ws").prepare()
+
+
+@pytest.fixture
+def new_stream() -> type[Stream]:
+    """For tests that need more than one bridge session."""
+    return Stream

@@ -1,0 +1,277 @@
+"""Tables of the catalog and the rows that queries return. Nothing here is particular to SQLite."""
+
+import msgspec
+from sqlalchemy import BigInteger, Boolean, Column, Float, Index, Integer, MetaData, String, Table, Text
+
+CATALOG_VERSION = 1
+metadata = MetaData()
+
+meta = Table("meta", metadata, Column("name", String(32), primary_key=True), Column("value", BigInteger, nullable=False))
+
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("station_id", String(64), nullable=False),
+    Column("robot_id", String(64), nullable=False),
+    Column("task_id", String(64), nullable=False),
+    Column("operator", String(64), nullable=False),
+    Column("started_ns", BigInteger, nullable=False),  # wall
+    Column("software", String(128), nullable=False),
+    Column("config_sha256", String(64), nullable=False),
+)
+
+episodes = Table(
+    "episodes",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("session_id", String(64), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("robot_id", String(64), nullable=False),
+    Column("task_id", String(64), nullable=False),
+    Column("operator", String(64), nullable=False),
+    Column("started_ns", BigInteger, nullable=False),  # wall
+    Column("ended_ns", BigInteger, nullable=False),
+    Column("control_hz", Float, nullable=False),
+    Column("steps", Integer, nullable=False),
+    Column("human_steps", Integer, nullable=False),
+    Column("held_steps", Integer, nullable=False),
+    Column("takeovers", Integer, nullable=False),
+    Column("autonomous", Boolean, nullable=False),
+    Column("outcome", String(16), nullable=False),  # as recorded; the label "outcome" overrides it
+    Column("outcome_source", String(16), nullable=False),
+    Column("event_step", Integer, nullable=False),
+    Column("discarded", Boolean, nullable=False),
+    Column("recovered", Boolean, nullable=False),
+    Column("policy_version", Integer, nullable=False),
+    Column("policy_sha256", String(64), nullable=False),
+    Column("start_seed", BigInteger, nullable=False),
+    Column("has_pictures", Boolean, nullable=False),
+    Column("first_rec_seq", BigInteger, nullable=False),
+    Column("rec_ranges", Text, nullable=False),  # JSON [[first, last], ...] of the stream's records in the file
+    Column("path", String(255), nullable=False),  # in the workspace
+    Column("sha256", String(64), nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+)
+Index("episodes_by_session", episodes.c.session_id, episodes.c.first_rec_seq)
+Index("episodes_by_time", episodes.c.started_ns, episodes.c.id)
+
+segments = Table(
+    "segments",
+    metadata,
+    Column("id", String(80), primary_key=True),  # <episode>:<kind initial><number>
+    Column("episode_id", String(64), nullable=False),
+    Column("kind", String(16), nullable=False),  # takeover, failure, safety
+    Column("number", Integer, nullable=False),  # intervention id, or a count
+    Column("start_step", Integer, nullable=False),
+    Column("end_step", Integer, nullable=False),  # inclusive
+    Column("start_s", Float, nullable=False),  # since the episode's start
+    Column("end_s", Float, nullable=False),
+    Column("started_ns", BigInteger, nullable=False),  # wall, for the order of the queue
+    Column("trigger", String(16), nullable=False),
+    Column("detail", String(64), nullable=False),  # the hold reason of a safety segment
+    Column("operator", String(64), nullable=False),
+    Column("policy_version", Integer, nullable=False),  # at the segment's first step
+)
+Index("segments_by_time", segments.c.started_ns, segments.c.id)
+Index("segments_by_episode", segments.c.episode_id)
+Index("segments_by_kind", segments.c.kind, segments.c.started_ns)
+
+label_events = Table(  # append-only
+    "labels",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=True),
+    Column("id", String(32), nullable=False, unique=True),
+    Column("target", String(80), nullable=False),  # a segment's or an episode's id
+    Column("episode_id", String(64), nullable=False),
+    Column("field", String(16), nullable=False),
+    Column("value", Text, nullable=False),  # "": taken back
+    Column("previous", Text, nullable=False),
+    Column("author", String(64), nullable=False),
+    Column("wall_ns", BigInteger, nullable=False),
+    Column("action", String(8), nullable=False),  # set, undo, redo
+    Column("refers_to", String(32), nullable=False),  # the event undone or redone
+)
+Index("labels_by_author", label_events.c.author, label_events.c.number)
+Index("labels_by_target", label_events.c.target, label_events.c.field)
+
+label_state = Table(  # the newest event's value of every (target, field): a view that is kept, so that pages stay fast
+    "label_state",
+    metadata,
+    Column("target", String(80), primary_key=True),
+    Column("field", String(16), primary_key=True),
+    Column("episode_id", String(64), nullable=False),
+    Column("value", Text, nullable=False),
+    Column("author", String(64), nullable=False),
+    Column("wall_ns", BigInteger, nullable=False),
+    Column("event_id", String(32), nullable=False),
+)
+Index("label_state_by_field", label_state.c.field, label_state.c.value)
+Index("label_state_by_episode", label_state.c.episode_id)
+
+policies = Table(
+    "policies",
+    metadata,
+    Column("session_id", String(64), primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("sha256", String(64), nullable=False),
+    Column("parent", Integer, nullable=False),
+    Column("learner", String(32), nullable=False),
+    Column("task_id", String(64), nullable=False),
+    Column("created_ns", BigInteger, nullable=False),  # wall
+    Column("updates", BigInteger, nullable=False),
+    Column("train_step", BigInteger, nullable=False),
+    Column("metrics", Text, nullable=False),  # JSON
+)
+
+evaluations = Table(
+    "evaluations",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("session_id", String(64), nullable=False),
+    Column("policy_version", Integer, nullable=False),
+    Column("policy_sha256", String(64), nullable=False),
+    Column("task_id", String(64), nullable=False),
+    Column("protocol", String(64), nullable=False),  # e.g. "heldout-200"
+    Column("successes", Integer, nullable=False),
+    Column("n", Integer, nullable=False),
+    Column("created_ns", BigInteger, nullable=False),
+    Column("wall_s", Float, nullable=False),
+)
+Index("evaluations_by_session", evaluations.c.session_id, evaluations.c.policy_version)
+
+people = Table(
+    "people",
+    metadata,
+    Column("id", String(64), primary_key=True),  # pseudonym
+    Column("role", String(16), nullable=False),
+    Column("consent_version", String(32), nullable=False),
+    Column("created_ns", BigInteger, nullable=False),
+)
+
+claims = Table(
+    "claims",
+    metadata,
+    Column("segment_id", String(80), primary_key=True),
+    Column("person", String(64), nullable=False),
+    Column("expires_ns", BigInteger, nullable=False),
+)
+
+
+class EpisodeRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One episode as the catalog knows it. ``outcome`` is the current one (label over record); ``excluded`` likewise."""
+
+    id: str
+    session_id: str
+    number: int
+    kind: str
+    robot_id: str
+    task_id: str
+    operator: str
+    started_ns: int
+    ended_ns: int
+    control_hz: float
+    steps: int
+    human_steps: int
+    held_steps: int
+    takeovers: int
+    autonomous: bool
+    outcome: str
+    outcome_source: str
+    event_step: int
+    discarded: bool
+    recovered: bool
+    policy_version: int
+    policy_sha256: str
+    start_seed: int
+    has_pictures: bool
+    first_rec_seq: int
+    rec_ranges: str
+    path: str
+    sha256: str
+    size_bytes: int
+    recorded_outcome: str = ""
+    excluded: bool = False
+
+    @property
+    def success(self) -> bool:
+        return self.outcome == "success"
+
+
+class SegmentRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One flagged stretch of an episode with its current labels {field: value}."""
+
+    id: str
+    episode_id: str
+    kind: str
+    number: int
+    start_step: int
+    end_step: int
+    start_s: float
+    end_s: float
+    started_ns: int
+    trigger: str
+    detail: str
+    operator: str
+    policy_version: int
+    episode_number: int
+    episode_kind: str
+    session_id: str
+    task_id: str
+    episode_outcome: str
+    has_pictures: bool
+    labels: dict[str, str] = msgspec.field(default_factory=dict)
+
+
+class PolicyRow(msgspec.Struct, frozen=True, kw_only=True):
+    session_id: str
+    version: int
+    sha256: str
+    parent: int
+    learner: str
+    task_id: str
+    created_ns: int
+    updates: int
+    train_step: int
+    metrics: dict[str, float]
+
+
+class EvaluationRow(msgspec.Struct, frozen=True, kw_only=True):
+    session_id: str
+    policy_version: int
+    policy_sha256: str
+    task_id: str
+    protocol: str
+    successes: int
+    n: int
+    created_ns: int
+    wall_s: float
+
+
+class SessionRow(msgspec.Struct, frozen=True, kw_only=True):
+    id: str
+    station_id: str
+    robot_id: str
+    task_id: str
+    operator: str
+    started_ns: int
+    software: str
+    config_sha256: str
+    episodes: int = 0
+    steps: int = 0
+
+
+class LabelEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing a labeler did; also a line of ``labels.jsonl``."""
+
+    id: str
+    target: str
+    episode_id: str
+    field: str
+    value: str
+    previous: str
+    author: str
+    wall_ns: int
+    action: str = "set"
+    refers_to: str = ""

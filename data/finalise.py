@@ -1,0 +1,148 @@
+"""The recorder's worker: turns finished episodes into files and catalog rows, keeps index and labels up to date."""
+
+import logging
+import queue
+import threading
+import time
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from takeover.data.catalog import Catalog
+from takeover.data.entry import Entry, entry_of, entry_of_file
+from takeover.data.episode_file import episode_path, write_episode
+from takeover.data.episode_schema import EpisodeError, EpisodeRecords
+from takeover.data.hdf5_image import DamagedFile
+from takeover.data.index import rebuild_index
+from takeover.data.labels import Labels
+from takeover.data.open_episode import OpenEpisode
+from takeover.data.schema import OutcomeChange
+from takeover.data.workspace import Workspace
+
+INDEX_EVERY_S = 30.0
+RETRY_AFTER_S = 5.0
+log = logging.getLogger("recorder")
+
+
+class Finaliser:
+    """A thread that closes one episode after the other. A journal is removed only when file and catalog have the episode.
+
+    ``error`` is empty, or says why episodes cannot be closed now (they are tried again; their journals stay).
+    """
+
+    def __init__(self, workspace: Workspace, catalog: Catalog) -> None:
+        self.workspace = workspace
+        self.catalog = catalog
+        self.labels = Labels(workspace, catalog)
+        self.error = ""
+        self.closed_count = 0
+        self._jobs: queue.Queue[OpenEpisode | OutcomeChange | None] = queue.Queue()
+        self._closed: queue.Queue[tuple[str, str]] = queue.Queue()
+        self._waiting: list[tuple[float, OpenEpisode | OutcomeChange]] = []
+        self._index_at = 0.0
+        self._indexed_change = -1
+        self._thread = threading.Thread(target=self._run, name="finalise", daemon=True)
+        self._thread.start()
+
+    def submit(self, job: OpenEpisode | OutcomeChange) -> None:
+        self._jobs.put(job)
+
+    def take_closed(self) -> list[tuple[str, str]]:
+        """(session, id) of episodes closed since the last call."""
+        found = []
+        while True:
+            try:
+                found.append(self._closed.get_nowait())
+            except queue.Empty:
+                return found
+
+    @property
+    def pending(self) -> int:
+        """Episodes and labels not yet done."""
+        return self._jobs.unfinished_tasks + len(self._waiting)
+
+    def close(self, timeout_s: float = 30.0) -> None:
+        """Finish what was submitted, rebuild the index, end the thread."""
+        self._jobs.put(None)
+        self._thread.join(timeout_s)
+        if self._thread.is_alive():
+            log.warning("%d episodes are still in the journal; they are closed at the next start", self.pending)
+
+    def _run(self) -> None:
+        while True:
+            try:
+                job = self._jobs.get(timeout=1.0)
+            except queue.Empty:
+                self._retry(time.monotonic())
+                self._index(force=False)
+                continue
+            if job is None:
+                self._retry(float("inf"))
+                self._index(force=True)
+                self._jobs.task_done()
+                return
+            self._do(job)
+            self._jobs.task_done()
+
+    def _retry(self, now: float) -> None:
+        due = [job for at, job in self._waiting if at <= now]
+        self._waiting = [(at, job) for at, job in self._waiting if at > now]
+        for job in due:
+            self._do(job)
+
+    def _do(self, job: OpenEpisode | OutcomeChange) -> None:
+        try:
+            if isinstance(job, OutcomeChange):
+                self.labels.add_outcome(job.episode_id, job.outcome, job.author, job.wall_ns)
+            else:
+                self._close_episode(job)
+            self.error = ""
+        except EpisodeError:
+            # not a matter of waiting, nor a reason to hold the robot: the journal is kept for repair, recording goes on
+            log.exception("episode cannot be made of its journal, which is kept in journal/unreadable")
+            if isinstance(job, OpenEpisode):
+                self._set_aside(job)
+        except (OSError, DamagedFile, SQLAlchemyError) as error:
+            log.exception("will be tried again")
+            self.error = f"an episode cannot be closed: {error}"
+            self._waiting.append((time.monotonic() + RETRY_AFTER_S, job))
+
+    def _set_aside(self, job: OpenEpisode) -> None:
+        folder = self.workspace.journal / "unreadable"
+        folder.mkdir(exist_ok=True)
+        for path in job.paths:
+            if path.exists():
+                path.rename(folder / path.name)
+
+    def _close_episode(self, job: OpenEpisode) -> None:
+        episode = job.gather()
+        entry = self._existing(episode)
+        if entry is None:
+            path, sha256, size = write_episode(self.workspace, episode)
+            entry = entry_of(episode, path.relative_to(self.workspace.path).as_posix(), sha256, size)
+        self.catalog.add_episode(entry.session, entry.episode, entry.segments)
+        job.remove_journal()
+        self.closed_count += 1
+        self._closed.put((episode.start.session, episode.episode_id))
+
+    def _existing(self, episode: EpisodeRecords) -> Entry | None:
+        """The rows of a file that an earlier recorder closed without coming to remove the journal; closed files are never rewritten."""
+        path = episode_path(self.workspace, episode.start)
+        if not path.exists():
+            return None
+        try:
+            return entry_of_file(self.workspace, path)
+        except DamagedFile:
+            log.exception("the journal is still there: the file is made again")
+            return None
+
+    def _index(self, force: bool) -> None:
+        if not force and time.monotonic() - self._index_at < INDEX_EVERY_S:
+            return
+        try:
+            change = self.catalog.change_counter()
+            if change != self._indexed_change:
+                rebuild_index(self.workspace, self.catalog)
+                self._indexed_change = change
+        except (OSError, SQLAlchemyError):
+            log.exception("index.hdf5 was not rebuilt")
+        self._index_at = time.monotonic()

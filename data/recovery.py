@@ -1,0 +1,101 @@
+"""What a recorder does first: take over what an earlier one left, and see that catalog and files agree."""
+
+import json
+import logging
+from pathlib import Path
+
+from takeover.data.catalog import Catalog
+from takeover.data.coverage import Coverage
+from takeover.data.entry import entry_of_file
+from takeover.data.hdf5_image import DamagedFile
+from takeover.data.labels import Labels
+from takeover.data.open_episode import OpenEpisode
+from takeover.data.schema import EpisodeStart
+from takeover.data.store import session_records
+from takeover.data.workspace import Workspace
+
+log = logging.getLogger("recorder")
+
+
+def left_over_journals(workspace: Workspace) -> list[OpenEpisode]:
+    """Episodes whose journals were not turned into files, in the order of their starts. Journals without a record are removed."""
+    found: dict[str, OpenEpisode] = {}
+    for path in sorted(workspace.journal.glob("*.mcap"), key=_part):
+        episode_id = path.name.rsplit(".", 2)[0]
+        found.setdefault(episode_id, OpenEpisode(workspace, episode_id)).read_part(path)
+    kept = []
+    for episode in found.values():
+        if episode.records:
+            kept.append(episode)
+        else:
+            episode.remove_journal()  # it was never synced: nothing in it was acknowledged
+        for problem in episode.problems:
+            log.warning("journal %s", problem)
+    return sorted(kept, key=lambda episode: episode.records[0].rec_seq)
+
+
+def _part(path: Path) -> tuple[str, int]:
+    name, part, _ = path.name.rsplit(".", 2)
+    return name, int(part)
+
+
+def session_of(episode: OpenEpisode) -> str:
+    return episode.records[0].session
+
+
+def started_ns(episode: OpenEpisode) -> int:
+    """Wall time of the start; 0 when the start is missing."""
+    return next((record.wall_ns for record in episode.records if isinstance(record, EpisodeStart)), 0)
+
+
+def coverage_of(workspace: Workspace, catalog: Catalog, session: str, journals: list[OpenEpisode]) -> Coverage:
+    """Which records of a session's stream are durable."""
+    covered = Coverage()
+    for row in catalog.episodes(session_id=session):
+        for first, last in json.loads(row.rec_ranges):
+            covered.add_range(first, last)
+    for record in session_records(workspace, session):
+        covered.add(record.rec_seq)
+    for episode in journals:
+        for record in episode.records:
+            if record.session == session:
+                covered.add(record.rec_seq)
+    return covered
+
+
+def reconcile(workspace: Workspace, catalog: Catalog) -> list[str]:
+    """Make the catalog agree with the files; returns what could not be repaired (damaged files: named, not entered)."""
+    for stray in workspace.episodes.glob("*/*.tmp"):
+        stray.unlink()
+    on_disk = {path.relative_to(workspace.path).as_posix() for path in workspace.episodes.glob("*/*.hdf5")}
+    rows = {row.path: row.id for row in catalog.episodes()}
+    problems = []
+    for relative in sorted(on_disk - rows.keys()):
+        try:
+            entry = entry_of_file(workspace, workspace.path / relative)
+        except DamagedFile as error:
+            problems.append(str(error))
+            continue
+        catalog.add_episode(entry.session, entry.episode, entry.segments)
+        log.info("entered %s", relative)
+    gone = [rows[relative] for relative in rows.keys() - on_disk]
+    if gone:
+        catalog.remove_episodes(gone)
+        problems.append(f"{len(gone)} episode files are gone from {workspace.episodes}: {', '.join(sorted(gone)[:5])}")
+    Labels(workspace, catalog).replay_log()
+    for problem in problems:
+        log.error("%s", problem)
+    return problems
+
+
+def rebuild_catalog(workspace: Workspace) -> list[str]:
+    """A new catalog from the files and the label log, the old one kept beside it. Returns what could not be entered.
+
+    Policies and evaluations are entered again by the learner's manifests where it runs; their rows are not in episode files.
+    """
+    for suffix in ("", "-wal", "-shm"):
+        old = workspace.catalog_path.with_name(workspace.catalog_path.name + suffix)
+        if old.exists():
+            old.replace(old.with_name(old.name.replace("catalog.sqlite", "catalog.old.sqlite")))
+    with Catalog.open(workspace) as catalog:
+        return reconcile(workspace, catalog)

@@ -1,0 +1,109 @@
+"""Reading what was recorded: whole episodes for a learner that starts, and gaps in the committed stream."""
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from takeover.data.catalog import Catalog
+from takeover.data.coverage import Coverage
+from takeover.data.episode_build import DEMO
+from takeover.data.episode_file import open_episode, read_bounds, read_events, read_records
+from takeover.data.journal import read_journal
+from takeover.data.schema import AnyRecord, CameraFrame, EpisodeEnd, EpisodeStart, Event, OutcomeChange, Step
+from takeover.data.workspace import Workspace
+
+LearnerRecord = EpisodeStart | Step | Event | OutcomeChange | EpisodeEnd
+
+
+class GapError(RuntimeError):
+    """Records that were announced as committed are not in the store."""
+
+
+def _workspace(workspace: Workspace | Path | str) -> Workspace:
+    return workspace if isinstance(workspace, Workspace) else Workspace(workspace)
+
+
+def iter_episode_records(
+    workspace: Workspace | Path | str, task_id: str = "", session_id: str = "", images: bool = False, include_excluded: bool = False
+) -> Iterator[tuple[EpisodeStart, list[Step], EpisodeEnd]]:
+    """Closed episodes in the order they were recorded, as they came over the wire; excluded ones are left out.
+
+    The catalog says which there are (the recorder enters every file when it starts). Rewards are the recorded ones: apply
+    `Catalog.outcome_overrides` on top. Raises `DamagedFile` naming the file.
+    """
+    where = _workspace(workspace)
+    if not where.catalog_path.exists():
+        return
+    with Catalog.open(where) as catalog:
+        rows = catalog.episodes(task_id=task_id, session_id=session_id)
+    for row in rows:
+        if include_excluded or not row.excluded:
+            yield read_records(where.path / row.path, images=images)
+
+
+def session_records(workspace: Workspace, session: str) -> list[AnyRecord]:
+    """What is in the session's own journal: marks while idle, late outcomes."""
+    records: dict[int, AnyRecord] = {}
+    for path in sorted(workspace.sessions.glob(f"{session}.*.mcap")):
+        records.update((record.rec_seq, record) for record in read_journal(path).records)
+    return [records[number] for number in sorted(records)]
+
+
+def read_gap(workspace: Workspace | Path | str, session: str, first: int, last: int, timeout_s: float = 5.0) -> list[LearnerRecord]:
+    """Records ``first..last`` (rec_seq, both included) of a session, in order, camera pictures left out.
+
+    Looks in closed episodes and open journals; an episode that is just being closed is found in one or the other. Raises `GapError`
+    when some are still missing after ``timeout_s``.
+    """
+    where = _workspace(workspace)
+    deadline = time.monotonic() + timeout_s
+    while True:
+        found, covered = _collect(where, session, first, last)
+        missing = covered.missing(first, last)
+        if not missing:
+            return [found[number] for number in sorted(found)]
+        if time.monotonic() > deadline:
+            raise GapError(
+                f"session {session}: {len(missing)} of records {first}..{last} are not in {where.path} (the first is {missing[0]})"
+            )
+        time.sleep(0.05)
+
+
+def _collect(workspace: Workspace, session: str, first: int, last: int) -> tuple[dict[int, LearnerRecord], Coverage]:
+    found: dict[int, LearnerRecord] = {}
+    covered = Coverage()
+
+    def take(record: AnyRecord) -> None:
+        if record.session == session and first <= record.rec_seq <= last:
+            covered.add(record.rec_seq)
+            if not isinstance(record, CameraFrame):
+                found[record.rec_seq] = record
+
+    # journals before files: an episode moves from the first to the second
+    for folder, pattern in ((workspace.sessions, f"{session}.*.mcap"), (workspace.journal, "*.mcap")):
+        for path in sorted(folder.glob(pattern)):
+            try:
+                contents = read_journal(path)
+            except FileNotFoundError:
+                continue
+            for record in contents.records:
+                take(record)
+    if not covered.missing(first, last):
+        return found, covered
+    with Catalog.open(workspace) as catalog:
+        rows = catalog.episodes(session_id=session)
+    for row in rows:
+        ranges = [(low, high) for low, high in json.loads(row.rec_ranges) if low <= last and high >= first]
+        if not ranges:
+            continue
+        path = workspace.path / row.path
+        start, steps, end = read_records(path, images=True)
+        with open_episode(path) as file:
+            events = read_events(file[DEMO], read_bounds(file[DEMO])[0])
+        stored: list[AnyRecord] = [start, *steps, *events, end]
+        for record in stored:
+            take(record)
+        for low, high in ranges:
+            covered.add_range(max(low, first), min(high, last))
+    return found, covered
