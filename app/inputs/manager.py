@@ -11,8 +11,8 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from takeover.app.inputs.base import DeviceReading
-from takeover.app.inputs.gamepad import GamepadHub, lost
-from takeover.app.inputs.spacemouse import SpaceMouseHub
+from takeover.app.inputs.gamepad import Gamepad, GamepadHub, lost
+from takeover.app.inputs.spacemouse import SpaceMouse, SpaceMouseHub
 
 PERIOD_S = 0.008
 FORGET_AFTER_S = 10.0
@@ -110,7 +110,8 @@ class DeviceManager:
             while not self._closing.wait(PERIOD_S):
                 pads.update()
                 mice.update()
-                devices = {device.device_id: device for device in (*pads.pads.values(), *mice.mice.values())}
+                devices: dict[str, Gamepad | SpaceMouse] = {pad.device_id: pad for pad in pads.pads.values()}
+                devices |= {mouse.device_id: mouse for mouse in mice.mice.values()}
                 polled = {device_id: device.poll() for device_id, device in devices.items()}
                 with self._lock:
                     rumbles, self._rumbles = self._rumbles, []

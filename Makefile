@@ -1,0 +1,52 @@
+# make run: set up and open the app (without a display: the same loop headless). make test: set up and check everything.
+VENV ?= .venv
+export VENV
+BIN := $(VENV)/bin
+ARGS ?=
+
+.PHONY: run demo test setup setup-test check types imports tests format screenshots bench clean help
+
+run: setup
+	$(BIN)/takeover $(ARGS)
+
+demo: setup
+	$(BIN)/takeover demo $(ARGS)
+
+setup:
+	@sh scripts/setup.sh run
+
+setup-test:
+	@sh scripts/setup.sh test
+
+test: setup-test check types imports tests
+
+check: setup-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: setup-test
+	$(BIN)/mypy
+
+imports: setup-test
+	$(BIN)/lint-imports --no-logo 2>/dev/null || $(BIN)/lint-imports
+
+# Windows of the tests open on a virtual display, never on the desktop.
+tests: setup-test
+	xvfb-run -a -s "-screen 0 1680x1050x24" env -u WAYLAND_DISPLAY $(BIN)/python -m pytest $(ARGS)
+
+format: setup-test
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+screenshots: setup-test
+	xvfb-run -a -s "-screen 0 1680x1050x24" $(BIN)/python -m takeover.app.console.screenshots --out docs/images $(ARGS)
+
+# One reproducible run of the whole loop; see also benchmarks/.
+bench: setup
+	$(BIN)/takeover run --headless --clock lockstep --robot sim:peg-insert --episodes 380 --seed 1 --summary bench.json $(ARGS)
+
+clean:
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .grimp_cache
+
+help:
+	@sed -n 's/^\([a-z-]*\):.*/\1/p' Makefile

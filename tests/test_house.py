@@ -1,0 +1,128 @@
+"""The rules of the house: layers, library fences, no pickle, light packages, pinned requirements."""
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+LAYERS = ("app", "policies", "robot_bridge", "data")
+SOURCES = [path for layer in LAYERS for path in sorted((ROOT / layer).rglob("*.py"))]
+FENCES = {
+    "PySide6": "app/console",
+    "pyqtgraph": "app/console",
+    "pygame": "app/inputs",
+    "hid": "app/inputs",
+    "torch": "policies",
+    "safetensors": "policies",
+    "zmq": "robot_bridge",
+    "mujoco": "robot_bridge",
+    "h5py": "data",
+    "mcap": "data",
+    "sqlalchemy": "data",
+}
+MARKER = re.compile(r"^([A-Za-z0-9_.-]+)")
+
+
+def imports_of(source: str) -> set[str]:
+    """Full names of every imported module, also inside functions."""
+    names = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            names.add(node.module)
+    return names
+
+
+def offences(path: str, source: str) -> list[str]:
+    """What a file imports that it may not."""
+    found = []
+    for name in sorted(imports_of(source)):
+        top = name.partition(".")[0]
+        if top in FENCES and not path.startswith(FENCES[top] + "/"):
+            found.append(f"{path} imports {name}: only {FENCES[top]} may")
+        if top in LAYERS:
+            found.append(f"{path} imports {name}: write takeover.{name}")
+        if top in ("pickle", "cPickle", "cloudpickle", "dill", "shelve", "marshal"):
+            found.append(f"{path} imports {name}: no pickle anywhere")
+    return found
+
+
+def test_the_rules_find_offences():
+    assert offences("app/cli.py", "import torch.nn") == ["app/cli.py imports torch.nn: only policies may"]
+    assert offences("app/cli.py", "def f():\n    from data.schema import Step") == [
+        "app/cli.py imports data.schema: write takeover.data.schema"
+    ]
+    assert offences("data/x.py", "import pickle")
+    assert offences("policies/x.py", "import torch") == []
+
+
+def test_libraries_stay_behind_their_fences():
+    assert len(SOURCES) > 40
+    assert [line for path in SOURCES for line in offences(str(path.relative_to(ROOT)), path.read_text())] == []
+
+
+def test_import_contracts_are_kept():
+    lint = Path(sys.executable).with_name("lint-imports")
+    result = subprocess.run([lint, "--no-logo", "--no-cache"], cwd=ROOT, capture_output=True, text=True, timeout=100)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "0 broken" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("module", "heavy"),
+    [
+        ("takeover.robot_bridge.control", ("torch", "PySide6", "pygame", "sqlalchemy")),
+        ("takeover.app.processes.bridge", ("torch", "PySide6", "pygame")),
+        ("takeover.app.processes.recorder", ("torch", "PySide6", "pygame", "mujoco")),
+        ("takeover.app.processes.actor", ("PySide6", "pygame", "mujoco", "h5py")),
+        ("takeover.app.launcher", ("torch", "PySide6", "pygame", "mujoco", "h5py")),
+        ("takeover.app.commands.options", ("torch", "PySide6", "mujoco")),
+        ("takeover.data.schema", ("torch", "PySide6", "pygame", "mujoco", "h5py", "zmq", "sqlalchemy", "numpy")),
+    ],
+)
+def test_importing_it_loads_nothing_heavy(module, heavy):
+    code = f"import sys, {module}; print([name for name in {heavy!r} if name in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.strip() == "[]"
+
+
+def test_every_requirement_is_pinned():
+    pinned = {}
+    for line in (ROOT / "constraints.txt").read_text().splitlines():
+        name, exact, version = line.partition("==")
+        assert exact, f"constraints.txt: {line!r} is not an exact version"
+        assert "+" not in version, f"constraints.txt: {line!r} names a local build"
+        pinned[_normalised(name)] = version
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    required = [*project["dependencies"], *(item for extra in project["optional-dependencies"].values() for item in extra)]
+    missing = [item for item in required if _normalised(MARKER.match(item)[1]) not in pinned]
+    assert missing == []
+    assert pinned["torch"] == "2.13.0"
+
+
+def _normalised(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def test_every_package_is_installed_with_the_wheel():
+    listed = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
+    present = {"takeover." + ".".join(path.parent.relative_to(ROOT).parts) for path in SOURCES if path.name == "__init__.py"} | {"takeover"}
+    assert present == listed
+
+
+def test_no_assert_guards_the_robot():
+    guarded = [path for path in SOURCES if path.is_relative_to(ROOT / "robot_bridge")]
+    found = [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for path in guarded
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Assert)
+    ]
+    assert found == [], "assert vanishes under python -O: raise instead"
