@@ -5,7 +5,7 @@ the episode). Its parameters are written into every result; it is no person, and
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -87,7 +87,7 @@ def operator_parameters(values: Mapping[str, float | str]) -> OperatorParameters
     style = str(values.get("style", "expert"))
     if style not in STYLES:
         raise ValueError(f"unknown operator style {style!r}; known: {', '.join(STYLES)}")
-    kinds = {field.name: field.type for field in fields(OperatorParameters)}
+    kinds = {entry.name: entry.type for entry in fields(OperatorParameters)}
     changes: dict[str, float | int] = {}
     for name, value in values.items():
         if name == "style":
@@ -109,6 +109,24 @@ class OperatorDecision:
     reason: str = ""
 
 
+@dataclass
+class _Memory:
+    """What the operator remembers within one episode. Steps are episode steps; -1: none."""
+
+    correcting: bool = False
+    was_down: bool = False
+    watch_from: int = -1  # step of the latest progress; -1: look afresh
+    best: float = float("inf")  # shortest path to go seen, m
+    opposite: int = 0
+    press_at: int = -1
+    release_at: int = -1
+    taken_at: int = -1
+    distance_taken: float = 0.0
+    reason: str = ""
+    held: int = 0  # steps of the present hold
+    wander: FloatArray = field(default_factory=lambda: np.zeros(4))
+
+
 class ScriptedOperator:
     """Call `decide` once per control step. Raises `ValueError` for unknown or out-of-range parameters."""
 
@@ -117,7 +135,7 @@ class ScriptedOperator:
         self._seed = seed
         self._episode: tuple[EpisodeKind | None, int, str] | None = None
         self._random = stream(seed, "operator")
-        self._begin(0)
+        self._memory = _Memory()
 
     def decide(self, privileged: Privileged) -> OperatorDecision:
         """What the operator does at this step."""
@@ -126,7 +144,7 @@ class ScriptedOperator:
             self._episode = episode
             role = f"operator-{privileged.episode_kind or 'none'}"
             self._random = stream(self._seed + self.parameters.seed_offset, role, privileged.episode_number)
-            self._begin(len(privileged.expert_action))
+            self._memory = _Memory()
         idle = OperatorDecision(False, [0.0] * len(privileged.expert_action))
         if not privileged.expert_action or privileged.mode in (Mode.OFFLINE, Mode.STOPPED, Mode.RESETTING):
             return idle
@@ -135,87 +153,87 @@ class ScriptedOperator:
         if privileged.episode_kind != EpisodeKind.POLICY or privileged.mode == Mode.READY:
             return idle
         if privileged.mode == Mode.HOLD:
-            self._watch_from = -1
-            return replace(idle, resume=True)
+            return replace(idle, resume=self._resumes())
+        self._memory.held = 0
         return self._supervise(privileged, idle)
 
     # --- demonstrations ---
 
     def _demonstrate(self, privileged: Privileged, idle: OperatorDecision) -> OperatorDecision:
         """All of it by hand. After a hold the deadman is let go once, so that the next press is a fresh one."""
-        if privileged.mode == Mode.HOLD and self._was_down:
-            self._was_down = False
+        memory = self._memory
+        if privileged.mode == Mode.HOLD and memory.was_down:
+            memory.was_down = False
             return idle
-        self._was_down = True
+        memory.was_down = True
         return OperatorDecision(True, self._hand(privileged.expert_action), reason="demonstration")
 
     # --- supervision ---
 
+    def _resumes(self) -> bool:
+        """Lets go first, presses at the second held step, and again every half second while that did not help."""
+        memory = self._memory
+        memory.watch_from, memory.held = -1, memory.held + 1
+        return memory.held % 10 == 2
+
     def _supervise(self, privileged: Privileged, idle: OperatorDecision) -> OperatorDecision:
+        memory = self._memory
         step, distance = privileged.episode_step, _path_to_go(privileged)
-        if self._correcting:
+        if memory.correcting:
             if self._done_correcting(step, distance):
-                self._correcting = False
-                self._watch_from = -1
+                memory.correcting = False
+                memory.watch_from = -1
                 return idle
-            return OperatorDecision(True, self._hand(privileged.expert_action), reason=self._reason)
+            return OperatorDecision(True, self._hand(privileged.expert_action), reason=memory.reason)
         reason = self._falters(privileged, step, distance)
-        if reason and self._press_at < 0:
+        if reason and memory.press_at < 0:
             low, high = self.parameters.reaction_min_steps, self.parameters.reaction_max_steps
-            self._press_at = step + int(self._random.integers(low, high + 1))
-            self._reason = reason
-        if self._press_at < 0 or step < self._press_at:
+            memory.press_at = step + int(self._random.integers(low, high + 1))
+            memory.reason = reason
+        if memory.press_at < 0 or step < memory.press_at:
             return idle
         self._take(step, distance)
-        return OperatorDecision(True, self._hand(privileged.expert_action), reason=self._reason)
+        return OperatorDecision(True, self._hand(privileged.expert_action), reason=memory.reason)
 
     def _falters(self, privileged: Privileged, step: int, distance: float) -> str:
         """ "stall", "opposite" or "": what an onlooker would object to."""
-        if self._watch_from < 0 or distance < self._best - self.parameters.progress_m:
-            self._best, self._watch_from = distance, step
+        memory = self._memory
+        if memory.watch_from < 0 or distance < memory.best - self.parameters.progress_m:
+            memory.best, memory.watch_from = distance, step
         velocity, wanted = np.array(privileged.tool_velocity), np.array(privileged.expert_action[:3])
         speeds = float(np.linalg.norm(velocity)) * float(np.linalg.norm(wanted))
         away = float(velocity @ wanted) < -0.2 * speeds and float(np.linalg.norm(velocity)) > _MOVING_M_S
-        self._opposite = self._opposite + 1 if away else max(0, self._opposite - 1)
-        if self._opposite >= self.parameters.opposite_steps:
+        memory.opposite = memory.opposite + 1 if away else max(0, memory.opposite - 1)
+        if memory.opposite >= self.parameters.opposite_steps:
             return "opposite"
-        return "stall" if step - self._watch_from >= self.parameters.stall_steps else ""
+        return "stall" if step - memory.watch_from >= self.parameters.stall_steps else ""
 
     def _take(self, step: int, distance: float) -> None:
-        self._correcting = True
-        self._press_at, self._opposite = -1, 0
+        memory = self._memory
+        memory.correcting = True
+        memory.press_at, memory.opposite = -1, 0
         low, high = self.parameters.correct_min_steps, self.parameters.correct_max_steps
-        self._release_at = step + int(self._random.integers(low, high + 1))
-        self._taken_at, self._distance_taken = step, distance
-        self._wander = np.zeros_like(self._wander)
+        memory.release_at = step + int(self._random.integers(low, high + 1))
+        memory.taken_at, memory.distance_taken = step, distance
+        memory.wander = np.zeros_like(memory.wander)
 
     def _done_correcting(self, step: int, distance: float) -> bool:
         """Time is up, and it has led somewhere: half of the way that was left."""
-        if step >= self.parameters.hold_on_from_step or step < self._release_at:
+        memory = self._memory
+        if step >= self.parameters.hold_on_from_step or step < memory.release_at:
             return False
-        return distance < 0.5 * self._distance_taken or step - self._taken_at >= self.parameters.correct_max_steps
+        return distance < 0.5 * memory.distance_taken or step - memory.taken_at >= self.parameters.correct_max_steps
 
     def _hand(self, wanted: list[float]) -> list[float]:
         """The expert's action as a hand would give it: slow wander and tremor on the arm, the gripper as meant."""
+        memory = self._memory
         parameters = self.parameters
         arm = np.array(wanted[:4])
         fresh = np.sqrt(1.0 - parameters.noise_memory**2) * self._random.standard_normal(4)
-        self._wander = parameters.noise_memory * self._wander + fresh
+        memory.wander = parameters.noise_memory * memory.wander + fresh
         effort = 0.25 + 0.75 * min(1.0, float(np.linalg.norm(arm[:3])))
-        arm = parameters.speed * arm + effort * (parameters.noise * self._wander + parameters.tremor * self._random.standard_normal(4))
+        arm = parameters.speed * arm + effort * (parameters.noise * memory.wander + parameters.tremor * self._random.standard_normal(4))
         return [*np.clip(arm, -1.0, 1.0).tolist(), *wanted[4:]]
-
-    def _begin(self, size: int) -> None:
-        self._correcting = False
-        self._was_down = False
-        self._watch_from = -1  # step of the latest progress; -1: look afresh
-        self._best = float("inf")
-        self._opposite = 0
-        self._press_at = -1
-        self._release_at = self._taken_at = 0
-        self._distance_taken = 0.0
-        self._reason = ""
-        self._wander: FloatArray = np.zeros(4)
 
 
 _MOVING_M_S = 0.01

@@ -249,7 +249,7 @@ def test_a_lost_grasp_cannot_be_inserted_and_a_dropped_cube_lies_on_the_table() 
 
 
 def test_parameters_are_validated_by_name_and_range(robot: SimRobot) -> None:
-    with pytest.raises(RobotError, match="friction = 9.0: allowed is"):
+    with pytest.raises(RobotError, match=r"friction = 9\.0: allowed is"):
         SimRobot(robot.spec.task_id, {"friction": 9.0})
     with pytest.raises(RobotError, match="friction = nan: allowed is"):
         SimRobot(robot.spec.task_id, {"friction": float("nan")})
