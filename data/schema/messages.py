@@ -248,6 +248,7 @@ class Lease(Strict, frozen=True, kw_only=True, tag="lease"):
 
     sender: str
     release: bool = False
+    device_kind: str = ""  # "scripted": a script, which any person may pre-empt
 
 
 class Start(Strict, frozen=True, kw_only=True, tag="start"):

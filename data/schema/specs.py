@@ -84,10 +84,10 @@ class RobotSpec(msgspec.Struct, frozen=True, kw_only=True):
 class SafetyLimits(msgspec.Struct, frozen=True, kw_only=True):
     """Limits of the safety filter. Every one has a safe default; none can be switched off."""
 
-    max_step_m: float = 0.015
-    max_step_rad: float = 0.10
-    max_speed_m_s: float = 0.30
-    max_acceleration_m_s2: float = 6.0
+    max_step_m: float = 0.025
+    max_step_rad: float = 0.15
+    max_speed_m_s: float = 0.50
+    max_acceleration_m_s2: float = 20.0
     max_force_n: float = 60.0
     force_debounce_steps: int = 3
     slow_speed_m_s: float = 0.25

@@ -2,6 +2,7 @@
 
 from takeover.robot_bridge.protocol.client import ControlClient, RequestTimeout
 from takeover.robot_bridge.protocol.codec import BadMessage, Codec
+from takeover.robot_bridge.protocol.polling import PollSet, Wakeup
 from takeover.robot_bridge.protocol.sockets import (
     Dealer,
     EndpointError,
@@ -23,6 +24,7 @@ __all__ = [
     "Dealer",
     "EndpointError",
     "Endpoints",
+    "PollSet",
     "Publisher",
     "Pull",
     "Push",
@@ -30,6 +32,7 @@ __all__ = [
     "Router",
     "Subscriber",
     "Topic",
+    "Wakeup",
     "topic",
     "wait",
 ]

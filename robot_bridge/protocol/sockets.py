@@ -191,8 +191,15 @@ class Router(_Socket[T], Generic[T, R]):
         """Raises `BadMessage`."""
         return self._unframe(data)
 
+    def encode(self, message: R) -> bytes:
+        """The frame that `send_encoded` takes: encode once, send as often as needed."""
+        return self._prefix + self._send_codec.encode(message)
+
+    def send_encoded(self, peer: bytes, frame: bytes) -> None:
+        self.socket.send_multipart([peer, frame], zmq.NOBLOCK)
+
     def send(self, peer: bytes, message: R) -> None:
-        self.socket.send_multipart([peer, self._prefix + self._send_codec.encode(message)], zmq.NOBLOCK)
+        self.send_encoded(peer, self.encode(message))
 
 
 class Dealer(_Socket[R], Generic[T, R]):

@@ -1,0 +1,211 @@
+"""Who drives this step, and with which action: pure functions of what the bridge knows at the moment of the decision.
+
+Nothing here reads a clock or a socket. `decide` is called once per control step, before the safety filter.
+"""
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from takeover.data.schema import ActionGroup, ActionSpec, Command, ControlMode, HoldReason, Mode, Source
+from takeover.robot_bridge.modes import ModeEvent
+
+FloatArray = npt.NDArray[np.float64]
+
+LATE_ANSWERS_TO_HOLD = 2  # the first late policy answer gives zero velocity, the second holds
+
+
+def command_life_s(period_s: float) -> float:
+    """How long a human command lives: three periods, at least 120 ms, at most 200 ms."""
+    return min(max(3.0 * period_s, 0.120), 0.200)
+
+
+def ramp_steps(control_hz: float) -> int:
+    """Steps over which the human command ramps in: 150 ms (within 100-200 ms), 3 at 20 Hz, at least 1."""
+    return max(1, round(0.150 * control_hz))
+
+
+@dataclass(frozen=True)
+class Human:
+    """The lease holder's newest command as judged on the bridge's clock. ``action`` (A,) finite, or ``fault`` says what is wrong."""
+
+    command: Command
+    action: FloatArray | None
+    age_s: float
+    fault: str = ""
+
+
+@dataclass(frozen=True)
+class PolicyChoice:
+    """The row of the policy's chunk that is meant for this step: ``action`` (A,) finite, or ``fault`` says what is wrong."""
+
+    action: FloatArray | None
+    fault: str = ""
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What does not change within an episode."""
+
+    spec: ActionSpec
+    command_life_s: float
+    ramp_steps: int
+    hold_to_run: bool = False
+    policy_drives: bool = True  # False in demonstrations: releasing pauses, nobody else moves the robot
+
+
+@dataclass(frozen=True)
+class Authority:
+    """Memory between steps. ``armed``: the deadman was seen released, so a press is a fresh one. ``needs_neutral``: after a hold, a loss
+    or a restart only a centred device arms."""
+
+    armed: bool = False
+    needs_neutral: bool = True
+    ramp: int = 0  # steps of the ramp still to come
+    ramp_from: tuple[float, ...] = ()
+    late_answers: int = 0
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What to do this step. ``event`` changes the mode first (None: it stays). ``asked`` (A,) goes to the safety filter."""
+
+    authority: Authority
+    asked: FloatArray
+    source: tuple[Source, ...]
+    control_mode: ControlMode
+    event: ModeEvent | None = None
+    reason: HoldReason = HoldReason.NONE
+    detail: str = ""
+    human_groups: tuple[str, ...] = field(default=())
+
+
+_OPERATOR_PAUSES = (HoldReason.OPERATOR, HoldReason.RELEASED, HoldReason.NOT_PRESENT, HoldReason.RESTARTED)
+
+
+def control_mode_of_hold(reason: HoldReason) -> ControlMode:
+    """A pause somebody chose is PAUSED, everything else SAFETY_HOLD."""
+    return ControlMode.PAUSED if reason in _OPERATOR_PAUSES else ControlMode.SAFETY_HOLD
+
+
+def why_not_driving(human: Human | None, rules: Rules) -> tuple[HoldReason, str]:
+    """Why ``human`` may not drive now (NONE: may)."""
+    if human is None:
+        return HoldReason.COMMAND_STALE, "no command"
+    command = human.command
+    if human.age_s > rules.command_life_s:
+        return HoldReason.COMMAND_STALE, f"command {human.age_s * 1000:.0f} ms old, limit {rules.command_life_s * 1000:.0f} ms"
+    if not command.device_alive:
+        return HoldReason.DEVICE_LOST, f"{command.device_id} is gone"
+    if not command.gui_alive:
+        return HoldReason.COMMAND_STALE, "the console does not answer"
+    if command.device_kind == "keyboard" and not command.focused:
+        return HoldReason.FOCUS_LOST, "the window lost the keyboard"
+    if human.fault:
+        return HoldReason.HUMAN_FAULT, human.fault
+    return HoldReason.NONE, ""
+
+
+def decide(
+    mode: Mode,
+    hold_reason: HoldReason,
+    authority: Authority,
+    human: Human | None,
+    policy: PolicyChoice | None,
+    last_action: FloatArray,
+    rules: Rules,
+    waiting_for_press: bool = False,
+) -> Decision:
+    """Decide one step in ``mode``.
+
+    ``policy`` None: no answer for this step. ``last_action`` (A,) is what was applied in the previous step: the human command ramps
+    in from there. ``waiting_for_press``: READY with a demonstration's start state made.
+    """
+    loss, detail = why_not_driving(human, rules)
+    trusted = loss is HoldReason.NONE
+    if human is not None and trusted and not human.command.deadman and (human.command.neutral or not authority.needs_neutral):
+        authority = replace(authority, armed=True, needs_neutral=False)
+    elif loss is HoldReason.DEVICE_LOST or loss is HoldReason.COMMAND_STALE:
+        authority = replace(authority, armed=False, needs_neutral=True)
+    pressed = human is not None and trusted and human.command.deadman
+
+    if mode is Mode.TAKEOVER:
+        if not trusted:
+            return _hold(authority, loss, detail, rules)
+        if pressed and human is not None:
+            return _human_step(authority, human, policy, last_action, rules)
+        if rules.hold_to_run or not rules.policy_drives:
+            return _hold(authority, HoldReason.RELEASED, "deadman released", rules)
+        return _policy_step(replace(authority, ramp=0), policy, rules, ModeEvent.RELEASE)
+
+    if pressed and human is not None and (mode in (Mode.POLICY, Mode.HOLD) or (mode is Mode.READY and waiting_for_press)):
+        # a script has no thumb that stays on the button from one demonstration to the next
+        fresh = authority.armed or (mode is Mode.READY and human.command.device_kind == "scripted")
+        if fresh:
+            # nothing to blend with when a demonstration starts: the robot stands and nobody else drove
+            ramp = 0 if mode is Mode.READY else rules.ramp_steps
+            taken = replace(authority, armed=False, ramp=ramp, ramp_from=tuple(float(v) for v in last_action), late_answers=0)
+            return replace(_human_step(taken, human, policy, last_action, rules), event=ModeEvent.TAKE)
+
+    if mode is Mode.POLICY:
+        return _policy_step(authority, policy, rules, None)
+    return Decision(
+        replace(authority, late_answers=0, ramp=0),
+        np.zeros(rules.spec.size),
+        _nobody(rules),
+        control_mode_of_hold(hold_reason) if mode is Mode.HOLD else ControlMode.PAUSED,
+    )
+
+
+def _nobody(rules: Rules) -> tuple[Source, ...]:
+    return (Source.NONE,) * len(rules.spec.groups)
+
+
+def _hold(authority: Authority, reason: HoldReason, detail: str, rules: Rules) -> Decision:
+    held = replace(authority, armed=False, needs_neutral=True, ramp=0, late_answers=0)
+    return Decision(held, np.zeros(rules.spec.size), _nobody(rules), control_mode_of_hold(reason), ModeEvent.HOLD, reason, detail)
+
+
+def _policy_step(authority: Authority, policy: PolicyChoice | None, rules: Rules, event: ModeEvent | None) -> Decision:
+    """The policy drives every group; a late answer is zero velocity once, then a hold."""
+    if policy is not None and (policy.fault or policy.action is None):
+        return _hold(authority, HoldReason.POLICY_FAULT, policy.fault, rules)
+    if policy is None or policy.action is None:
+        late = authority.late_answers + 1
+        if late >= LATE_ANSWERS_TO_HOLD:
+            return _hold(authority, HoldReason.POLICY_LATE, f"{late} answers in a row missing", rules)
+        zero = np.zeros(rules.spec.size)
+        return Decision(replace(authority, late_answers=late), zero, _nobody(rules), ControlMode.POLICY, event)
+    sources = (Source.POLICY,) * len(rules.spec.groups)
+    return Decision(replace(authority, late_answers=0), policy.action, sources, ControlMode.POLICY, event)
+
+
+def _human_step(authority: Authority, human: Human, policy: PolicyChoice | None, last_action: FloatArray, rules: Rules) -> Decision:
+    """The person drives the groups the command names; others stay with the policy, or stand where there is none."""
+    human_action = human.action if human.action is not None else np.zeros(rules.spec.size)
+    policy_action = policy.action if policy is not None and rules.policy_drives else None
+    asked = np.zeros(rules.spec.size)
+    sources: list[Source] = []
+    for group in rules.spec.groups:
+        part = slice(group.start, group.stop)
+        if group.name in human.command.authority:
+            asked[part] = _ramped(group, human_action, authority, rules)[part]
+            sources.append(Source.HUMAN)
+        elif policy_action is not None:
+            asked[part] = policy_action[part]
+            sources.append(Source.POLICY)
+        else:
+            sources.append(Source.NONE)
+    control_mode = ControlMode.TRANSITION if authority.ramp > 0 else ControlMode.HUMAN
+    left = max(0, authority.ramp - 1)
+    groups = tuple(group.name for group, source in zip(rules.spec.groups, sources, strict=True) if source is Source.HUMAN)
+    return Decision(replace(authority, ramp=left, late_answers=0), asked, tuple(sources), control_mode, human_groups=groups)
+
+
+def _ramped(group: ActionGroup, action: FloatArray, authority: Authority, rules: Rules) -> FloatArray:
+    """Blend from what was applied before the takeover to ``action``. A discrete gripper has nothing between its commands."""
+    if authority.ramp <= 0 or (group.name == "gripper" and rules.spec.gripper == "discrete"):
+        return action
+    weight = 1.0 - authority.ramp / (rules.ramp_steps + 1.0)
+    return (1.0 - weight) * np.asarray(authority.ramp_from) + weight * action

@@ -1,0 +1,103 @@
+"""The bridge put together: robot, cameras, sockets, loop. `app.processes.bridge` runs it; tests run it the same way."""
+
+import logging
+import sys
+import threading
+import time
+from collections.abc import Callable
+
+import msgspec
+from ulid import ULID
+
+from takeover.data.schema import RunConfig, State
+from takeover.robot_bridge.camera_thread import CameraThread
+from takeover.robot_bridge.cameras import CameraSource
+from takeover.robot_bridge.control import ControlLoop
+from takeover.robot_bridge.episode import EpisodeBook
+from takeover.robot_bridge.io import BridgeIO
+from takeover.robot_bridge.lockstep import LockstepLoop
+from takeover.robot_bridge.modes import ModeEvent
+from takeover.robot_bridge.protocol import Endpoints
+from takeover.robot_bridge.realtime import RealTimeLoop
+from takeover.robot_bridge.robots.base import Robot
+from takeover.robot_bridge.status import StatusBoard
+
+log = logging.getLogger("bridge")
+
+IO_WAIT_S = 0.1
+FIRST_PICTURE_S = 5.0
+
+
+class Bridge:
+    """Binds every socket and connects the robot when made. Raises `EndpointError`, `RobotError` or `ValueError` (limits)."""
+
+    def __init__(self, config: RunConfig, robot: Robot, cameras: CameraSource | None, software: str = "") -> None:
+        self.config = config
+        self.session = str(ULID()).lower()
+        lockstep = config.clock == "lockstep"
+        endpoints = Endpoints(config.sockets)
+        endpoints.prepare()
+        robot.connect()
+        spec = robot.spec
+        if cameras is not None:
+            spec = msgspec.structs.replace(spec, cameras=cameras.specs)
+        self.io = BridgeIO(endpoints, self.session, spec, robot.stop, lockstep=lockstep)
+        self.cameras = CameraThread(cameras, endpoints, self.io.records, synchronous=lockstep) if cameras is not None else None
+        book = EpisodeBook(config, spec, self.io.records, software)
+        loop: type[ControlLoop] = LockstepLoop if lockstep else RealTimeLoop
+        self.control = loop(config, robot, self.io, book, self.cameras)
+        self._board = StatusBoard(self.control)
+        self._io_stop = threading.Event()
+
+    def run(self, stopped: Callable[[], bool], ready: Callable[[], None] = lambda: None) -> None:
+        """Run on the calling thread until ``stopped()``; then the robot is stopped and everything closed."""
+        sys.setswitchinterval(0.001)  # a busy rendering thread must not keep the control thread waiting for 5 ms
+        control = self.control
+        control.reading = control.robot.read()
+        control.change(ModeEvent.CONNECT)
+        if self.cameras is not None:
+            self.cameras.start()
+        io_thread: threading.Thread | None = None
+        if isinstance(control, RealTimeLoop):
+            self.io.compose_state = self._compose_alive
+            io_thread = threading.Thread(target=self._run_io, name="io", daemon=True)
+            io_thread.start()
+        else:
+            self.io.compose_state = self._board.compose
+        log.info("session %s, %s, clock %s", self.session, control.spec.robot_id, self.config.clock)
+        try:
+            self._first_pictures()
+            ready()
+            control.run(stopped)
+        finally:
+            control.robot.stop()
+            if io_thread is not None:
+                self._io_stop.set()
+                self.io.state_now()
+                io_thread.join(2.0)
+            if self.cameras is not None:
+                self.cameras.close()
+            self.io.pump(0.0)
+            self.io.close()
+            control.robot.close()
+
+    def _first_pictures(self) -> None:
+        """Rendering threads exist before the control thread asks for priority: they would inherit it."""
+        if self.cameras is None:
+            return
+        self.cameras.offer("", -1)
+        deadline = time.monotonic() + FIRST_PICTURE_S
+        while not self.cameras.error and self.cameras.worst_age_ms() < 0 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        if self.cameras.error:
+            log.error("no pictures: %s", self.cameras.error)
+
+    def _compose_alive(self, seq: int, now_ns: int) -> State | None:
+        """No heartbeat for a control thread that is stuck: everybody shall see that the link is lost."""
+        if isinstance(self.control, RealTimeLoop) and not self.control.check_alive(now_ns):
+            return None
+        return self._board.compose(seq, now_ns)
+
+    def _run_io(self) -> None:
+        while not self._io_stop.is_set():
+            self.io.pump(IO_WAIT_S)

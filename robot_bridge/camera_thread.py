@@ -1,0 +1,139 @@
+"""Pictures for people: captured on the control thread, rendered and JPEG-encoded once on a thread of their own."""
+
+import logging
+import threading
+import time
+from typing import Any
+
+import simplejpeg
+
+from takeover.data.schema import CameraFrame, CameraSpec
+from takeover.robot_bridge.cameras import CameraSource
+from takeover.robot_bridge.protocol import Endpoints, Publisher
+from takeover.robot_bridge.record_log import MAX_BACKLOG_BYTES, RecordLog
+from takeover.robot_bridge.robots.base import Picture
+
+log = logging.getLogger("bridge.cameras")
+
+JPEG_QUALITY = 85
+FROZEN_AFTER_S = 0.2
+
+
+class CameraThread:
+    """Newest capture wins: a slow renderer skips, it never queues. ``synchronous`` (lockstep): `offer` renders before it returns."""
+
+    def __init__(self, source: CameraSource, endpoints: Endpoints, log_: RecordLog, *, synchronous: bool) -> None:
+        self.source = source
+        self.specs: list[CameraSpec] = source.specs
+        self.error = ""
+        self._records = log_
+        self._publishers: dict[str, Publisher[CameraFrame]] = {
+            spec.name: Publisher(endpoints, f"camera/{spec.name}", CameraFrame, queue=2) for spec in self.specs
+        }
+        self._synchronous = synchronous
+        self._slot: tuple[Any, str, int] | None = None
+        self._condition = threading.Condition()
+        self._stopping = False
+        self._period_ns = int(1e9 / max(spec.rate_hz for spec in self.specs))
+        self._next_ns = 0
+        self._source_ns: dict[str, int] = {}
+        self._counters: dict[str, int] = {}
+        self._changed_ns: dict[str, int] = {}
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Start rendering and wait for the first pictures, so that rendering threads exist before anything is prioritised."""
+        if self._synchronous:
+            return
+        self._thread = threading.Thread(target=self._run, name="cameras", daemon=True)
+        self._thread.start()
+
+    def offer(self, episode_id: str, seq: int) -> None:
+        """Control thread: capture the scene as it is now, at the cameras' rate. ``episode_id`` "": publish only."""
+        now = time.monotonic_ns()
+        if not self._synchronous and now < self._next_ns - self._period_ns // 4:
+            return
+        self._next_ns = max(self._next_ns + self._period_ns, now)
+        captured = self.source.capture()
+        if self._synchronous:
+            self._render(captured, episode_id, seq)
+            return
+        with self._condition:
+            self._slot = (captured, episode_id, seq)
+            self._condition.notify()
+
+    def ages_ms(self, now_ns: int) -> dict[str, float]:
+        """Since each camera's newest picture was taken; -1: none yet."""
+        return {spec.name: (now_ns - self._source_ns[spec.name]) / 1e6 if spec.name in self._source_ns else -1.0 for spec in self.specs}
+
+    def worst_age_ms(self) -> float:
+        ages = self.ages_ms(time.monotonic_ns()).values()
+        return -1.0 if any(age < 0 for age in ages) else max(ages)
+
+    def frozen(self, now_ns: int) -> list[str]:
+        """Cameras whose frame counter has stood still too long (or that never gave a picture)."""
+        limit = int(FROZEN_AFTER_S * 1e9)
+        return [spec.name for spec in self.specs if now_ns - self._changed_ns.get(spec.name, 0) > limit]
+
+    def close(self) -> None:
+        with self._condition:
+            self._stopping = True
+            self._condition.notify()
+        if self._thread is not None:
+            self._thread.join(2.0)
+        else:
+            self._close_sockets()
+
+    def _run(self) -> None:
+        try:
+            while True:
+                with self._condition:
+                    while self._slot is None and not self._stopping:
+                        self._condition.wait(0.5)
+                    if self._stopping:
+                        return
+                    slot, self._slot = self._slot, None
+                if slot is None:
+                    continue
+                self._render(*slot)
+        except Exception as error:
+            # without pictures the robot can still be driven by whoever sees it: the gate and the picture ages say what happened
+            log.exception("cameras stopped")
+            self.error = f"{type(error).__name__}: {error}"
+        finally:
+            self._close_sockets()
+
+    def _close_sockets(self) -> None:
+        self.source.close()
+        for publisher in self._publishers.values():
+            publisher.close()
+
+    def _render(self, captured: Any, episode_id: str, seq: int) -> None:
+        for picture in self.source.pictures(captured):
+            self._emit(picture, episode_id, seq)
+
+    def _emit(self, picture: Picture, episode_id: str, seq: int) -> None:
+        height, width = picture.rgb.shape[:2]
+        jpeg = simplejpeg.encode_jpeg(picture.rgb, quality=JPEG_QUALITY, colorspace="RGB", colorsubsampling="420", fastdct=True)
+
+        def frame(session: str, rec_seq: int) -> CameraFrame:
+            return CameraFrame(
+                session=session,
+                rec_seq=rec_seq,
+                camera=picture.camera,
+                counter=picture.counter,
+                t_source_ns=picture.t_source_ns,
+                width=width,
+                height=height,
+                jpeg=jpeg,
+                episode_id=episode_id,
+                seq=seq,
+            )
+
+        if self._counters.get(picture.camera) != picture.counter:
+            self._counters[picture.camera] = picture.counter
+            self._changed_ns[picture.camera] = time.monotonic_ns()
+            self._source_ns[picture.camera] = picture.t_source_ns
+        self._publishers[picture.camera].send(frame(self._records.session, -1))
+        if episode_id and self._records.bytes < MAX_BACKLOG_BYTES:
+            self._records.append(frame)

@@ -1,0 +1,244 @@
+"""What the control loop knows, and the acts that change its mode: resets, holds, ends of episodes and blocks. Control thread only."""
+
+import logging
+import time
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+
+from takeover.data.schema import EpisodeKind, HoldReason, Mode, Outcome, OutcomeSource, RunConfig, Source
+from takeover.robot_bridge.arbitration import Authority, Rules, command_life_s, ramp_steps
+from takeover.robot_bridge.camera_thread import CameraThread
+from takeover.robot_bridge.episode import EpisodeBook, PendingStep
+from takeover.robot_bridge.inbox import Refused
+from takeover.robot_bridge.io import BridgeIO
+from takeover.robot_bridge.modes import ModeEvent, ModeState, transition
+from takeover.robot_bridge.robots.base import Reading, Robot
+from takeover.robot_bridge.safety import SafetyFilter, SafetyState
+
+log = logging.getLogger("bridge.control")
+
+FAULTS_TO_OFFLINE = 3
+
+
+class ControlBase:
+    """Shared by both clocks."""
+
+    lockstep = False
+    reset_pause_s = 0.0  # the arm rests this long at the end of an episode, so that people see how it ended
+
+    def __init__(self, config: RunConfig, robot: Robot, io: BridgeIO, book: EpisodeBook, cameras: CameraThread | None) -> None:
+        self.config = config
+        self.robot = robot
+        self.io = io
+        self.book = book
+        self.cameras = cameras
+        self.spec = book.spec
+        self.period_s = 1.0 / self.spec.control_hz
+        self.filter = SafetyFilter(self.spec, config.limits)
+        # a robot that cannot stop by itself, or that nobody watches, moves slowly whatever is asked
+        self.max_speed_scale = 1.0 if self.spec.has_watchdog and not config.unattended else config.limits.slow_scale
+        self.speed_scale = 1.0
+
+        self.mode = ModeState()
+        self.authority = Authority()
+        self.safety_state = SafetyState()
+        self.seq = -1  # of the newest control step
+        self.flushed_at = 0  # policy chunks made before this step do not count
+        self.flush = True
+        self.pending: PendingStep | None = None
+        self.reading: Reading | None = None
+        self.end_request: tuple[Outcome, OutcomeSource, bool] | None = None  # outcome, source, discard
+        self.reset_due_ns = 0
+        self.waiting_for_press = False  # a demonstration's start state is made
+        self.waiting_for_next = False  # a real robot waits for a person before the next episode
+        self.held_steps = 0
+        self.robot_faults = 0
+
+        self.resumes = 0
+        self.steps_total = 0
+        self.steps_late = 0
+        self.steps_dropped = 0
+        self.lateness_p99_ms = 0.0
+        self.safety_counts: Counter[str] = Counter()
+        self.last_action = np.zeros(self.spec.action.size)
+        self.last_source: tuple[Source, ...] = (Source.NONE,) * len(self.spec.action.groups)
+        self.last_human: list[float] | None = None
+        self.last_policy: list[float] | None = None
+
+    # --- questions ---
+
+    def policy_present(self) -> bool:
+        """Whether the actor has answered with a policy, or (lockstep) the learner has published one that it must load."""
+        learner = self.io.inbox.learner
+        return self.io.inbox.policy is not None or (self.lockstep and learner is not None and learner.newest_version > 0)
+
+    def recorder_trouble(self) -> str:
+        return self.io.records.error or self.io.records.trouble(time.monotonic_ns())
+
+    def where(self) -> dict[str, str | int]:
+        """Episode and step, for an event."""
+        episode = self.book.episode
+        return {"episode_id": episode.id if episode is not None and episode.recorded else "", "seq": self.seq}
+
+    def rules(self) -> Rules:
+        episode = self.book.episode
+        return Rules(
+            spec=self.spec.action,
+            command_life_s=command_life_s(self.period_s),
+            ramp_steps=ramp_steps(self.spec.control_hz),
+            hold_to_run=self.config.hold_to_run,
+            policy_drives=episode is None or episode.kind is not EpisodeKind.DEMONSTRATION,
+        )
+
+    def active_speed_scale(self) -> float:
+        return min(self.speed_scale, self.max_speed_scale)
+
+    # --- mode changes ---
+
+    def change(self, event: ModeEvent, reason: HoldReason = HoldReason.NONE, detail: str = "") -> None:
+        """Apply ``event`` and record the change. Raises `IllegalTransition`."""
+        before = self.mode
+        self.mode = transition(before, event, time.monotonic_ns(), reason, detail)
+        if self.mode is before:
+            return
+        self.flush = True
+        text = f"{before.mode} -> {self.mode.mode}"
+        if self.mode.mode is Mode.HOLD:
+            self.held_steps = 0
+            self.authority = replace(self.authority, armed=False, needs_neutral=True, ramp=0, late_answers=0)
+            text += f" ({reason}: {detail})" if detail else f" ({reason})"
+            log.info("hold: %s %s", reason, detail)
+        self.io.event("mode", text, **self.where())
+        self.io.state_now()
+
+    def resume(self) -> None:
+        """Out of a hold by an explicit act, with the device neutral. Raises `Refused`."""
+        command = self.io.inbox.command
+        holder = self.io.lease.holder(time.monotonic_ns())
+        if not self.lockstep and holder and command is not None and not command.command.neutral:
+            raise Refused("centre the device and let go of its deadman first")
+        episode = self.book.episode
+        running = episode is not None and episode.recorded
+        if running and episode is not None and episode.kind is EpisodeKind.DEMONSTRATION:
+            raise Refused("press the deadman to go on with the demonstration")
+        self.robot.clear()
+        self.resumes += 1
+        if running:
+            self.book.hand_back()
+            self.change(ModeEvent.RESUME)
+        elif self.book.block is not None:
+            self.begin_reset()
+        else:
+            self.change(ModeEvent.STAND_BY)
+
+    def clear_stop(self, sender: str) -> None:
+        """Deliberately out of STOPPED; nothing drives before it is enabled again."""
+        self.io.inbox.stop_reason = None
+        self.robot.clear()
+        self.authority = Authority()
+        self.safety_state = SafetyState()
+        self.change(ModeEvent.CLEAR)
+        self.io.event("stop_cleared", sender)
+
+    def take_stop(self) -> None:
+        """Latch a STOP that the I/O side has already acted on."""
+        reason = self.io.inbox.stop_reason
+        if reason is None or self.mode.mode is Mode.STOPPED:
+            return
+        self.robot.stop()
+        self.change(ModeEvent.STOP, detail=reason)
+        self.io.event("stop", reason, **self.where())
+        episode = self.book.episode
+        if episode is not None and episode.recorded:
+            self.end_request = (Outcome.ABORTED, OutcomeSource.STOP, False)
+        else:
+            self._abort_block()
+
+    def fault(self, error: Exception) -> None:
+        """The robot or the loop itself failed: stand still, say so, hold; offline when it goes on."""
+        self.robot.stop()
+        self.pending = None
+        self.robot_faults += 1
+        episode = self.book.episode
+        if episode is not None:
+            episode.run_broken = True
+        self.io.event("robot_fault", f"{type(error).__name__}: {error}", **self.where())
+        if self.mode.mode in (Mode.STOPPED, Mode.OFFLINE):
+            return
+        if self.robot_faults < FAULTS_TO_OFFLINE:
+            self.change(ModeEvent.HOLD, HoldReason.ROBOT_FAULT, str(error))
+            return
+        if episode is not None and episode.recorded:
+            self.book.end(Outcome.ABORTED, OutcomeSource.FAULT)
+        self._abort_block()
+        self.change(ModeEvent.LOSE, detail=str(error))
+
+    # --- episodes ---
+
+    def begin_reset(self) -> None:
+        """Go for the next episode of the block."""
+        self.book.forget_prepared()
+        self.waiting_for_press = self.waiting_for_next = False
+        pause_ns = int(self.reset_pause_s * 1e9) if self.book.last is not None else 0
+        self.reset_due_ns = time.monotonic_ns() + pause_ns
+        self.change(ModeEvent.RESET)
+
+    def reset_now(self) -> None:
+        """Make the start state; a policy starts at once, a demonstration waits for the deadman."""
+        episode = self.book.prepare()
+        self.robot.reset(episode.start_seed)
+        self.safety_state = SafetyState()
+        self.authority = replace(self.authority, armed=False, ramp=0, late_answers=0)
+        self.last_action = np.zeros(self.spec.action.size)
+        self.last_human = self.last_policy = None
+        self.end_request = None
+        if episode.kind is EpisodeKind.DEMONSTRATION:
+            self.waiting_for_press = True
+            self.change(ModeEvent.STAND_BY)
+        else:
+            self.open_episode()
+            self.change(ModeEvent.BEGIN)
+        self.flush = True
+
+    def open_episode(self) -> None:
+        version, sha256 = self.acting_policy()
+        self.book.operator = "scripted" if self.io.lease.device_kind == "scripted" else ""
+        self.book.open(version, sha256)
+        self.waiting_for_press = False
+
+    def acting_policy(self) -> tuple[int, str]:
+        """Version and hash of the policy that answers; (0, "") when there is none."""
+        newest = self.io.inbox.policy
+        return (newest.policy_version, newest.policy_sha256) if newest is not None else (0, "")
+
+    def end_episode(self, outcome: Outcome, source: OutcomeSource, discard: bool = False) -> None:
+        """Record the end and go on as the block asks."""
+        self.book.end(outcome, source, discarded=discard)
+        self.end_request = None
+        self.pending = None
+        block = self.book.block
+        if self.mode.mode is Mode.STOPPED or block is None:
+            self._abort_block()
+        elif block.complete:
+            self.finish_block()
+        elif self.spec.simulated and self.spec.can_reset:
+            self.begin_reset()
+        else:
+            self.waiting_for_next = True
+            self.change(ModeEvent.STAND_BY)
+
+    def finish_block(self) -> None:
+        """The block is done: stand by."""
+        block = self.book.block
+        if block is not None:
+            self.io.event("block_finished", f"{block.kind}: {block.done} episodes", value=float(block.done))
+        self._abort_block()
+        if self.mode.mode is not Mode.READY:
+            self.change(ModeEvent.STAND_BY)
+
+    def _abort_block(self) -> None:
+        self.book.forget_prepared()
+        self.book.end_block()
+        self.waiting_for_press = self.waiting_for_next = False

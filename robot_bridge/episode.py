@@ -1,0 +1,368 @@
+"""Episodes: numbers, start states, counters, outcomes, and the records they consist of. Knows no robot, socket or mode."""
+
+import hashlib
+import time
+from collections import deque
+from dataclasses import dataclass, field
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+from ulid import ULID
+
+from takeover.data.schema import (
+    ControlMode,
+    EpisodeEnd,
+    EpisodeKind,
+    EpisodeStart,
+    Mode,
+    Outcome,
+    OutcomeChange,
+    OutcomeSource,
+    PolicyAction,
+    RobotSpec,
+    RunConfig,
+    SafetyBit,
+    Source,
+    Step,
+)
+from takeover.data.seeding import HELDOUT_STARTS, heldout_start, start_seed
+from takeover.robot_bridge.arbitration import Human
+from takeover.robot_bridge.record_log import RecordLog
+from takeover.robot_bridge.robots.base import Reading
+
+FloatArray = npt.NDArray[np.float64]
+
+KEY_DELAY_S = 0.5  # an operator's key comes 0.3-1.0 s after what it is about: the outcome is dated back by this
+REMEMBERED_EPISODES = 200
+
+
+class EpisodeError(ValueError):
+    """A request about episodes that cannot be done; says why."""
+
+
+@dataclass
+class Block:
+    """What `Start` asked for: ``size`` episodes of one kind (0: until told otherwise)."""
+
+    kind: EpisodeKind
+    size: int
+    done: int = 0
+    finishing: bool = False
+
+    @property
+    def complete(self) -> bool:
+        return self.finishing or (self.size > 0 and self.done >= self.size)
+
+
+@dataclass
+class Episode:
+    """One episode from its reset on; recorded from `EpisodeBook.open` on."""
+
+    id: str
+    number: int
+    kind: EpisodeKind
+    start_seed: int
+    recorded: bool = False
+    steps: int = 0  # held ones excluded
+    human_steps: int = 0
+    takeovers: int = 0
+    run_id: int = 0
+    run_broken: bool = False  # the next step that is not held begins a new run
+    intervention_id: int = -1
+    intervention_open: bool = False
+
+
+@dataclass(frozen=True)
+class PendingStep:
+    """A step whose outcome is not known before the next reading."""
+
+    seq: int
+    reading: Reading
+    mode: Mode
+    control_mode: ControlMode
+    hold_reason: str
+    held: bool
+    source: tuple[Source, ...]
+    policy: PolicyAction | None
+    policy_action: list[float] | None
+    human: Human | None
+    human_action: list[float] | None
+    asked: FloatArray
+    action: FloatArray
+    safety_bits: SafetyBit
+    t_decision_ns: int
+    t_applied_ns: int
+    wall_ns: int
+    picture_age_ms: float
+    sim_state: bytes
+
+
+@dataclass
+class EndedEpisode:
+    """What is remembered of an episode so that its outcome can be corrected."""
+
+    id: str
+    outcome: Outcome
+    event_step: int
+    by_operator: bool
+    block: Block | None
+
+
+@dataclass
+class EpisodeBook:
+    """The bridge's book of episodes: everything it writes goes to the record log at once."""
+
+    config: RunConfig
+    spec: RobotSpec
+    log: RecordLog
+    software: str
+    block: Block | None = None
+    episode: Episode | None = None
+    train_steps: int = 0
+    block_done: int = 0
+    block_size: int = 0
+    operator: str = ""
+    _numbers: dict[EpisodeKind, int] = field(default_factory=dict)
+    _ended: deque[EndedEpisode] = field(default_factory=lambda: deque(maxlen=REMEMBERED_EPISODES))
+    _changes: list[tuple[EndedEpisode, Outcome]] = field(default_factory=list)  # (episode, outcome before), newest last
+
+    def __post_init__(self) -> None:
+        self._config_sha256 = hashlib.sha256(msgspec.json.encode(self.config)).hexdigest()
+        self._parameters = {p.name: p.nominal for p in self.spec.parameters} | self.config.task_parameters
+
+    # --- blocks ---
+
+    def start_block(self, kind: EpisodeKind, size: int) -> None:
+        """Raises `EpisodeError`."""
+        if kind is EpisodeKind.MANUAL_RESET:
+            raise EpisodeError("a manual reset is not started as a block of episodes")
+        if size < 0:
+            raise EpisodeError(f"{size} episodes; ask for 0 (until told otherwise) or more")
+        if self.block is not None:
+            raise EpisodeError(f"a block of {self.block.kind} episodes is running; finish it first")
+        self.block = Block(kind, size)
+        self.block_done, self.block_size = 0, size
+
+    def end_block(self) -> None:
+        self.block = None
+
+    # --- one episode ---
+
+    def prepare(self) -> Episode:
+        """The next episode of the block: its number, id and start are fixed, nothing is recorded yet."""
+        if self.block is None:
+            raise EpisodeError("no block of episodes is running")
+        kind = self.block.kind
+        number = self._numbers.get(kind, 0)
+        self._numbers[kind] = number + 1
+        seed = (
+            heldout_start(number % HELDOUT_STARTS) if kind is EpisodeKind.EVALUATION else start_seed(self.config.seed, kind.value, number)
+        )
+        self.episode = Episode(id=str(ULID()).lower(), number=number, kind=kind, start_seed=seed)
+        return self.episode
+
+    def forget_prepared(self) -> None:
+        """Drop an episode of which nothing is recorded; its number is given to the next one."""
+        if self.episode is not None and not self.episode.recorded:
+            self._numbers[self.episode.kind] = self.episode.number
+            self.episode = None
+
+    def open(self, policy_version: int, policy_sha256: str) -> None:
+        """Record the start."""
+        episode = self._current()
+        episode.recorded = True
+        self.log.append(
+            lambda session, rec_seq: EpisodeStart(
+                session=session,
+                rec_seq=rec_seq,
+                episode_id=episode.id,
+                number=episode.number,
+                kind=episode.kind,
+                spec=self.spec,
+                station_id=self.config.station_id,
+                operator=self.operator or self.config.person,
+                start_seed=episode.start_seed,
+                policy_version=policy_version,
+                policy_sha256=policy_sha256,
+                config_sha256=self._config_sha256,
+                wall_ns=time.time_ns(),
+                t_ns=time.monotonic_ns(),
+                parameters=self._parameters,
+                software=self.software,
+            )
+        )
+
+    def take_over(self, *, continues: bool) -> None:
+        """A person took over; ``continues``: out of a hold that interrupted an intervention. Demonstrations are no interventions."""
+        episode = self._current()
+        if episode.kind is EpisodeKind.DEMONSTRATION or (continues and episode.intervention_open):
+            return
+        episode.takeovers += 1
+        episode.intervention_id += 1
+        episode.intervention_open = True
+
+    def hand_back(self) -> None:
+        if self.episode is not None:
+            self.episode.intervention_open = False
+
+    def train_step(self) -> int:
+        """Index of the coming step among the training ones, -1 where the kind is not trained on in lockstep."""
+        return self.train_steps if self.episode is not None and self.episode.kind is EpisodeKind.POLICY else -1
+
+    def record(
+        self,
+        step: PendingStep,
+        reading: Reading,
+        reward: float,
+        reward_source: str,
+        *,
+        terminated: bool,
+        truncated: bool,
+    ) -> None:
+        """Write the whole transition and count it."""
+        episode = self._current()
+        if step.held:
+            episode.run_broken = True
+        elif episode.run_broken:
+            episode.run_id += 1
+            episode.run_broken = False
+        human = step.human.command if step.human is not None else None
+        policy = step.policy
+        intervention = episode.intervention_id if episode.intervention_open and not step.held else -1
+        train_step = self.train_step() if not step.held else -1
+        self.log.append(
+            lambda session, rec_seq: Step(
+                session=session,
+                rec_seq=rec_seq,
+                seq=step.seq,
+                episode_id=episode.id,
+                episode_step=episode.steps,
+                train_step=train_step,
+                run_id=episode.run_id,
+                kind=episode.kind,
+                t_observation_ns=step.reading.t_ns,
+                t_decision_ns=step.t_decision_ns,
+                t_applied_ns=step.t_applied_ns,
+                wall_ns=step.wall_ns,
+                mode=step.mode,
+                control_mode=step.control_mode,
+                hold_reason=step.hold_reason,
+                observation=step.reading.observation.tolist(),
+                next_observation=reading.observation.tolist(),
+                source=[int(source) for source in step.source],
+                policy_action=step.policy_action,
+                policy_from_seq=policy.from_seq if policy is not None else -1,
+                policy_version=policy.policy_version if policy is not None else 0,
+                human_action=step.human_action,
+                asked_action=step.asked.tolist(),
+                action=step.action.tolist(),
+                intervention_id=intervention,
+                safety_bits=int(step.safety_bits),
+                spread=policy.spread if policy is not None else 0.0,
+                scores=policy.scores if policy is not None else {},
+                device_id=human.device_id if human is not None else "",
+                device_alive=human.device_alive if human is not None else False,
+                command_age_ms=min(step.human.age_s, 1e6) * 1000 if step.human is not None else -1.0,
+                picture_age_ms=step.picture_age_ms,
+                reward=reward,
+                reward_source=reward_source,
+                terminated=terminated,
+                truncated=truncated,
+                sim_state=step.sim_state,
+            )
+        )
+        if step.held:
+            return
+        episode.steps += 1
+        if Source.HUMAN in step.source:
+            episode.human_steps += 1
+        if episode.kind is EpisodeKind.POLICY:
+            self.train_steps += 1
+
+    def end(self, outcome: Outcome, source: OutcomeSource, *, discarded: bool = False) -> None:
+        """Record the end and count it in the block."""
+        episode = self._current()
+        self.episode = None
+        if not episode.recorded:
+            return
+        last = max(0, episode.steps - 1)
+        by_operator = source is OutcomeSource.OPERATOR
+        event_step = max(0, last - round(KEY_DELAY_S * self.spec.control_hz)) if by_operator else last
+        now_ns, wall_ns = time.monotonic_ns(), time.time_ns()
+        self.log.append(
+            lambda session, rec_seq: EpisodeEnd(
+                session=session,
+                rec_seq=rec_seq,
+                episode_id=episode.id,
+                outcome=outcome,
+                outcome_source=source,
+                event_step=event_step,
+                steps=episode.steps,
+                human_steps=episode.human_steps,
+                takeovers=episode.takeovers,
+                autonomous=episode.human_steps == 0,
+                discarded=discarded,
+                t_ns=now_ns,
+                wall_ns=wall_ns,
+            )
+        )
+        ended = EndedEpisode(episode.id, outcome, event_step, by_operator, self.block)
+        self._ended.append(ended)
+        if by_operator:
+            self._changes.append((ended, Outcome.UNKNOWN))
+        if self.block is not None and not discarded:
+            self.block.done += 1
+            self.block_done = self.block.done
+
+    # --- outcomes after the end ---
+
+    @property
+    def last(self) -> EndedEpisode | None:
+        return self._ended[-1] if self._ended else None
+
+    def relabel(self, outcome: Outcome, author: str, episode_id: str = "") -> None:
+        """Correct the outcome of a finished episode (the last one by default). Raises `EpisodeError`."""
+        found = next((e for e in reversed(self._ended) if not episode_id or e.id == episode_id), None)
+        if found is None:
+            raise EpisodeError(
+                f"episode {episode_id} is not among the last ones of this session" if episode_id else "no episode has ended yet"
+            )
+        self._changes.append((found, found.outcome))
+        self._change(found, outcome, author)
+
+    def undo(self, author: str) -> None:
+        """Take back the last outcome a person gave. Raises `EpisodeError` when there is none."""
+        if not self._changes:
+            raise EpisodeError("no outcome given by a person is left to undo")
+        ended, before = self._changes.pop()
+        self._change(ended, before, author)
+
+    def discard_last(self, author: str) -> None:
+        """Throw away the last finished episode of the running block so that it is made again. Raises `EpisodeError`."""
+        last = self.last
+        if self.block is None or last is None or last.block is not self.block or last.outcome is Outcome.ABORTED:
+            raise EpisodeError("no episode of this block is left to discard")
+        self.relabel(Outcome.ABORTED, author)
+        self.block.done -= 1
+        self.block_done = self.block.done
+
+    def _change(self, ended: EndedEpisode, outcome: Outcome, author: str) -> None:
+        previous, ended.outcome = ended.outcome, outcome
+        self.log.append(
+            lambda session, rec_seq: OutcomeChange(
+                session=session,
+                rec_seq=rec_seq,
+                episode_id=ended.id,
+                outcome=outcome,
+                previous=previous,
+                author=author,
+                event_step=ended.event_step,
+                wall_ns=time.time_ns(),
+            )
+        )
+
+    def _current(self) -> Episode:
+        if self.episode is None:
+            raise EpisodeError("no episode is running")
+        return self.episode

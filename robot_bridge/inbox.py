@@ -1,0 +1,55 @@
+"""What the I/O side has received, for the control thread to consume: input threads only *request*, the loop decides."""
+
+import threading
+from collections import deque
+from dataclasses import dataclass, field
+
+from takeover.data.schema import Command, ControlRequest, LearnerStatus, PolicyAction, Role
+
+
+class Refused(ValueError):
+    """A request cannot be done now; says why."""
+
+
+@dataclass(frozen=True)
+class ReceivedCommand:
+    """A command from the lease holder. ``state_ns``: when the newest state it had seen was sent; 0: not known any more."""
+
+    command: Command
+    arrival_ns: int
+    state_ns: int
+
+    def age_s(self, now_ns: int) -> float:
+        """Age on the bridge's clock: since it arrived, or since the state its sender had last seen, whichever is longer."""
+        if not self.state_ns:
+            return float("inf")
+        return (now_ns - min(self.arrival_ns, self.state_ns)) / 1e9
+
+
+@dataclass(frozen=True)
+class PendingRequest:
+    """A control request for the control thread, and whom to answer."""
+
+    peer: bytes
+    request_id: int
+    request: ControlRequest
+    sender: str
+    role: Role
+
+
+@dataclass
+class Inbox:
+    """Newest messages and waiting requests. Single attributes are replaced whole, so readers never see half of one."""
+
+    command: ReceivedCommand | None = None
+    policy: PolicyAction | None = None
+    policy_arrival_ns: int = 0
+    learner: LearnerStatus | None = None
+    learner_arrival_ns: int = 0
+    requests: deque[PendingRequest] = field(default_factory=deque)
+    stop_reason: str | None = None  # set by a STOP, consumed by the control thread
+    arrived: threading.Condition = field(default_factory=threading.Condition)
+
+    def notify(self) -> None:
+        with self.arrived:
+            self.arrived.notify_all()

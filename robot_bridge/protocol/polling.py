@@ -1,0 +1,50 @@
+"""Waiting on many sockets at once, built once and reused, and a way for other threads to end the wait."""
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import zmq
+
+from takeover.robot_bridge.protocol.sockets import _Socket
+
+
+class Wakeup:
+    """Ends a `PollSet.wait` from any thread."""
+
+    def __init__(self) -> None:
+        self.fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+
+    def set(self) -> None:
+        os.eventfd_write(self.fd, 1)
+
+    def clear(self) -> None:
+        try:
+            os.eventfd_read(self.fd)
+        except BlockingIOError:
+            return
+
+    def close(self) -> None:
+        os.close(self.fd)
+
+
+class PollSet:
+    """A fixed set of sockets and one `Wakeup`. Belongs to the thread that owns the sockets."""
+
+    def __init__(self, sockets: Sequence[_Socket[Any]], wakeup: Wakeup) -> None:
+        self._poller = zmq.Poller()
+        self._by_raw: dict[Any, _Socket[Any]] = {item.socket: item for item in sockets}
+        for item in sockets:
+            self._poller.register(item.socket, zmq.POLLIN)
+        self._poller.register(wakeup.fd, zmq.POLLIN)
+        self._wakeup = wakeup
+
+    def wait(self, timeout_s: float) -> list[_Socket[Any]]:
+        """The sockets with something to receive; empty after ``timeout_s`` or a wake-up."""
+        ready = []
+        for raw, _ in self._poller.poll(max(0, int(timeout_s * 1000 + 0.999))):
+            if raw == self._wakeup.fd:
+                self._wakeup.clear()
+            else:
+                ready.append(self._by_raw[raw])
+        return ready

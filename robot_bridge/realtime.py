@@ -1,0 +1,156 @@
+"""The loop against the wall clock: absolute monotonic deadlines, lateness counted, answers awaited for part of the period only."""
+
+import logging
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+
+import numpy as np
+
+from takeover.data.schema import EpisodeKind, HoldReason, Mode
+from takeover.robot_bridge import answers
+from takeover.robot_bridge.control import ControlLoop
+from takeover.robot_bridge.modes import ModeEvent, moves
+
+log = logging.getLogger("bridge.realtime")
+
+RESET_PAUSE_S = 0.4
+POLICY_WAIT = 0.5  # of the period, in POLICY; later than that is late
+RECORD_WAIT = 0.2  # of the period, in other modes: only what the policy would have done is at stake
+LATE = 0.5  # of the period: a wake-up later than this is counted
+LATE_WINDOW = 20  # steps
+LATE_TO_HOLD = 10  # late ones among them
+STUCK_S = 0.5  # without a tick for this long the I/O side stops the robot
+REAL_TIME_PRIORITY = 20
+
+
+class RealTimeLoop(ControlLoop):
+    """One tick per period; a period that was missed whole is dropped, never caught up."""
+
+    reset_pause_s = RESET_PAUSE_S
+
+    def run(self, stopped: Callable[[], bool]) -> None:
+        self.priority = raise_priority()
+        self._late: deque[bool] = deque(maxlen=LATE_WINDOW)
+        self._lateness_s: deque[float] = deque(maxlen=2000)
+        period_ns = int(self.period_s * 1e9)
+        deadline = time.monotonic_ns()
+        while not stopped():
+            now = time.monotonic_ns()
+            if now < deadline:
+                time.sleep((deadline - now) / 1e9)
+            self._count_lateness((time.monotonic_ns() - deadline) / 1e9)
+            resetting = self.mode.mode is Mode.RESETTING
+            self._deadline = deadline
+            self.guarded_tick()
+            self.ticked_ns = time.monotonic_ns()
+            deadline += period_ns
+            missed = (time.monotonic_ns() - deadline) // period_ns
+            if missed >= 0 and (resetting or missed >= 1):
+                # making a start state may take longer than a period: nothing was commanded meanwhile
+                if not resetting and moves(self.mode.mode):
+                    self.steps_dropped += int(missed)
+                deadline = time.monotonic_ns()
+
+    ticked_ns = 0
+    tripped = False
+
+    def check_alive(self, now_ns: int) -> bool:
+        """I/O thread: stop the robot when the control thread does not tick any more; False while it does not."""
+        if not self.ticked_ns or now_ns - self.ticked_ns < STUCK_S * 1e9:
+            return True
+        if not self.tripped:
+            self.tripped = True
+            self.robot.stop()
+            log.error("no control step for %.1f s: robot stopped", (now_ns - self.ticked_ns) / 1e9)
+        return False
+
+    def _count_lateness(self, late_s: float) -> None:
+        late = late_s > LATE * self.period_s
+        self._late.append(late and moves(self.mode.mode))
+        self._lateness_s.append(late_s)
+        if late and moves(self.mode.mode):
+            self.steps_late += 1
+        if self.seq % 20 == 0:
+            self.lateness_p99_ms = float(np.quantile(np.array(self._lateness_s), 0.99)) * 1000.0
+
+    def idle(self) -> None:
+        """Stand still, live: people watch the pictures, and the actor shows that it answers."""
+        if self.reading is None:
+            return
+        if not self.waiting_for_press:
+            self.seq += 1
+            self._publish(self.reading)
+        self.robot.apply(np.zeros(self.spec.action.size))
+        self.robot.advance()
+        self.robot_faults = 0
+
+    def supervise(self) -> None:
+        if self.mode.mode not in (Mode.POLICY, Mode.TAKEOVER):
+            return
+        reason, detail = self._missing(time.monotonic_ns())
+        if reason is not HoldReason.NONE:
+            self._late.clear()
+            self.change(ModeEvent.HOLD, reason, detail)
+
+    def _missing(self, now_ns: int) -> tuple[HoldReason, str]:
+        """What a moving robot relies on and does not have."""
+        if self.tripped:
+            self.tripped = False
+            return HoldReason.CONTROL_LATE, f"no control step for {STUCK_S} s"
+        if sum(self._late) >= LATE_TO_HOLD:
+            return HoldReason.CONTROL_LATE, f"{sum(self._late)} of {LATE_WINDOW} steps late"
+        if self.io.records.error:
+            return HoldReason.DISK_FULL, self.io.records.error
+        if trouble := self.io.records.trouble(now_ns):
+            return HoldReason.RECORDER_LOST, trouble
+        if self.mode.mode is Mode.POLICY:
+            if reason := self._nobody_there(now_ns):
+                return reason, "nobody holds the lease"
+            if self.cameras is not None and self.spec.policy_cameras:
+                frozen = [name for name in self.cameras.frozen(now_ns) if name in self.spec.policy_cameras]
+                if frozen:
+                    return HoldReason.CAMERA_FROZEN, ", ".join(frozen)
+        return HoldReason.NONE, ""
+
+    def _nobody_there(self, now_ns: int) -> HoldReason | None:
+        if self.config.operator == "none" or self.config.unattended or self.io.lease.holder(now_ns):
+            return None
+        episode = self.book.episode
+        if episode is None or episode.kind is EpisodeKind.DEMONSTRATION:
+            return None
+        return HoldReason.LEASE_LAPSED if self.io.lease.grants else HoldReason.NOT_PRESENT
+
+    def await_answers(self) -> bool:
+        """The policy's answer for this step, for part of the period; the newest human command is taken as it is."""
+        share = POLICY_WAIT if self.mode.mode is Mode.POLICY else RECORD_WAIT
+        until = self._deadline / 1e9 + share * self.period_s
+        inbox = self.io.inbox
+        if inbox.policy is None and self.mode.mode is not Mode.POLICY:
+            return True
+        with inbox.arrived:
+            while not answers.covers(inbox.policy, self.seq, self.flushed_at, lockstep=False):
+                left = until - time.monotonic()
+                if left <= 0 or inbox.stop_reason is not None:
+                    break
+                inbox.arrived.wait(left)
+        return True
+
+
+def raise_priority() -> str:
+    """Real-time priority for the calling thread, best effort; says what was obtained."""
+    try:
+        os.sched_setscheduler(threading.get_native_id(), os.SCHED_FIFO, os.sched_param(REAL_TIME_PRIORITY))
+    except (PermissionError, OSError):
+        try:
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), -10)
+        except (PermissionError, OSError):
+            obtained = "no priority (not permitted)"
+        else:
+            obtained = "nice -10"
+    else:
+        obtained = f"SCHED_FIFO {REAL_TIME_PRIORITY}"
+    log.info("control thread: %s", obtained)
+    return obtained

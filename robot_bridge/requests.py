@@ -1,0 +1,178 @@
+"""Control requests as the control thread acts on them; STOP, handshake and lease were dealt with by the I/O side."""
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from takeover.data.schema import (
+    Clear,
+    EpisodeKind,
+    Fault,
+    Finish,
+    Hold,
+    HoldReason,
+    Mark,
+    Mode,
+    Next,
+    Outcome,
+    OutcomeSource,
+    Ready,
+    Resume,
+    Role,
+    SetOutcome,
+    SpeedScale,
+    Start,
+    UndoOutcome,
+)
+from takeover.robot_bridge.episode import EpisodeError
+from takeover.robot_bridge.inbox import PendingRequest, Refused
+from takeover.robot_bridge.modes import ModeEvent
+from takeover.robot_bridge.robots.base import RobotError
+
+if TYPE_CHECKING:
+    from takeover.robot_bridge.control import ControlLoop
+
+MIN_SPEED_SCALE = 0.05
+
+
+_LABELLING = (SetOutcome, UndoOutcome, Mark)
+_LEASED = (Resume, Clear, SetOutcome, UndoOutcome, Next, Mark, SpeedScale, Ready)
+
+
+class RequestHandler:
+    """One method per request type; each raises `Refused` or `EpisodeError` with the answer for the asker."""
+
+    def __init__(self, control: "ControlLoop") -> None:
+        self._control = control
+        self._methods: dict[type, Callable[[Any], None]] = {
+            Start: self._start,
+            Finish: self._finish,
+            Hold: self._hold,
+            Resume: self._resume,
+            Clear: self._clear,
+            Ready: self._ready,
+            SetOutcome: self._set_outcome,
+            UndoOutcome: self._undo,
+            Next: self._next,
+            Mark: self._mark,
+            SpeedScale: self._speed_scale,
+            Fault: self._fault,
+        }
+
+    def handle_all(self) -> None:
+        """Act on every waiting request and answer it."""
+        control = self._control
+        while control.io.inbox.requests:
+            item = control.io.inbox.requests.popleft()
+            try:
+                self._permit(item)
+                self._methods[type(item.request)](item.request)
+            except (Refused, EpisodeError, RobotError) as error:
+                control.io.reply(item, str(error))
+            else:
+                control.io.reply(item)
+                control.io.state_now()
+
+    def _permit(self, item: PendingRequest) -> None:
+        request, lease = item.request, self._control.io.lease
+        if isinstance(request, Hold):
+            return
+        if isinstance(request, _LABELLING) and item.role is Role.LABELER:
+            return
+        if item.role is not Role.OPERATOR:
+            raise Refused(f"role {item.role} may not ask for {type(request).__name__}")
+        now = time.monotonic_ns()
+        holder = lease.holder(now)
+        if isinstance(request, _LEASED) and holder and holder != item.sender and not lease.scripted(now):
+            raise Refused(f"{holder} holds the lease")
+
+    def _start(self, request: Start) -> None:
+        control = self._control
+        mode = control.mode.mode
+        if mode is not Mode.READY:
+            raise Refused(f"start is possible in mode ready; the bridge is in {mode}")
+        if request.kind is not EpisodeKind.DEMONSTRATION and not control.policy_present():
+            raise Refused("the actor has no policy yet")
+        if request.kind is EpisodeKind.DEMONSTRATION and control.lockstep and control.config.operator != "scripted":
+            raise Refused("demonstrations in lockstep need the scripted operator")
+        if trouble := control.recorder_trouble():
+            raise Refused(trouble)
+        control.book.start_block(request.kind, request.episodes)
+        control.io.event("block_started", f"{request.kind} x {request.episodes or 'open end'}", value=float(request.episodes))
+        control.begin_reset()
+
+    def _finish(self, request: Finish) -> None:
+        control = self._control
+        if control.book.block is None:
+            raise Refused("no block of episodes is running")
+        control.book.block.finishing = True
+        episode = control.book.episode
+        if request.now and episode is not None and episode.recorded:
+            control.end_request = (Outcome.ABORTED, OutcomeSource.NEXT, False)
+        elif episode is None or not episode.recorded:
+            control.finish_block()
+
+    def _hold(self, request: Hold) -> None:
+        control = self._control
+        if control.mode.mode not in (Mode.POLICY, Mode.TAKEOVER, Mode.HOLD):
+            raise Refused(f"nothing moves in mode {control.mode.mode}")
+        control.change(ModeEvent.HOLD, HoldReason.OPERATOR, request.sender)
+
+    def _resume(self, request: Resume) -> None:
+        control = self._control
+        if control.mode.mode is not Mode.HOLD:
+            raise Refused(f"resume is possible in mode hold; the bridge is in {control.mode.mode}")
+        control.resume()
+
+    def _clear(self, request: Clear) -> None:
+        control = self._control
+        if control.mode.mode is not Mode.STOPPED:
+            raise Refused(f"nothing to clear in mode {control.mode.mode}")
+        control.clear_stop(request.sender)
+
+    def _ready(self, request: Ready) -> None:
+        if not self._control.waiting_for_next:
+            raise Refused("no manual reset is being made")
+        self._control.begin_reset()
+
+    def _set_outcome(self, request: SetOutcome) -> None:
+        control = self._control
+        episode = control.book.episode
+        if episode is not None and episode.recorded and request.episode_id in ("", episode.id):
+            if request.outcome not in (Outcome.SUCCESS, Outcome.FAILURE):
+                raise Refused("a running episode is ended by success or failure")
+            control.end_request = (request.outcome, OutcomeSource.OPERATOR, False)
+        else:
+            control.book.relabel(request.outcome, request.sender, request.episode_id)
+
+    def _undo(self, request: UndoOutcome) -> None:
+        self._control.book.undo(request.sender)
+
+    def _next(self, request: Next) -> None:
+        control = self._control
+        episode = control.book.episode
+        if episode is not None and episode.recorded:
+            control.end_request = (Outcome.ABORTED, OutcomeSource.NEXT, request.discard)
+        elif request.discard:
+            control.book.discard_last(request.sender)
+        elif control.waiting_for_next or control.waiting_for_press:
+            control.begin_reset()
+        else:
+            raise Refused("no episode is running")
+
+    def _mark(self, request: Mark) -> None:
+        control = self._control
+        control.io.event("mark", request.text, **control.where(), sim_state=control.robot.save() if control.spec.simulated else b"")
+
+    def _speed_scale(self, request: SpeedScale) -> None:
+        if not MIN_SPEED_SCALE <= request.scale <= 1.0:
+            raise Refused(f"speed scale {request.scale}; allowed {MIN_SPEED_SCALE} to 1")
+        self._control.speed_scale = request.scale
+        self._control.io.event("speed_scale", request.sender, value=request.scale)
+
+    def _fault(self, request: Fault) -> None:
+        control = self._control
+        if not control.spec.simulated:
+            raise Refused("faults are for simulators")
+        control.robot.inject(request.name, request.value)
+        control.io.event("fault_injected", request.name, value=request.value, **control.where())

@@ -1,0 +1,214 @@
+"""The safety filter: pure, last before the robot, the same for human and policy. docs/safety.md explains every rule.
+
+Not a safety-rated function: a real robot needs its own emergency stop.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from takeover.data.schema import RobotSpec, SafetyBit, SafetyLimits, Source
+
+FloatArray = npt.NDArray[np.float64]
+
+_TOLERANCE = 1e-6
+_RANGE_TOLERANCE = 1e-3  # rounding of a tanh output is not a clamp
+_GROSS_EXCESS = 1.25  # a limit exceeded by a quarter counts towards the hold; less is corrected and recorded only
+_GROSS_WORKSPACE_STEPS = 2.0  # pushing at the edge of the box is ordinary exploration; pushing on from two full steps outside is not
+_COUNTED = SafetyBit.RANGE | SafetyBit.WORKSPACE | SafetyBit.TRANSLATION | SafetyBit.ROTATION | SafetyBit.SPEED | SafetyBit.ACCELERATION
+
+
+class UnsafeAction(ValueError):
+    """An action that must not be corrected but refused: wrong shape, not finite."""
+
+
+@dataclass(frozen=True)
+class SafetyState:
+    """Memory between steps: last applied tool velocity (m/s, base frame), steps over the force limit, gross clamps in a row."""
+
+    velocity: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    over_force_steps: int = 0
+    clamps_in_a_row: int = 0
+
+
+@dataclass(frozen=True)
+class SafetyResult:
+    """``action`` (A,) in [-1, 1] to apply; ``hold`` when the policy was clamped too often in a row."""
+
+    action: FloatArray
+    bits: SafetyBit
+    state: SafetyState
+    hold: bool = False
+
+
+@dataclass(frozen=True)
+class Axes:
+    """Which action components move the tool (index, Cartesian axis), turn it, and drive the gripper; full scale per component."""
+
+    translation: tuple[int, ...]
+    cartesian: tuple[int, ...]
+    rotation: tuple[int, ...]
+    scale: FloatArray
+
+
+def axes_of(spec: RobotSpec) -> Axes:
+    """Raises `ValueError` for action spaces whose workspace cannot be checked without kinematics."""
+    action = spec.action
+    if action.kind != "ee_delta" or action.frame != "base":
+        raise ValueError(
+            f"robot {spec.robot_id!r}: actions {action.kind!r} in frame {action.frame!r}; the filter knows ee_delta in the base frame"
+        )
+    translation = tuple(i for i, unit in enumerate(action.units) if unit == "m" and action.names[i][-1] in "xyz")
+    rotation = tuple(i for i, unit in enumerate(action.units) if unit == "rad")
+    cartesian = tuple("xyz".index(action.names[i][-1]) for i in translation)
+    if len(set(cartesian)) != len(cartesian):
+        raise ValueError(f"robot {spec.robot_id!r}: two action components move the same axis: {action.names}")
+    return Axes(translation, cartesian, rotation, np.asarray(action.scale, dtype=np.float64))
+
+
+def checked(values: object, size: int, what: str) -> FloatArray:
+    """``values`` as a finite float64 (size,) array. Raises `UnsafeAction` saying what is wrong; nothing is ever repaired here."""
+    try:
+        array = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise UnsafeAction(f"{what}: not a list of numbers") from error
+    if array.shape != (size,):
+        raise UnsafeAction(f"{what}: shape {array.shape}, expected ({size},)")
+    if not np.isfinite(array).all():
+        raise UnsafeAction(f"{what}: not finite")
+    return array
+
+
+class SafetyFilter:
+    """Limits bound to a robot; `apply` is a pure function of its arguments."""
+
+    def __init__(self, spec: RobotSpec, limits: SafetyLimits) -> None:
+        self.spec = spec
+        self.limits = limits
+        self.axes = axes_of(spec)
+        self.period_s = 1.0 / spec.control_hz
+        self.low = np.maximum(spec.workspace_low, limits.workspace_low)
+        self.high = np.minimum(spec.workspace_high, limits.workspace_high)
+        if not (self.low < self.high).all():
+            raise ValueError(
+                f"limits.workspace_low/high {limits.workspace_low}..{limits.workspace_high} leave nothing of the robot's workspace "
+                f"{spec.workspace_low}..{spec.workspace_high}"
+            )
+        self._full_step_m = float(np.linalg.norm(self.axes.scale[list(self.axes.translation)])) if self.axes.translation else 0.0
+
+    def speed_cap_m_s(self, speed_scale: float) -> float:
+        """Tool speed allowed at ``speed_scale``: below 1, that part of full scale and never more than ``slow_speed_m_s``."""
+        if speed_scale >= 1.0:
+            return self.limits.max_speed_m_s
+        return min(self.limits.max_speed_m_s, self.limits.slow_speed_m_s, speed_scale * self._full_step_m / self.period_s)
+
+    def apply(
+        self,
+        state: SafetyState,
+        asked: FloatArray,
+        tool_position: FloatArray,
+        force_n: FloatArray,
+        driver: Source,
+        speed_scale: float = 1.0,
+    ) -> SafetyResult:
+        """Limit ``asked`` (A,), canonical. ``tool_position`` (3,) m and ``force_n`` (3,) N act on the tool, base frame.
+
+        Raises `UnsafeAction` for anything that is not finite or of the wrong shape.
+        """
+        asked = checked(asked, self.spec.action.size, "action")
+        position = checked(tool_position, 3, "tool position")
+        force = checked(force_n, 3, "force")
+        bits = SafetyBit.NONE
+        gross = False
+
+        action = np.clip(asked, -1.0, 1.0)
+        excess = float(np.max(np.abs(asked), initial=0.0))
+        if excess > 1.0 + _RANGE_TOLERANCE:
+            bits |= SafetyBit.RANGE
+            gross |= excess > _GROSS_EXCESS
+
+        if self.axes.translation:
+            action, moved_bits, moved_gross, state = self._limit_translation(state, action, position, force, speed_scale)
+            bits |= moved_bits
+            gross |= moved_gross
+        action, turned_bits, turned_gross = self._limit_rotation(action, speed_scale)
+        bits |= turned_bits
+        gross |= turned_gross
+
+        counted = driver is Source.POLICY and gross and bool(bits & _COUNTED)
+        in_a_row = state.clamps_in_a_row + 1 if counted else 0
+        state = replace(state, clamps_in_a_row=in_a_row)
+        return SafetyResult(np.clip(action, -1.0, 1.0), bits, state, hold=in_a_row >= self.limits.clamps_to_hold)
+
+    def _limit_translation(
+        self, state: SafetyState, action: FloatArray, position: FloatArray, force: FloatArray, speed_scale: float
+    ) -> tuple[FloatArray, SafetyBit, bool, SafetyState]:
+        """Per-step clip, speed, slow mode, acceleration, force guard, workspace box, in this order: the box has the last word."""
+        limits, period = self.limits, self.period_s
+        index, axis = list(self.axes.translation), list(self.axes.cartesian)
+        scale = self.axes.scale[index]
+        delta = np.zeros(3)
+        delta[axis] = action[index] * scale
+        bits, gross = SafetyBit.NONE, False
+
+        for limit, bit in ((limits.max_step_m, SafetyBit.TRANSLATION), (limits.max_speed_m_s * period, SafetyBit.SPEED)):
+            length = float(np.linalg.norm(delta))
+            if length > limit + _TOLERANCE:
+                bits |= bit
+                gross |= length > limit * _GROSS_EXCESS
+                delta *= limit / length
+        cap = self.speed_cap_m_s(speed_scale) * period
+        if (length := float(np.linalg.norm(delta))) > cap + _TOLERANCE:
+            bits |= SafetyBit.SLOW_MODE
+            delta *= cap / length
+
+        before = np.asarray(state.velocity) * period
+        change = delta - before
+        largest = limits.max_acceleration_m_s2 * period * period
+        if (length := float(np.linalg.norm(change))) > largest + _TOLERANCE:
+            bits |= SafetyBit.ACCELERATION
+            gross |= length > largest * _GROSS_EXCESS
+            delta = before + change * (largest / length)
+
+        strength = float(np.linalg.norm(force))
+        over = state.over_force_steps + 1 if strength > limits.max_force_n else 0
+        if over >= limits.force_debounce_steps:
+            away = force / strength
+            if (into := float(delta @ away)) < 0.0:
+                bits |= SafetyBit.FORCE
+                delta = delta - into * away
+
+        # a tool that is outside already (pushed, bumped) may go back or stay, never further out, and is never pulled
+        inside = np.clip(position + delta, np.minimum(self.low, position), np.maximum(self.high, position)) - position
+        if float(np.max(np.abs(inside - delta))) > _TOLERANCE:
+            bits |= SafetyBit.WORKSPACE
+            beyond = float(np.max(np.maximum(self.low - position, position - self.high)))
+            gross |= beyond > _GROSS_WORKSPACE_STEPS * self._full_step_m
+            delta = inside
+
+        moved = action.copy()
+        moved[index] = delta[axis] / scale
+        velocity = np.zeros(3)
+        velocity[axis] = np.clip(moved[index], -1.0, 1.0) * scale / period
+        return (
+            moved,
+            bits,
+            gross,
+            replace(state, velocity=(float(velocity[0]), float(velocity[1]), float(velocity[2])), over_force_steps=over),
+        )
+
+    def _limit_rotation(self, action: FloatArray, speed_scale: float) -> tuple[FloatArray, SafetyBit, bool]:
+        bits, gross = SafetyBit.NONE, False
+        turned = action.copy()
+        for i in self.axes.rotation:
+            angle = abs(action[i] * self.axes.scale[i])
+            limit = self.limits.max_step_rad
+            if angle > limit + _TOLERANCE:
+                bits |= SafetyBit.ROTATION
+                gross |= angle > limit * _GROSS_EXCESS
+                turned[i] = np.sign(action[i]) * limit / self.axes.scale[i]
+            if speed_scale < 1.0 and abs(turned[i]) > speed_scale + _TOLERANCE:
+                bits |= SafetyBit.SLOW_MODE
+                turned[i] = np.sign(turned[i]) * speed_scale
+        return turned, bits, gross
