@@ -56,7 +56,7 @@ def load_checkpoint(folder: Path) -> dict[str, Any]:
 
 def newest_checkpoint(run: Path) -> tuple[dict[str, Any] | None, list[str]]:
     """The newest whole checkpoint (None: there is none) and why newer ones were passed over."""
-    problems = []
+    problems: list[str] = []
     for number in sorted(_numbers(run), reverse=True):
         try:
             return load_checkpoint(run / f"{_PREFIX}{number:08d}"), problems

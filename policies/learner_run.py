@@ -5,8 +5,11 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from takeover.data import store
-from takeover.data.schema import Committed, EpisodeKind, EpisodeStart, RunConfig
+import msgspec
+
+from takeover.data.catalog import Catalog
+from takeover.data.schema import Committed, EpisodeKind, EpisodeStart, Outcome, OutcomeSource, RunConfig
+from takeover.data.store import iter_episode_records, read_gap, read_since
 from takeover.policies.base import LearnerError
 from takeover.policies.checkpoint import newest_checkpoint, save_checkpoint
 from takeover.policies.event_files import EventFile
@@ -34,6 +37,8 @@ class LearnerRun:
         self._events = EventFile(self.folder / "tb")
         self._saved_at = time.monotonic()
         self._saved_updates = 0
+        self._catalog = Catalog.open(self.workspace)
+        self._catalog_changes = -1
         self._excluded: set[str] = set()
 
     # --- start ---
@@ -43,7 +48,8 @@ class LearnerRun:
         state, problems = newest_checkpoint(self.folder)
         for problem in problems:
             log.warning("passed over %s", problem)
-        self._excluded = set(store.excluded_episode_ids(self.workspace))
+        self._excluded = self._catalog.excluded_episode_ids()
+        self._catalog_changes = self._catalog.change_counter()
         records = self._stored_records()
         if state is not None:
             cursors: dict[str, int] = state["cursors"]
@@ -67,14 +73,17 @@ class LearnerRun:
 
     def _stored_records(self) -> list[CommittedRecord]:
         records: list[CommittedRecord] = []
-        for start, steps, end in store.iter_episode_records(self.workspace, self.config.task):
-            if start.kind in (EpisodeKind.DEMONSTRATION, EpisodeKind.POLICY) and start.episode_id not in self._excluded:
+        overrides = self._catalog.outcome_overrides()
+        for start, steps, end in iter_episode_records(self.workspace, self.config.task):
+            if start.kind in (EpisodeKind.DEMONSTRATION, EpisodeKind.POLICY):
+                if (label := overrides.get(end.episode_id)) is not None and label != end.outcome:
+                    end = msgspec.structs.replace(end, outcome=Outcome(label), outcome_source=OutcomeSource.LABEL)
                 records += [start, *steps, end]
         return records
 
     def catch_up(self, session: str) -> int:
         """Read what the running session has on disk beyond what was ingested; returns how many records."""
-        found = store.read_gap(self.workspace, session, self.cursors.get(session, -1) + 1, 2**62)
+        found = read_since(self.workspace, session, self.cursors.get(session, -1) + 1)
         for record in found:
             self._handle(record)
         return len(found)
@@ -86,7 +95,7 @@ class LearnerRun:
         cursor = self.cursors.get(message.session, -1)
         if message.first > cursor + 1:
             self.gaps_read += 1
-            for record in store.read_gap(self.workspace, message.session, cursor + 1, message.first - 1):
+            for record in read_gap(self.workspace, message.session, cursor + 1, message.first - 1):
                 self._handle(record)
                 yield
         for record in message.records:
@@ -116,7 +125,11 @@ class LearnerRun:
 
     def reread_exclusions(self) -> None:
         """Episodes excluded by a label since the last look leave the replay at once."""
-        excluded = set(store.excluded_episode_ids(self.workspace))
+        changes = self._catalog.change_counter()
+        if changes == self._catalog_changes:
+            return
+        self._catalog_changes = changes
+        excluded = self._catalog.excluded_episode_ids()
         if self.training.learner is not None:
             for episode_id in sorted(excluded - self._excluded):
                 self.training.learner.exclude(episode_id)
@@ -145,6 +158,7 @@ class LearnerRun:
         if learner is not None and learner.cloned and learner.updates > self._saved_updates:
             self.checkpoint()
         self._events.close()
+        self._catalog.close()
 
     def _updates(self) -> int:
         return self.training.learner.updates if self.training.learner is not None else 0
@@ -171,17 +185,20 @@ class LearnerRun:
             "metrics": publication.metrics,
             "parameters": dict(self.config.learner_parameters),
             "session_id": self.config.session_id,
+            "data_session": self.training.session or self.config.session_id,
             "wall_ns": time.time_ns(),
         }
         manifest = make_manifest(publication.weights, data, spec, **fields)
         publish(self.workspace, manifest, data)
-        store.record_policy(
-            self.workspace,
+        self._catalog.add_policy(
+            session_id=self.training.session or self.config.session_id,
             version=manifest.version,
-            parent=manifest.parent,
             sha256=manifest.sha256,
             learner=manifest.learner,
             task_id=manifest.task_id,
+            parent=manifest.parent,
             updates=publication.counters["updates"],
+            train_step=self.training.finished_train_step,
             metrics=manifest.metrics,
+            created_ns=manifest.wall_ns,
         )

@@ -39,7 +39,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     counters: dict[str, int] = msgspec.field(default_factory=dict)
     metrics: dict[str, float] = msgspec.field(default_factory=dict)
     parameters: dict[str, Any] = msgspec.field(default_factory=dict)
-    session_id: str = ""
+    session_id: str = ""  # of the run
+    data_session: str = ""  # of the bridge whose steps it was last trained on
     wall_ns: int = 0
 
 

@@ -5,7 +5,7 @@ import os
 import time
 
 from takeover.app.processes.common import ProcessContext, StartupError, run_process
-from takeover.data import store
+from takeover.data.catalog import Catalog
 from takeover.data.schema import Evaluate, EvaluateReply, EvaluatorStatus
 from takeover.data.seeding import HELDOUT_STARTS, heldout_start
 from takeover.policies.base import PolicyRefused
@@ -121,10 +121,19 @@ class _Evaluator:
 
         found = evaluate(loaded.policy, self._robot, [heldout_start(i) for i in range(starts)], on_progress)
         outcomes = [outcome.success for outcome in found]
-        self._results = [*self._results, {"version": version, "successes": sum(outcomes), "n": starts}][-RESULTS_SHOWN:]
-        store.record_evaluation(
-            self._workspace, version=version, suite="heldout", successes=sum(outcomes), n=starts, wall_s=time.monotonic() - started
-        )
+        result: dict[str, float] = {"version": version, "successes": sum(outcomes), "n": starts}
+        self._results = [*self._results, result][-RESULTS_SHOWN:]
+        with Catalog.open(self._workspace) as catalog:
+            catalog.add_evaluation(
+                session_id=loaded.manifest.data_session,
+                policy_version=version,
+                policy_sha256=loaded.manifest.sha256,
+                task_id=loaded.manifest.task_id,
+                protocol="heldout",
+                successes=sum(outcomes),
+                n=starts,
+                wall_s=time.monotonic() - started,
+            )
         return outcomes
 
     def _tell(self, busy: bool, version: int, done: int, total: int) -> None:

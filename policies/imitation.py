@@ -1,0 +1,339 @@
+"""``sirius``, ``iwr``, ``hg-dagger``, ``bc``: cloning with class weights, a Gaussian mixture over a short history.
+
+The same record, interface and published form as ``hil-serl``, so that learners can be compared at equal human effort.
+"""
+
+import math
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from takeover.data.schema import ControlMode, EpisodeEnd, EpisodeKind, EpisodeStart, Outcome, RobotSpec, Step
+from takeover.data.seeding import stream
+from takeover.policies import nets
+from takeover.policies.base import LearnerError, PolicyWeights
+from takeover.policies.class_weights import SCHEMES, StepClass, relabel_before_onsets, target_shares, weights
+from takeover.policies.flat import Adam, Layout
+from takeover.policies.inference import split_action
+from takeover.policies.parameters import parse_parameters, require
+from takeover.policies.replay import gripper_index, is_held, is_human
+
+
+@dataclass(frozen=True)
+class ImitationParameters:
+    """Settings of `ImitationLearner`."""
+
+    hidden: int = 128
+    modes: int = 5
+    min_std: float = 1e-4
+    """Floor of a mode's standard deviation; evaluation takes the likeliest mode's mean."""
+    history: int = 2
+    """Observations the policy sees, the present one included; never across a run."""
+    batch: int = 256
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-4
+    clone_updates: int = 2500
+    updates_per_step: float = 1.0
+    learning_starts: int = 100
+    pre_intervention_s: float = 0.75
+    """How long before a takeover the policy's steps count as what went wrong."""
+
+    def __post_init__(self) -> None:
+        require(8 <= self.hidden <= 2048, f"hidden = {self.hidden}; allowed 8..2048")
+        require(1 <= self.modes <= 50, f"modes = {self.modes}; allowed 1..50")
+        require(1 <= self.history <= 20, f"history = {self.history}; allowed 1..20")
+        require(2 <= self.batch <= 4096, f"batch = {self.batch}; allowed 2..4096")
+        require(0.0 < self.min_std < 1.0, f"min_std = {self.min_std}; allowed between 0 and 1")
+        require(0.0 <= self.updates_per_step <= 20.0, f"updates_per_step = {self.updates_per_step}; allowed 0..20")
+        require(0.0 <= self.pre_intervention_s <= 10.0, f"pre_intervention_s = {self.pre_intervention_s}; allowed 0..10")
+
+
+@dataclass
+class _Stored:
+    """Rows of one episode: stacked observations (N, H, D), actions (N, A), classes, run and intervention of each."""
+
+    observations: list[np.ndarray] = field(default_factory=list)
+    actions: list[list[float]] = field(default_factory=list)
+    classes: list[StepClass] = field(default_factory=list)
+    runs: list[int] = field(default_factory=list)
+    corrections: list[int] = field(default_factory=list)
+
+
+class ImitationLearner:
+    """Weighted cloning. Construct with `make`."""
+
+    swap = "episode"
+
+    def __init__(self, name: str, spec: RobotSpec, seed: int, parameters: ImitationParameters) -> None:
+        self.name = name
+        self.spec = spec
+        self.parameters = parameters
+        p = parameters
+        self._arm, self._gripper = split_action(spec)
+        outputs = nets.mixture_outputs(len(self._arm), p.modes, self._gripper >= 0)
+        self._layout = Layout(nets.mlp_layout("policy", spec.observation.size * p.history, p.hidden, outputs))
+        self.generator = torch.Generator().manual_seed(int(stream(seed, "learner").integers(2**62)))
+        self._flat = nets.initialise(self._layout, self.generator, last_scale=0.1).requires_grad_()
+        self._optimiser = Adam(self._layout.size, p.learning_rate)
+        self._mean = torch.zeros(spec.observation.size)
+        self._scale = torch.ones(spec.observation.size)
+        self.updates = 0
+        self.cloned = False
+        self.skipped = 0
+        self.demonstration_episodes = 0
+        self.train_steps = 0
+        self.human_steps = 0
+        self._episodes: dict[str, _Stored] = {}
+        self._running: EpisodeStart | None = None
+        self._recent: deque[np.ndarray] = deque(maxlen=p.history)
+        self._run = -1
+        self._table: _Table | None = None
+        self._correction_names: list[tuple[str, int]] = []
+        self._unused: set[int] = set()
+        self._used: list[tuple[str, int]] = []
+        self._good: dict[str, Tensor] | None = None
+        self._skipped_in_a_row = 0
+
+    @classmethod
+    def make(cls, name: str, spec: RobotSpec, seed: int, parameters: Mapping[str, Any]) -> "ImitationLearner":
+        if name not in SCHEMES:
+            raise LearnerError(f"unknown imitation learner {name!r}; known: {', '.join(SCHEMES)}")
+        return cls(name, spec, seed, parse_parameters(ImitationParameters, dict(parameters), name=name))
+
+    # --- ingestion ---
+
+    def begin_episode(self, start: EpisodeStart) -> None:
+        if start.spec.observation.names != self.spec.observation.names or start.spec.action.names != self.spec.action.names:
+            raise ValueError(f"episode {start.episode_id} has another observation or action space than this learner's")
+        self._running = start
+        self._recent.clear()
+        self._run = -1
+        if start.kind in (EpisodeKind.DEMONSTRATION, EpisodeKind.POLICY):
+            self._episodes[start.episode_id] = _Stored()
+
+    def ingest(self, steps: Sequence[Step]) -> None:
+        for step in steps:
+            self._add(step)
+
+    def _add(self, step: Step) -> None:
+        start = self._running
+        if start is None or start.kind not in (EpisodeKind.DEMONSTRATION, EpisodeKind.POLICY) or is_held(step):
+            return
+        if step.episode_id != start.episode_id:
+            raise ValueError(f"step {step.seq} belongs to episode {step.episode_id}; {start.episode_id} is running")
+        observation = np.asarray(step.observation, np.float32)
+        if step.run_id != self._run:
+            self._recent.clear()
+            self._run = step.run_id
+        while len(self._recent) < self.parameters.history - 1:
+            self._recent.append(observation)
+        self._recent.append(observation)
+        stored = self._episodes[step.episode_id]
+        stored.observations.append(np.stack(self._recent))
+        stored.actions.append(list(step.action))
+        stored.classes.append(_class_of(step))
+        stored.runs.append(step.run_id)
+        correction = -1
+        if step.kind == EpisodeKind.POLICY:
+            self.train_steps += 1
+            self.human_steps += is_human(step)
+            if is_human(step):
+                correction = self._correction(step)
+        stored.corrections.append(correction)
+        if step.kind == EpisodeKind.POLICY:
+            self._table = None
+
+    def _correction(self, step: Step) -> int:
+        identity = (step.episode_id, step.intervention_id)
+        if not self._correction_names or self._correction_names[-1] != identity:
+            self._correction_names.append(identity)
+            self._unused.add(len(self._correction_names) - 1)
+        return len(self._correction_names) - 1
+
+    def end_episode(self, end: EpisodeEnd) -> None:
+        start, self._running = self._running, None
+        if start is None or start.kind != EpisodeKind.DEMONSTRATION:
+            return
+        if end.discarded or end.outcome == Outcome.ABORTED:
+            self.exclude(end.episode_id)
+            return
+        self.demonstration_episodes += 1
+        if end.outcome == Outcome.FAILURE:
+            del self._episodes[end.episode_id]  # nothing to imitate
+        self._table = None
+
+    def exclude(self, episode_id: str) -> None:
+        self._episodes.pop(episode_id, None)
+        self._table = None
+
+    def relabel(self, episode_id: str, outcome: Outcome, event_step: int) -> None:
+        """Imitation learns from what people did, whatever came of it."""
+
+    def corrections_used(self) -> list[tuple[str, int]]:
+        used, self._used = self._used, []
+        return used
+
+    # --- learning ---
+
+    def clone_demonstrations(self) -> Iterator[float]:
+        """Fit normaliser and policy to the demonstrations. Yields progress."""
+        rows = [o for stored in self._episodes.values() for o in stored.observations]
+        if not rows:
+            raise LearnerError("no demonstrations to clone; record some first")
+        latest = torch.from_numpy(np.stack(rows)[:, -1]).double()
+        std = latest.std(0, correction=0)
+        self._mean = latest.mean(0).float()
+        self._scale = torch.where(std > 1e-6, 1.0 / std.clamp_min(1e-6), torch.ones_like(std)).float()
+        total = self.parameters.clone_updates
+        for i in range(total):
+            self._optimiser.learning_rate = self.parameters.learning_rate * (0.1 + 0.45 * (1.0 + math.cos(math.pi * i / total)))
+            self._step("bc")
+            if i % 10 == 9:
+                yield (i + 1) / total
+        self._optimiser.learning_rate = 0.3 * self.parameters.learning_rate
+        self.cloned = True
+        self._good = self._state_tensors()
+        yield 1.0
+
+    def updates_due(self) -> int:
+        p = self.parameters
+        if not self.cloned:
+            return 0
+        return max(0, int((self.train_steps - p.learning_starts) * p.updates_per_step) - self.updates)
+
+    def update(self) -> dict[str, float]:
+        """One weighted cloning step; a non-finite loss is skipped, five in a row restore the last good state."""
+        self.updates += 1
+        metrics = self._step(self.name)
+        if math.isfinite(metrics["cloning_loss"]):
+            self._skipped_in_a_row = 0
+            if self.updates % 500 == 0:
+                self._good = self._state_tensors()
+        else:
+            self.skipped += 1
+            self._skipped_in_a_row += 1
+            if self._skipped_in_a_row >= 5 and self._good is not None:
+                self._restore_tensors(self._good)
+                self._skipped_in_a_row = 0
+        return metrics | {"skipped": float(self.skipped)}
+
+    def _step(self, scheme: str) -> dict[str, float]:
+        table = self._table
+        if table is None:
+            table = self._table = _Table(list(self._episodes.values()), self.spec.control_hz, self.parameters, self._gripper)
+        shares = target_shares(table.counts, scheme)
+        index = table.sample(self.parameters.batch, shares, self.generator)
+        self._mark_used(table.corrections[index])
+        observation = nets.normalise(table.observations[index], self._mean, self._scale).flatten(1)
+        action = table.actions[index]
+        outputs = nets.mlp(self._layout.views(self._flat), "policy", observation)
+        logits, means, log_stds, gripper = nets.split_mixture(outputs, len(self._arm), self.parameters.modes, self.parameters.min_std)
+        loss = -nets.mixture_log_density(logits, means, log_stds, action[:, self._arm]).mean()
+        if self._gripper >= 0:
+            loss = loss + torch.nn.functional.cross_entropy(gripper, table.gripper[index])
+        (gradient,) = torch.autograd.grad(loss, [self._flat])
+        if math.isfinite(float(loss.detach())) and math.isfinite(float(gradient.sum())):
+            norm = float(gradient.norm())
+            self._optimiser.step(self._flat, gradient * min(1.0, 10.0 / max(norm, 1e-9)))
+            with torch.no_grad():
+                self._flat.mul_(1.0 - self._optimiser.learning_rate * self.parameters.weight_decay)
+        found = {f"weight_{c.name.lower()}": w for c, w in weights(table.counts, scheme).items() if c != StepClass.TRANSITION}
+        return {"cloning_loss": float(loss.detach())} | found
+
+    def _mark_used(self, corrections: Tensor) -> None:
+        if self._unused:
+            for key in sorted(self._unused.intersection(corrections.tolist())):
+                self._unused.discard(key)
+                self._used.append(self._correction_names[key])
+
+    # --- state, weights ---
+
+    def weights(self) -> PolicyWeights:
+        tensors = {name: tensor.clone() for name, tensor in self._layout.views(self._flat.detach()).items()}
+        tensors |= {"normaliser.mean": self._mean.clone(), "normaliser.scale": self._scale.clone()}
+        p = self.parameters
+        return PolicyWeights("gaussian_mixture", {"hidden": p.hidden, "modes": p.modes, "history": p.history}, tensors)
+
+    def _state_tensors(self) -> dict[str, Tensor]:
+        tensors = {"policy": self._flat.detach().clone(), "mean": self._mean.clone(), "scale": self._scale.clone()}
+        return tensors | {f"adam.{key}": value for key, value in self._optimiser.state().items()}
+
+    def _restore_tensors(self, tensors: Mapping[str, Tensor]) -> None:
+        with torch.no_grad():
+            self._flat.copy_(tensors["policy"])
+            self._mean.copy_(tensors["mean"])
+            self._scale.copy_(tensors["scale"])
+        self._optimiser.restore({key: tensors[f"adam.{key}"] for key in ("count", "moment1", "moment2")})
+
+    def state(self) -> dict[str, Any]:
+        """``tensors`` and JSON-able ``values``; the steps are read from the store again."""
+        values = {
+            "learner": self.name,
+            "parameters": asdict(self.parameters),
+            "updates": self.updates,
+            "cloned": self.cloned,
+            "skipped": self.skipped,
+            "learning_rate": self._optimiser.learning_rate,
+            "unused_corrections": sorted(self._unused),
+        }
+        return {"tensors": self._state_tensors() | {"generator": self.generator.get_state()}, "values": values}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """After the same steps were ingested again. Raises `LearnerError` for a state of another learner or other settings."""
+        values = state["values"]
+        if values["learner"] != self.name or values["parameters"] != asdict(self.parameters):
+            raise LearnerError(f"the saved state is of {values['learner']} with other settings; use a new workspace or the same settings")
+        self._restore_tensors(state["tensors"])
+        self.generator.set_state(state["tensors"]["generator"])
+        self._optimiser.learning_rate = values["learning_rate"]
+        self.updates, self.cloned, self.skipped = values["updates"], values["cloned"], values["skipped"]
+        self._unused, self._used = set(values["unused_corrections"]), []
+        self._good = self._state_tensors()
+
+
+class _Table:
+    """All usable steps as tensors, grouped by class."""
+
+    def __init__(self, episodes: list[_Stored], control_hz: float, parameters: ImitationParameters, gripper: int) -> None:
+        before = round(parameters.pre_intervention_s * control_hz)
+        classes = [c for stored in episodes for c in _relabelled(stored, before)]
+        self.observations = torch.from_numpy(np.concatenate([np.stack(s.observations) for s in episodes if s.observations]))
+        self.actions = torch.tensor([a for s in episodes for a in s.actions], dtype=torch.float32)
+        self.corrections = torch.tensor([c for s in episodes for c in s.corrections], dtype=torch.int64)
+        if gripper >= 0:
+            self.gripper = torch.tensor([gripper_index(a[gripper]) for s in episodes for a in s.actions])
+        labels = torch.tensor([int(c) for c in classes])
+        self.counts: dict[StepClass, int] = dict.fromkeys(StepClass, 0) | dict(Counter(classes))
+        self._members = {c: torch.nonzero(labels == int(c)).flatten() for c in StepClass}
+
+    def sample(self, count: int, shares: Mapping[StepClass, float], generator: torch.Generator) -> Tensor:
+        """(count,) rows: classes by their shares, uniform within a class."""
+        kinds = [c for c in StepClass if shares[c] > 0.0]
+        probabilities = torch.tensor([shares[c] for c in kinds], dtype=torch.float64)
+        drawn = torch.multinomial(probabilities, count, replacement=True, generator=generator)
+        parts = []
+        for i, c in enumerate(kinds):
+            members = self._members[c]
+            parts.append(members[torch.randint(len(members), (int((drawn == i).sum()),), generator=generator)])
+        return torch.cat(parts)
+
+
+def _relabelled(stored: _Stored, before: int) -> list[StepClass]:
+    """Pre-intervention labels within each run."""
+    found: list[StepClass] = []
+    for run in dict.fromkeys(stored.runs):
+        found += relabel_before_onsets([c for c, r in zip(stored.classes, stored.runs, strict=True) if r == run], before)
+    return found
+
+
+def _class_of(step: Step) -> StepClass:
+    if step.control_mode == ControlMode.TRANSITION:
+        return StepClass.TRANSITION
+    if step.kind == EpisodeKind.DEMONSTRATION:
+        return StepClass.DEMONSTRATION if is_human(step) else StepClass.TRANSITION
+    return StepClass.INTERVENTION if is_human(step) else StepClass.POLICY
