@@ -13,6 +13,7 @@ from takeover.data.journal import read_journal
 from takeover.data.schema import AnyRecord, CameraFrame, EpisodeEnd, EpisodeStart, Event, OutcomeChange, Step
 from takeover.data.workspace import Workspace
 
+MAX_REC_SEQ = 2**62
 LearnerRecord = EpisodeStart | Step | Event | OutcomeChange | EpisodeEnd
 
 
@@ -70,6 +71,13 @@ def read_gap(workspace: Workspace | Path | str, session: str, first: int, last: 
         time.sleep(0.05)
 
 
+def read_since(workspace: Workspace | Path | str, session: str, first: int = 0) -> list[LearnerRecord]:
+    """Everything of a session that is on disk without a gap from record ``first`` on, in order; empty when ``first`` is not there."""
+    found, covered = _collect(_workspace(workspace), session, first, MAX_REC_SEQ)
+    end = next((last for low, last in covered.ranges() if low == first), first - 1)
+    return [found[number] for number in sorted(found) if number <= end]
+
+
 def _collect(workspace: Workspace, session: str, first: int, last: int) -> tuple[dict[int, LearnerRecord], Coverage]:
     found: dict[int, LearnerRecord] = {}
     covered = Coverage()
@@ -89,7 +97,7 @@ def _collect(workspace: Workspace, session: str, first: int, last: int) -> tuple
                 continue
             for record in contents.records:
                 take(record)
-    if not covered.missing(first, last):
+    if (first, last) in covered.ranges() or not workspace.catalog_path.exists():
         return found, covered
     with Catalog.open(workspace) as catalog:
         rows = catalog.episodes(session_id=session)

@@ -1,0 +1,212 @@
+"""``station.toml``: what a station is. Typed and validated; an error names file, line, field and what is allowed."""
+
+import math
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from takeover.data.schema import SafetyLimits
+
+_ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z_.-]{0,63}")
+
+LIMIT_RANGES: dict[str, tuple[float, float, str]] = {
+    "max_step_m": (0.0005, 0.05, "m"),
+    "max_step_rad": (0.005, 0.5, "rad"),
+    "max_speed_m_s": (0.01, 1.0, "m/s"),
+    "max_acceleration_m_s2": (0.1, 50.0, "m/s^2"),
+    "max_force_n": (1.0, 150.0, "N"),
+    "force_debounce_steps": (1, 10, "steps"),
+    "slow_speed_m_s": (0.01, 0.25, "m/s"),
+    "slow_scale": (0.05, 1.0, ""),
+    "clamps_to_hold": (1, 20, "steps"),
+}
+"""Hard ranges of the safety limits: (lowest, highest, unit). A station may tighten within them, never leave them."""
+WORKSPACE_RANGE_M = (-2.0, 2.0)
+MAX_DEMONSTRATIONS = 10_000
+
+
+class StationError(ValueError):
+    """The station file cannot be used: one line with file, line number, field and allowed range."""
+
+
+class StationCamera(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A camera of the station."""
+
+    name: str
+    width: int = 640
+    height: int = 480
+    rate_hz: float = 20.0
+
+
+class StationDevices(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which input devices are looked for."""
+
+    keyboard: bool = True
+    gamepad: bool = True
+    spacemouse: bool = True
+
+
+class Station(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One station. Every field has a default: an empty file is the built-in simulated robot."""
+
+    station_id: str = "local"
+    person: str = "op-01"  # pseudonym
+    robot: str = "sim"
+    task: str = "peg-insert"
+    learner: str = "hil-serl"
+    demonstrations: int = 20
+    hold_to_run: bool = False
+    cameras: list[StationCamera] = msgspec.field(default_factory=list)  # empty: the robot's own
+    limits: SafetyLimits = msgspec.field(default_factory=SafetyLimits)
+    devices: StationDevices = msgspec.field(default_factory=StationDevices)
+    learner_parameters: dict[str, float | str | bool] = msgspec.field(default_factory=dict)
+
+
+def load_station(path: Path | str) -> Station:
+    """Read and check a station file. Raises `StationError`."""
+    file = Path(path)
+    try:
+        text = file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise StationError(f"{file}: not UTF-8 text (byte {error.start})") from error
+    except OSError as error:
+        raise StationError(f"{file}: cannot be read: {error.strerror}") from error
+    try:
+        content = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise StationError(f"{file}: {_with_line(str(error))}") from error
+    for section, known in (("", Station), ("limits", SafetyLimits), ("devices", StationDevices)):
+        _check_known(file, text, content if not section else content.get(section, {}), section, known)
+    try:
+        station = msgspec.convert(content, Station)
+    except msgspec.ValidationError as error:
+        field = _field_of(str(error))
+        raise StationError(f"{file}, line {line_of(text, field)}: {field or 'station'}: {str(error).partition(' - at')[0]}") from error
+    _check_values(file, text, station)
+    return station
+
+
+def _with_line(message: str) -> str:
+    found = re.search(r"\(at line (\d+), column (\d+)\)", message)
+    return f"line {found[1]}, column {found[2]}: {message[: found.start()].strip()}" if found else message
+
+
+def _field_of(message: str) -> str:
+    found = re.search(r"at `\$\.?(.*)`", message)
+    return re.sub(r"\[(\d+|\.\.\.)\]", "", found[1]) if found else ""
+
+
+def line_of(text: str, field: str) -> int:
+    """Line of ``section.key`` (or a bare key) in a TOML text; of the section, or 1, when the key is not written on a line of its own."""
+    section, _, key = field.rpartition(".")
+    current, fallback = "", 1
+    for number, line in enumerate(text.splitlines(), start=1):
+        header = re.match(r"\s*\[{1,2}\s*([^\]]+?)\s*\]", line)
+        if header:
+            current = header[1].strip("\"'")
+            if current in (field, section):
+                fallback = number
+            if current == field:
+                return number
+            continue
+        dotted = section and not current and re.match(rf"\s*{re.escape(field)}\s*=", line)
+        if dotted or (current == section and re.match(rf"\s*[\"']?{re.escape(key)}[\"']?\s*=", line)):
+            return number
+    return fallback
+
+
+def _check_known(file: Path, text: str, table: Any, section: str, known: type[msgspec.Struct]) -> None:
+    for name in table if isinstance(table, dict) else ():
+        if name not in known.__struct_fields__:
+            field = f"{section}.{name}" if section else name
+            raise StationError(f"{file}, line {line_of(text, field)}: unknown field {field!r}; known: {', '.join(known.__struct_fields__)}")
+
+
+def _refuse(file: Path, text: str, field: str, value: object, allowed: str) -> StationError:
+    return StationError(f"{file}, line {line_of(text, field)}: {field} is {value!r}; allowed: {allowed}")
+
+
+def _check_values(file: Path, text: str, station: Station) -> None:
+    for name in ("station_id", "person"):
+        value = getattr(station, name)
+        if not _ID.fullmatch(value):
+            raise _refuse(file, text, name, value, "1 to 64 letters, digits, '-', '_' or '.', beginning with a letter or digit")
+    for name in ("robot", "task", "learner"):
+        if not getattr(station, name):
+            raise _refuse(file, text, name, "", "a name")
+    if not 1 <= station.demonstrations <= MAX_DEMONSTRATIONS:
+        raise _refuse(file, text, "demonstrations", station.demonstrations, f"1 to {MAX_DEMONSTRATIONS}")
+    for name, (low, high, unit) in LIMIT_RANGES.items():
+        value = getattr(station.limits, name)
+        if not low <= value <= high:  # false for NaN too
+            raise _refuse(file, text, f"limits.{name}", value, f"{low:g} to {high:g} {unit}".rstrip())
+    _check_box(file, text, station.limits)
+    for camera in station.cameras:
+        _check_camera(file, text, camera)
+    names = [camera.name for camera in station.cameras]
+    if len(set(names)) != len(names):
+        raise _refuse(file, text, "cameras.name", names, "different names")
+    for name, value in station.learner_parameters.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise _refuse(file, text, f"learner_parameters.{name}", value, "a finite number")
+
+
+def _check_camera(file: Path, text: str, camera: StationCamera) -> None:
+    if not _ID.fullmatch(camera.name):
+        raise _refuse(file, text, "cameras.name", camera.name, "letters, digits, '-', '_', '.'")
+    for name, low, high in (("width", 64, 4096), ("height", 64, 4096), ("rate_hz", 1, 120)):
+        if not low <= getattr(camera, name) <= high:
+            raise _refuse(file, text, f"cameras.{name}", getattr(camera, name), f"{low} to {high}")
+
+
+def _check_box(file: Path, text: str, limits: SafetyLimits) -> None:
+    low, high = WORKSPACE_RANGE_M
+    for name in ("workspace_low", "workspace_high"):
+        box = getattr(limits, name)
+        if len(box) != 3 or not all(low <= value <= high for value in box):
+            raise _refuse(file, text, f"limits.{name}", box, f"three numbers from {low:g} to {high:g} m")
+    if not all(a < b for a, b in zip(limits.workspace_low, limits.workspace_high, strict=True)):
+        raise _refuse(
+            file, text, "limits.workspace_low", limits.workspace_low, f"less than workspace_high {limits.workspace_high} on each axis"
+        )
+
+
+def default_station_text() -> str:
+    """A commented station file with every field at its default."""
+    limits = SafetyLimits()
+    rows = [
+        f"# {name} = {getattr(limits, name)}  # {low:g} to {high:g} {unit}".rstrip() for name, (low, high, unit) in LIMIT_RANGES.items()
+    ]
+    box = f"# workspace_low = {limits.workspace_low}  # m, base frame\n# workspace_high = {limits.workspace_high}"
+    station = Station()
+    return f"""# What this station is. Every line may be left out; what is commented out shows the default.
+station_id = "{station.station_id}"
+person = "{station.person}"  # a pseudonym; no real names
+
+robot = "{station.robot}"
+task = "{station.task}"
+learner = "{station.learner}"
+demonstrations = {station.demonstrations}  # cloned into policy version 1
+hold_to_run = false  # true: the policy moves only while the deadman is held
+
+[devices]
+keyboard = true
+gamepad = true
+spacemouse = true
+
+[learner_parameters]
+# utd = 2.0
+
+[limits]  # of the safety filter; none can be switched off
+{chr(10).join(rows)}
+{box}
+
+# [[cameras]]  # left out: the robot's own cameras
+# name = "front"
+# width = 640
+# height = 480
+# rate_hz = 20.0
+"""
