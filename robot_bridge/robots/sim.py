@@ -203,6 +203,11 @@ class SimRobot:
         return self._model
 
     @property
+    def variables(self) -> FloatArray:
+        """What the episode drew at random, in the order of the task's `variable_names`."""
+        return self._variables
+
+    @property
     def camera_offset(self) -> FloatArray:
         """(3,) m: how far the front camera was moved in this episode."""
         return self._camera_offset

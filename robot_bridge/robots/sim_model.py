@@ -6,11 +6,13 @@ everything that is there to be looked at. Their joints, bodies and mocap bodies 
 Base frame = world: origin on the table top in the middle of the work area, x away from the arm's base, z up. Metres, radians, kg.
 """
 
+import re
 from dataclasses import dataclass
 
 import mujoco
 
 from takeover.robot_bridge.robots import sim_looks
+from takeover.robot_bridge.robots.sim_camera_geometry import FRONT_FOVY_DEG, FRONT_POSITION_M, front_axes
 
 TIMESTEP_S = 0.0025
 ARM_JOINTS = 6
@@ -38,6 +40,7 @@ _INERTIALS = (  # light: the arm is moved by ideal motors, and low inertia keeps
     ("0.04 0 0", 0.4, 0.001),
     ("0 0 0.06", 0.3, 0.0006),
 )
+_WRIST_CAMERA = '<camera name="wrist" pos="0.062 0 0.040" xyaxes="0 1 0 -0.94 0 -0.34" fovy="62"/>'
 _ARMATURE = (0.05, 0.05, 0.05, 0.01, 0.01, 0.005)
 
 
@@ -60,7 +63,10 @@ def build_model(scene: TaskScene, *, visual: bool, light: float = 1.0) -> mujoco
 
 
 def _xml(scene: TaskScene, visual: bool, light: float) -> str:
-    looks = sim_looks if visual else None
+    cameras = f"{sim_looks.room(light)}{_camera()}" if visual else ""
+    bodies = f"{cameras}{_arm(scene, visual)}{scene.world}{sim_looks.drop_shadow() if visual else ''}"
+    if not visual:
+        bodies = re.sub(r'<geom class="look"[^>]*/>', "", bodies)
     return f"""
 <mujoco model="takeover_arm">
   <compiler angle="radian" inertiafromgeom="auto"/>
@@ -73,18 +79,24 @@ def _xml(scene: TaskScene, visual: bool, light: float) -> str:
     <default class="tool"><geom contype="0" conaffinity="1" group="3"/></default>
     <default class="look"><geom group="1"/></default>
   </default>
-  {looks.ASSETS if looks else ""}
+  {sim_looks.assets(bodies) if visual else ""}
   <worldbody>
-    {looks.room(light) if looks else ""}
     <geom name="table" class="environment" type="plane" size="1 1 0.1" pos="0 0 0"/>
     <site name="reference" quat="0 1 0 0" group="4"/>
-    {_arm(scene, visual)}
-    {scene.world}
+    {bodies}
   </worldbody>
   <actuator>
     {_actuators(scene)}
   </actuator>
 </mujoco>"""
+
+
+def _camera() -> str:
+    """The fixed front camera; the wrist camera is part of the hand."""
+    right, down, _ = front_axes()
+    axes = " ".join(f"{value:.9f}" for value in (*right, *-down))
+    position = " ".join(str(value) for value in FRONT_POSITION_M)
+    return f'<camera name="front" pos="{position}" xyaxes="{axes}" fovy="{FRONT_FOVY_DEG}"/>'
 
 
 def _arm(scene: TaskScene, visual: bool) -> str:
@@ -105,7 +117,7 @@ def _hand(scene: TaskScene, visual: bool) -> str:
     return f"""<body name="hand" pos="0 0 0.107" quat="0.9238795 0 0 -0.3826834" gravcomp="1">
       <inertial pos="0 0 0.04" mass="0.6" diaginertia="0.002 0.002 0.001"/>
       <site name="tool" pos="0 0 {scene.tool_point_m}" group="4"/>
-      {sim_looks.HAND if visual else ""}{scene.hand}{fingers}</body>"""
+      {sim_looks.HAND + _WRIST_CAMERA if visual else ""}{scene.hand}{fingers}</body>"""
 
 
 def _finger(scene: TaskScene, visual: bool, side: int) -> str:

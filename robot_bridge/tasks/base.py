@@ -64,6 +64,9 @@ class SimTask(Protocol):
 
     def evaluate(self, data: mujoco.MjData, sense: Sense, variables: FloatArray) -> Evaluation: ...
 
+    def surface_height(self, tool: FloatArray, variables: FloatArray) -> float:
+        """Height (m) of what lies below ``tool`` (3,): where its shadow falls."""
+
     def truth(self, data: mujoco.MjData, sense: Sense, variables: FloatArray) -> dict[str, list[float]]:
         """Privileged values that never enter an observation."""
 

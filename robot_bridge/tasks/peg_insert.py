@@ -128,6 +128,11 @@ class PegInsert:
         success = bool(PLATE_TOP_M - tip[2] >= SUCCESS_DEPTH_M and aside < 0.006)
         return Evaluation(reward=float(success), success=success, terminated=success)
 
+    def surface_height(self, tool: FloatArray, variables: FloatArray) -> float:
+        x, y, yaw = tool[0] - variables[0], tool[1] - variables[1], variables[2]
+        across, along = abs(np.cos(yaw) * x + np.sin(yaw) * y), abs(np.cos(yaw) * y - np.sin(yaw) * x)
+        return PLATE_TOP_M if max(across, along) < PLATE_HALF_M else 0.0
+
     def truth(self, data: mujoco.MjData, sense: Sense, variables: FloatArray) -> dict[str, list[float]]:
         return {
             "tool_pose": [*sense.position.tolist(), sense.yaw],

@@ -123,6 +123,9 @@ class PickLift:
         success = bool(near and cube[2] - variables[3] >= SUCCESS_LIFT_M)
         return Evaluation(reward=float(success), success=success, terminated=success)
 
+    def surface_height(self, tool: FloatArray, variables: FloatArray) -> float:
+        return 0.0
+
     def truth(self, data: mujoco.MjData, sense: Sense, variables: FloatArray) -> dict[str, list[float]]:
         cube = _cube_pose(data)
         half = float(variables[3])
