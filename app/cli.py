@@ -15,8 +15,9 @@ from takeover.app.commands import process as process_command
 from takeover.app.commands import run as run_command
 from takeover.app.commands import store as store_command
 from takeover.app.commands.options import has_display
+from takeover.app.launcher import Interrupted, StationFailed
 from takeover.app.processes.common import EXIT_BAD_INPUT, StartupError
-from takeover.app.supervisor import Interrupted, RunError
+from takeover.app.supervisor import RunError
 
 DESCRIPTION = """Supervise a learning robot, take over when it falters, and turn every correction into a better policy.
 
@@ -91,7 +92,7 @@ def _guarded(work: Callable[[], int]) -> int:
     except (Interrupted, KeyboardInterrupt):
         print("takeover: stopped", file=sys.stderr)
         return 130
-    except RunError as error:
+    except (RunError, StationFailed) as error:
         print(f"takeover: {error}", file=sys.stderr)
         return 1
 

@@ -24,6 +24,14 @@ INDISPENSABLE = ("bridge", "recorder", "console")  # with a console, the others 
 LAST = "recorder"  # ends after the others, so that it receives what they still send
 
 
+class StationFailed(RuntimeError):
+    """A process died again and again; the text has its name and its last lines."""
+
+
+class Interrupted(RuntimeError):
+    """Somebody stopped the station: Ctrl+C, SIGTERM, the window was closed."""
+
+
 class Launcher:
     """A station's processes. All sockets and processes belong to one thread of its own; every method is thread-safe.
 
@@ -117,8 +125,16 @@ class Launcher:
     def running(self) -> bool:
         return not self._stop.is_set()
 
+    def check(self) -> None:
+        """Raises `StartupError`, `StationFailed` or `Interrupted` when the station has stopped or is about to."""
+        if not self._stop.is_set():
+            return
+        if not self._error:
+            raise Interrupted("stopped")
+        raise (StartupError if self._exit_status == EXIT_BAD_INPUT else StationFailed)(self._error)
+
     def wait_ready(self, timeout_s: float, names: Sequence[str] | None = None) -> None:
-        """Until ``names`` (all) are up. Raises `StartupError` naming who is not, or why the station stopped."""
+        """Until ``names`` (all) are up. Raises `StartupError` naming who is not, and what `check` does."""
         wanted = list(names or self._names)
         deadline = time.monotonic() + timeout_s
         while True:
@@ -126,8 +142,7 @@ class Launcher:
             missing = [name for name in wanted if states.get(name) != UP]
             if not missing:
                 return
-            if self._stop.is_set():
-                raise StartupError(self._error or "stopped while starting")
+            self.check()
             if time.monotonic() > deadline:
                 raise StartupError(f"{', '.join(missing)} not ready after {timeout_s:.0f} s; see {self.config.workspace}/logs")
             time.sleep(0.05)

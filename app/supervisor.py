@@ -7,7 +7,6 @@ from typing import Any
 
 from takeover.app.launcher import Launcher
 from takeover.app.operators.scripted import operator_parameters
-from takeover.app.processes.common import StartupError
 from takeover.app.stream import StationLink
 from takeover.app.summary import intervention_rate, summarise, weights_sha256
 from takeover.data.schema import EpisodeKind, Evaluate, EvaluateReply, Mode, Reply, Resume, RobotSpec, RunConfig, Start
@@ -23,10 +22,6 @@ COMMIT_PATIENCE_S = 5.0
 
 class RunError(RuntimeError):
     """The run cannot go on; says why."""
-
-
-class Interrupted(RunError):
-    """Somebody stopped it."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +69,7 @@ class Supervisor:
         self._link.close()
 
     def run(self) -> dict[str, Any]:
-        """The summary. Raises `RunError` or `StartupError`; the launcher is left running."""
+        """The summary. Raises `RunError` and what `Launcher.check` does; the launcher is left running."""
         spec = self.prepare()
         learns = self._config.learner != "none"
         before = self.evaluate("before", self._newest_version()) if learns else None
@@ -117,10 +112,7 @@ class Supervisor:
 
     def _tick(self, timeout_s: float = 0.1) -> None:
         self._link.update(timeout_s)
-        if not self._launcher.running:
-            if self._launcher.error:
-                raise StartupError(self._launcher.error) if self._launcher.exit_status == 2 else RunError(self._launcher.error)
-            raise Interrupted("stopped")
+        self._launcher.check()
 
     # --- phases ---
 

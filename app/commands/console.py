@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from takeover.app.commands.options import NO_LEARNER, StationOptions, make_config, require_display
 from takeover.app.commands.run import stops_on_signals
-from takeover.app.launcher import Launcher
+from takeover.app.launcher import Interrupted, Launcher, StationFailed
 from takeover.app.processes.common import StartupError
 from takeover.app.supervisor import Progress, RunError, RunPlan, Supervisor
 from takeover.data.schema import RunConfig
@@ -60,9 +60,8 @@ def _drive(config: RunConfig, launcher: Launcher, episodes: int) -> None:
         supervisor.prepare()
         supervisor.work()
     except RunError as error:
-        if launcher.running:
-            _to_stderr(f"demo: {error}")
-    except StartupError:
+        _to_stderr(f"demo: {error}")
+    except (StartupError, StationFailed, Interrupted):
         return  # the launcher has the reason
     finally:
         supervisor.close()

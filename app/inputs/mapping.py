@@ -12,12 +12,14 @@ from typing import Literal
 
 from takeover.app.inputs.base import DeviceReading
 from takeover.data.schema import RobotSpec
-from takeover.robot_bridge.robots.sim_camera_geometry import front_view_yaw
+from takeover.robot_bridge.robots.sim_camera_geometry import view_axes
 
 Frame = Literal["view", "base", "tool"]
 FRAMES: tuple[Frame, ...] = ("view", "base", "tool")
 FINE_FACTOR = 0.3
 GRIPPER_THRESHOLD = 0.5
+_VIEW_RIGHT = view_axes()[0]
+VIEW_YAW = math.atan2(float(_VIEW_RIGHT[1]), float(_VIEW_RIGHT[0]))  # rad; from the view frame to the base frame
 TWIST_INDEX = {"x": 0, "y": 1, "z": 2, "roll": 3, "pitch": 4, "yaw": 5}
 
 
@@ -53,7 +55,7 @@ def rotate(x: float, y: float, angle: float) -> tuple[float, float]:
 
 def _frame_yaw(frame: str, tool_yaw: float) -> float:
     if frame == "view":
-        return front_view_yaw()
+        return VIEW_YAW
     if frame == "base":
         return 0.0
     if frame == "tool":

@@ -7,6 +7,8 @@ console (to make scripted demonstrations) it drives in demonstrations only and n
 import logging
 import time
 
+import msgspec
+
 from takeover import __version__
 from takeover.app.inputs.base import DeviceReading
 from takeover.app.inputs.mapping import to_canonical
@@ -140,7 +142,10 @@ class OperatorLoop:
         self._newest = privileged
         self._device.observe(privileged)
         if self._lockstep and self._answer is not None and resent:
-            self._commands.send(self._answer)  # the bridge asked again: the same answer, not a new decision
+            # The bridge asked again: the same decision, but in a new command under the lease as it is now.
+            self._command_seq += 1
+            self._answer = msgspec.structs.replace(self._answer, seq=self._command_seq, lease=self._lease, newest_state_seq=self._state_seq)
+            self._commands.send(self._answer)
         elif self._lockstep:
             self._send(self._device.poll(), privileged.seq)
 
