@@ -102,15 +102,16 @@ class LabelPanel(Panel):
         self.causes = CauseList()
         self.causes.chosen.connect(lambda cause: self.labelled.emit("cause", cause))
         self.body.addWidget(self.causes)
-        self.kind, self.outcome, self.quality = Segmented(KINDS), Segmented(OUTCOMES), Segmented(list(QUALITIES.values()))
+        self.kind, self.outcome, self.quality = Segmented(KINDS), Segmented(OUTCOMES), Segmented(QUALITIES)
         for name, control, options in (
             ("kind", self.kind, KINDS),
             ("outcome", self.outcome, OUTCOMES),
-            ("quality", self.quality, list(QUALITIES)),
+            ("quality", self.quality, QUALITIES),
         ):
             self._add(label(name.capitalize(), tokens.T2, 12), 12, 4)
             self._add(control)
             control.changed.connect(lambda index, name=name, options=options: self.labelled.emit(name, options[index]))
+        self.quality.setToolTip("Of the correction. Different: another way than yours, and fine. Bad: it should not be learned from.")
         self._add(label("Note", tokens.T2, 12), 12, 4)
         self.note = QPlainTextEdit()
         self.note.setFont(tokens.font(12))
@@ -150,7 +151,7 @@ class LabelPanel(Panel):
         for widget in (self.causes, self.kind, self.outcome, self.quality, self.note, self.exclude, self.submit):
             widget.setEnabled(item is not None)
         self.causes.set_current(labels.get("cause", ""))
-        for name, control, options in (("kind", self.kind, KINDS), ("quality", self.quality, list(QUALITIES))):
+        for name, control, options in (("kind", self.kind, KINDS), ("quality", self.quality, QUALITIES)):
             value = labels.get(name, "")
             control.set_index(options.index(value) if value in options else -1)
         outcome = item.outcome if item else ""

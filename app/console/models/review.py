@@ -28,7 +28,7 @@ CAUSES: tuple[tuple[Cause, str], ...] = (
 )
 KINDS = [str(kind) for kind in InterventionKind]
 OUTCOMES = [str(outcome) for outcome in Outcome]
-QUALITIES = {"good": "good", "different": "different but fine", "bad": "bad"}  # as stored -> as shown
+QUALITIES = ["good", "different", "bad"]  # "different" is fine: another way than the labeler's, not a worse one
 
 REASONS = {"takeover": ("hand", "Takeover"), "failure": ("xcirc", "Failure"), "safety": ("shield", "Safety hold")}
 FILTERS = (("", "All"), ("takeover", "Takeover"), ("failure", "Failure"), ("safety", "Safety"))
