@@ -118,6 +118,7 @@ class ConsoleClient:
         self.processes: ProcessStatus | None = None
         self.frames: dict[str, CameraFrame] = {}
         self.reading: DeviceReading | None = None
+        self.on_speed: Callable[[int], None] | None = None
         self.focused = False
         self.gui_stamp_ns = 0
         self.states: deque[State] = deque(maxlen=512)
@@ -410,3 +411,5 @@ class ConsoleClient:
             self.request(NextRequest(sender=sender))
         elif name == "undo":
             self.request(UndoRequest(sender=sender))
+        elif name in ("speed_up", "speed_down") and self.on_speed is not None:
+            self.on_speed(1 if name == "speed_up" else -1)

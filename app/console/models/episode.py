@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from takeover.app.console.models.snapshot import Snapshot, device_key
-from takeover.data.schema import EpisodeKind, Mode
+from takeover.data.schema import EpisodeKind, Mode, State
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,28 @@ class EpisodeView:
     failure_key: str
 
 
-def episode_view(view: Snapshot, bar_share: float = 0.0) -> EpisodeView:
+class EpisodeTrack:
+    """Who drove the running episode, as shares of its step limit."""
+
+    def __init__(self) -> None:
+        self._episode = ""
+        self.segments: list[tuple[float, float, int]] = []
+
+    def add(self, state: State, who: int) -> None:
+        """``who``: a driver of `models.strip`."""
+        if state.episode_id != self._episode:
+            self._episode, self.segments = state.episode_id, []
+        if not state.episode_id or not state.episode_max_steps:
+            return
+        share = min(1.0, state.episode_step / state.episode_max_steps)
+        if self.segments and self.segments[-1][2] == who:
+            self.segments[-1] = (self.segments[-1][0], share, who)
+        elif state.mode in (Mode.POLICY, Mode.TAKEOVER, Mode.HOLD, Mode.STOPPED):
+            start = self.segments[-1][1] if self.segments else 0.0
+            self.segments.append((start, share, who))
+
+
+def episode_view(view: Snapshot) -> EpisodeView:
     state, spec = view.state, view.spec
     task = spec.task_id if spec else ""
     prompt = spec.prompt if spec else ""

@@ -22,6 +22,13 @@ class Outcome:
     outcome: str
 
 
+def driver(state: State) -> int:
+    """Who drives in ``state``; the first 150 ms of a takeover are its ramp."""
+    if state.mode is Mode.TAKEOVER:
+        return RAMP if (state.t_ns - state.mode_since_ns) / 1e9 < RAMP_S else PERSON
+    return {Mode.POLICY: POLICY, Mode.HOLD: HELD, Mode.STOPPED: STOPPED}.get(state.mode, NOBODY)
+
+
 class Strip:
     """Times are seconds on the bridge's clock; `window` gives them relative to the newest (0)."""
 
@@ -57,7 +64,7 @@ class Strip:
         i = self._next
         self._next = (i + 1) % self._size
         self._t[i] = t_s
-        self._who[i] = self._driver(state)
+        self._who[i] = driver(state)
         self._episode[i] = self._episode_index if state.episode_id and state.mode in (Mode.POLICY, Mode.TAKEOVER) else -1
         values = dict(state.scores)
         values["force"] = float(np.linalg.norm(state.force_n)) if state.force_n else float("nan")
@@ -65,12 +72,6 @@ class Strip:
         values["gripper"] = state.gripper_width_m * 1e3
         for name, column in self._signals.items():
             column[i] = values.get(name, float("nan"))
-
-    @staticmethod
-    def _driver(state: State) -> int:
-        if state.mode is Mode.TAKEOVER:
-            return RAMP if (state.t_ns - state.mode_since_ns) / 1e9 < RAMP_S else PERSON
-        return {Mode.POLICY: POLICY, Mode.HOLD: HELD, Mode.STOPPED: STOPPED}.get(state.mode, NOBODY)
 
     def _note_events(self, state: State, t_s: float) -> None:
         if state.episode_id and state.episode_id != self._episode_id:

@@ -1,0 +1,210 @@
+"""What the console does with acts and devices: between the pages and the link, without Qt.
+
+It is the link's `DeviceSource` (polled on the link thread) and answers acts of the pages (on the GUI thread).
+"""
+
+import time
+from dataclasses import replace
+
+from takeover.app.console.client import ConsoleClient, DeviceSource, Notice
+from takeover.app.console.models.snapshot import Snapshot
+from takeover.app.inputs.base import DeviceReading
+from takeover.app.inputs.keyboard import Keyboard
+from takeover.app.inputs.manager import DeviceManager
+from takeover.app.inputs.mapping import FRAMES, Frame, to_canonical
+from takeover.data.schema import Clear, EpisodeKind, Finish, Mode, Next, RobotSpec, RunConfig, Start, State
+from takeover.robot_bridge.protocol import Endpoints
+
+SPEEDS = (0.25, 0.5, 0.75, 1.0)
+HALF_SPEED_MS, NO_START_MS = 200.0, 500.0
+
+
+class Devices(DeviceSource):
+    """Keyboard and everything the device manager finds, as one; applies the rules about old pictures."""
+
+    def __init__(self, keyboard: Keyboard, manager: DeviceManager | None) -> None:
+        self.keyboard, self.manager = keyboard, manager
+        self.may_start = True  # false: pictures are too old to begin a correction
+
+    def poll(self) -> DeviceReading:
+        reading = self.keyboard.poll()
+        if self.manager is not None:
+            self.manager.submit_keyboard(reading)
+            reading = self.manager.poll()
+        return reading if self.may_start or not reading.deadman else replace(reading, deadman=False)
+
+    def all(self) -> list[DeviceReading]:
+        return self.manager.devices() if self.manager is not None else [self.keyboard.poll()]
+
+    def problems(self) -> list[str]:
+        return self.manager.problems() if self.manager is not None else []
+
+
+class Controller:
+    """Owns the link, the keyboard and the choices a person made (frame, speed, collect)."""
+
+    def __init__(self, config: RunConfig, keyboard: Keyboard | None = None, manager: DeviceManager | None = None) -> None:
+        self.config = config
+        self.keyboard = keyboard or Keyboard()
+        self.devices = Devices(self.keyboard, manager)
+        self.frame: Frame = "view"
+        self.speed = 1.0
+        self.collect = False
+        self.scripted = ""  # "", "starting", "asked", "running"
+        self._scripted_since_s = 0.0
+        self.front_age_ms = 0.0
+        self.client = ConsoleClient(Endpoints(config.sockets), f"console-{config.person}", self.devices, self.to_action)
+        self.client.on_speed = self.step_speed
+        self.client.only_on_press = config.operator == "scripted"
+
+    def to_action(self, reading: DeviceReading, spec: RobotSpec) -> list[float]:
+        """Canonical action of a reading; half speed on pictures older than 200 ms. Called on the link thread."""
+        state = self.client.state
+        speed = self.speed * (0.5 if self.front_age_ms > HALF_SPEED_MS else 1.0)
+        return to_canonical(reading, spec, self.frame, speed, state.tool_yaw if state is not None else 0.0)
+
+    # --- what the pages show ---
+
+    def snapshot(self) -> Snapshot:
+        client, now = self.client, time.monotonic_ns()
+        never = float("inf")
+        return Snapshot(
+            now_ns=now,
+            state=client.state,
+            state_age_ms=client.state_age_ms(now),
+            spec=client.spec,
+            learner=client.learner,
+            learner_age_ms=(now - client.learner_ns) / 1e6 if client.learner_ns else never,
+            actor=client.actor,
+            actor_age_ms=(now - client.actor_ns) / 1e6 if client.actor_ns else never,
+            evaluator=client.evaluator,
+            processes=client.processes,
+            reading=client.reading,
+            picture_age_ms=self.picture_ages(now),
+            sender=client.sender,
+            holds_lease=client.holds_lease,
+            round_trip_ms=client.round_trip_ms,
+            frame=self.frame,
+            speed=self.speed,
+            collect=self.collect,
+            scripted_demonstrations=bool(self.scripted),
+            demonstrations_wanted=self.config.demonstrations,
+            person=self.config.person,
+            focused=client.focused,
+            operator=self.config.operator,
+        )
+
+    def picture_ages(self, now_ns: int) -> dict[str, float]:
+        """Per camera, since it was taken. Source time is this computer's clock on ipc links, the only ones there are yet."""
+        frames = dict(self.client.frames)
+        spec = self.client.spec
+        names = [camera.name for camera in spec.cameras] if spec is not None else list(frames)
+        return {name: (now_ns - frames[name].t_source_ns) / 1e6 for name in names if name in frames}
+
+    # --- GUI thread, every tick ---
+
+    def tick(self) -> None:
+        """Rules that need the clock: old pictures, the scripted demonstrations' course, the gripper's real state."""
+        client = self.client
+        state = client.state
+        ages = self.picture_ages(time.monotonic_ns())
+        self.front_age_ms = next(iter(ages.values()), 0.0)
+        in_takeover = state is not None and state.mode is Mode.TAKEOVER
+        self.devices.may_start = in_takeover or not ages or max(ages.values()) <= NO_START_MS
+        if state is not None:
+            self.keyboard.observe_gripper(state.gripper_width_m > 0.03)
+        self._scripted_course()
+
+    def _scripted_course(self) -> None:
+        client, now_s = self.client, time.monotonic()
+        state, processes = client.state, client.processes
+        if not self.scripted or state is None:
+            return
+        operator = processes.states.get("operator", "") if processes is not None else ""
+        if operator.startswith("failed"):
+            self._end_scripted(f"the scripted operator: {operator}")
+        elif self.scripted == "starting" and operator == "up" and not client.holds_lease:
+            missing = max(1, self.config.demonstrations - (client.learner.demonstrations if client.learner else 0))
+            client.request(Start(sender=client.sender, kind=EpisodeKind.DEMONSTRATION, episodes=missing))
+            self.scripted, self._scripted_since_s = "asked", now_s
+        elif self.scripted == "asked" and state.episode_id and state.mode in (Mode.TAKEOVER, Mode.RESETTING):
+            self.scripted = "running"
+        elif state.mode is Mode.STOPPED or (self.scripted == "running" and self._block_over(state)):
+            self._end_scripted("")
+        elif self.scripted in ("starting", "asked") and now_s - self._scripted_since_s > 20:
+            self._end_scripted("the scripted operator did not begin within 20 s")
+
+    @staticmethod
+    def _block_over(state: State) -> bool:
+        return state.mode is Mode.READY and state.block_size > 0 and state.block_done >= state.block_size
+
+    def _end_scripted(self, problem: str) -> None:
+        self.scripted = ""
+        self.client.launcher("stop", "operator")
+        self.client.want_lease = True
+        if problem:
+            self.client.notices.append(Notice(time.monotonic_ns(), problem))
+
+    # --- acts ---
+
+    def act(self, name: str) -> None:
+        """Do what a button or key asks. Raises `KeyError` for an unknown act."""
+        client, sender = self.client, self.client.sender
+        if name in ("success", "failure", "hold", "resume", "mark", "next", "undo"):
+            client.press(name)
+        elif name == "stop":
+            client.stop_robot("console")
+        elif name == "clear":
+            client.request(Clear(sender=sender))
+        elif name == "start":
+            self.collect = False
+            client.request(Start(sender=sender, kind=EpisodeKind.POLICY, episodes=0))
+        elif name == "collect":
+            client.request(Start(sender=sender, kind=EpisodeKind.DEMONSTRATION, episodes=self.config.demonstrations))
+        elif name == "record":
+            self.collect = True
+        elif name == "scripted":
+            self.begin_scripted()
+        elif name == "redo":
+            client.request(Next(sender=sender, discard=True))
+        elif name == "finish":
+            client.request(Finish(sender=sender))
+        elif name == "finish_now":
+            client.request(Finish(sender=sender, now=True))
+        elif name.startswith("restart:"):
+            client.launcher("restart", name.removeprefix("restart:"))
+        elif name.startswith("frame:"):
+            self.set_frame(name.removeprefix("frame:"))
+        elif name in ("speed_up", "speed_down"):
+            self.step_speed(1 if name == "speed_up" else -1)
+        else:
+            raise KeyError(f"unknown act {name!r}")
+
+    def hold_or_resume(self) -> None:
+        state = self.client.state
+        self.act("resume" if state is not None and state.mode is Mode.HOLD else "hold")
+
+    def begin_scripted(self) -> None:
+        """The launcher's operator process demonstrates; this console gives the lease back meanwhile."""
+        if not self.scripted:
+            self.scripted, self._scripted_since_s = "starting", time.monotonic()
+            self.client.want_lease = False
+            self.client.launcher("start", "operator")
+
+    def set_frame(self, name: str) -> None:
+        if name not in FRAMES:
+            raise ValueError(f"unknown control frame {name!r}; known: {', '.join(FRAMES)}")
+        self.frame = name
+
+    def step_speed(self, direction: int) -> None:
+        nearest = min(range(len(SPEEDS)), key=lambda i: abs(SPEEDS[i] - self.speed))
+        self.speed = SPEEDS[min(len(SPEEDS) - 1, max(0, nearest + direction))]
+
+    def start(self) -> None:
+        self.client.start()
+
+    def close(self) -> None:
+        self.client.close()
+        self.keyboard.close()
+        if self.devices.manager is not None:
+            self.devices.manager.close()

@@ -1,0 +1,343 @@
+"""The main window: frame, pages, keys, timers. Key events only update a snapshot or ask for something; the link thread sends."""
+
+import logging
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+from PySide6.QtCore import QByteArray, QEvent, QSettings, Qt, QTimer
+from PySide6.QtGui import QCloseEvent, QKeyEvent, QKeySequence, QPainter, QPaintEvent, QResizeEvent, QShortcut
+from PySide6.QtWidgets import QApplication, QLineEdit, QPlainTextEdit, QStackedWidget, QTextEdit, QWidget
+
+from takeover.app.console import tokens
+from takeover.app.console.controller import Controller
+from takeover.app.console.frame import BANNER_HEIGHT, RAIL_WIDTH, STATUS_HEIGHT, STOP_WIDTH, BannerView, Rail, StatusLine, StopButton
+from takeover.app.console.models.banner import banner
+from takeover.app.console.models.snapshot import Snapshot
+from takeover.app.console.models.status import status_items
+from takeover.app.console.operate_page import OperatePage
+from takeover.app.console.overlays import Command, CommandPalette, KeyOverlay, Toast
+from takeover.app.console.pages import FailedPage, load_page
+from takeover.app.console.setup_page import SetupPage
+from takeover.data.schema import Mode
+
+HEARTBEAT_MS, PAINT_MS, PANEL_MS = 20, 16, 80
+OPERATE, REVIEW, INSIGHTS, SETUP = range(4)
+_log = logging.getLogger("console")
+
+KEY_NAMES: dict[int, str] = {
+    Qt.Key.Key_Space: "space",
+    Qt.Key.Key_Up: "up",
+    Qt.Key.Key_Down: "down",
+    Qt.Key.Key_Left: "left",
+    Qt.Key.Key_Right: "right",
+    **{getattr(Qt.Key, f"Key_{letter.upper()}"): letter for letter in "wasdrfqeg"},
+}
+ACTS: dict[int, str] = {
+    Qt.Key.Key_Backspace: "failure",
+    Qt.Key.Key_M: "mark",
+    Qt.Key.Key_N: "next",
+    Qt.Key.Key_BracketLeft: "speed_down",
+    Qt.Key.Key_BracketRight: "speed_up",
+}
+
+
+class Page(Protocol):
+    """What Review, Insights and Setup are to the window."""
+
+    def activated(self) -> None: ...
+
+    def deactivated(self) -> None: ...
+
+    def handle_key(self, event: QKeyEvent) -> bool: ...
+
+
+class MainWindow(QWidget):
+    """Has the keyboard focus itself: its children take none but text fields, so Space never presses a button."""
+
+    def __init__(self, controller: Controller) -> None:
+        super().__init__()
+        self.controller = controller
+        self.setWindowTitle("Takeover")
+        self.setMinimumSize(1180, 720)
+        self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+        self.settings = QSettings(str(Path(controller.config.workspace) / "console.ini"), QSettings.Format.IniFormat)
+        self.banner = BannerView(self)
+        self.stop = StopButton(self)
+        self.rail = Rail(self)
+        self.status = StatusLine(self)
+        self.stack = QStackedWidget(self)
+        self.operate = OperatePage(controller)
+        self.setup = SetupPage(controller)
+        workspace = Path(controller.config.workspace)
+        self.review = load_page("review", workspace, controller.config.person, controller.client)
+        self.insights = load_page("insights", workspace, controller.config.person, controller.client)
+        self.pages: list[Page] = [self.operate, self.review, self.insights, self.setup]
+        for widget in (self.operate, self.review, self.insights, self.setup):
+            self.stack.addWidget(widget)
+        self.keys = KeyOverlay(self)
+        self.palette_view = CommandPalette(self)
+        self.toast = Toast(self)
+        self._last_panels_s = 0.0
+        self._connect()
+        self._make_shortcuts()
+        self._restore()
+        self._timers = [self._timer(HEARTBEAT_MS, controller.client.stamp_gui), self._timer(PAINT_MS, self.tick)]
+
+    def _timer(self, interval_ms: int, slot: Callable[[], None]) -> QTimer:
+        timer = QTimer(self)
+        timer.setTimerType(Qt.TimerType.PreciseTimer)
+        timer.setInterval(interval_ms)
+        timer.timeout.connect(slot)
+        timer.start()
+        return timer
+
+    def _connect(self) -> None:
+        self.rail.chosen.connect(self.show_page)
+        self.rail.help_asked.connect(self.keys.toggle)
+        self.stop.stop_pressed.connect(lambda: self.act("stop"))
+        self.stop.cleared.connect(lambda: self.act("clear"))
+        self.operate.act.connect(self.act)
+        self.palette_view.closed.connect(self.setFocus)
+        if isinstance(self.review, FailedPage) or isinstance(self.insights, FailedPage):
+            return
+        self.review.open_changed.connect(lambda count: self.rail.set_badge(REVIEW, count))
+        self.review.go_operate.connect(lambda: self.show_page(OPERATE))
+
+    def _make_shortcuts(self) -> None:
+        pairs: list[tuple[str, Callable[[], None]]] = [(f"Ctrl+{i + 1}", partial(self.show_page, i)) for i in range(4)]
+        pairs += [("F1", self.keys.toggle), ("Ctrl+K", self.open_palette), ("Esc", self.escape)]
+        for keys, slot in pairs:
+            shortcut = QShortcut(QKeySequence(keys), self)
+            shortcut.setContext(Qt.ShortcutContext.ApplicationShortcut)
+            shortcut.setAutoRepeat(False)
+            shortcut.activated.connect(slot)
+
+    # --- pages and acts ---
+
+    @property
+    def page_index(self) -> int:
+        return self.stack.currentIndex()
+
+    def show_page(self, index: int) -> None:
+        if index == self.page_index:
+            return
+        self.controller.keyboard.release_all()
+        self.pages[self.page_index].deactivated()
+        self.stack.setCurrentIndex(index)
+        self.rail.set_index(index)
+        self.pages[index].activated()
+        self.setFocus()
+
+    def act(self, name: str) -> None:
+        if name == "review":
+            self.show_page(REVIEW)
+        else:
+            self.controller.act(name)
+
+    def escape(self) -> None:
+        """STOP, wherever the focus is; also closes what lies over the page."""
+        self.controller.act("stop")
+        self.keys.hide()
+        self.palette_view.close_palette()
+
+    def open_palette(self) -> None:
+        self.controller.keyboard.release_all()
+        self.palette_view.open(self.commands())
+
+    def commands(self) -> list[Command]:
+        def run(act: str) -> Command:
+            label, keys = labels[act]
+            return (label, keys, partial(self.act, act))
+
+        labels = {
+            "stop": ("STOP the robot", "Esc"),
+            "start": ("Start: the policy drives", "Enter"),
+            "hold": ("Hold", "P"),
+            "resume": ("Resume the policy", "P"),
+            "next": ("End this episode, next", "N"),
+            "success": ("Outcome: success", "Enter"),
+            "failure": ("Outcome: failure", "Backspace"),
+            "undo": ("Undo the last outcome", "Ctrl+Z"),
+            "mark": ("Mark this moment", "M"),
+            "record": ("Collect demonstrations", ""),
+            "collect": ("Start a block of demonstrations", ""),
+            "redo": ("Redo this demonstration", ""),
+            "finish": ("Finish after this episode", ""),
+            "finish_now": ("End the block now", ""),
+            "frame:view": ("Control frame: view", ""),
+            "frame:base": ("Control frame: base", ""),
+            "frame:tool": ("Control frame: tool", ""),
+            "speed_up": ("Faster", "]"),
+            "speed_down": ("Slower", "["),
+        }
+        commands = [run(name) for name in labels]
+        commands += [
+            (f"Go to {title}", f"Ctrl+{i + 1}", partial(self.show_page, i))
+            for i, title in enumerate(("Operate", "Review", "Insights", "Setup"))
+        ]
+        names = self.controller.client.processes.states if self.controller.client.processes else {}
+        commands += [(f"Restart the {name}", "", partial(self.act, f"restart:{name}")) for name in names if name != "console"]
+        commands.append(("Close Takeover", "", self.close))
+        return commands
+
+    # --- keys ---
+
+    @staticmethod
+    def _typing() -> bool:
+        return isinstance(QApplication.focusWidget(), QLineEdit | QTextEdit | QPlainTextEdit)
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        key = event.key()
+        if key == Qt.Key.Key_Escape:
+            if not event.isAutoRepeat():
+                self.escape()
+            return
+        if self._typing():
+            return
+        if key == Qt.Key.Key_C and not event.modifiers() & Qt.KeyboardModifier.ControlModifier and self.stop.stopped:
+            if not event.isAutoRepeat():
+                self.stop.begin_hold()
+            return
+        if self.page_index != OPERATE:
+            if not self.pages[self.page_index].handle_key(event):
+                super().keyPressEvent(event)
+            return
+        if not self._operate_key(event):
+            super().keyPressEvent(event)
+
+    def _operate_key(self, event: QKeyEvent) -> bool:
+        key, modifiers = event.key(), event.modifiers()
+        if modifiers & Qt.KeyboardModifier.ControlModifier:
+            if key == Qt.Key.Key_Z and not event.isAutoRepeat():
+                self.act("undo")
+                return True
+            return False
+        shift = bool(modifiers & Qt.KeyboardModifier.ShiftModifier)
+        name = KEY_NAMES.get(key)
+        if name is not None:
+            return self.controller.keyboard.press(name, shift=shift, auto_repeat=event.isAutoRepeat())
+        if event.isAutoRepeat():
+            return True
+        if key == Qt.Key.Key_P:
+            self.controller.hold_or_resume()
+        elif key in (Qt.Key.Key_Return, Qt.Key.Key_Enter):
+            self._enter()
+        elif key in ACTS:
+            self.act(ACTS[key])
+        else:
+            return False
+        return True
+
+    def _enter(self) -> None:
+        """The card's main button when ready, else success."""
+        view = self.controller.snapshot()
+        if view.mode is Mode.READY:
+            shown = self.operate.card.card
+            for button in shown.buttons if shown is not None else ():
+                if button.primary and button.enabled:
+                    self.act(button.act)
+                    return
+        elif view.in_episode:
+            self.act("success")
+
+    def keyReleaseEvent(self, event: QKeyEvent) -> None:
+        if event.key() == Qt.Key.Key_C and not event.isAutoRepeat():
+            self.stop.end_hold()
+        name = KEY_NAMES.get(event.key())
+        if name is not None:
+            self.controller.keyboard.release(name, auto_repeat=event.isAutoRepeat())
+        super().keyReleaseEvent(event)
+
+    def changeEvent(self, event: QEvent) -> None:
+        if event.type() == QEvent.Type.ActivationChange:
+            self._focus_changed()
+        super().changeEvent(event)
+
+    def _focus_changed(self) -> None:
+        """Losing the focus releases what the keyboard holds; the bridge is told and holds if the keyboard drove."""
+        focused = self.isActiveWindow()
+        self.controller.client.focused = focused
+        if not focused:
+            self.controller.keyboard.release_all()
+            self.stop.end_hold()
+
+    # --- clock ---
+
+    def tick(self) -> None:
+        """Pull what is new. Pictures every tick, panels at about 12 Hz."""
+        client = self.controller.client
+        if self.isActiveWindow() != client.focused:
+            self._focus_changed()
+        self.controller.tick()
+        states = [client.states.popleft() for _ in range(len(client.states))]
+        self.operate.feed(states)
+        view = self.controller.snapshot()
+        self.banner.show_banner(banner(view))
+        self.stop.set_stopped(view.mode is Mode.STOPPED and view.live)
+        if self.page_index == OPERATE:
+            self.operate.refresh_pictures(view)
+        now_s = time.monotonic()
+        if now_s - self._last_panels_s >= PANEL_MS / 1e3:
+            self._last_panels_s = now_s
+            self._refresh_panels(view)
+
+    def _refresh_panels(self, view: Snapshot) -> None:
+        self.status.show_items(*status_items(view))
+        if self.page_index == OPERATE:
+            self.operate.refresh_panels(view)
+        elif self.page_index == SETUP:
+            self.setup.refresh(view)
+        client = self.controller.client
+        if not client.running and client.state is not None:
+            self.toast.show_text("The console's link failed and nothing can be commanded. Close and open the window again.")
+        while client.notices:
+            self.toast.show_text(client.notices.popleft().text)
+
+    # --- geometry, settings, end ---
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        width, height = self.width(), self.height()
+        self.banner.setGeometry(0, 0, width - STOP_WIDTH - 8, BANNER_HEIGHT)
+        self.stop.move(width - STOP_WIDTH, 0)
+        self.rail.setGeometry(0, BANNER_HEIGHT, RAIL_WIDTH, height - BANNER_HEIGHT - STATUS_HEIGHT)
+        self.status.setGeometry(0, height - STATUS_HEIGHT, width, STATUS_HEIGHT)
+        self.stack.setGeometry(RAIL_WIDTH, BANNER_HEIGHT, width - RAIL_WIDTH, height - BANNER_HEIGHT - STATUS_HEIGHT)
+        if self.keys.isVisible():
+            self.keys.setGeometry(self.rect())
+
+    def paintEvent(self, event: QPaintEvent) -> None:
+        QPainter(self).fillRect(self.rect(), tokens.color(tokens.BG))
+
+    def _restore(self) -> None:
+        geometry = self.settings.value("geometry")
+        if isinstance(geometry, QByteArray) and self.restoreGeometry(geometry):
+            pass
+        else:
+            self.resize(1600, 1000)
+        frame = str(self.settings.value("frame", "view"))
+        if frame in ("view", "base", "tool"):
+            self.controller.set_frame(frame)
+        self.controller.speed = min(1.0, max(0.25, float(str(self.settings.value("speed", 1.0)))))
+        page = int(str(self.settings.value("page", 0)))
+        if page in (REVIEW, INSIGHTS, SETUP):
+            self.show_page(page)
+
+    def save_settings(self) -> None:
+        self.settings.setValue("geometry", self.saveGeometry())
+        self.settings.setValue("page", self.page_index)
+        self.settings.setValue("frame", self.controller.frame)
+        self.settings.setValue("speed", self.controller.speed)
+        self.settings.sync()
+
+    def closeEvent(self, event: QCloseEvent) -> None:
+        """Closing the window closes the station."""
+        for timer in self._timers:
+            timer.stop()
+        self.pages[self.page_index].deactivated()
+        self.save_settings()
+        self.controller.client.launcher("shutdown")
+        self.controller.close()
+        super().closeEvent(event)
