@@ -63,10 +63,11 @@ class Loop:
         self.update_s = 0.0
         self._generator = torch.Generator()
 
-    def _publish(self, publication: Publication) -> None:
+    def _publish(self, publication: Publication) -> int:
         self.policies[publication.version] = build_policy(publication.weights, self.spec)
         for old in sorted(self.policies)[:-60]:
             del self.policies[old]
+        return publication.version
 
     def _feed(self, record_type: type[Any], /, **fields: Any) -> None:
         record = record_type(session="bench", rec_seq=self.records, **fields)

@@ -33,6 +33,7 @@ class Acting:
         self._refused_version = 0
         self._cache: dict[int, LoadedPolicy] = {}
         self._place: tuple[str, int] = ("", -1)
+        self._answered: tuple[tuple[str, int, int], PolicyAction] | None = None
         self._generator = torch.Generator()
 
     def newest_on_disk(self) -> int:
@@ -66,7 +67,19 @@ class Acting:
         return self.current.manifest.sha256 if self.current else ""
 
     def answer(self, message: Observation) -> PolicyAction | None:
-        """The policy's action for one observation; None while there is no policy, or the required one was refused."""
+        """The policy's action for one observation; None while there is no policy, or the required one was refused.
+
+        An observation that is sent again gets the same answer: a history must not see it twice.
+        """
+        key = (message.session, message.seq, message.required_version)
+        if self._answered is not None and key == self._answered[0] and message.seq >= 0:
+            return self._answered[1]
+        answer = self._answer(message)
+        if answer is not None:
+            self._answered = (key, answer)
+        return answer
+
+    def _answer(self, message: Observation) -> PolicyAction | None:
         if message.required_version and message.required_version != self.version:
             try:
                 self._use(self._load(message.required_version))

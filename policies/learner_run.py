@@ -9,7 +9,7 @@ import msgspec
 
 from takeover.data.catalog import Catalog
 from takeover.data.schema import Committed, EpisodeKind, EpisodeStart, Outcome, OutcomeSource, RunConfig
-from takeover.data.store import iter_episode_records, read_gap, read_since
+from takeover.data.store import GapError, iter_episode_records, read_gap, read_since
 from takeover.policies.base import LearnerError
 from takeover.policies.checkpoint import newest_checkpoint, save_checkpoint
 from takeover.policies.event_files import EventFile
@@ -30,7 +30,8 @@ class LearnerRun:
         self.config = config
         self.workspace = Path(config.workspace)
         self.folder = self.workspace / "learner" / f"{config.task}-{config.learner}"
-        first = max(published_versions(self.workspace), default=0) + 1
+        # a lockstep run that starts over makes the same versions again; they are recognised by their hash
+        first = 1 if config.clock == "lockstep" else self._free_version()
         self.training = Training(config, self._publish, self._on_update, first_version=first)
         self.cursors: dict[str, int] = {}
         self.gaps_read = 0
@@ -40,6 +41,9 @@ class LearnerRun:
         self._catalog = Catalog.open(self.workspace)
         self._catalog_changes = -1
         self._excluded: set[str] = set()
+
+    def _free_version(self) -> int:
+        return max(published_versions(self.workspace), default=0) + 1
 
     # --- start ---
 
@@ -95,13 +99,21 @@ class LearnerRun:
         cursor = self.cursors.get(message.session, -1)
         if message.first > cursor + 1:
             self.gaps_read += 1
-            for record in read_gap(self.workspace, message.session, cursor + 1, message.first - 1):
+            for record in self._gap(message.session, cursor + 1, message.first - 1):
                 self._handle(record)
                 yield
         for record in message.records:
             self._handle(record)
             yield
         self.cursors[message.session] = max(self.cursors.get(message.session, -1), message.cursor)
+
+    def _gap(self, session: str, first: int, last: int) -> list[CommittedRecord]:
+        try:
+            return list(read_gap(self.workspace, session, first, last))
+        except GapError as error:
+            # lost for good (a recorder that was away): steps of episodes without a beginning are left out by the training itself
+            log.error("%s; going on without them", error)
+            return [record for record in read_since(self.workspace, session, first) if record.rec_seq <= last]
 
     def _handle(self, record: CommittedRecord) -> None:
         if record.rec_seq <= self.cursors.get(record.session, -1):
@@ -110,6 +122,8 @@ class LearnerRun:
             log.warning("episode %s is of task %s; this learner is for %s", record.episode_id, record.spec.task_id, self.config.task)
         self.training.handle(record)
         self._count([record])
+        while self.training.blocks_ingestion:
+            self.work()
 
     def _count(self, records: Iterable[CommittedRecord]) -> None:
         for record in records:
@@ -119,7 +133,10 @@ class LearnerRun:
 
     def work(self) -> bool:
         """One short piece of work; False when idle."""
+        cloning = self.training.phase == "cloning"
         did = self.training.work()
+        if cloning and self.training.phase == "training":
+            self.checkpoint()
         self._checkpoint_when_due()
         return did
 
@@ -169,7 +186,7 @@ class LearnerRun:
             steps = {"steps/train": float(learner.train_steps), "steps/human": float(learner.human_steps)} if learner else {}
             self._events.scalars(updates, {f"learner/{name}": value for name, value in metrics.items()} | steps)
 
-    def _publish(self, publication: Publication) -> None:
+    def _publish(self, publication: Publication) -> int:
         spec = self.training.spec
         if spec is None:
             raise LearnerError("nothing was recorded yet; the robot is not known")
@@ -189,7 +206,12 @@ class LearnerRun:
             "wall_ns": time.time_ns(),
         }
         manifest = make_manifest(publication.weights, data, spec, **fields)
-        publish(self.workspace, manifest, data)
+        try:
+            publish(self.workspace, manifest, data)
+        except FileExistsError as error:
+            manifest = msgspec.structs.replace(manifest, version=self._free_version())
+            log.warning("%s; published as version %d", error, manifest.version)
+            publish(self.workspace, manifest, data)
         self._catalog.add_policy(
             session_id=self.training.session or self.config.session_id,
             version=manifest.version,
@@ -202,3 +224,4 @@ class LearnerRun:
             metrics=manifest.metrics,
             created_ns=manifest.wall_ns,
         )
+        return manifest.version

@@ -72,10 +72,10 @@ def weights_bytes(weights: PolicyWeights) -> bytes:
     return save_safetensors({name: weights.tensors[name].contiguous() for name in sorted(weights.tensors)})
 
 
-def make_manifest(weights: PolicyWeights, data: bytes, spec: RobotSpec, **fields: Any) -> Manifest:
-    """A manifest for ``weights`` whose file content is ``data``."""
+def make_manifest(weights: PolicyWeights, content: bytes, spec: RobotSpec, **fields: Any) -> Manifest:
+    """A manifest for ``weights`` whose file content is ``content``; ``fields`` are the manifest's others."""
     return Manifest(
-        sha256=hashlib.sha256(data).hexdigest(),
+        sha256=hashlib.sha256(content).hexdigest(),
         architecture=weights.architecture,
         config=weights.config,
         robot_id=spec.robot_id,
@@ -86,7 +86,7 @@ def make_manifest(weights: PolicyWeights, data: bytes, spec: RobotSpec, **fields
     )
 
 
-def publish(workspace: str | os.PathLike[str], manifest: Manifest, data: bytes, *, sync: bool = True) -> Path:
+def publish(workspace: str | os.PathLike[str], manifest: Manifest, content: bytes, *, sync: bool = True) -> Path:
     """Write one version: a temporary folder, flushed, then renamed. A version that is already there is replaced only by itself.
 
     Raises `FileExistsError` when other weights have this number.
@@ -100,7 +100,7 @@ def publish(workspace: str | os.PathLike[str], manifest: Manifest, data: bytes, 
     temporary = target.parent / f".{manifest.version}.{os.getpid()}.tmp"
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
-    _write(temporary / WEIGHTS_NAME, data, sync)
+    _write(temporary / WEIGHTS_NAME, content, sync)
     _write(temporary / MANIFEST_NAME, msgspec.json.format(msgspec.json.encode(manifest), indent=1), sync)
     temporary.rename(target)
     if sync:

@@ -1,15 +1,17 @@
 """Learners by name. Modules are imported only when asked for."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from takeover.data.schema import RobotSpec
-from takeover.policies.base import Learner, LearnerError
+
+if TYPE_CHECKING:  # the command line lists the names without loading torch
+    from takeover.policies.base import Learner
 
 KNOWN_LEARNERS = ("hil-serl", "sirius", "iwr", "hg-dagger", "bc")
 
 
-def make_learner(name: str, spec: RobotSpec, seed: int, parameters: Mapping[str, Any] | None = None) -> Learner:
+def make_learner(name: str, spec: RobotSpec, seed: int, parameters: Mapping[str, Any] | None = None) -> "Learner":
     """A learner for ``spec``, its randomness derived from ``seed``.
 
     Raises `LearnerError` listing the known names, `ValueError` for a setting that is unknown or out of range.
@@ -22,4 +24,6 @@ def make_learner(name: str, spec: RobotSpec, seed: int, parameters: Mapping[str,
         from takeover.policies.imitation import ImitationLearner
 
         return ImitationLearner.make(name, spec, seed, parameters or {})
+    from takeover.policies.base import LearnerError
+
     raise LearnerError(f"unknown learner {name!r}; known: {', '.join(KNOWN_LEARNERS)}, none")

@@ -46,13 +46,14 @@ class Publication:
 class Training:
     """Feed it committed records in order (`handle`) and let it `work`; it calls ``publish`` with new weights.
 
-    ``publish`` may raise; then the version does not count as published. ``on_update(updates, metrics)`` follows every update.
+    ``publish`` returns the version it became (another one where the number was taken); when it raises, nothing counts as published.
+    ``on_update(updates, metrics)`` follows every update.
     """
 
     def __init__(
         self,
         config: RunConfig,
-        publish: Callable[[Publication], None],
+        publish: Callable[[Publication], int],
         on_update: Callable[[int, dict[str, float]], None] | None = None,
         first_version: int = 1,
     ) -> None:
@@ -212,10 +213,9 @@ class Training:
     def publish(self, acts_from_train_step: int) -> None:
         """Hand the present weights out as the next version."""
         learner = self._need_learner()
-        version = self.next_version
-        self._publish(
+        version = self._publish(
             Publication(
-                version=version,
+                version=self.next_version,
                 parent=self.versions[-1][0] if self.versions else 0,
                 acts_from_train_step=acts_from_train_step,
                 weights=learner.weights(),
