@@ -16,7 +16,7 @@ LONGEST_BACKOFF_S = 5.0
 GIVE_UP_RESTARTS = 8  # within GIVE_UP_WINDOW_S
 GIVE_UP_WINDOW_S = 60.0
 STEADY_AFTER_S = 10.0  # up for so long: the back-off starts again from the shortest
-NICENESS = {"learner": 5, "evaluator": 10}  # the others keep the launcher's priority
+NICENESS = {"learner": 5}  # the evaluator lowers its own priority; the others keep the launcher's
 
 STARTING, UP, RESTARTING, STOPPED = "starting", "up", "restarting", "stopped"
 

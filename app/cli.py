@@ -76,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog="takeover",
         description=DESCRIPTION,
         args=arguments,
-        config=(tyro.conf.OmitSubcommandPrefixes, tyro.conf.OmitArgPrefixes),
+        config=(tyro.conf.OmitSubcommandPrefixes, tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
     )
     handler = next(handler for kind, handler in HANDLERS.values() if type(command) is kind)
     return _guarded(lambda: handler(command))

@@ -1,4 +1,4 @@
-"""``takeover collect``: demonstrations with any device, then cloning."""
+"""`takeover collect`: demonstrations with any device, then cloning."""
 
 import sys
 from dataclasses import dataclass
@@ -25,17 +25,17 @@ DEVICE_HELP = "hold RB (or push the SpaceMouse) to drive; A success, B failure, 
 class Collect(StationOptions):
     """Record demonstrations, then clone them into policy version 1.
 
-    In the app's Collect mode where there is a display; in the terminal with ``--headless``, by gamepad, SpaceMouse or script.
+    In the app's Collect mode where there is a display; in the terminal with `--headless`, by gamepad, SpaceMouse or script.
     """
 
     episodes: int = 20
     """How many demonstrations."""
     device: Literal["any", "scripted"] = "any"
-    """``scripted``: the scripted operator makes them (simulators only)."""
+    """`scripted`: the scripted operator makes them (simulators only)."""
     headless: bool = False
     """No window even where there is a display."""
-    cameras: bool = True
-    """Render and record pictures."""
+    no_cameras: bool = False
+    """Neither render nor record pictures."""
 
 
 def collect(command: Collect) -> int:
@@ -46,7 +46,7 @@ def collect(command: Collect) -> int:
     headless = command.headless or scripted or not has_display()
     if headless and not scripted:
         require_device()
-    config = make_config(command, operator="scripted" if scripted else "console", cameras=command.cameras)
+    config = make_config(command, operator="scripted" if scripted else "console", cameras=not command.no_cameras)
     config = msgspec.structs.replace(config, demonstrations=command.episodes, collect=0 if headless else command.episodes)
     return _collect_headless(config, scripted) if headless else open_console(config)
 

@@ -1,4 +1,4 @@
-"""``takeover`` and ``takeover demo``: the app, and the app with the scripted operator driving."""
+"""`takeover` and `takeover demo`: the app, and the app with the scripted operator driving."""
 
 import sys
 import threading

@@ -1,4 +1,4 @@
-"""``takeover devices``: what is plugged in, live."""
+"""`takeover devices`: what is plugged in, live."""
 
 import time
 from dataclasses import dataclass

@@ -2,8 +2,7 @@
 
 import os
 import socket
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import tyro
@@ -27,39 +26,39 @@ Clock = Literal["realtime", "lockstep"]
 class StationOptions:
     """What a station is. Options that are not given come from the workspace's ``station.toml``, then from the defaults."""
 
-    workspace: Path | None = None
+    workspace: Annotated[str, tyro.conf.arg(metavar="DIR", help_behavior_hint="")] = ""
     """Folder that holds everything recorded (default: the user data folder)."""
-    robot: str | None = None
-    """``sim``, or with its task ``sim:peg-insert``."""
-    task: str | None = None
-    """``peg-insert`` or ``pick-lift`` on the simulated robot."""
-    learner: str | None = None
-    """``hil-serl``, ``sirius``, ``iwr``, ``hg-dagger``, ``bc`` or ``none``."""
-    person: str | None = None
+    robot: Annotated[str, tyro.conf.arg(metavar="NAME", help_behavior_hint="")] = ""
+    """`sim`, or with its task: `sim:peg-insert`, `sim:pick-lift`."""
+    task: Annotated[str, tyro.conf.arg(metavar="NAME", help_behavior_hint="")] = ""
+    """`peg-insert` or `pick-lift` on the simulated robot."""
+    learner: Annotated[str, tyro.conf.arg(metavar="NAME", help_behavior_hint="")] = ""
+    """`hil-serl`, `sirius`, `iwr`, `hg-dagger`, `bc` or `none`."""
+    person: Annotated[str, tyro.conf.arg(metavar="ID", help_behavior_hint="")] = ""
     """Pseudonym of who operates."""
-    seed: int = 0
+    seed: Annotated[int, tyro.conf.arg(metavar="N")] = 0
     """Every random stream derives from it."""
-    demonstrations: int | None = None
-    """How many demonstrations are cloned into policy version 1 (default 20)."""
-    set: Annotated[tuple[str, ...], tyro.conf.arg(metavar="KEY=VALUE")] = field(default=())
-    """Parameters: ``task.NAME=NUMBER``, ``learner.NAME=VALUE``, ``operator.NAME=VALUE``."""
+    demonstrations: Annotated[int, tyro.conf.arg(metavar="N", help_behavior_hint="")] = 0
+    """How many demonstrations are cloned into policy version 1 (default: 20)."""
+    set: Annotated[tuple[str, ...], tyro.conf.arg(metavar="GROUP.NAME=VALUE", help_behavior_hint="")] = ()
+    """Parameters, GROUP one of task, learner, operator: `--set task.clearance_m=0.002 operator.style=slow`."""
 
 
-def make_config(
-    options: StationOptions, *, operator: Operator, clock: Clock = "realtime", cameras: bool | None = None, workspace: Path | None = None
-) -> RunConfig:
+def make_config(options: StationOptions, *, operator: Operator, clock: Clock = "realtime", cameras: bool = True) -> RunConfig:
     """Validate everything that can be before anything starts. Raises `StartupError` with one line saying what to change.
 
-    ``workspace`` is used when the options name none. The socket folder exists afterwards; the launcher removes it.
+    The socket folder exists afterwards; the launcher removes it.
     """
-    place = Workspace(options.workspace or workspace or Workspace.default().path)
+    place = Workspace(options.workspace or Workspace.default().path)
     try:
         place.prepare()
         station = load_station(place.station_path) if place.station_path.exists() else Station()
     except (WorkspaceError, StationError) as error:
         raise StartupError(str(error)) from error
-    robot, task = known_robot(options.robot or station.robot, options.task or (station.task if options.robot is None else None))
+    robot, task = known_robot(options.robot or station.robot, options.task or (station.task if not options.robot else None))
     learner = known_learner(options.learner or station.learner)
+    if options.demonstrations < 0:
+        raise StartupError(f"--demonstrations {options.demonstrations}: at least 1")
     groups = parse_parameters(options.set)
     operator_values = {name: _number_or_text(value) for name, value in groups["operator"].items()}
     try:
@@ -82,9 +81,9 @@ def make_config(
         learner=learner,
         operator=operator,
         clock=clock,
-        cameras=cameras if cameras is not None else True,
+        cameras=cameras,
         seed=options.seed,
-        demonstrations=options.demonstrations if options.demonstrations is not None else station.demonstrations,
+        demonstrations=options.demonstrations or station.demonstrations,
         hold_to_run=station.hold_to_run,
         limits=station.limits,
         task_parameters={name: _number(f"task.{name}", value) for name, value in groups["task"].items()},

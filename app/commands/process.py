@@ -1,11 +1,12 @@
-"""``takeover bridge`` and the other single processes: for another computer, a debugger, or a supervisor of one's own."""
+"""`takeover bridge` and the other single processes: for another computer, a debugger, or a supervisor of one's own."""
 
 import importlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
+import tyro
 
 from takeover.app.commands.options import StationOptions, make_config
 from takeover.app.launcher import RUN_FILE
@@ -15,11 +16,11 @@ from takeover.robot_bridge.protocol import Endpoints
 
 @dataclass(frozen=True)
 class ProcessOptions(StationOptions):
-    config: Path | None = None
-    """Run configuration of a station that is already running (``run.json`` in its socket folder); the other options are then not used."""
+    config: Annotated[str, tyro.conf.arg(metavar="FILE", help_behavior_hint="")] = ""
+    """Run configuration of a station that is already running (`run.json` in its socket folder); the other options are then not used."""
     operator: Literal["scripted", "console", "none"] = "console"
     clock: Literal["realtime", "lockstep"] = "realtime"
-    sockets: Path | None = None
+    sockets: Annotated[str, tyro.conf.arg(metavar="DIR", help_behavior_hint="")] = ""
     """Folder of the sockets (default: a new one; its path is printed)."""
 
 
@@ -63,8 +64,8 @@ def run_one(command: ProcessOptions) -> int:
 
 def _write_config(command: ProcessOptions) -> Path:
     config = make_config(command, operator=command.operator, clock=command.clock)
-    if command.sockets is not None:
-        config = msgspec.structs.replace(config, sockets=str(command.sockets.absolute()))
+    if command.sockets:
+        config = msgspec.structs.replace(config, sockets=str(Path(command.sockets).absolute()))
     try:
         Endpoints(config.sockets).prepare()
         path = Path(config.sockets) / RUN_FILE

@@ -10,16 +10,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
+import tyro
 
 from takeover.app.commands.options import NO_LEARNER, StationOptions, make_config
 from takeover.app.commands.progress import progress_display, summary_table
 from takeover.app.launcher import Launcher
 from takeover.app.processes.common import StartupError
+from takeover.app.report import learning_curves_png
 from takeover.app.supervisor import RunPlan, Supervisor
 from takeover.data.schema import RunConfig
+from takeover.data.seeding import HELDOUT_STARTS
 from takeover.data.workspace import Workspace
 
 FIRST_LOOK_EPISODES = 120
@@ -32,30 +35,28 @@ class Run(StationOptions):
     headless: bool = False
     """Said for clarity: this command never opens a window."""
     clock: Literal["realtime", "lockstep"] = "realtime"
-    """``lockstep``: as fast as the processes keep up, and reproducible."""
+    """`lockstep`: as fast as the processes keep up, and reproducible."""
     operator: Literal["scripted", "none"] = "scripted"
     """Who makes the demonstrations and the corrections."""
-    episodes: int = FIRST_LOOK_EPISODES
+    episodes: Annotated[int, tyro.conf.arg(metavar="N")] = FIRST_LOOK_EPISODES
     """Episodes of the loop, after the demonstrations."""
-    evaluation_starts: int = 200
+    evaluation_starts: Annotated[int, tyro.conf.arg(metavar="N")] = HELDOUT_STARTS
     """Held-out starts before and after the loop."""
-    cameras: bool | None = None
-    """Render and record pictures (default: in real time only)."""
-    summary: Path | None = None
+    cameras: bool = False
+    """Render and record pictures in lockstep too; in real time that is the default."""
+    no_cameras: bool = False
+    """No pictures in real time either."""
+    summary: Annotated[str, tyro.conf.arg(metavar="FILE", help_behavior_hint="")] = ""
     """Write the summary as JSON to this file."""
-    picture: Path | None = None
+    picture: Annotated[str, tyro.conf.arg(metavar="FILE", help_behavior_hint="")] = ""
     """Draw the learning curves into this PNG (default: in the workspace)."""
 
 
 def run(command: Run) -> int:
     """Returns the exit status."""
     _check(command)
-    config = make_config(
-        command,
-        operator=command.operator,
-        clock=command.clock,
-        cameras=command.cameras if command.cameras is not None else command.clock == "realtime",
-    )
+    cameras = not command.no_cameras and (command.cameras or command.clock == "realtime")
+    config = make_config(command, operator=command.operator, clock=command.clock, cameras=cameras)
     return run_headless(config, command.episodes, command.evaluation_starts, command.summary, command.picture)
 
 
@@ -66,32 +67,33 @@ def first_look() -> int:
         f"No display: running the loop headless with the scripted operator, {FIRST_LOOK_EPISODES} episodes. Workspace: {place}",
         file=sys.stderr,
     )
-    config = make_config(StationOptions(workspace=place), operator="scripted", clock="lockstep", cameras=False)
-    return run_headless(config, FIRST_LOOK_EPISODES, 200, place / "summary.json", None)
+    config = make_config(StationOptions(workspace=str(place)), operator="scripted", clock="lockstep", cameras=False)
+    return run_headless(config, FIRST_LOOK_EPISODES, HELDOUT_STARTS, str(place / "summary.json"), "")
 
 
 def _check(command: Run) -> None:
     if command.episodes < 1:
         raise StartupError(f"--episodes {command.episodes}: at least 1")
-    if not 1 <= command.evaluation_starts <= 200:
-        raise StartupError(f"--evaluation-starts {command.evaluation_starts}: there are 1 to 200 held-out starts")
-    for path in (command.summary, command.picture):
-        if path is not None and not path.absolute().parent.is_dir():
-            raise StartupError(f"{path}: the folder {path.absolute().parent} does not exist")
+    if not 1 <= command.evaluation_starts <= HELDOUT_STARTS:
+        raise StartupError(f"--evaluation-starts {command.evaluation_starts}: there are 1 to {HELDOUT_STARTS} held-out starts")
+    for name in (command.summary, command.picture):
+        folder = Path(name).absolute().parent
+        if name and not os.access(folder, os.W_OK):
+            raise StartupError(f"{name}: the folder {folder} does not exist or is not writable")
 
 
-def run_headless(config: RunConfig, episodes: int, starts: int, summary_path: Path | None, picture_path: Path | None) -> int:
+def run_headless(config: RunConfig, episodes: int, starts: int, summary_path: str, picture_path: str) -> int:
     """All processes, the supervisor on top; prints the summary. Returns the exit status."""
     if config.operator == "none":
         config = msgspec.structs.replace(config, unattended=True)
     summary = _supervise(config, RunPlan(episodes=episodes, evaluation_starts=starts))
-    if summary_path is not None:
-        write_json(summary_path, summary)
+    if summary_path:
+        write_json(Path(summary_path), summary)
     summary_table(summary)
-    picture = _draw(summary, picture_path or Path(config.workspace) / "learning_curves.png")
+    picture = learning_curves_png(summary, picture_path or Path(config.workspace) / "learning_curves.png")
     print(f"learning curves: {picture}")
-    if summary_path is not None:
-        print(f"summary: {summary_path.absolute()}")
+    if summary_path:
+        print(f"summary: {Path(summary_path).absolute()}")
     return 0
 
 
@@ -132,9 +134,3 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     temporary = path.with_name(path.name + ".tmp")
     temporary.write_text(json.dumps(content, indent=1) + "\n")
     os.replace(temporary, path)
-
-
-def _draw(summary: dict[str, Any], path: Path) -> Path:
-    from takeover.app.report import learning_curves_png
-
-    return learning_curves_png(summary, path)

@@ -1,4 +1,4 @@
-"""``takeover data``, ``policy`` and ``evaluate``: thin over `takeover.data` and the evaluator."""
+"""`takeover data`, `policy` and `evaluate`: thin over `takeover.data` and the evaluator."""
 
 import sys
 from collections.abc import Sequence
@@ -17,29 +17,30 @@ from takeover.app.commands.run import stops_on_signals
 from takeover.app.launcher import Launcher
 from takeover.app.processes.common import StartupError
 from takeover.app.supervisor import RunPlan, Supervisor
+from takeover.data.seeding import HELDOUT_STARTS
 from takeover.data.workspace import Workspace
 
-Where = Annotated[Path | None, tyro.conf.arg(help="Workspace folder (default: the user data folder).")]
+Where = Annotated[str, tyro.conf.arg(metavar="DIR", help_behavior_hint="", help="Workspace folder (default: the user data folder).")]
 
 
 @dataclass(frozen=True)
 class Data:
-    """What has been recorded: ``takeover data ls``, ``data show EPISODE``, ``data verify``."""
+    """What has been recorded: `takeover data ls`, `data show EPISODE`, `data verify`."""
 
     action: Annotated[Literal["ls", "show", "verify"], tyro.conf.Positional]
     """List episodes, show one, or check the files against their seals."""
     episode: Annotated[str, tyro.conf.Positional] = ""
     """Id of an episode, or its beginning (show, verify)."""
-    workspace: Where = None
+    workspace: Where = ""
 
 
 @dataclass(frozen=True)
 class Policy:
-    """What has been learned: ``takeover policy ls``."""
+    """What has been learned: `takeover policy ls`."""
 
     action: Annotated[Literal["ls"], tyro.conf.Positional]
     """List the published versions with their held-out success."""
-    workspace: Where = None
+    workspace: Where = ""
 
 
 @dataclass(frozen=True)
@@ -48,12 +49,12 @@ class Evaluate(StationOptions):
 
     version: int = 0
     """0: the newest."""
-    starts: int = 200
-    """How many of the 200 held-out starts."""
+    starts: int = HELDOUT_STARTS
+    """How many of the held-out starts."""
 
 
-def _existing(path: Path | None) -> Workspace:
-    workspace = Workspace(path) if path is not None else Workspace.default()
+def _existing(path: str) -> Workspace:
+    workspace = Workspace(path) if path else Workspace.default()
     if not workspace.catalog_path.exists():
         raise StartupError(f"{workspace.path} is not a workspace with recordings; choose one with --workspace")
     return workspace
@@ -136,8 +137,8 @@ def policy(command: Policy) -> int:
 
 def evaluate(command: Evaluate) -> int:
     """Starts the evaluator alone; prints successes of n."""
-    if not 1 <= command.starts <= 200:
-        raise StartupError(f"--starts {command.starts}: there are 1 to 200 held-out starts")
+    if not 1 <= command.starts <= HELDOUT_STARTS:
+        raise StartupError(f"--starts {command.starts}: there are 1 to {HELDOUT_STARTS} held-out starts")
     config = make_config(command, operator="none", cameras=False)
     versions = sorted(int(path.name) for path in (Path(config.workspace) / "policies").glob("[0-9]*") if path.name.isdigit())
     version = command.version or (versions[-1] if versions else 0)
