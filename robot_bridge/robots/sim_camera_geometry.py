@@ -9,9 +9,9 @@ import numpy.typing as npt
 FloatArray = npt.NDArray[np.float64]
 
 WIDTH, HEIGHT = 640, 480
-FRONT_POSITION_M = (0.43, -0.33, 0.37)
-FRONT_TARGET_M = (-0.005, 0.005, 0.075)
-FRONT_FOVY_DEG = 33.0
+FRONT_POSITION_M = (0.48, -0.37, 0.36)
+FRONT_TARGET_M = (0.0, 0.0, 0.108)
+FRONT_FOVY_DEG = 32.5
 
 
 def front_axes() -> tuple[FloatArray, FloatArray, FloatArray]:

@@ -4,6 +4,7 @@ Light shells, dark joints, a neutral table: nothing in the picture takes a colou
 painted discs, because real ones cost ten times the frame.
 """
 
+import math
 import re
 
 _VISUAL = """
@@ -15,10 +16,9 @@ _VISUAL = """
 </visual>"""
 _MATERIALS = """
   <texture name="sky" type="skybox" builtin="gradient" rgb1="0.115 0.12 0.13" rgb2="0.05 0.052 0.056" width="64" height="384"/>
-  <texture name="tiles" type="2d" builtin="flat" mark="edge" rgb1="0.43 0.445 0.46" markrgb="0.375 0.39 0.405" width="256" height="256"/>
-  <material name="table" texture="tiles" texrepeat="8 8" specular="0.1" shininess="0.2"/>
+  <material name="table" rgba="0.43 0.445 0.46 1" specular="0.1" shininess="0.2"/>
+  <material name="groove" rgba="0.395 0.41 0.425 1" specular="0.05"/>
   <material name="table_edge" rgba="0.24 0.25 0.265 1" specular="0.1"/>
-  <material name="floor" rgba="0.085 0.09 0.095 1" specular="0"/>
   <material name="shell" rgba="0.90 0.905 0.91 1" specular="0.45" shininess="0.55"/>
   <material name="shell_shade" rgba="0.70 0.71 0.725 1" specular="0.35" shininess="0.5"/>
   <material name="joint" rgba="0.135 0.14 0.15 1" specular="0.35" shininess="0.4"/>
@@ -26,48 +26,67 @@ _MATERIALS = """
   <material name="hand" rgba="0.105 0.11 0.12 1" specular="0.4" shininess="0.5"/>
   <material name="metal" rgba="0.46 0.475 0.49 1" specular="0.7" shininess="0.7"/>
   <material name="rubber" rgba="0.075 0.078 0.082 1" specular="0.1" shininess="0.1"/>
-  <material name="peg" rgba="0.17 0.47 0.40 1" specular="0.25" shininess="0.4"/>
-  <material name="peg_tip" rgba="0.11 0.33 0.285 1" specular="0.25" shininess="0.4"/>
+  <material name="peg" rgba="0.20 0.56 0.47 1" specular="0.25" shininess="0.4"/>
+  <material name="peg_tip" rgba="0.15 0.43 0.36 1" specular="0.25" shininess="0.4"/>
   <material name="plate" rgba="0.76 0.77 0.785 1" specular="0.2" shininess="0.3"/>
   <material name="plate_side" rgba="0.27 0.28 0.295 1" specular="0.15" shininess="0.3"/>
   <material name="hole" rgba="0.10 0.105 0.11 1" specular="0"/>
   <material name="screw" rgba="0.20 0.21 0.225 1" specular="0.5" shininess="0.6"/>
-  <material name="shade" rgba="0 0 0 0.10" specular="0"/>
+  <material name="shade" rgba="0 0 0 0.085" specular="0"/>
 """
-_SOFT = {"soft_box": "26 0.3 0.3", "soft_drum": "26 0.3 1.0"}  # rounded shapes: supersphere resolution and exponents
+_ROUNDING = 0.45  # corner radius of rounded boxes, of their smallest half size
+_ARC = (0.0, 0.15, 0.34, 0.5)  # directions per quarter turn of a corner, of pi
 
 
 def assets(bodies: str) -> str:
     """Materials, and the rounded meshes that the MJCF ``bodies`` names, each in its size."""
     meshes = []
     for name in sorted(set(re.findall(r'mesh="(\w+)"', bodies))):
-        kind, x, y, z = name.rsplit("_", 3)
-        scale = " ".join(str(int(value) / 1e5) for value in (x, y, z))
-        meshes.append(f'<mesh name="{name}" builtin="supersphere" params="{_SOFT[kind]}" scale="{scale}"/>')
+        x, y, z = (int(value) / 1e5 for value in name.split("_")[2:])
+        meshes.append(f'<mesh name="{name}" vertex="{_rounded_box(x, y, z)}"/>')
     return f"{_VISUAL}<asset>{_MATERIALS}{''.join(meshes)}</asset>"
+
+
+def _rounded_box(x: float, y: float, z: float) -> str:
+    """Vertices of a box with half sizes ``x, y, z`` (m) and round edges; its hull is the mesh."""
+    radius = _ROUNDING * min(x, y, z)
+    vertices = []
+    for elevation in _ARC:
+        for azimuth in _ARC:
+            level, turn = math.pi * elevation, math.pi * azimuth
+            direction = (math.cos(level) * math.cos(turn), math.cos(level) * math.sin(turn), math.sin(level))
+            corner = [half - radius + radius * part for half, part in zip((x, y, z), direction, strict=True)]
+            vertices.extend((sx * corner[0], sy * corner[1], sz * corner[2]) for sx in (-1, 1) for sy in (-1, 1) for sz in (-1, 1))
+    return " ".join(f"{value:.6f}" for vertex in sorted(set(vertices)) for value in vertex)
 
 
 def room(light: float) -> str:
     """Floor, table top and lights; ``light`` 1 is nominal brightness."""
-    key, fill = 0.62 * light, 0.20 * light
+    key, fill = 0.60 * light, 0.25 * light
     return f"""
-    <light name="key" directional="true" pos="0.6 -0.9 1.6" dir="-0.45 0.5 -1.0" diffuse="{key} {key} {0.98 * key}" specular="0.35 0.35 0.35"
-           castshadow="false"/>
-    <light name="fill" directional="true" pos="-0.4 0.9 1.0" dir="0.3 -0.9 -0.6" diffuse="{fill} {fill} {1.08 * fill}" specular="0 0 0"
-           castshadow="false"/>
-    <geom class="look" type="plane" size="4 4 0.1" pos="0 0 -0.75" material="floor"/>
+    <light name="key" directional="true" pos="0.6 -0.9 1.6" dir="-0.75 0.35 -1.0" castshadow="false"
+           diffuse="{key} {key} {0.98 * key}" specular="0.35 0.35 0.35"/>
+    <light name="fill" directional="true" pos="-0.4 0.9 1.0" dir="0.3 -0.9 -0.6" castshadow="false"
+           diffuse="{fill} {fill} {1.08 * fill}" specular="0 0 0"/>
     <geom class="look" type="box" size="0.62 0.60 0.004" pos="-0.17 0 -0.004" material="table"/>
     <geom class="look" type="box" size="0.62 0.60 0.018" pos="-0.17 0 -0.0265" material="table_edge"/>
-    {_shade("-0.5 0", 0.17, 0.0006)}"""
+    {_grooves()}{_base_shade()}"""
+
+
+def _grooves() -> str:
+    """The table top's grid, 15 cm wide: lines cost less than a texture, and give the eye something to judge distance by."""
+    half, pitch = 0.0011, 0.15
+    across = "".join(_box(f"{-0.60 + pitch * i} 0 0", f"{half} 0.60 0.0002", "groove") for i in range(8))
+    return across + "".join(_box(f"-0.17 {-0.525 + pitch * i} 0", f"0.62 {half} 0.0002", "groove") for i in range(8))
 
 
 def finger(side: int) -> str:
     """One finger; its frame is at the fingertip on the pad's surface, ``side`` +1 on the left (positive y of the hand)."""
     return "".join(
         (
-            _box(f"0 {side * 0.0035} -0.012", "0.0095 0.0035 0.0125", "rubber"),
-            _soft_box(f"0 {side * 0.0120} -0.022", "0.0105 0.0075 0.0230", "joint_light"),
-            _soft_box(f"0 {side * 0.0170} -0.046", "0.0110 0.0105 0.0120", "metal"),
+            _box(f"0 {side * 0.0030} -0.012", "0.0095 0.0030 0.0120", "rubber"),
+            _soft_box(f"0 {side * 0.0105} -0.017", "0.0100 0.0055 0.0180", "metal"),
+            _soft_box(f"0 {side * 0.0160} -0.042", "0.0115 0.0110 0.0170", "metal"),
         )
     )
 
@@ -125,7 +144,7 @@ def cube(half: float) -> str:
 
 def drop_shadow() -> str:
     """A mocap body of soft discs that the cameras put under the tool, so that height can be judged."""
-    discs = "".join(_cylinder("0 0 0", f"0 0 {0.0002 + 0.0001 * i}", 0.012 + 0.005 * i, "shade") for i in range(5))
+    discs = "".join(_cylinder("0 0 0", f"0 0 {0.0002 + 0.00005 * i}", 0.009 + 0.005 * i, "shade") for i in range(4))
     return f'<body name="drop_shadow" mocap="true">{discs}</body>'
 
 
@@ -134,15 +153,8 @@ def _box(pos: str, size: str, material: str) -> str:
 
 
 def _soft_box(pos: str, size: str, material: str) -> str:
-    return _mesh("soft_box", pos, size, material)
-
-
-def _mesh(mesh: str, pos: str, size: str, material: str) -> str:
-    return f'<geom class="look" type="mesh" mesh="{_mesh_name(mesh, size)}" pos="{pos}" material="{material}"/>'
-
-
-def _mesh_name(mesh: str, size: str) -> str:
-    return "_".join([mesh, *(str(round(float(value) * 1e5)) for value in size.split())])
+    name = "_".join(["soft_box", *(str(round(float(value) * 1e5)) for value in size.split())])
+    return f'<geom class="look" type="mesh" mesh="{name}" pos="{pos}" material="{material}"/>'
 
 
 def _cylinder(start: str, end: str, radius: float, material: str) -> str:
@@ -157,16 +169,15 @@ def _sphere(pos: str, radius: float, material: str) -> str:
     return f'<geom class="look" type="sphere" pos="{pos}" size="{radius}" material="{material}"/>'
 
 
-def _shade(place: str, radius: float, height: float) -> str:
+def _base_shade() -> str:
     return "".join(
-        f'<geom class="look" type="cylinder" pos="{place} {height + 0.0002 * i}" size="{radius * (0.62 + 0.13 * i)} 0.0001" material="shade"/>'
-        for i in range(4)
+        _cylinder(f"-0.5 0 {0.0006 + 0.0002 * i}", f"-0.5 0 {0.0007 + 0.0002 * i}", 0.145 - 0.018 * i, "shade") for i in range(2)
     )
 
 
 LINKS = (
     # base
-    _mesh("soft_drum", "0 0 0.012", "0.115 0.115 0.014", "joint")
+    _cylinder("0 0 0", "0 0 0.014", 0.108, "joint")
     + _cylinder("0 0 0.01", "0 0 0.10", 0.085, "shell")
     + _cylinder("0 0 0.10", "0 0 0.185", 0.072, "shell")
     + _soft_box("-0.085 0 0.065", "0.055 0.055 0.055", "shell")
@@ -194,23 +205,23 @@ LINKS = (
     + _cylinder("0 -0.066 0", "0 -0.057 0", 0.043, "shell_shade")
     + _cylinder("0 0.057 0", "0 0.066 0", 0.043, "shell_shade"),
     # wrist head: the light, rounded box of the arm's end
-    _soft_box("0.052 -0.006 0", "0.092 0.052 0.054", "shell")
-    + _cylinder("0.088 0.040 0", "0.088 0.062 0", 0.047, "joint_light")
-    + _soft_box("0.060 -0.056 0", "0.024 0.0045 0.010", "joint")
-    + _cylinder("0.10 0.002 -0.0555", "0.10 0.002 -0.050", 0.022, "joint")
-    + _cylinder("0.10 0.002 0.050", "0.10 0.002 0.0555", 0.022, "joint"),
+    _soft_box("0.050 0.010 0", "0.094 0.056 0.055", "shell")
+    + _cylinder("0.088 -0.050 0", "0.088 -0.030 0", 0.046, "joint_light")
+    + _soft_box("0.144 0.030 0", "0.0025 0.010 0.020", "joint")
+    + _cylinder("0.092 0.008 -0.0565", "0.092 0.008 -0.050", 0.024, "joint_light")
+    + _cylinder("0.092 0.008 0.050", "0.092 0.008 0.0565", 0.024, "joint_light"),
     # flange
     _cylinder("0 0 0.040", "0 0 0.088", 0.041, "joint") + _cylinder("0 0 0.088", "0 0 0.107", 0.034, "metal"),
 )
 
 HAND = "".join(
     (
-        _cylinder("0 0 -0.002", "0 0 0.012", 0.038, "hand"),
-        _soft_box("0 0 0.034", "0.034 0.104 0.036", "hand"),
-        _soft_box("0 0 0.058", "0.026 0.098 0.010", "joint_light"),
-        _box("0.0335 0 0.036", "0.0012 0.020 0.006", "metal"),
+        _cylinder("0 0 -0.001", "0 0 0.010", 0.037, "joint_light"),
+        _soft_box("0 0 0.030", "0.030 0.078 0.026", "hand"),
+        _soft_box("0 0 0.013", "0.0315 0.070 0.012", "joint_light"),
+        _box("0 0 0.0545", "0.010 0.070 0.0035", "metal"),
         # the wrist camera
-        _soft_box("0.052 0 0.028", "0.014 0.020 0.014", "hand"),
-        _cylinder("0.058 0 0.040", "0.058 0 0.045", 0.007, "rubber"),
+        _soft_box("0.047 0 0.018", "0.020 0.022 0.012", "joint_light"),
+        _cylinder("0.060 0 0.026", "0.058 0 0.034", 0.009, "rubber"),
     )
 )

@@ -40,7 +40,7 @@ _INERTIALS = (  # light: the arm is moved by ideal motors, and low inertia keeps
     ("0.04 0 0", 0.4, 0.001),
     ("0 0 0.06", 0.3, 0.0006),
 )
-_WRIST_CAMERA = '<camera name="wrist" pos="0.062 0 0.040" xyaxes="0 1 0 -0.94 0 -0.34" fovy="62"/>'
+_WRIST_CAMERA = '<camera name="wrist" pos="0.075 0 0.034" xyaxes="0 1 0 0.937 0 0.35" fovy="60"/>'
 _ARMATURE = (0.05, 0.05, 0.05, 0.01, 0.01, 0.005)
 
 
