@@ -12,7 +12,7 @@ from takeover.data.schema import RobotSpec, SafetyBit, SafetyLimits, Source
 
 FloatArray = npt.NDArray[np.float64]
 
-_TOLERANCE = 1e-6
+_TOLERANCE = 1e-6  # m, rad: what changes less than this is rounding, not a clamp worth a bit
 _RANGE_TOLERANCE = 1e-3  # rounding of a tanh output is not a clamp
 _GROSS_EXCESS = 1.25  # a limit exceeded by a quarter counts towards the hold; less is corrected and recorded only
 _GROSS_WORKSPACE_STEPS = 2.0  # pushing at the edge of the box is ordinary exploration; pushing on from two full steps outside is not
@@ -154,20 +154,20 @@ class SafetyFilter:
 
         for limit, bit in ((limits.max_step_m, SafetyBit.TRANSLATION), (limits.max_speed_m_s * period, SafetyBit.SPEED)):
             length = float(np.linalg.norm(delta))
-            if length > limit + _TOLERANCE:
-                bits |= bit
+            if length > limit:
+                bits |= bit if length > limit + _TOLERANCE else SafetyBit.NONE
                 gross |= length > limit * _GROSS_EXCESS
                 delta *= limit / length
         cap = self.speed_cap_m_s(speed_scale) * period
-        if (length := float(np.linalg.norm(delta))) > cap + _TOLERANCE:
-            bits |= SafetyBit.SLOW_MODE
+        if (length := float(np.linalg.norm(delta))) > cap:
+            bits |= SafetyBit.SLOW_MODE if length > cap + _TOLERANCE else SafetyBit.NONE
             delta *= cap / length
 
         before = np.asarray(state.velocity) * period
         change = delta - before
         largest = limits.max_acceleration_m_s2 * period * period
-        if (length := float(np.linalg.norm(change))) > largest + _TOLERANCE:
-            bits |= SafetyBit.ACCELERATION
+        if (length := float(np.linalg.norm(change))) > largest:
+            bits |= SafetyBit.ACCELERATION if length > largest + _TOLERANCE else SafetyBit.NONE
             gross |= length > largest * _GROSS_EXCESS
             delta = before + change * (largest / length)
 
@@ -185,7 +185,7 @@ class SafetyFilter:
             bits |= SafetyBit.WORKSPACE
             beyond = float(np.max(np.maximum(self.low - position, position - self.high)))
             gross |= beyond > _GROSS_WORKSPACE_STEPS * self._full_step_m
-            delta = inside
+        delta = inside
 
         moved = action.copy()
         moved[index] = delta[axis] / scale
@@ -204,8 +204,8 @@ class SafetyFilter:
         for i in self.axes.rotation:
             angle = abs(action[i] * self.axes.scale[i])
             limit = self.limits.max_step_rad
-            if angle > limit + _TOLERANCE:
-                bits |= SafetyBit.ROTATION
+            if angle > limit:
+                bits |= SafetyBit.ROTATION if angle > limit + _TOLERANCE else SafetyBit.NONE
                 gross |= angle > limit * _GROSS_EXCESS
                 turned[i] = np.sign(action[i]) * limit / self.axes.scale[i]
             if speed_scale < 1.0 and abs(turned[i]) > speed_scale + _TOLERANCE:

@@ -168,23 +168,23 @@ class Operator:
 
     def command(self, for_step_seq: int = -1, **changes: Any) -> Command:
         self._seq += 1
-        fields: dict[str, Any] = dict(
-            session=self.session,
-            sender=self.name,
-            seq=self._seq,
-            lease=self.lease,
-            device_id=f"{self.kind}-0",
-            device_kind=self.kind,
-            device_alive=self.alive,
-            deadman=self.deadman and self.alive,
-            neutral=not self.deadman and not any(self.action),
-            focused=self.focused,
-            gui_alive=self.gui_alive,
-            action=list(self.action),
-            authority=self.spec.action.group_names,
-            newest_state_seq=self.state.seq if self.state is not None and self.frozen_state_seq < 0 else self.frozen_state_seq,
-            for_step_seq=for_step_seq,
-        )
+        fields: dict[str, Any] = {
+            "session": self.session,
+            "sender": self.name,
+            "seq": self._seq,
+            "lease": self.lease,
+            "device_id": f"{self.kind}-0",
+            "device_kind": self.kind,
+            "device_alive": self.alive,
+            "deadman": self.deadman and self.alive,
+            "neutral": not self.deadman and not any(self.action),
+            "focused": self.focused,
+            "gui_alive": self.gui_alive,
+            "action": list(self.action),
+            "authority": self.spec.action.group_names,
+            "newest_state_seq": self.state.seq if self.state is not None and self.frozen_state_seq < 0 else self.frozen_state_seq,
+            "for_step_seq": for_step_seq,
+        }
         return Command(**(fields | changes))
 
     def _run(self, stopping: threading.Event) -> None:
@@ -213,7 +213,13 @@ class Station:
     """The bridge in a thread of this process, and its peers."""
 
     def __init__(self, folder: Path, **config: Any) -> None:
-        defaults: dict[str, Any] = dict(session_id="test", workspace=str(folder), sockets=str(folder / "s"), cameras=False, learner="none")
+        defaults: dict[str, Any] = {
+            "session_id": "test",
+            "workspace": str(folder),
+            "sockets": str(folder / "s"),
+            "cameras": False,
+            "learner": "none",
+        }
         self.config = RunConfig(**(defaults | config))
         self.endpoints = Endpoints(self.config.sockets)
         self.robot = SimRobot(self.config.task)

@@ -1,0 +1,247 @@
+"""Who drives: nothing without live authority, ramps without snaps, presses that are fresh."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from takeover.data.schema import ControlMode, HoldReason, Mode, SafetyLimits, Source
+from takeover.robot_bridge.arbitration import Authority, Decision, Human, PolicyChoice, Rules, command_life_s, decide, ramp_steps
+from takeover.robot_bridge.modes import ModeEvent, ModeState, transition
+from takeover.robot_bridge.safety import SafetyFilter, SafetyState
+
+from .specs import ACTION, SPEC, command
+
+RULES = Rules(spec=ACTION, command_life_s=0.15, ramp_steps=3)
+ARMED = Authority(armed=True, needs_neutral=False)
+ZERO = np.zeros(5)
+POLICY = PolicyChoice(np.full(5, 0.4))
+
+
+def human(age_s: float = 0.01, fault: str = "", action: float = 0.8, **changes: object) -> Human:
+    values = np.full(5, action)
+    made = command(action=values.tolist(), neutral=not changes.get("deadman", False), **changes)
+    return Human(made, None if fault else values, age_s, fault)
+
+
+def step(mode: Mode, authority: Authority, person: Human | None, policy: PolicyChoice | None = POLICY, rules: Rules = RULES) -> Decision:
+    return decide(mode, HoldReason.OPERATOR, authority, person, policy, ZERO, rules, waiting_for_press=mode is Mode.READY)
+
+
+@pytest.mark.parametrize(("hz", "life"), [(5, 0.2), (20, 0.15), (25, 0.12), (100, 0.12)])
+def test_life_of_a_command(hz: float, life: float) -> None:
+    assert command_life_s(1 / hz) == pytest.approx(life)
+
+
+def test_ramp_is_100_to_200_ms_where_the_rate_allows() -> None:
+    for hz in (10, 20, 30, 50, 100):
+        assert 0.1 <= ramp_steps(hz) / hz <= 0.2
+    assert ramp_steps(20) == 3
+
+
+def test_takeover_ramps_in_and_hands_back_at_once() -> None:
+    mode, authority, last, driven = Mode.POLICY, ARMED, np.full(5, 0.4), []
+    for _ in range(5):
+        decision = decide(mode, HoldReason.NONE, authority, human(deadman=True, action=-0.8), POLICY, last, RULES)
+        mode, authority, last = Mode.TAKEOVER, decision.authority, decision.asked
+        driven.append((decision.control_mode, round(float(decision.asked[0]), 6), float(decision.asked[4])))
+    assert [d[0] for d in driven] == [ControlMode.TRANSITION] * 3 + [ControlMode.HUMAN] * 2
+    assert [d[1] for d in driven] == [0.1, -0.2, -0.5, -0.8, -0.8]
+    assert [d[2] for d in driven] == [-0.8] * 5  # a discrete gripper has nothing between its commands
+    released = decide(Mode.TAKEOVER, HoldReason.NONE, authority, human(deadman=False), POLICY, last, RULES)
+    assert released.event is ModeEvent.RELEASE
+    assert released.control_mode is ControlMode.POLICY
+    np.testing.assert_array_equal(released.asked, POLICY.action)
+
+
+def test_hold_to_run_and_demonstrations_pause_on_release() -> None:
+    for rules in (replace(RULES, hold_to_run=True), replace(RULES, policy_drives=False)):
+        decision = step(Mode.TAKEOVER, ARMED, human(deadman=False), rules=rules)
+        assert (decision.event, decision.reason) == (ModeEvent.HOLD, HoldReason.RELEASED)
+
+
+def test_authority_per_group() -> None:
+    decision = step(Mode.TAKEOVER, ARMED, human(deadman=True, authority=["gripper"]))
+    assert decision.source == (Source.POLICY, Source.HUMAN)
+    np.testing.assert_allclose(decision.asked, [0.4, 0.4, 0.4, 0.4, 0.8])
+    alone = step(Mode.TAKEOVER, ARMED, human(deadman=True, authority=["gripper"]), policy=None)
+    assert alone.source == (Source.NONE, Source.HUMAN)
+    np.testing.assert_allclose(alone.asked, [0, 0, 0, 0, 0.8])
+
+
+@pytest.mark.parametrize(
+    ("person", "reason"),
+    [
+        (None, HoldReason.COMMAND_STALE),
+        (human(age_s=0.151, deadman=True), HoldReason.COMMAND_STALE),
+        (human(deadman=True, gui_alive=False), HoldReason.COMMAND_STALE),
+        (human(deadman=False, device_alive=False), HoldReason.DEVICE_LOST),
+        (human(deadman=True, device_kind="keyboard", focused=False), HoldReason.FOCUS_LOST),
+        (human(deadman=True, fault="command: not finite"), HoldReason.HUMAN_FAULT),
+    ],
+)
+def test_what_ends_a_takeover_in_a_hold(person: Human | None, reason: HoldReason) -> None:
+    decision = step(Mode.TAKEOVER, ARMED, person)
+    assert (decision.event, decision.reason) == (ModeEvent.HOLD, reason)
+    assert not decision.asked.any()
+    assert decision.authority.needs_neutral
+
+
+def test_focus_matters_only_to_the_keyboard() -> None:
+    assert step(Mode.TAKEOVER, ARMED, human(deadman=True, focused=False)).event is None
+
+
+def test_first_late_answer_stands_still_second_holds() -> None:
+    first = step(Mode.POLICY, ARMED, None, policy=None)
+    assert first.event is None
+    assert not first.asked.any()
+    second = step(Mode.POLICY, first.authority, None, policy=None)
+    assert (second.event, second.reason) == (ModeEvent.HOLD, HoldReason.POLICY_LATE)
+    assert step(Mode.POLICY, first.authority, None).authority.late_answers == 0
+
+
+def test_late_answers_do_not_matter_to_a_person() -> None:
+    authority = ARMED
+    for _ in range(5):
+        decision = step(Mode.TAKEOVER, authority, human(deadman=True), policy=None)
+        assert decision.event is None
+        authority = decision.authority
+
+
+def test_a_faulty_policy_holds() -> None:
+    decision = step(Mode.POLICY, ARMED, None, policy=PolicyChoice(None, "policy version 3: not finite"))
+    assert (decision.event, decision.reason) == (ModeEvent.HOLD, HoldReason.POLICY_FAULT)
+
+
+def test_a_press_must_be_fresh_after_a_hold() -> None:
+    """Deadman kept down, or released with the stick deflected, starts nothing; neutral and pressed again does."""
+    held = Authority()
+    kept = step(Mode.HOLD, held, human(deadman=True))
+    assert kept.event is None
+    deflected = Human(command(deadman=False, neutral=False, action=[0.5] * 5), np.full(5, 0.5), 0.01)
+    assert not step(Mode.HOLD, held, deflected).authority.armed
+    neutral = step(Mode.HOLD, held, human(deadman=False))
+    assert neutral.authority.armed
+    assert step(Mode.HOLD, neutral.authority, human(deadman=True)).event is ModeEvent.TAKE
+
+
+def test_ready_waits_for_a_press_and_starts_without_a_ramp() -> None:
+    assert step(Mode.READY, Authority(), human(deadman=True)).event is None
+    started = step(Mode.READY, ARMED, human(deadman=True))
+    assert started.event is ModeEvent.TAKE
+    assert started.control_mode is ControlMode.HUMAN
+    scripted = step(Mode.READY, Authority(), human(deadman=True, device_kind="scripted"))
+    assert scripted.event is ModeEvent.TAKE
+    idle = decide(Mode.READY, HoldReason.NONE, ARMED, human(deadman=True), POLICY, ZERO, RULES, waiting_for_press=False)
+    assert idle.event is None
+
+
+class Machine(RuleBasedStateMachine):
+    """Random people, policies, losses and requests against modes, arbitration and safety together."""
+
+    @initialize(demonstration=st.booleans(), hold_to_run=st.booleans())
+    def begin(self, demonstration: bool, hold_to_run: bool) -> None:
+        self.rules_ = replace(RULES, policy_drives=not demonstration, hold_to_run=hold_to_run)
+        self.filter = SafetyFilter(SPEC, SafetyLimits())
+        self.mode = ModeState(Mode.READY if demonstration else Mode.POLICY)
+        self.authority, self.safety = Authority(), SafetyState()
+        self.applied, self.source = ZERO, (Source.NONE, Source.NONE)
+        self.person: Human | None = None
+        self.policy: PolicyChoice | None = None
+
+    @rule(
+        deadman=st.booleans(),
+        neutral=st.booleans(),
+        alive=st.booleans(),
+        focused=st.booleans(),
+        gui=st.booleans(),
+        kind=st.sampled_from(["keyboard", "gamepad", "scripted"]),
+        age=st.sampled_from([0.0, 0.1, 0.2, float("inf")]),
+        fault=st.sampled_from(["", "", "not finite"]),
+        action=st.floats(-2.0, 2.0),
+        policy=st.one_of(st.none(), st.floats(-2.0, 2.0), st.just("fault")),
+        groups=st.sets(st.sampled_from(["arm", "gripper"])),
+    )
+    def tick(self, deadman, neutral, alive, focused, gui, kind, age, fault, action, policy, groups) -> None:  # type: ignore[no-untyped-def]
+        values = np.full(5, action)
+        made = command(
+            deadman=deadman,
+            neutral=neutral and not deadman,
+            device_alive=alive,
+            focused=focused,
+            gui_alive=gui,
+            device_kind=kind,
+            action=values.tolist(),
+            authority=sorted(groups),
+        )
+        self.person = Human(made, None if fault else values, age, fault)
+        self.policy = (
+            None if policy is None else PolicyChoice(None, "not finite") if policy == "fault" else PolicyChoice(np.full(5, float(policy)))
+        )
+        self.step_once()
+
+    @rule()
+    def silence(self) -> None:
+        self.person = self.policy = None
+        self.step_once()
+
+    @rule(event=st.sampled_from([ModeEvent.STOP, ModeEvent.RESUME, ModeEvent.HOLD]))
+    def request(self, event: ModeEvent) -> None:
+        if event is ModeEvent.RESUME and (self.mode.mode is not Mode.HOLD or not self.rules_.policy_drives):
+            return
+        if event is ModeEvent.HOLD and self.mode.mode not in (Mode.POLICY, Mode.TAKEOVER):
+            return
+        self.mode = transition(self.mode, event, 0, HoldReason.OPERATOR)
+        if event is ModeEvent.HOLD:
+            self.authority = replace(self.authority, armed=False, needs_neutral=True, ramp=0)
+
+    def step_once(self) -> None:
+        if self.mode.mode is Mode.STOPPED:
+            self.applied, self.source = ZERO, (Source.NONE, Source.NONE)
+            return
+        before = self.mode.mode
+        decision = decide(
+            before, self.mode.reason, self.authority, self.person, self.policy, self.applied, self.rules_, waiting_for_press=True
+        )
+        self.authority, self.source = decision.authority, decision.source
+        if decision.event is not None:
+            self.mode = transition(self.mode, decision.event, 0, decision.reason, decision.detail)
+        result = self.filter.apply(self.safety, decision.asked, np.array([0.0, 0.0, 0.1]), np.zeros(3), Source.POLICY)
+        self.applied, self.safety = result.action, result.state
+        if before is Mode.HOLD and self.mode.mode is Mode.TAKEOVER:
+            assert self.person is not None
+            assert self.person.command.deadman
+
+    @invariant()
+    def finite_and_in_range(self) -> None:
+        if hasattr(self, "applied"):
+            assert np.isfinite(self.applied).all()
+            assert np.abs(self.applied).max() <= 1.0
+
+    @invariant()
+    def nothing_without_live_authority(self) -> None:
+        if not hasattr(self, "applied"):
+            return
+        if Source.HUMAN in self.source:
+            person = self.person
+            assert person is not None
+            seen = person.command
+            assert seen.deadman
+            assert seen.device_alive
+            assert seen.gui_alive
+            assert person.age_s <= RULES.command_life_s
+            assert not person.fault
+            assert seen.focused or seen.device_kind != "keyboard"
+        if Source.POLICY in self.source:
+            assert self.policy is not None
+            assert not self.policy.fault
+            assert self.rules_.policy_drives
+        if all(source is Source.NONE for source in self.source):
+            assert not self.applied.any()
+
+
+TestMachine = Machine.TestCase
+TestMachine.settings = settings(max_examples=150, stateful_step_count=50, deadline=None)

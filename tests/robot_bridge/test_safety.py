@@ -1,0 +1,176 @@
+"""The safety filter: nothing non-finite, nothing over a limit, whatever is asked in whatever order."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from takeover.data.schema import SafetyBit, SafetyLimits, Source
+from takeover.robot_bridge.safety import SafetyFilter, SafetyState, UnsafeAction
+
+from .specs import SPEC
+
+LIMITS = SafetyLimits()
+ZERO = np.zeros(5)
+HERE = np.array([0.0, 0.0, 0.1])
+NO_FORCE = np.zeros(3)
+
+numbers = st.floats(-3.0, 3.0, allow_nan=False)
+anything = st.floats(allow_nan=True, allow_infinity=True)
+positions = hnp.arrays(np.float64, 3, elements=st.floats(-0.5, 0.5))
+forces = hnp.arrays(np.float64, 3, elements=st.floats(-200.0, 200.0))
+
+
+def translation(action: np.ndarray) -> np.ndarray:
+    return action[:3] * 0.012
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    actions=st.lists(hnp.arrays(np.float64, 5, elements=numbers), min_size=1, max_size=12),
+    positions=positions,
+    force=forces,
+    scale=st.floats(0.05, 1.0),
+    limits=st.builds(
+        SafetyLimits,
+        max_step_m=st.floats(0.001, 0.03),
+        max_step_rad=st.floats(0.01, 0.2),
+        max_speed_m_s=st.floats(0.02, 0.6),
+        max_acceleration_m_s2=st.floats(0.5, 30.0),
+        max_force_n=st.floats(1.0, 100.0),
+    ),
+)
+def test_never_over_a_limit(
+    actions: list[np.ndarray], positions: np.ndarray, force: np.ndarray, scale: float, limits: SafetyLimits
+) -> None:
+    """Step, speed, acceleration, box, rotation and force, over a sequence from standstill."""
+    safety = SafetyFilter(SPEC, limits)
+    state, position = SafetyState(), positions.copy()
+    before = np.zeros(3)
+    low, high = np.array(SPEC.workspace_low), np.array(SPEC.workspace_high)
+    for asked in actions:
+        result = safety.apply(state, asked, position, force, Source.POLICY, scale)
+        delta = translation(result.action)
+        length = np.linalg.norm(delta)
+        assert np.isfinite(result.action).all()
+        assert np.abs(result.action).max() <= 1.0
+        assert length <= limits.max_step_m + 1e-9
+        assert length / 0.05 <= limits.max_speed_m_s + 1e-6
+        assert abs(result.action[3]) * 0.1 <= limits.max_step_rad + 1e-9
+        # the box and the force guard may brake harder than the acceleration limit, never push harder
+        if not result.bits & (SafetyBit.WORKSPACE | SafetyBit.FORCE):
+            assert np.linalg.norm(delta - before) / 0.05**2 <= limits.max_acceleration_m_s2 + 1e-3
+        outside_before = np.maximum(0, np.maximum(low - position, position - high))
+        outside_after = np.maximum(0, np.maximum(low - position - delta, position + delta - high))
+        assert (outside_after <= outside_before + 1e-9).all()
+        if result.state.over_force_steps >= limits.force_debounce_steps:
+            assert delta @ force >= -1e-6 * (1 + np.linalg.norm(force)) or result.bits & SafetyBit.WORKSPACE
+        before, state, position = delta, result.state, position + delta
+
+
+@settings(max_examples=200, deadline=None)
+@given(asked=hnp.arrays(np.float64, 5, elements=anything), position=hnp.arrays(np.float64, 3, elements=anything))
+def test_what_is_not_finite_is_refused(asked: np.ndarray, position: np.ndarray) -> None:
+    """`np.clip(nan)` is nan: it is refused, never repaired."""
+    safety = SafetyFilter(SPEC, LIMITS)
+    if np.isfinite(asked).all() and np.isfinite(position).all():
+        result = safety.apply(SafetyState(), asked, position, NO_FORCE, Source.HUMAN)
+        assert np.isfinite(result.action).all()
+    else:
+        with pytest.raises(UnsafeAction, match="not finite"):
+            safety.apply(SafetyState(), asked, position, NO_FORCE, Source.HUMAN)
+
+
+@pytest.mark.parametrize("asked", [np.zeros(4), np.zeros(6), np.zeros((1, 5)), np.array(0.0)])
+def test_a_wrong_shape_is_refused(asked: np.ndarray) -> None:
+    with pytest.raises(UnsafeAction, match="shape"):
+        SafetyFilter(SPEC, LIMITS).apply(SafetyState(), asked, HERE, NO_FORCE, Source.HUMAN)
+
+
+@settings(max_examples=100, deadline=None)
+@given(actions=st.lists(hnp.arrays(np.float64, 5, elements=st.floats(-1.0, 1.0)), min_size=1, max_size=20))
+def test_defaults_leave_canonical_actions_alone(actions: list[np.ndarray]) -> None:
+    """12 mm a step in every direction, reversals included, with room on all sides: nothing is changed."""
+    safety, state = SafetyFilter(SPEC, LIMITS), SafetyState()
+    for asked in actions:
+        result = safety.apply(state, asked, HERE, NO_FORCE, Source.POLICY)
+        assert result.bits == SafetyBit.NONE
+        np.testing.assert_allclose(result.action, asked, atol=1e-12)
+        state = result.state
+
+
+def test_three_gross_clamps_of_the_policy_hold() -> None:
+    safety, state = SafetyFilter(SPEC, SafetyLimits(max_step_m=0.004)), SafetyState()
+    asked = np.array([1.0, 0, 0, 0, 0])
+    held = []
+    for _ in range(3):
+        result = safety.apply(state, asked, HERE, NO_FORCE, Source.POLICY)
+        state = result.state
+        held.append(result.hold)
+    assert held == [False, False, True]
+
+
+def test_clamps_must_be_in_a_row_and_the_policys() -> None:
+    safety, state = SafetyFilter(SPEC, SafetyLimits(max_step_m=0.004)), SafetyState()
+    asked = np.array([1.0, 0, 0, 0, 0])
+    for action, driver in ((asked, Source.POLICY), (asked, Source.POLICY), (ZERO, Source.POLICY), *[(asked, Source.HUMAN)] * 5):
+        result = safety.apply(state, action, HERE, NO_FORCE, driver)
+        state = result.state
+        assert not result.hold
+
+
+def test_pushing_at_the_edge_of_the_box_does_not_hold() -> None:
+    """Ordinary exploration: corrected and recorded, for as long as it likes."""
+    safety, state = SafetyFilter(SPEC, LIMITS), SafetyState()
+    edge = np.array([0.2, 0.0, 0.1])
+    for _ in range(20):
+        result = safety.apply(state, np.array([1.0, 0, 0, 0, 0]), edge, NO_FORCE, Source.POLICY)
+        assert result.bits & SafetyBit.WORKSPACE
+        assert result.action[0] == pytest.approx(0.0)
+        assert not result.hold
+        state = result.state
+
+
+def test_a_tool_far_outside_may_return_but_not_leave_further() -> None:
+    safety = SafetyFilter(SPEC, LIMITS)
+    outside = np.array([0.4, 0.0, 0.1])
+    assert safety.apply(SafetyState(), np.array([-1.0, 0, 0, 0, 0]), outside, NO_FORCE, Source.HUMAN).action[0] == pytest.approx(-1.0)
+    assert safety.apply(SafetyState(), ZERO, outside, NO_FORCE, Source.HUMAN).action[0] == pytest.approx(0.0)
+    state = SafetyState()
+    for _ in range(3):
+        result = safety.apply(state, np.array([1.0, 0, 0, 0, 0]), outside, NO_FORCE, Source.POLICY)
+        assert result.action[0] == pytest.approx(0.0)
+        state = result.state
+    assert result.hold
+
+
+def test_force_guard_waits_then_lets_go_only_away_from_contact() -> None:
+    safety, state = SafetyFilter(SPEC, LIMITS), SafetyState()
+    pressed = np.array([0.0, 0.0, 100.0])  # the table pushes the tool up
+    down, up = np.array([0.2, 0, -1.0, 0, 0]), np.array([0, 0, 1.0, 0, 0])
+    for _ in range(LIMITS.force_debounce_steps - 1):
+        result = safety.apply(state, down, HERE, pressed, Source.POLICY)
+        assert result.action[2] < -0.5
+        state = result.state
+    result = safety.apply(state, down, HERE, pressed, Source.POLICY)
+    assert result.bits & SafetyBit.FORCE
+    assert result.action[2] == pytest.approx(0.0)
+    assert result.action[0] == pytest.approx(0.2)
+    assert safety.apply(result.state, up, HERE, pressed, Source.POLICY).action[2] == pytest.approx(1.0)
+
+
+def test_slow_mode_caps_and_does_not_scale_twice() -> None:
+    safety = SafetyFilter(SPEC, LIMITS)
+    cap = 0.25 * 0.012 * np.sqrt(3)
+    fast = safety.apply(SafetyState(), np.array([1.0, 0, 0, 1.0, 0]), HERE, NO_FORCE, Source.HUMAN, 0.25)
+    assert np.linalg.norm(translation(fast.action)) == pytest.approx(cap)
+    assert fast.action[3] == pytest.approx(0.25)
+    assert fast.bits == SafetyBit.SLOW_MODE
+    slow = safety.apply(SafetyState(), np.array([0.2, 0, 0, 0, 0]), HERE, NO_FORCE, Source.HUMAN, 0.25)
+    assert slow.action[0] == pytest.approx(0.2)
+
+
+def test_limits_that_leave_no_workspace_are_refused() -> None:
+    with pytest.raises(ValueError, match="workspace"):
+        SafetyFilter(SPEC, SafetyLimits(workspace_low=[0.25, -0.3, 0.0]))
