@@ -4,6 +4,7 @@ import logging
 from dataclasses import dataclass, field
 from enum import Enum
 
+import psutil
 from sqlalchemy.exc import SQLAlchemyError
 
 from takeover.data.catalog import Catalog
@@ -24,10 +25,24 @@ from takeover.data.schema import (
     RecorderHello,
     Step,
 )
-from takeover.data.workspace import MAX_EPISODE_BYTES, Workspace
+from takeover.data.workspace import MAX_EPISODE_BYTES, Workspace, WorkspaceError
 
 MIN_FREE_BYTES = 256 * 1024**2
+MIN_EPISODE_BYTES = 64 * 1024**2
 log = logging.getLogger("recorder")
+
+
+def episode_memory_bytes() -> int:
+    """How large one episode may grow here: a quarter of the free memory (it is built in memory), 512 MiB at most.
+
+    Raises `WorkspaceError` when that is too little for any.
+    """
+    allowed = min(MAX_EPISODE_BYTES, psutil.virtual_memory().available // 4)
+    if allowed < MIN_EPISODE_BYTES:
+        raise WorkspaceError(
+            f"too little memory to record: {allowed * 4 // 1024**2} MiB free, {MIN_EPISODE_BYTES * 4 // 1024**2} MiB needed"
+        )
+    return allowed
 
 
 class Accepted(Enum):

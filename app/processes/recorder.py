@@ -7,9 +7,9 @@ import time
 from takeover.app.processes.common import ProcessContext, StartupError, run_process
 from takeover.data.catalog import CatalogError
 from takeover.data.journal import JournalError
-from takeover.data.recorder import Accepted, Recorder, Synced
+from takeover.data.recorder import MIN_FREE_BYTES, Accepted, Recorder, Synced, episode_memory_bytes
 from takeover.data.schema import AnyRecord, Committed, RecorderMessage
-from takeover.data.workspace import MAX_EPISODE_BYTES, Workspace, WorkspaceError
+from takeover.data.workspace import Workspace, WorkspaceError
 from takeover.robot_bridge.protocol import Dealer, EndpointError, Endpoints, Publisher
 
 REALTIME_SYNC_S = 0.1
@@ -128,8 +128,9 @@ def main(context: ProcessContext) -> None:
     sys.setswitchinterval(0.001)  # the worker that closes episodes must not delay acknowledgements
     workspace = Workspace(config.workspace)
     try:
-        workspace.prepare().require_space(2 * MAX_EPISODE_BYTES)
-        recorder = Recorder(workspace)
+        # the launcher asks for more before a station starts; a recorder that is restarted has to go on with less
+        workspace.prepare().require_space(2 * MIN_FREE_BYTES)
+        recorder = Recorder(workspace, max_episode_bytes=episode_memory_bytes())
     except (WorkspaceError, CatalogError) as error:
         raise StartupError(str(error)) from error
     endpoints = Endpoints(config.sockets)
