@@ -1,5 +1,6 @@
 """Starts the processes of a station, watches them, restarts the dead, and stops all of them leaving nothing behind."""
 
+import contextlib
 import os
 import shutil
 import threading
@@ -73,17 +74,23 @@ class Launcher:
         try:
             self._workspace_lock = self._workspace.prepare().lock()
         except WorkspaceError as error:
+            self._discard_empty_folder()
             raise StartupError(str(error)) from error
         try:
             self._prepare()
         except BaseException:
             self._workspace_lock.release()
+            self._discard_empty_folder()
             raise
         self._thread.start()
         self._started.wait()
         if self._error:
             self.stop()
             raise StartupError(self._error)
+
+    def _discard_empty_folder(self) -> None:
+        with contextlib.suppress(OSError):
+            self._folder.rmdir()  # refuses one that somebody uses
 
     def _prepare(self) -> None:
         try:

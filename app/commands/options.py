@@ -65,6 +65,8 @@ def make_config(options: StationOptions, *, operator: Operator, clock: Clock = "
         operator_parameters(operator_values)
     except ValueError as error:
         raise StartupError(str(error)) from error
+    task_parameters = {name: _number(f"task.{name}", value) for name, value in groups["task"].items()}
+    learner_parameters = station.learner_parameters | {name: _scalar(value) for name, value in groups["learner"].items()}
     session = str(ULID()).lower()
     try:
         sockets = runtime_folder(session)
@@ -86,9 +88,9 @@ def make_config(options: StationOptions, *, operator: Operator, clock: Clock = "
         demonstrations=options.demonstrations or station.demonstrations,
         hold_to_run=station.hold_to_run,
         limits=station.limits,
-        task_parameters={name: _number(f"task.{name}", value) for name, value in groups["task"].items()},
+        task_parameters=task_parameters,
         operator_parameters=operator_values,
-        learner_parameters=dict(station.learner_parameters) | {name: _scalar(value) for name, value in groups["learner"].items()},
+        learner_parameters=learner_parameters,
     )
 
 

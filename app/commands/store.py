@@ -139,12 +139,13 @@ def evaluate(command: Evaluate) -> int:
     """Starts the evaluator alone; prints successes of n."""
     if not 1 <= command.starts <= HELDOUT_STARTS:
         raise StartupError(f"--starts {command.starts}: there are 1 to {HELDOUT_STARTS} held-out starts")
-    config = make_config(command, operator="none", cameras=False)
-    versions = sorted(int(path.name) for path in (Path(config.workspace) / "policies").glob("[0-9]*") if path.name.isdigit())
-    version = command.version or (versions[-1] if versions else 0)
+    workspace = Workspace(command.workspace or Workspace.default().path)
+    versions = sorted(int(path.name) for path in workspace.policies.glob("[0-9]*") if path.name.isdigit())
+    version = command.version or max(versions, default=0)
     if version not in versions:
         known = f"{versions[0]} to {versions[-1]}" if versions else "none"
-        raise StartupError(f"no policy version {command.version or ''} in {config.workspace}; published: {known}")
+        raise StartupError(f"no policy version {command.version or ''} in {workspace.path}; published: {known}")
+    config = make_config(command, operator="none", cameras=False)
     with progress_display() as display, Launcher(config, ["evaluator"], display.note) as launcher, stops_on_signals(launcher):
         supervisor = Supervisor(config, launcher, RunPlan(episodes=0, evaluation_starts=command.starts), display.show)
         try:

@@ -1,0 +1,159 @@
+"""What the command line says to wrong input, before anything starts, and what it prints."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from takeover.app.cli import main
+from takeover.data.workspace import Workspace
+
+
+@pytest.fixture
+def runtime():
+    """A runtime folder with a short name: socket paths are limited."""
+    with tempfile.TemporaryDirectory(prefix="tk") as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
+def no_display(monkeypatch, runtime):
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
+
+
+def refused(capsys, *argv: str) -> str:
+    """The one line on stderr of a command that ends with status 2."""
+    assert main(argv) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith("takeover: ")
+    assert printed.err.count("\n") == 1
+    return printed.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--robot", "ur5"], ("unknown robot 'ur5'", "known: sim")),
+        (["--robot", "sim:juggle"], ("unknown task 'juggle'", "peg-insert, pick-lift")),
+        (["--task", "juggle"], ("unknown task 'juggle'", "peg-insert, pick-lift")),
+        (["--learner", "magic"], ("unknown learner 'magic'", "hil-serl, sirius, iwr, hg-dagger, bc, none")),
+        (["--set", "speed=1"], ("--set speed=1", "task, learner, operator")),
+        (["--set", "task.clearance_m=wide"], ("a number is expected",)),
+        (["--set", "operator.mood=1"], ("unknown operator parameter 'mood'", "stall_steps")),
+        (["--set", "operator.speed=9"], ("speed = 9", "0.1 to 1.5")),
+        (["--episodes", "0"], ("--episodes 0", "at least 1")),
+        (["--evaluation-starts", "201"], ("1 to 200",)),
+        (["--summary", "/nonexistent/out.json"], ("/nonexistent",)),
+    ],
+)
+def test_run_refuses_wrong_input_and_starts_nothing(tmp_path, capsys, no_display, runtime, arguments, said):
+    line = refused(capsys, "run", "--headless", "--workspace", str(tmp_path / "ws"), *arguments)
+    for words in said:
+        assert words in line
+    assert not list(runtime.glob("takeover/*"))
+    assert not list(tmp_path.glob("**/station.lock"))
+
+
+def test_a_locked_workspace_names_who_has_it(tmp_path, capsys, no_display, runtime):
+    workspace = Workspace(tmp_path / "ws").prepare()
+    with workspace.lock():
+        line = refused(capsys, "run", "--workspace", str(workspace.path))
+    assert str(os.getpid()) in line
+    assert not list(runtime.glob("takeover/*")), "the socket folder is gone again"
+
+
+def test_an_unwritable_workspace(capsys, no_display):
+    line = refused(capsys, "run", "--workspace", "/proc/takeover")
+    assert "/proc/takeover is not writable" in line
+
+
+def test_an_almost_full_disk(tmp_path, capsys, no_display, runtime, monkeypatch):
+    monkeypatch.setattr(Workspace, "free_bytes", lambda self: 10_000_000)
+    assert "almost full" in refused(capsys, "run", "--workspace", str(tmp_path))
+    assert not list(runtime.glob("takeover/*"))
+    assert not (tmp_path / "station.lock").exists()
+
+
+def test_a_broken_station_file_is_named_with_its_line(tmp_path, capsys, no_display):
+    Workspace(tmp_path).station_path.write_text('person = "op-07"\ndemonstrations = "many"\n')
+    line = refused(capsys, "run", "--workspace", str(tmp_path))
+    assert "station.toml" in line
+    assert "2" in line
+    assert "demonstrations" in line
+
+
+@pytest.mark.parametrize("argv", [["console"], ["demo"], ["--robot", "sim"]])
+def test_a_window_without_a_display(capsys, no_display, argv):
+    assert "no display" in refused(capsys, *argv)
+
+
+def test_a_display_that_does_not_answer(capsys, no_display, monkeypatch):
+    monkeypatch.setenv("DISPLAY", ":4711")
+    assert "no display" in refused(capsys, "console")
+
+
+def test_collect_without_a_device(tmp_path, capsys, no_display):
+    line = refused(capsys, "collect", "--headless", "--workspace", str(tmp_path))
+    assert "no gamepad or SpaceMouse is plugged in" in line
+    assert "known devices: gamepad, SpaceMouse, keyboard" in line
+
+
+def test_store_commands_need_a_workspace_with_recordings(tmp_path, capsys, no_display):
+    for argv in (["data", "ls"], ["policy", "ls"]):
+        assert "not a workspace with recordings" in refused(capsys, *argv, "--workspace", str(tmp_path))
+
+
+def test_evaluate_without_a_policy(tmp_path, capsys, no_display):
+    assert "published: none" in refused(capsys, "evaluate", "--workspace", str(tmp_path))
+
+
+def test_help_lists_every_command():
+    result = subprocess.run([sys.executable, "-m", "takeover.app.cli", "--help"], capture_output=True, text=True, timeout=60)
+    assert result.returncode == 0
+    for command in (
+        "demo",
+        "collect",
+        "run",
+        "bridge",
+        "actor",
+        "recorder",
+        "learner",
+        "evaluator",
+        "operator",
+        "devices",
+        "data",
+        "policy",
+    ):
+        assert f"• {command}" in result.stdout
+
+
+def test_one_process_alone_refuses_a_broken_configuration(tmp_path):
+    path = tmp_path / "run.json"
+    path.write_text(json.dumps({"session_id": 3}))
+    command = [sys.executable, "-m", "takeover.app.cli", "bridge", "--config", str(path)]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert result.returncode == 2
+    assert str(path) in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_devices_lists_none(capsys, no_display):
+    assert main(["devices"]) == 0
+    assert "plug in a gamepad" in capsys.readouterr().out
+
+
+def test_version(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("takeover ")
+
+
+def test_nothing_of_ours_is_needed_from_the_current_folder(tmp_path: Path):
+    result = subprocess.run([Path(sys.executable).with_name("takeover"), "--version"], cwd=tmp_path, capture_output=True, timeout=60)
+    assert result.returncode == 0
