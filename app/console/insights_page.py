@@ -253,7 +253,7 @@ class InsightsPage(QWidget):
             [
                 (_minutes(shown.watched_s), "policy drove"),
                 (_minutes(total), "robot time"),
-                (str(shown.demonstrations), "demonstrations"),
+                (str(shown.demonstrations), "demos"),
                 (str(shown.segments.safety), "safety holds"),
             ]
         )

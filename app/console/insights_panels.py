@@ -126,8 +126,6 @@ class Selector(QComboBox):
 class VersionsPanel(Panel):
     """A row per policy version (or stretch of versions): episodes, success alone with its interval, with help, intervention rate."""
 
-    MOST = 14
-
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__("Policy versions", "newest first", parent=parent)
         self.body.setContentsMargins(0, self.header, 0, 8)
@@ -175,7 +173,7 @@ class LearnerPanel(Panel):
         self.times: list[tuple[str, str, str, str]] = []
 
     def show_status(self, learner: LearnerStatus | None, actor: ActorStatus | None, state: State | None, round_trip_ms: float) -> None:
-        self.pairs, self.times = learner_rows(learner, actor, state), latency_rows(learner, state, round_trip_ms)
+        self.pairs, self.times = learner_rows(learner, actor, state, round_trip_ms), latency_rows(learner)
         self.set_note("live" if self.pairs else "")
         self.update()
 
@@ -193,13 +191,15 @@ class LearnerPanel(Panel):
             room = self.width() - 24 - text_width(name) - 12
             draw_text(painter, QRectF(self.width() - 12 - room, y, room, 24), value, tokens.T1, 12, tokens.MEDIUM, _RIGHT)
             y += 24
+        if not self.times:
+            return
         painter.fillRect(QRectF(12, y + 7, self.width() - 24, 1), QColor(tokens.LINE))
         y += 12
-        for index, row in enumerate([("", "p50", "p95", "p95 target"), *self.times]):
+        for index, row in enumerate([("correction", "p50", "p95", "p95 target"), *self.times]):
             for column, text in enumerate(row):
                 ink = tokens.T3 if not index or column == 3 else tokens.T1 if column == 2 else tokens.T2
                 if column == 0:
-                    draw_text(painter, QRectF(12, y, self.width() - 200, 24), text, tokens.T2, 12)
+                    draw_text(painter, QRectF(12, y, self.width() - 200, 24), text, tokens.T2 if index else tokens.T3, 12 if index else 11)
                 else:
                     right = self.width() - 12 - (3 - column) * 62 - (12 if column < 3 else 0)
                     draw_text(painter, QRectF(right - 70, y, 70, 24), text, ink, 12 if index else 11, align=_RIGHT)
@@ -209,7 +209,9 @@ class LearnerPanel(Panel):
 _RIGHT = Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
 
 
-def learner_rows(learner: LearnerStatus | None, actor: ActorStatus | None, state: State | None) -> list[tuple[str, str]]:
+def learner_rows(
+    learner: LearnerStatus | None, actor: ActorStatus | None, state: State | None, round_trip_ms: float
+) -> list[tuple[str, str]]:
     """(name, value) pairs; empty without a learner."""
     if learner is None:
         return []
@@ -222,25 +224,25 @@ def learner_rows(learner: LearnerStatus | None, actor: ActorStatus | None, state
     ]
     if actor is not None:
         rows.append(("Driving", f"v{actor.version}, {actor.rate_hz:.1f} Hz, {actor.inference_ms:.1f} ms"))
+    if state is not None:
+        rows.append(("Control lateness, p99", f"{state.lateness_p99_ms:.1f} ms, target 10"))
+        if state.picture_age_ms:
+            rows.append(("Picture age, now", f"{max(state.picture_age_ms.values()):.0f} ms"))
+    if round_trip_ms >= 0:
+        rows.append(("Command round trip, now", f"{round_trip_ms:.1f} ms"))
     return rows
 
 
-def latency_rows(learner: LearnerStatus | None, state: State | None, round_trip_ms: float) -> list[tuple[str, str, str, str]]:
-    """(what, p50, p95, target) of what was measured; nothing is shown that was not."""
+def latency_rows(learner: LearnerStatus | None) -> list[tuple[str, str, str, str]]:
+    """(correction to what, p50, p95, target), seconds; nothing is shown that was not measured."""
     rows: list[tuple[str, str, str, str]] = []
     if learner is not None:
         for name, values, target in (
-            ("Correction to batch", learner.correction_to_batch_s, "1 s"),
-            ("Correction to acting", learner.correction_to_acting_s, "5 s"),
+            ("to batch", learner.correction_to_batch_s, "1 s"),
+            ("to acting", learner.correction_to_acting_s, "5 s"),
         ):
             if values:
                 rows.append((f"{name}, n {len(values)}", f"{quantile(values, 0.5):.1f} s", f"{quantile(values, 0.95):.1f} s", target))
-    if state is not None:
-        rows.append(("Control lateness, p99", "", f"{state.lateness_p99_ms:.1f} ms", "10 ms"))
-        if state.picture_age_ms:
-            rows.append(("Picture age, now", "", f"{max(state.picture_age_ms.values()):.0f} ms", "120 ms"))
-    if round_trip_ms >= 0:
-        rows.append(("Command round trip, now", "", f"{round_trip_ms:.1f} ms", "–"))
     return rows
 
 

@@ -21,11 +21,12 @@ from takeover.app.console.models.insights import (
 )
 from takeover.app.console.models.review import CAUSES
 from takeover.data.catalog import Catalog, SegmentFilter
-from takeover.data.catalog_tables import EpisodeRow, SessionRow
+from takeover.data.catalog_tables import EpisodeRow, EvaluationRow, SessionRow
 from takeover.data.schema import EpisodeKind, Outcome
 from takeover.data.workspace import Workspace
 
 MOST_SEGMENTS = 50_000
+MOST_VERSIONS = 14  # rows of the table; more are joined
 
 
 @dataclass(frozen=True)
@@ -139,7 +140,7 @@ def insights_of(catalog: Catalog, session_id: str) -> Insights:
         steps=cumulative_steps(points),
         rate=rate_curve(points),
         windows=success_windows(points),
-        versions=version_rows(points),
+        versions=version_rows(points, MOST_VERSIONS),
         marks=version_marks(points),
         effort=effort_curve(points),
         heldout=_heldout(catalog, session_id),
@@ -152,9 +153,12 @@ def insights_of(catalog: Catalog, session_id: str) -> Insights:
 
 
 def _heldout(catalog: Catalog, session_id: str) -> list[HeldOut]:
-    """One result per version and protocol, the newest counts; in the order of versions."""
-    newest = {row.policy_version: row for row in catalog.evaluations(session_id)}
-    return [HeldOut(version, Proportion(row.successes, row.n)) for version, row in sorted(newest.items()) if row.n]
+    """One result per version, in their order: the evaluation with most starts, the newest of equals."""
+    best: dict[int, EvaluationRow] = {}
+    for row in catalog.evaluations(session_id):
+        if row.n and (row.policy_version not in best or row.n >= best[row.policy_version].n):
+            best[row.policy_version] = row
+    return [HeldOut(version, Proportion(row.successes, row.n)) for version, row in sorted(best.items())]
 
 
 def _segments(catalog: Catalog, session_id: str, episodes: dict[str, EpisodeRow]) -> Segments:

@@ -98,7 +98,7 @@ class ReviewPage(QWidget):
     def _connect(self) -> None:
         self.queue.selected.connect(self.select)
         self.queue.searched.connect(lambda _: self._show_queue())
-        self.queue.filtered.connect(lambda _: self._show_queue())
+        self.queue.filtered.connect(lambda _: self.show_segments(()))
         self.queue.search.returnPressed.connect(self.queue.search.clearFocus)
         self.labels.labelled.connect(self._labelled)
         self.labels.submitted.connect(self.submit)
@@ -186,7 +186,7 @@ class ReviewPage(QWidget):
         current = next((row for row, item in enumerate(items) if self.item and item.segment_id == self.item.segment_id), -1)
         self.queue.set_items(items, counts(self._queue.items), self._queue.totals.open, current)
         if self._only is not None:
-            self.queue.set_note(f"{len(items)} from Insights, Esc in search clears")
+            self.queue.set_note("brushed in Insights, All clears")
 
     def show_segments(self, segment_ids: Sequence[str]) -> None:
         """Show only these (brushed in Insights); an empty sequence shows all again."""

@@ -83,7 +83,7 @@ class _Delegate(QStyledItemDelegate):
 
 
 class FilterChips(QWidget):
-    """All, Takeover, Failure, Safety with their numbers of open segments; exactly one is chosen."""
+    """All, Takeover, Failure, Safety with their numbers; exactly one is chosen. `changed` also when the chosen one is clicked again."""
 
     changed = Signal(str)
 
@@ -109,10 +109,9 @@ class FilterChips(QWidget):
         return made
 
     def choose(self, reason: str) -> None:
-        if reason != self.chosen:
-            self.chosen = reason
-            self.changed.emit(reason)
-            self.update()
+        self.chosen = reason
+        self.changed.emit(reason)
+        self.update()
 
     def mousePressEvent(self, event: QMouseEvent) -> None:
         for reason, _, box in self.boxes():

@@ -15,7 +15,7 @@ from takeover.app.console.models.review import ReviewItem, Timeline
 from takeover.app.console.models.review import Signal as Curve
 from takeover.app.console.widgets import CENTER, RIGHT, draw_text, fill_round, hatch, text_width
 
-LABELS = 112  # left of the plot, px
+LABELS = 128  # left of the plot, px
 VALUES = 56  # right of it
 AXIS = 24
 FILM = 48
@@ -205,7 +205,7 @@ class TimelineView(QWidget):
         row = self._row(index)
         painter.setPen(QPen(QColor(tokens.GRID), 1))
         painter.drawLine(QPointF(LABELS, row.top() + 0.5), QPointF(row.right(), row.top() + 0.5))
-        draw_text(painter, QRectF(12, row.top() + 5, LABELS - 26, 16), curve.name, tokens.T2, 12)
+        draw_text(painter, QRectF(12, row.top() + 5, LABELS - 40, 16), curve.name, tokens.T2, 12)
         if curve.unit:
             draw_text(painter, QRectF(12, row.top() + 20, LABELS - 44, 16), curve.unit, tokens.T3, 11)
         draw_text(painter, QRectF(LABELS - 46, row.top() + 2, 40, 14), f"{curve.high:g}", tokens.T3, 11, align=RIGHT)

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from PySide6.QtCore import QByteArray, QEvent, QSettings, Qt, QTimer
+from PySide6.QtCore import QEvent, QSettings, QSize, Qt, QTimer
 from PySide6.QtGui import QCloseEvent, QKeyEvent, QKeySequence, QPainter, QPaintEvent, QResizeEvent, QShortcut
 from PySide6.QtWidgets import QApplication, QLineEdit, QPlainTextEdit, QStackedWidget, QTextEdit, QWidget
 
@@ -21,6 +21,7 @@ from takeover.app.console.operate_page import OperatePage
 from takeover.app.console.overlays import Command, CommandPalette, KeyOverlay, Toast
 from takeover.app.console.pages import FailedPage, load_page
 from takeover.app.console.setup_page import SetupPage
+from takeover.app.inputs.mapping import FRAMES
 from takeover.data.schema import Mode
 
 HEARTBEAT_MS, PAINT_MS, PANEL_MS = 20, 16, 80
@@ -105,6 +106,13 @@ class MainWindow(QWidget):
             return
         self.review.open_changed.connect(lambda count: self.rail.set_badge(REVIEW, count))
         self.review.go_operate.connect(lambda: self.show_page(OPERATE))
+        self.insights.go_operate.connect(lambda: self.show_page(OPERATE))
+        self.insights.open_segments.connect(self._open_segments)
+
+    def _open_segments(self, segment_ids: list[str]) -> None:
+        """A stretch brushed in Insights."""
+        self.show_page(REVIEW)
+        self.review.show_segments(segment_ids)
 
     def _make_shortcuts(self) -> None:
         pairs: list[tuple[str, Callable[[], None]]] = [(f"Ctrl+{i + 1}", partial(self.show_page, i)) for i in range(4)]
@@ -306,27 +314,36 @@ class MainWindow(QWidget):
         self.status.setGeometry(0, height - STATUS_HEIGHT, width, STATUS_HEIGHT)
         self.stack.setGeometry(RAIL_WIDTH, BANNER_HEIGHT, width - RAIL_WIDTH, height - BANNER_HEIGHT - STATUS_HEIGHT)
         if self.keys.isVisible():
-            self.keys.setGeometry(self.rect())
+            self.keys.setGeometry(0, BANNER_HEIGHT, width, height - BANNER_HEIGHT)
 
     def paintEvent(self, event: QPaintEvent) -> None:
         QPainter(self).fillRect(self.rect(), tokens.color(tokens.BG))
 
     def _restore(self) -> None:
-        geometry = self.settings.value("geometry")
-        if isinstance(geometry, QByteArray) and self.restoreGeometry(geometry):
-            pass
-        else:
-            self.resize(1600, 1000)
+        """As it was left. Values that make no sense (an edited file) fall back to the defaults."""
+        size = self.settings.value("size")
+        self.resize(size if isinstance(size, QSize) and size.isValid() else QSize(1600, 1000))
+        if self.settings.value("maximized") == "true":
+            self.setWindowState(Qt.WindowState.WindowMaximized)
         frame = str(self.settings.value("frame", "view"))
-        if frame in ("view", "base", "tool"):
+        if frame in FRAMES:
             self.controller.set_frame(frame)
-        self.controller.speed = min(1.0, max(0.25, float(str(self.settings.value("speed", 1.0)))))
-        page = int(str(self.settings.value("page", 0)))
+        self.controller.speed = min(1.0, max(0.25, self._number("speed", 1.0)))
+        page = int(self._number("page", OPERATE))
         if page in (REVIEW, INSIGHTS, SETUP):
             self.show_page(page)
 
+    def _number(self, key: str, default: float) -> float:
+        try:
+            return float(str(self.settings.value(key, default)))
+        except ValueError:
+            _log.warning("console.ini: %s is not a number; using %s", key, default)
+            return default
+
     def save_settings(self) -> None:
-        self.settings.setValue("geometry", self.saveGeometry())
+        if not self.isMaximized():
+            self.settings.setValue("size", self.size())
+        self.settings.setValue("maximized", "true" if self.isMaximized() else "false")
         self.settings.setValue("page", self.page_index)
         self.settings.setValue("frame", self.controller.frame)
         self.settings.setValue("speed", self.controller.speed)
@@ -337,6 +354,9 @@ class MainWindow(QWidget):
         for timer in self._timers:
             timer.stop()
         self.pages[self.page_index].deactivated()
+        for page in (self.review, self.insights):
+            if not isinstance(page, FailedPage):
+                page.close_page()  # waits until the last label is written
         self.save_settings()
         self.controller.client.launcher("shutdown")
         self.controller.close()

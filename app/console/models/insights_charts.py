@@ -74,7 +74,11 @@ def rate_scene(
     if against is not None and against.value:
         line = [(axes.x(x), axes.y(y)) for x, y in zip(others, against.value, strict=True)]
         items.append(Polyline(line, T3, dash=(4, 3)))
-        items.append(Text((line[-1][0] - 8, line[-1][1] - 8), f"{against_name}, {percent(against.value[-1])}", T3, anchor="end"))
+        text = f"{against_name}, {percent(against.value[-1])}"
+        width_px = 6.1 * len(text)
+        items.append(Box(axes.right - width_px - 36, axes.top + 4, width_px + 36, 20, SURFACE, 0.9))
+        items.append(Segment((axes.right - width_px - 30, axes.top + 14), (axes.right - width_px - 6, axes.top + 14), T3, dash=(4, 3)))
+        items.append(Text((axes.right - 2, axes.top + 18), text, T2, anchor="end"))
     if curve.value:
         line = [(x, axes.y(y)) for x, y in zip(pixels, curve.value, strict=True)]
         items.append(Polyline(line, T1))
@@ -91,7 +95,7 @@ def _interval(axes: Axes, x: float, result: Proportion, colour: str) -> Item:
 def success_scene(width: float, height: float, windows: Sequence[SuccessWindow], unit: Unit = "episodes") -> Scene:
     """Alone (blue) and with help (amber) per window of episodes with Wilson intervals; the last values stand at the right."""
     right = max([window.steps if unit == "steps" else window.last for window in windows] or [1])
-    axes = Axes(44, 12, width - 82, height - 26, (0, right), (0, 1))
+    axes = Axes(44, 12, width - 98, height - 26, (0, right), (0, 1))
     items = grid(axes, ticks(right, 4), (0, 0.5, 1), count, percent)
     alone: list[tuple[float, float]] = []
     helped: list[tuple[float, float]] = []
@@ -131,7 +135,8 @@ def heldout_scene(width: float, height: float, results: Sequence[HeldOut]) -> Sc
         if not crowded or one in (results[0], results[-1]):
             items.append(Text((x + 8, y + 4), percent(one.result.value), T1, 12, weight=600))
             items.append(Text((x, axes.bottom + 16), f"v{one.version}" + (f", {one.label}" if one.label else ""), T2, anchor="middle"))
-            items.append(Text((x, axes.bottom + 31), f"{one.result.k} of {one.result.n}", T3, anchor="middle"))
+            if (axes.right - axes.left) / len(results) >= 76 or one in (results[0], results[-1]):
+                items.append(Text((x, axes.bottom + 31), f"{one.result.k} of {one.result.n}", T3, anchor="middle"))
     return Scene(width, height, items, axes)
 
 
@@ -167,7 +172,11 @@ def times_scene(width: float, height: float, seconds: Sequence[float]) -> Scene:
         items.append(_beside(axes, median, 16, f"median {median:.1f} s", T1, 500))
         if len(ordered) >= 20:
             items.append(Segment((axes.x(late), 34), (axes.x(late), axes.bottom), T3, dash=(3, 3)))
-            items.append(_beside(axes, late, 42, f"95 %: {late:.1f} s", T2, 400))
+            note = _beside(axes, late, 42, f"95 %: {late:.1f} s", T2, 400)
+            if note.anchor == "end":  # over the bars
+                width_px = 6.2 * len(note.text)
+                items.append(Box(note.at[0] - width_px - 3, note.at[1] - 12, width_px + 6, 16, SURFACE, 0.85))
+            items.append(note)
     return Scene(width, height, items, axes)
 
 

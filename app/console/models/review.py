@@ -93,13 +93,12 @@ class ReviewItem:
 
 
 def matches(item: ReviewItem, reason: str, search: str) -> bool:
-    """Filter chip and search words: every word must occur in episode, reason, cause, person or note."""
+    """Filter chip and search words: a number is an episode's number; any other word must occur in reason, cause, person, version, note."""
     if reason and item.reason != reason:
         return False
-    words = search.lower().split()
-    parts = [f"ep {item.episode_number}", str(item.episode_number), item.title, item.operator, f"v{item.policy_version}", item.episode_id]
-    text = " ".join([*parts, item.outcome, *item.labels.values()]).lower()
-    return all(word in text for word in words)
+    parts = [f"ep episode {item.title}", item.operator, f"v{item.policy_version}", item.episode_id, item.outcome, *item.labels.values()]
+    text = " ".join(parts).lower()
+    return all(int(word) == item.episode_number if word.isdecimal() else word in text for word in search.lower().split())
 
 
 def counts(items: Sequence[ReviewItem]) -> dict[str, int]:

@@ -1,12 +1,9 @@
 """A workspace with real episodes: the simulated arm, a flawed policy, the scripted operator, the real file writer and catalog."""
 
-import os
 from pathlib import Path
 
+import msgspec
 import numpy as np
-
-os.environ.setdefault("MUJOCO_GL", "egl")
-
 import simplejpeg
 
 from takeover.app.operators.scripted import ScriptedOperator
@@ -16,7 +13,6 @@ from takeover.data.episode_file import write_episode
 from takeover.data.episode_schema import EpisodeRecords
 from takeover.data.schema import (
     CameraFrame,
-    CameraSpec,
     ControlMode,
     EpisodeEnd,
     EpisodeKind,
@@ -31,34 +27,10 @@ from takeover.data.schema import (
 )
 from takeover.data.workspace import Workspace
 from takeover.robot_bridge.robots.sim import SimRobot
+from takeover.robot_bridge.robots.sim_cameras import SimCameras
 
 RAMP = 3
 STEP_NS = 50_000_000
-
-
-class Camera:
-    """Renders the scene of a `SimRobot` from two sides."""
-
-    VIEWS = (("front", 135.0, -25.0, 0.75), ("wrist", 90.0, -60.0, 0.30))
-
-    def __init__(self, robot: SimRobot) -> None:
-        import mujoco
-
-        self._mujoco = mujoco
-        self._renderer = mujoco.Renderer(robot.model, 240, 320)
-
-    def pictures(self, robot: SimRobot) -> dict[str, bytes]:
-        made = {}
-        for name, azimuth, elevation, distance in self.VIEWS:
-            view = self._mujoco.MjvCamera()
-            view.lookat[:] = robot.read().tool_position
-            view.azimuth, view.elevation, view.distance = azimuth, elevation, distance
-            self._renderer.update_scene(robot.data, view)
-            made[name] = simplejpeg.encode_jpeg(self._renderer.render(), quality=85)
-        return made
-
-    def close(self) -> None:
-        self._renderer.close()
 
 
 class Recorder:
@@ -70,12 +42,11 @@ class Recorder:
         self.session, self.number, self.rec_seq, self.seq = session, 0, 0, 0
         self.t_ns, self.wall_ns = 1_000_000_000, started_ns
         self.robot = SimRobot("peg-insert")
-        self.camera = Camera(self.robot) if pictures else None
+        self.camera = SimCameras(self.robot) if pictures else None
         self.operator = ScriptedOperator({}, seed=4)
         self.spec = self.robot.spec
-        if pictures:
-            cameras = [CameraSpec(name=name, width=320, height=240, rate_hz=20.0) for name in ("front", "wrist")]
-            self.spec = type(self.spec)(**{**{f: getattr(self.spec, f) for f in self.spec.__struct_fields__}, "cameras": cameras})
+        if self.camera is not None:
+            self.spec = msgspec.structs.replace(self.spec, cameras=self.camera.specs)
 
     def close(self) -> None:
         if self.camera is not None:
@@ -158,7 +129,7 @@ class Recorder:
             ramp += person
             applied = policy if hand is None else share * hand + (1 - share) * policy
             human_steps += person
-            pictures = self.camera.pictures(robot) if self.camera else {}
+            pictures = self.camera.pictures(self.camera.capture()) if self.camera else []
             robot.apply(applied)
             robot.advance()
             following, verdict = robot.read(), robot.evaluate()
@@ -183,17 +154,17 @@ class Recorder:
                     end,
                 )
             )
-            for camera, jpeg in pictures.items():
+            for picture in pictures:
                 records.frames.append(
                     CameraFrame(
                         session=self.session,
                         rec_seq=self._next(),
-                        camera=camera,
+                        camera=picture.camera,
                         counter=index,
                         t_source_ns=self.t_ns + 4_000_000,
-                        width=320,
-                        height=240,
-                        jpeg=jpeg,
+                        width=640,
+                        height=480,
+                        jpeg=simplejpeg.encode_jpeg(picture.rgb, quality=85),
                         episode_id=episode_id,
                         seq=seq,
                     )
