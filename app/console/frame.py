@@ -47,8 +47,6 @@ class BannerView(QWidget):
         item, height = self._banner, self.height()
         whole = QRectF(self.rect())
         painter.fillRect(whole, QColor(item.color if item.filled else tokens.SURFACE))
-        if item.hatched:
-            hatch(painter, whole, tokens.color(tokens.INK, 0.16) if item.filled else tokens.color(item.color, 0.22), 8, 28)
         ink = tokens.INK if item.filled else T2
         word = tokens.INK if item.filled else item.color
         if not item.filled:
@@ -67,6 +65,9 @@ class BannerView(QWidget):
                 break
             painter.fillRect(QRectF(round(x), 12, 1, 24), tokens.color(ink, 0.35))
             x = draw_runs(painter, x + 17, QRectF(0, 0, self.width(), height), runs, 13) + 16
+        if item.hatched:  # beside the words, never under them
+            rest = QRectF(x + 8, 0, self.width() - x - 8, height)
+            hatch(painter, rest, tokens.color(tokens.INK, 0.35) if item.filled else tokens.color(item.color, 0.4), 8, 28)
 
 
 class StopButton(QWidget):
@@ -80,6 +81,7 @@ class StopButton(QWidget):
         self.setFixedSize(STOP_WIDTH, BANNER_HEIGHT)
         self.setCursor(Qt.CursorShape.PointingHandCursor)
         self.setAccessibleName("STOP")
+        self.setToolTip("Stops the robot at once. When stopped: hold for 1 s (or the C key) to clear")
         self._stopped = False
         self._progress = 0.0
         self._timer = QTimer(self)
@@ -130,9 +132,7 @@ class StopButton(QWidget):
     def paintEvent(self, event: QPaintEvent) -> None:
         painter = QPainter(self)
         painter.fillRect(self.rect(), QColor(tokens.STOP))
-        if self._stopped:
-            hatch(painter, QRectF(self.rect()), tokens.color(tokens.STOP_INK, 0.18), 8, 28)
-        word, key = ("CLEAR", "hold 1 s") if self._stopped else ("STOP", "Esc")
+        word, key = ("CLEAR", "C 1 s") if self._stopped else ("STOP", "Esc")
         size = 16 if self._stopped else 20
         width = text_width(word, size, BOLD) + 1.2 * len(word)
         cap = key_cap_width(key)

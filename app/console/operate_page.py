@@ -202,7 +202,8 @@ class OperatePage(QWidget):
             arrow=self._arrow(view) if picture.camera == "front" and taking_over else None,
             twist=(twist[0], twist[1], twist[2]) if twist is not None else None,
             twist_title=f"command, {view.frame} frame",
-            stopped=view.mode is Mode.STOPPED or view.link_lost,
+            stopped=view.mode is Mode.STOPPED,
+            lost=view.link_lost,
         )
 
     @staticmethod

@@ -7,6 +7,7 @@ from PySide6.QtGui import QKeyEvent, QMouseEvent, QPainter, QPaintEvent
 from PySide6.QtWidgets import QApplication, QLineEdit, QListWidget, QVBoxLayout, QWidget
 
 from takeover.app.console import tokens
+from takeover.app.console.frame import BANNER_HEIGHT
 from takeover.app.console.icons import draw_icon
 from takeover.app.console.models.hints import KEY_GROUPS
 from takeover.app.console.tokens import MEDIUM, REGULAR, SEMIBOLD, T1, T2, T3
@@ -23,7 +24,9 @@ class KeyOverlay(QWidget):
         self.hide()
 
     def toggle(self) -> None:
-        self.setGeometry(self.window().rect())
+        """Below the banner: STOP and the mode are never covered."""
+        window = self.window().rect()
+        self.setGeometry(0, BANNER_HEIGHT, window.width(), window.height() - BANNER_HEIGHT)
         self.setVisible(not self.isVisible())
         self.raise_()
 

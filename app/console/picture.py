@@ -28,6 +28,7 @@ class Overlay:
     twist: tuple[float, float, float] | None = None
     twist_title: str = ""
     stopped: bool = False
+    lost: bool = False  # no link: nothing shown is live
 
 
 class PictureView(QWidget):
@@ -83,7 +84,7 @@ class PictureView(QWidget):
         painter = QPainter(self)
         overlay = self._overlay
         painter.fillRect(self.rect(), QColor(tokens.BG))
-        stale = overlay.age_ms > STALE_MS
+        stale = overlay.age_ms > STALE_MS or overlay.lost
         rect = self.picture_rect()
         if self.has_picture:
             painter.setRenderHint(QPainter.RenderHint.SmoothPixmapTransform)
@@ -105,10 +106,11 @@ class PictureView(QWidget):
             self._inset(painter, rect)
 
     def _dim(self, painter: QPainter, rect: QRectF, stale: bool) -> None:
-        painter.fillRect(rect, tokens.color(tokens.BG, 0.45 if stale else 0.25))
-        hatch(painter, rect, tokens.color(tokens.BG, 0.6 if stale else 0.45), 5, 17)
+        """A live picture of a stopped robot stays clear to see, only darker; an old one is hatched and says its age."""
+        painter.fillRect(rect, tokens.color(tokens.BG, 0.45 if stale else 0.3))
         if not stale:
             return
+        hatch(painter, rect, tokens.color(tokens.BG, 0.6), 5, 17)
         painter.setRenderHint(QPainter.RenderHint.Antialiasing, False)
         painter.setBrush(Qt.BrushStyle.NoBrush)
         painter.setPen(QPen(QColor(tokens.STOP), 2, Qt.PenStyle.SolidLine, Qt.PenCapStyle.FlatCap, Qt.PenJoinStyle.MiterJoin))
@@ -117,7 +119,7 @@ class PictureView(QWidget):
         box.moveCenter(rect.center())
         fill_round(painter, box, tokens.BG, tokens.CHIP_RADIUS)
         age = self._overlay.age_ms
-        text = f"{age / 1000:.1f} s old" if age < 99_500 else f"{age / 60_000:.0f} min old"
+        text = f"{max(0.0, age) / 1000:.1f} s old" if age < 99_500 else f"{age / 60_000:.0f} min old"
         draw_text(painter, QRectF(box.x(), box.y() + 8, 160, 32), text, tokens.STOP, 24, SEMIBOLD, CENTER)
         draw_text(painter, QRectF(box.x(), box.y() + 44, 160, 18), "not live", T2, 12, REGULAR, CENTER)
 

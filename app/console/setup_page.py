@@ -111,6 +111,8 @@ class SetupPage(QWidget):
         self.devices.body.addWidget(self._device_note)
         self.processes.body.addStretch(1)
         self._rows: dict[tuple[Panel, str], KeyValueRow] = {}
+        for panel in (self.station, self.robot, self.learner, self.about):
+            panel.body.addStretch(1)
         self._fill_about()
 
     def activated(self) -> None:
@@ -128,7 +130,7 @@ class SetupPage(QWidget):
             row = KeyValueRow(name, height=24)
             self._rows[(panel, name)] = row
             panel.body.setSpacing(0)
-            panel.body.addWidget(row)
+            panel.body.insertWidget(sum(1 for shown, _ in self._rows if shown is panel) - 1, row)
         row.set_value(value, color)
 
     def _fill_about(self) -> None:

@@ -90,6 +90,7 @@ class StripView(Panel):
             x = band.right() + (item.t_s - self.strip.newest_s) * scale
             name, color = {"success": ("check", T2), "failure": ("xcirc", tokens.STOP)}.get(item.outcome, ("back", T3))
             if x < band.right() - 4:
+                painter.fillRect(QRectF(x + 1, band.y() + 4, 16, 16), QColor(tokens.BAND))
                 draw_icon(painter, name, x + 2, band.y() + 5, 14, color, 2.2)
         now = _NOW[spans[-1][2]] if spans else "nobody"
         draw_text(painter, QRectF(self.width() - _RIGHT, band.y(), _RIGHT - 8, 24), now, T1, 12, MEDIUM, RIGHT)

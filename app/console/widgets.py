@@ -268,6 +268,7 @@ class Segmented(QWidget):
         edges = self._edges()
         painter.save()
         painter.setClipPath(path)
+        painter.fillPath(path, QColor(tokens.BG))
         on = self._index
         if on >= 0:
             painter.fillRect(
