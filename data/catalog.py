@@ -4,14 +4,13 @@ import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import msgspec
-from sqlalchemy import Connection, Engine, Select, Table, create_engine, delete, event, exists, func, insert, or_, select, update
+from sqlalchemy import Connection, Engine, create_engine, delete, event, func, insert, select, update
 from sqlalchemy.exc import DatabaseError, IntegrityError
 
+from takeover.data.catalog_queries import SegmentFilter, episode_query, episode_row, filtered, labels_of
 from takeover.data.catalog_tables import (
     CATALOG_VERSION,
     EpisodeRow,
@@ -30,32 +29,9 @@ from takeover.data.catalog_tables import (
 )
 from takeover.data.workspace import Workspace
 
-_EPISODE_COLUMNS = [column.name for column in episodes.columns]
-_SEGMENT_COLUMNS = [column.name for column in segments.columns]
-
 
 class CatalogError(RuntimeError):
     """The catalog cannot be opened or does not fit this version; says what to do."""
-
-
-@dataclass(frozen=True)
-class SegmentFilter:
-    """Which segments a queue shows. Empty fields do not filter.
-
-    ``state``: "open" (not submitted), "labeled" (has a cause), "done" (submitted). ``text`` is looked for in episode id, hold
-    reason and label values (cause, note).
-    """
-
-    kinds: tuple[str, ...] = ()
-    text: str = ""
-    state: str = ""
-    cause: str = ""
-    session_id: str = ""
-    task_id: str = ""
-    episode_ids: tuple[str, ...] = ()
-    policy_version: int = -1
-    started_from_ns: int = 0
-    started_to_ns: int = 0
 
 
 def _sqlite_settings(connection: Any, _: Any) -> None:
@@ -211,7 +187,7 @@ class Catalog:
         offset: int = 0,
     ) -> list[EpisodeRow]:
         """Episodes in the order of their starts, with current outcome and exclusion (labels over the record)."""
-        query = _episode_query()
+        query = episode_query()
         for value, column in ((session_id, episodes.c.session_id), (kind, episodes.c.kind), (task_id, episodes.c.task_id)):
             if value:
                 query = query.where(column == value)
@@ -220,7 +196,7 @@ class Catalog:
         order = (episodes.c.started_ns, episodes.c.id)
         query = query.order_by(*(column.desc() for column in order)) if newest_first else query.order_by(*order)
         with self.engine.connect() as connection:
-            return [_episode_row(dict(row._mapping)) for row in connection.execute(query.limit(limit).offset(offset))]
+            return [episode_row(dict(row._mapping)) for row in connection.execute(query.limit(limit).offset(offset))]
 
     def episode(self, episode_id: str) -> EpisodeRow:
         """Raises `KeyError` when there is none of that id."""
@@ -246,14 +222,14 @@ class Catalog:
             .join(episodes, episodes.c.id == segments.c.episode_id)
             .outerjoin(corrected, on)
         )
-        query = _filtered(query, filters).order_by(segments.c.started_ns.desc(), segments.c.id.desc()).limit(limit).offset(offset)
+        query = filtered(query, filters).order_by(segments.c.started_ns.desc(), segments.c.id.desc()).limit(limit).offset(offset)
         with self.engine.connect() as connection:
             rows = [dict(row._mapping) for row in connection.execute(query)]
-            labels = _labels_of(connection, [row["id"] for row in rows])
+            labels = labels_of(connection, [row["id"] for row in rows])
         return [SegmentRow(**row, labels=labels.get(row["id"], {})) for row in rows]
 
     def count_segments(self, filters: SegmentFilter | None = None) -> int:
-        query = _filtered(select(func.count()).select_from(segments.join(episodes, episodes.c.id == segments.c.episode_id)), filters)
+        query = filtered(select(func.count()).select_from(segments.join(episodes, episodes.c.id == segments.c.episode_id)), filters)
         with self.engine.connect() as connection:
             return int(connection.execute(query).scalar() or 0)
 
@@ -304,7 +280,7 @@ class Catalog:
     def labels(self, targets: Sequence[str]) -> dict[str, dict[str, str]]:
         """Current labels of segments or episodes: {target: {field: value}}; taken back ones are left out."""
         with self.engine.connect() as connection:
-            return _labels_of(connection, targets)
+            return labels_of(connection, targets)
 
     def _targets(self, field: str) -> dict[str, str]:
         query = select(label_state.c.target, label_state.c.value).where(label_state.c.field == field, label_state.c.value != "")
@@ -335,76 +311,3 @@ class Catalog:
     def outcome_overrides(self) -> dict[str, str]:
         """{episode id: outcome} where a label changed it. Rewards follow."""
         return {target: value for target, value in self._targets("outcome").items() if ":" not in target}
-
-
-def _labels_of(connection: Connection, targets: Sequence[str]) -> dict[str, dict[str, str]]:
-    found: dict[str, dict[str, str]] = {}
-    for first in range(0, len(targets), 500):
-        part = list(targets[first : first + 500])
-        query = select(label_state.c.target, label_state.c.field, label_state.c.value)
-        for row in connection.execute(query.where(label_state.c.target.in_(part), label_state.c.value != "")):
-            found.setdefault(row.target, {})[row.field] = row.value
-    return found
-
-
-def _episode_query() -> Select[Any]:
-    corrected, excluded = label_state.alias("corrected"), label_state.alias("excluded_label")
-    return (
-        select(episodes, corrected.c.value.label("label_outcome"), excluded.c.value.label("label_exclude"))
-        .outerjoin(corrected, (corrected.c.target == episodes.c.id) & (corrected.c.field == "outcome"))
-        .outerjoin(excluded, (excluded.c.target == episodes.c.id) & (excluded.c.field == "exclude"))
-    )
-
-
-def _episode_row(row: Mapping[str, Any]) -> EpisodeRow:
-    fields = {name: row[name] for name in _EPISODE_COLUMNS}
-    recorded = fields["outcome"]
-    if row["label_outcome"]:
-        fields["outcome"], fields["outcome_source"] = row["label_outcome"], "label"
-    label = row["label_exclude"] or ("true" if fields["discarded"] else "")
-    return EpisodeRow(**fields, recorded_outcome=recorded, excluded=label == "true")
-
-
-def _has_label(field: str, *conditions: Any) -> Any:
-    return exists().where(label_state.c.target == segments.c.id, label_state.c.field == field, label_state.c.value != "", *conditions)
-
-
-def _filtered(query: Select[Any], filters: SegmentFilter | None) -> Select[Any]:
-    if filters is None:
-        return query
-    if filters.kinds:
-        query = query.where(segments.c.kind.in_(filters.kinds))
-    if filters.session_id:
-        query = query.where(episodes.c.session_id == filters.session_id)
-    if filters.task_id:
-        query = query.where(episodes.c.task_id == filters.task_id)
-    if filters.episode_ids:
-        query = query.where(segments.c.episode_id.in_(filters.episode_ids))
-    if filters.policy_version >= 0:
-        query = query.where(segments.c.policy_version == filters.policy_version)
-    if filters.started_from_ns:
-        query = query.where(segments.c.started_ns >= filters.started_from_ns)
-    if filters.started_to_ns:
-        query = query.where(segments.c.started_ns < filters.started_to_ns)
-    if filters.cause:
-        query = query.where(_has_label("cause", label_state.c.value == filters.cause))
-    if filters.state == "open":
-        query = query.where(~_has_label("review", label_state.c.value == "submitted"))
-    elif filters.state == "labeled":
-        query = query.where(_has_label("cause"))
-    elif filters.state == "done":
-        query = query.where(_has_label("review", label_state.c.value == "submitted"))
-    elif filters.state:
-        raise ValueError(f"unknown state {filters.state!r}; known: open, labeled, done")
-    if filters.text:
-        escaped = filters.text.lower().replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-        like = f"%{escaped}%"
-        in_labels = exists().where(label_state.c.target == segments.c.id, func.lower(label_state.c.value).like(like, escape="\\"))
-        plain = [func.lower(column).like(like, escape="\\") for column in (segments.c.episode_id, segments.c.detail, segments.c.kind)]
-        query = query.where(or_(in_labels, *plain))
-    return query
-
-
-def row_of(table: Table, struct: msgspec.Struct) -> dict[str, Any]:
-    """The columns of ``table`` out of ``struct``."""
-    return {column.name: getattr(struct, column.name) for column in table.columns if hasattr(struct, column.name)}

@@ -2,7 +2,6 @@
 
 import contextlib
 import datetime
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,13 @@ import msgspec
 import numpy as np
 
 from takeover.data.episode_build import DEMO, build_episode
-from takeover.data.episode_schema import ACTION_COLUMNS, COLUMNS, OPTIONAL_ACTIONS, EpisodeRecords
+from takeover.data.episode_read import open_episode, read_bounds, read_events, read_records, texts
+from takeover.data.episode_schema import EpisodeRecords
 from takeover.data.hdf5_image import USER_BLOCK_BYTES, DamagedFile, check_seal, sealed_digest, write_durably
-from takeover.data.schema import EpisodeEnd, EpisodeStart, Event, Mode, PolicyImage, Step
+from takeover.data.schema import EpisodeEnd, EpisodeStart, Event
 from takeover.data.workspace import Workspace
+
+__all__ = ["EpisodeReader", "episode_path", "open_episode", "read_bounds", "read_events", "read_records", "verify_file", "write_episode"]
 
 
 def episode_path(workspace: Workspace, start: EpisodeStart) -> Path:
@@ -36,21 +38,6 @@ def write_episode(workspace: Workspace, episode: EpisodeRecords) -> tuple[Path, 
     if digest != sealed_digest(data[:USER_BLOCK_BYTES]):
         raise DamagedFile(f"{path}: what is on disk is not what was written")
     return path, digest, len(data)
-
-
-@contextlib.contextmanager
-def open_episode(path: Path) -> Iterator[h5py.File]:
-    """The HDF5 file for reading. Raises `DamagedFile` if HDF5 cannot open it."""
-    try:
-        file = h5py.File(path, "r")
-    except OSError as error:
-        if not path.exists():
-            raise FileNotFoundError(f"no episode file {path}") from error
-        raise DamagedFile(f"{path}: {error}") from error
-    try:
-        yield file
-    finally:
-        file.close()
 
 
 def verify_file(path: Path) -> list[str]:
@@ -88,134 +75,6 @@ def _contradictions(demo: h5py.Group) -> Iterator[str]:
         bad = np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(axis=1)) if len(values) else np.zeros(0)
         if bad.size:
             yield f"{name} is not finite at step {int(bad[0])}"
-
-
-def _texts(values: np.ndarray) -> list[str]:
-    return [value.decode() for value in values.tolist()]
-
-
-def _read_steps(
-    group: h5py.Group, start: EpisodeStart, state: np.ndarray, snapshots: dict[int, bytes], frames: h5py.Group | None
-) -> list[Step]:
-    columns: dict[str, list[Any]] = {}
-    for column in COLUMNS:
-        values = group[column.name][:]
-        row = _texts(values) if column.dtype == "S" else values.tolist()
-        columns[column.name] = [column.back(value) for value in row] if column.back else row
-    for name in ACTION_COLUMNS:
-        columns[name] = group[name][:].tolist()
-        if name in OPTIONAL_ACTIONS:
-            valid = group[f"{name}_valid"][:]
-            columns[name] = [row if ok else None for row, ok in zip(columns[name], valid, strict=True)]
-    columns["source"] = group["source"][:].tolist()
-    columns["mode"] = [Mode(value) for value in columns["mode"]]
-    rows = group["frame_index"][:].tolist()
-    count = len(rows)
-    scores: list[dict[str, float]] = [{} for _ in range(count)]
-    if "scores" in group:
-        for name in json.loads(group["scores"].attrs["names"]):
-            for target, value in zip(scores, group["scores"][name.replace("/", "_")][:].tolist(), strict=True):
-                if value == value:  # NaN: the step did not have it
-                    target[name] = value
-    steps = []
-    names = list(columns)
-    for index, values in enumerate(zip(*(columns[name] for name in names), strict=True)):
-        fields = dict(zip(names, values, strict=True))
-        row = rows[index]
-        steps.append(
-            Step(
-                session=start.session,
-                episode_id=start.episode_id,
-                kind=start.kind,
-                observation=state[row].tolist(),
-                next_observation=state[row + 1].tolist(),
-                scores=scores[index],
-                sim_state=snapshots.get(fields["seq"], b""),
-                images=_policy_images(frames, row) if frames is not None else [],
-                **fields,
-            )
-        )
-    return steps
-
-
-def _policy_images(hil: h5py.Group, row: int) -> list[PolicyImage]:
-    if "image_valid" not in hil:
-        return []
-    found = []
-    for camera, valid in hil["image_valid"].items():
-        if valid[row]:
-            picture = hil["frames"][camera][row]
-            found.append(PolicyImage(camera=camera, height=picture.shape[0], width=picture.shape[1], data=picture.tobytes()))
-    return found
-
-
-def _snapshots(demo: h5py.Group) -> dict[int, bytes]:
-    """Simulator state before each step, by seq."""
-    found: dict[int, bytes] = {}
-    states = demo["states"][:]
-    if states.shape[1]:
-        found = {seq: states[row].tobytes() for row, seq in enumerate(demo["hil/seq"][:].tolist())}
-    group = demo["hil/sim_state"]
-    kinds, numbers, offsets, data = _texts(group["kind"][:]), group["seq"][:].tolist(), group["offsets"][:].tolist(), group["data"][:]
-    for index, (kind, seq) in enumerate(zip(kinds, numbers, strict=True)):
-        if kind in ("step", "held"):
-            found[seq] = data[offsets[index] : offsets[index + 1]].tobytes()
-    return found
-
-
-def read_records(path: Path, images: bool = False) -> tuple[EpisodeStart, list[Step], EpisodeEnd]:
-    """The episode as it came over the wire: steps (held ones too, by rec_seq) equal the live ones bit for bit.
-
-    Without ``images`` the policy's pictures are left out. Raises `FileNotFoundError`, `DamagedFile`.
-    """
-    with open_episode(path) as file:
-        try:
-            demo = file[DEMO]
-            hil = demo["hil"]
-            start, end = read_bounds(demo)
-            state, snapshots = hil["frames/state"][:], _snapshots(demo)
-            frames = hil if images else None
-            steps = _read_steps(hil, start, state, snapshots, frames)
-            if "held" in hil:
-                steps += _read_steps(hil["held"], start, state, snapshots, frames)
-                steps.sort(key=lambda step: step.rec_seq)
-        except (KeyError, OSError, ValueError) as error:
-            raise DamagedFile(f"{path}: {error}") from error
-    return start, steps, end
-
-
-def read_bounds(demo: h5py.Group) -> tuple[EpisodeStart, EpisodeEnd]:
-    """EpisodeStart and EpisodeEnd as received (a recovered episode's end has rec_seq -1)."""
-    return msgspec.json.decode(demo.attrs["start"], type=EpisodeStart), msgspec.json.decode(demo.attrs["end"], type=EpisodeEnd)
-
-
-def read_events(demo: h5py.Group, start: EpisodeStart) -> list[Event]:
-    """The episode's events, simulator states included."""
-    group = demo["hil/sim_state"]
-    offsets, data = group["offsets"][:].tolist(), group["data"][:]
-    snapshots = {
-        (kind, seq): data[offsets[i] : offsets[i + 1]].tobytes()
-        for i, (kind, seq) in enumerate(zip(_texts(group["kind"][:]), group["seq"][:].tolist(), strict=True))
-    }
-    events = []
-    for row in demo["hil/events"][:]:
-        kind, seq = row["kind"].decode(), int(row["seq"])
-        events.append(
-            Event(
-                session=start.session,
-                rec_seq=int(row["rec_seq"]),
-                kind=kind,
-                source=row["source"].decode(),
-                t_ns=int(row["t_ns"]),
-                wall_ns=int(row["wall_ns"]),
-                text=row["text"].decode(),
-                episode_id=start.episode_id,
-                seq=seq,
-                value=float(row["value"]),
-                sim_state=snapshots.get((kind, seq), b""),
-            )
-        )
-    return events
 
 
 class EpisodeReader:
@@ -361,5 +220,5 @@ class EpisodeReader:
         """Exact simulator states as (takeover | failure | a mark's kind | ..., seq, bytes)."""
         group = self._hil["sim_state"]
         offsets, data = group["offsets"][:].tolist(), group["data"][:]
-        pairs = zip(_texts(group["kind"][:]), group["seq"][:].tolist(), strict=True)
+        pairs = zip(texts(group["kind"][:]), group["seq"][:].tolist(), strict=True)
         return [(kind, seq, data[offsets[i] : offsets[i + 1]].tobytes()) for i, (kind, seq) in enumerate(pairs)]
