@@ -2,13 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from takeover.data.schema import EpisodeEnd, EpisodeStart, Outcome, RobotSpec, Step
+
+if TYPE_CHECKING:
+    import torch  # the interfaces must be importable where torch is not installed
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -27,7 +29,7 @@ class PolicyWeights:
 
     architecture: str  # name in policies.nets' registry
     config: dict[str, Any]  # JSON-able constructor arguments, normalisation included
-    tensors: dict[str, torch.Tensor]
+    tensors: "dict[str, torch.Tensor]"
     metrics: dict[str, float] = field(default_factory=dict)
 
 
@@ -43,7 +45,7 @@ class Decision:
 class Policy(Protocol):
     """Deterministic unless asked to sample; `reset` drops history at every flush."""
 
-    def act(self, observation: FloatArray, *, sample: bool, generator: torch.Generator | None = None) -> Decision: ...
+    def act(self, observation: FloatArray, *, sample: bool, generator: "torch.Generator | None" = None) -> Decision: ...
 
     def reset(self) -> None: ...
 

@@ -4,7 +4,7 @@ import logging
 import time
 
 from takeover import __version__
-from takeover.app.processes.common import ProcessContext, run_process
+from takeover.app.processes.common import ProcessContext, leave, run_process
 from takeover.data.schema import ActorStatus, LearnerStatus, Observation, PolicyAction, RobotSpec, Role
 from takeover.policies.acting import Acting
 from takeover.policies.torch_setup import configure
@@ -101,4 +101,4 @@ def _serve(
 
 
 if __name__ == "__main__":
-    raise SystemExit(run_process("actor", main))
+    leave(run_process("actor", main))

@@ -4,7 +4,7 @@ import logging
 import os
 import time
 
-from takeover.app.processes.common import ProcessContext, StartupError, run_process
+from takeover.app.processes.common import ProcessContext, StartupError, leave, run_process
 from takeover.data.catalog import Catalog
 from takeover.data.schema import Evaluate, EvaluateReply, EvaluatorStatus
 from takeover.data.seeding import HELDOUT_STARTS, heldout_start
@@ -145,4 +145,4 @@ class _Evaluator:
 
 
 if __name__ == "__main__":
-    raise SystemExit(run_process("evaluator", main))
+    leave(run_process("evaluator", main))

@@ -7,7 +7,7 @@ import logging
 import time
 
 from takeover import __version__
-from takeover.app.processes.common import ProcessContext, StartupError, run_process
+from takeover.app.processes.common import ProcessContext, StartupError, leave, run_process
 from takeover.data.schema import Committed, LearnerStatus, Role
 from takeover.policies.base import LearnerError
 from takeover.policies.learner_run import LearnerRun
@@ -120,4 +120,4 @@ class _Loop:
 
 
 if __name__ == "__main__":
-    raise SystemExit(run_process("learner", main))
+    leave(run_process("learner", main))
