@@ -38,7 +38,7 @@ class OperatorParameters:
     """Standard deviation of the hand's slow wander, of full deflection; it fades where the expert moves little."""
     noise_memory: float = 0.85
     """How much of the wander remains from one step to the next."""
-    tremor: float = 0.05
+    tremor: float = 0.03
     """Standard deviation of independent noise per step, of full deflection."""
     speed: float = 1.0
     """Of the expert's deflection."""

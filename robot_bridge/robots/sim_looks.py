@@ -50,7 +50,7 @@ def assets(bodies: str) -> str:
 def _rounded_box(x: float, y: float, z: float) -> str:
     """Vertices of a box with half sizes ``x, y, z`` (m) and round edges; its hull is the mesh."""
     radius = _ROUNDING * min(x, y, z)
-    vertices = []
+    vertices: list[tuple[float, ...]] = []
     for elevation in _ARC:
         for azimuth in _ARC:
             level, turn = math.pi * elevation, math.pi * azimuth
