@@ -67,6 +67,10 @@ class ControlLoop(ControlBase):
     def required_version(self) -> int:
         return 0
 
+    def asks_policy(self) -> bool:
+        """Whether the policy's answer belongs into this step."""
+        return True
+
     def run(self, stopped: Callable[[], bool]) -> None:
         raise NotImplementedError
 
@@ -242,7 +246,7 @@ class ControlLoop(ControlBase):
         human = answers.newest_human(self.io.inbox, size, t_decision_ns, self.seq if self.lockstep else None)
         answer: PolicyAction | None = self.io.inbox.policy
         choice: PolicyChoice | None = None
-        if answer is not None and answers.covers(answer, self.seq, self.flushed_at, lockstep=self.lockstep):
+        if answer is not None and self.asks_policy() and answers.covers(answer, self.seq, self.flushed_at, lockstep=self.lockstep):
             choice = answers.policy_choice(answer, self.seq, size)
         else:
             answer = None

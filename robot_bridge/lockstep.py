@@ -51,8 +51,8 @@ class LockstepLoop(ControlLoop):
         if self.mode.mode in (Mode.POLICY, Mode.TAKEOVER) and self.io.records.error:
             self.change(ModeEvent.HOLD, HoldReason.DISK_FULL, self.io.records.error)
 
-    def _needs_policy(self) -> bool:
-        """Demonstrations before the first version are nobody else's."""
+    def asks_policy(self) -> bool:
+        """Not in demonstrations before the first version: an answer that may or may not come in time would differ from run to run."""
         episode = self.book.episode
         if episode is not None and episode.kind is EpisodeKind.DEMONSTRATION:
             return self.message.required_version > 0
@@ -67,7 +67,7 @@ class LockstepLoop(ControlLoop):
         return self._wait(lambda: "" if inbox.learner is not None and inbox.learner.finished_train_step >= due else "the learner")
 
     def await_answers(self) -> bool:
-        scripted, needs_policy = self.config.operator == "scripted", self._needs_policy()
+        scripted, needs_policy = self.config.operator == "scripted", self.asks_policy()
         inbox, records, seq = self.io.inbox, self.io.records, self.seq
 
         def missing() -> str:

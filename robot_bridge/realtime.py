@@ -17,7 +17,7 @@ from takeover.robot_bridge.modes import ModeEvent, moves
 log = logging.getLogger("bridge.realtime")
 
 RESET_PAUSE_S = 0.4
-POLICY_WAIT = 0.5  # of the period, in POLICY; later than that is late
+POLICY_WAIT = 0.7  # of the period, in POLICY; later than that is late
 RECORD_WAIT = 0.2  # of the period, in other modes: only what the policy would have done is at stake
 LATE = 0.5  # of the period: a wake-up later than this is counted
 LATE_WINDOW = 20  # steps

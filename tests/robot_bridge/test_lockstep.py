@@ -1,0 +1,136 @@
+"""Lockstep: waits for whom it must, and gives the same steps twice."""
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from takeover.data.schema import EpisodeKind, Finish, LearnerStatus, Mode, Observation, OutcomeSource, Privileged, Start, Step
+from takeover.data.seeding import heldout_start
+from takeover.robot_bridge.protocol import Publisher
+
+from .station import eventually, station
+
+CLOCKS = {"t_observation_ns", "t_decision_ns", "t_applied_ns", "wall_ns", "session", "rec_seq", "episode_id", "command_age_ms"}
+
+
+def drive(privileged: Privileged) -> tuple[bool, list[float]]:
+    """Demonstrations by hand; in policy episodes the second half of the way."""
+    if privileged.episode_kind is EpisodeKind.DEMONSTRATION or 10 < privileged.episode_step < 40:
+        return True, privileged.expert_action
+    return False, [0.0] * 4
+
+
+def act(observation: Observation) -> list[float]:
+    """A function of the observation alone, wandering a little."""
+    return [float(value) for value in (0.3, -0.2, -0.4, 0.1)] if observation.episode_step % 2 else [-0.1, 0.2, -0.3, 0.0]
+
+
+def run(folder: Path, seed: int) -> tuple[list[dict[str, Any]], list[Any]]:
+    with station(folder, clock="lockstep", operator="scripted", seed=seed) as made:
+        recorder = made.recorder()
+        made.actor(act)
+        operator = made.operator("operator", "scripted")
+        operator.answer = drive
+        operator.take_lease()
+        made.start(operator, EpisodeKind.DEMONSTRATION, 2)
+        made.until(lambda state: state.block_done == 2 and state.mode is Mode.READY)
+        made.start(operator, EpisodeKind.POLICY, 3)
+        made.until(lambda state: state.block_done == 3 and state.mode is Mode.READY and not state.episode_id)
+        assert eventually(lambda: len(recorder.ends) == 5)
+        steps = [{key: value for key, value in msgspec.to_builtins(step).items() if key not in CLOCKS} for step in recorder.steps]
+        return steps, [(end.outcome, end.steps, end.human_steps, end.takeovers) for end in recorder.ends]
+
+
+def test_the_same_seed_gives_the_same_steps(tmp_path: Path) -> None:
+    first, ends = run(tmp_path / "a", 3)
+    second, again = run(tmp_path / "b", 3)
+    assert first == second
+    assert ends == again
+    assert ends[0][2] == ends[0][1]
+    assert sum(end[3] for end in ends) >= 3
+    other, _ = run(tmp_path / "c", 4)
+    assert other[0]["observation"] != first[0]["observation"]
+    policy = [step for step in first if step["kind"] == "policy"]
+    assert [step["train_step"] for step in policy] == list(range(len(policy)))
+
+
+def test_steps_wait_for_the_learners_lag_and_name_the_version(tmp_path: Path) -> None:
+    required: list[tuple[int, int]] = []
+
+    def note(observation: Observation) -> list[float]:
+        required.append((observation.train_step, observation.required_version))
+        return [0.0] * 4
+
+    with station(tmp_path, clock="lockstep", operator="none", learner="hil-serl", lockstep_lag=4) as made:
+        recorder = made.recorder()
+        made.actor(note)
+        with Publisher[LearnerStatus](made.endpoints, "learner_status", LearnerStatus) as learner:
+
+            def finished(step: int) -> None:
+                learner.send(
+                    LearnerStatus(
+                        learner="hil-serl",
+                        phase="training",
+                        progress=0.0,
+                        text="",
+                        updates=0,
+                        updates_per_s=0.0,
+                        demonstrations=0,
+                        finished_train_step=step,
+                        backlog_steps=0,
+                        newest_version=3,
+                        versions=[(1, 0), (2, 6), (3, 12)],
+                        versions_published=3,
+                    )
+                )
+
+            client = made.operator()
+            assert eventually(lambda: (finished(-1), client.ask(Start(sender="console", kind=EpisodeKind.POLICY)).error == "")[1])
+            made.until(lambda state: state.train_steps == 4)
+            threading.Event().wait(0.2)
+            assert made.state().train_steps == 4
+            finished(5)
+            made.until(lambda state: state.train_steps == 10)
+            finished(8)
+            made.until(lambda state: state.train_steps == 13)
+            client.ask(Finish(sender="console", now=True))
+            made.until_mode(Mode.READY)
+        asked = dict(pair for pair in required if pair[0] >= 0)
+        assert [asked[step] for step in (0, 5, 6, 11, 12)] == [1, 1, 2, 2, 3]
+        assert eventually(lambda: len(recorder.ends) == 1)
+        assert recorder.ends[0].outcome_source is OutcomeSource.NEXT
+
+
+def test_asks_again_when_an_answer_is_lost(tmp_path: Path) -> None:
+    dropped: list[int] = []
+    with station(tmp_path, clock="lockstep", operator="none") as made:
+        recorder = made.recorder()
+        actor = made.actor()
+
+        def lossy(observation: Observation) -> list[float]:
+            if observation.seq == 5 and not dropped:
+                dropped.append(observation.seq)
+                actor.silent = True
+                threading.Timer(0.1, lambda: setattr(actor, "silent", False)).start()
+            return [0.0] * 4
+
+        actor.act = lossy
+        client = made.operator()
+        made.start(client, EpisodeKind.POLICY, 1)
+        made.until(lambda state: state.block_done == 1)
+        assert dropped == [5]
+        assert eventually(lambda: len(recorder.ends) == 1)
+
+
+def test_evaluation_uses_the_held_out_starts(tmp_path: Path) -> None:
+    with station(tmp_path, clock="lockstep", operator="none") as made:
+        recorder = made.recorder()
+        made.actor()
+        client = made.operator()
+        made.start(client, EpisodeKind.EVALUATION, 2)
+        made.until(lambda state: state.block_done == 2)
+        assert eventually(lambda: len(recorder.ends) == 2)
+        assert [start.start_seed for start in recorder.starts] == [heldout_start(0), heldout_start(1)]
+        assert all(isinstance(step, Step) and step.train_step == -1 for step in recorder.steps)
