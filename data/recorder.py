@@ -74,7 +74,11 @@ class Recorder:
         self._lock = workspace.lock("recorder")
         self._max_episode_bytes = max_episode_bytes
         self._min_free_bytes = min_free_bytes
-        self.catalog = Catalog.open(workspace)
+        try:
+            self.catalog = Catalog.open(workspace)
+        except BaseException:
+            self._lock.release()
+            raise
         self.problems = reconcile(workspace, self.catalog)
         self.session = ""
         self._covered = Coverage()

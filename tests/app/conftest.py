@@ -1,12 +1,16 @@
-"""A gamepad made of SDL's virtual joystick, in the very SDL library that pygame brings."""
+"""Shared by the tests of the app. A gamepad made of SDL's virtual joystick, in the very SDL library that pygame brings."""
 
 import ctypes
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pygame
 import pytest
+
+from takeover.data.schema import RunConfig
 
 GAMECONTROLLER = 1  # SDL_JOYSTICK_TYPE_GAMECONTROLLER
 AXIS_INDEX = {"left_x": 0, "left_y": 1, "right_x": 2, "right_y": 3, "lt": 4, "rt": 5}
@@ -75,3 +79,22 @@ def eventually() -> Callable[[Callable[[], object]], object]:
         return value
 
     return wait
+
+
+@pytest.fixture
+def station_config(tmp_path: Path) -> Iterator[Callable[..., RunConfig]]:
+    """A run configuration with a workspace and a socket folder of its own (with a short name: socket paths are limited)."""
+    with tempfile.TemporaryDirectory(prefix="tk") as runtime:
+
+        def make(**changes: Any) -> RunConfig:
+            values = {
+                "session_id": "test-session",
+                "workspace": str(tmp_path / "workspace"),
+                "sockets": str(Path(runtime) / "sockets"),
+                "operator": "scripted",
+                "clock": "lockstep",
+                "cameras": False,
+            }
+            return RunConfig(**(values | changes))
+
+        yield make
