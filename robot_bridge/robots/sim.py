@@ -11,7 +11,7 @@ import time
 import mujoco
 import numpy as np
 
-from takeover.data.schema import ParameterSpec, RobotSpec
+from takeover.data.schema import CameraSpec, ParameterSpec, RobotSpec
 from takeover.data.seeding import stream
 from takeover.robot_bridge.kinematics import ArmKinematics, wrap, yaw_of
 from takeover.robot_bridge.robots import sim_model, sim_state
@@ -37,6 +37,7 @@ class SimRobot:
         self.task = make_task(task)
         self.parameters = check_parameters(self.task.parameters, parameters or {})
         self._stopped = threading.Event()
+        self._cameras: list[CameraSpec] = []
         self._action_size = self.task.action.size
         self._scale = np.array(self.task.action.scale)
         self._gripper_index = 4 if self.task.action.gripper != "none" else -1
@@ -56,7 +57,7 @@ class SimRobot:
             max_steps=task.max_steps,
             action=task.action,
             observation=task.observation,
-            cameras=[],
+            cameras=list(self._cameras),
             simulated=True,
             has_watchdog=True,
             can_reset=True,
@@ -193,6 +194,10 @@ class SimRobot:
         ]
 
     # --- what the cameras need ---
+
+    def attach_cameras(self, specs: list[CameraSpec]) -> None:
+        """Name the cameras that look at this robot, for its `spec`."""
+        self._cameras = list(specs)
 
     @property
     def data(self) -> mujoco.MjData:

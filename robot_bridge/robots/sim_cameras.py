@@ -42,6 +42,7 @@ class SimCameras:
         self._counter = 0
         self._latest: list[Picture] = []
         _open_gl().free()  # fail here, before anything runs, not later on the camera thread
+        robot.attach_cameras(self.specs)
 
     @property
     def specs(self) -> list[CameraSpec]:

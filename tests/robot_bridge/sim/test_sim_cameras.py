@@ -39,6 +39,8 @@ def test_two_cameras_with_pictures_counters_and_times(scene: tuple[SimRobot, Sim
     robot, cameras = scene
     source: CameraSource = cameras
     assert [spec.name for spec in source.specs] == ["front", "wrist"]
+    assert robot.spec.cameras == source.specs
+    assert SimRobot("pick-lift").spec.cameras == []
     robot.reset(0)
     first, second = shoot(cameras), shoot(cameras)
     for name in ("front", "wrist"):

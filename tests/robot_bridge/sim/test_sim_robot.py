@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 from takeover.robot_bridge.robots.base import Robot, RobotError
+from takeover.robot_bridge.robots.registry import SIM_TASKS, split_robot
 from takeover.robot_bridge.robots.sim import MAX_LATENCY_STEPS, SimRobot
 from takeover.robot_bridge.tasks.peg_insert import PLATE_TOP_M
+from takeover.robot_bridge.tasks.registry import make_task
 
-TASKS = ("peg-insert", "pick-lift")
+TASKS = SIM_TASKS
 
 
 @pytest.fixture(params=TASKS)
@@ -320,3 +322,13 @@ def test_observation_alone_suffices_to_insert_by_feeling() -> None:
                 successes += 1
                 break
     assert successes >= 18
+
+
+def test_the_registry_names_every_task_and_refuses_others() -> None:
+    for task in SIM_TASKS:
+        assert make_task(task).name == task
+        assert split_robot(f"sim:{task}") == ("sim", task)
+    with pytest.raises(RobotError, match="unknown robot 'shovel'; known: sim"):
+        split_robot("shovel")
+    with pytest.raises(RobotError, match="unknown task 'juggling' for robot 'sim'; known: peg-insert, pick-lift"):
+        split_robot("sim:juggling")
