@@ -143,7 +143,7 @@ class ScriptedOperator:
         if episode != self._episode:
             self._episode = episode
             role = f"operator-{privileged.episode_kind or 'none'}"
-            self._random = stream(self._seed + self.parameters.seed_offset, role, privileged.episode_number)
+            self._random = stream(self._seed + self.parameters.seed_offset, role, max(0, privileged.episode_number))  # -1 between episodes
             self._memory = _Memory()
         idle = OperatorDecision(False, [0.0] * len(privileged.expert_action))
         if not privileged.expert_action or privileged.mode in (Mode.OFFLINE, Mode.STOPPED, Mode.RESETTING):
