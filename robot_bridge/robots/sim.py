@@ -25,6 +25,7 @@ _BLOCKS = 5  # the target moves in this many small steps per period
 _STEPS_PER_BLOCK = round(1.0 / CONTROL_HZ / sim_model.TIMESTEP_S) // _BLOCKS
 _WINDOW_STEPS = 1.2  # target to actual, in action scales
 _WINDOW_MIN_M = 0.006
+_GRIP, _FRESH = 0, 1  # indices of the flags
 _COMMON_FAULTS = ("latency", "frozen_camera")
 _J = sim_model.ARM_JOINTS
 _FINGERS = 6  # index of the first finger actuator, after x, y, z, yaw, roll, pitch
@@ -36,7 +37,8 @@ class SimRobot:
     def __init__(self, task: str = "peg-insert", parameters: dict[str, float] | None = None) -> None:
         self.task = make_task(task)
         self.parameters = check_parameters(self.task.parameters, parameters or {})
-        self._stopped = threading.Event()
+        self._stopped = threading.Event()  # commands are ignored
+        self._halted = threading.Event()  # the next period stands still, also when `clear` came before it
         self._cameras: list[CameraSpec] = []
         self._action_size = self.task.action.size
         self._scale = np.array(self.task.action.scale)
@@ -86,7 +88,7 @@ class SimRobot:
         if self._kinematics.error_m(joints, self._target[:3]) > 1e-4:
             raise RobotError(f"the arm cannot reach the start pose {np.round(self._target, 3).tolist()} of seed {seed}")
         self._queue = np.zeros((MAX_LATENCY_STEPS + 1, self._action_size))
-        self._gripper = np.ones(1)
+        self._flags = np.array([1.0, 0.0])  # opening (+1) or closing (-1); whether a command came since the last period
         self._data.qpos[:_J] = joints
         self.task.place(self._model, self._data, self._variables)
         self._wrench = np.zeros(6)
@@ -119,13 +121,17 @@ class SimRobot:
             )
         if not np.isfinite(command).all():
             raise RobotError(f"action {command.tolist()} is not finite; it was not executed")
-        self._queue[:-1] = self._queue[1:]
-        self._queue[-1] = np.clip(command, -1.0, 1.0)
+        if not self._stopped.is_set():
+            self._push(np.clip(command, -1.0, 1.0))
+            self._flags[_FRESH] = 1.0
 
     def advance(self) -> None:
-        """Simulate one control period under the command that is due now."""
+        """Simulate one control period under the command that is due now. A command lives one period; without a new one the robot stops."""
         self._previous[:] = self._target
-        if self._stopped.is_set():
+        if not self._flags[_FRESH]:
+            self._push(np.zeros(self._action_size))
+        self._flags[_FRESH] = 0.0
+        if self._halted.is_set() or self._stopped.is_set():
             self._freeze()
         else:
             self._move_target()
@@ -135,6 +141,7 @@ class SimRobot:
 
     def stop(self) -> None:
         self._stopped.set()
+        self._halted.set()
 
     def clear(self) -> None:
         self._stopped.clear()
@@ -189,7 +196,7 @@ class SimRobot:
 
     def _controller_arrays(self) -> list[FloatArray]:
         return [
-            *(self._variables, self._start, self._target, self._previous, self._queue, self._gripper),
+            *(self._variables, self._start, self._target, self._previous, self._queue, self._flags),
             *(self._wrench, self._noise, self._faults, self._camera_offset),
         ]
 
@@ -241,6 +248,12 @@ class SimRobot:
         self._target[:3], self._target[3] = self._sense.position, self._sense.yaw
         self._previous[:] = self._target
         self._queue[:] = 0.0
+        if not self._stopped.is_set():
+            self._halted.clear()
+
+    def _push(self, command: FloatArray) -> None:
+        self._queue[:-1] = self._queue[1:]
+        self._queue[-1] = command
 
     def _move_target(self) -> None:
         latency = min(round(self.parameters["latency_steps"]) + int(self._faults[0]), MAX_LATENCY_STEPS)
@@ -254,7 +267,7 @@ class SimRobot:
         moved[3] = self._sense.yaw + np.clip(turn, -2.0 * window[3], 2.0 * window[3])
         self._target = moved
         if self._gripper_index >= 0 and abs(command[self._gripper_index]) > 0.5:
-            self._gripper[0] = np.sign(command[self._gripper_index])
+            self._flags[_GRIP] = np.sign(command[self._gripper_index])
 
     def _simulate(self) -> None:
         """The pull's origin moves evenly from the previous target to the present one, fed forward by the impedance's lag."""
@@ -262,7 +275,7 @@ class SimRobot:
         change = self._target - self._previous
         lead = change * (sim_model.DAMPING_TIME_S * CONTROL_HZ)
         if self._gripper_index >= 0:
-            data.ctrl[_FINGERS:] = 0.0 if self._gripper[0] > 0 else model.jnt_range[_J : _J + 2, 0]
+            data.ctrl[_FINGERS:] = 0.0 if self._flags[_GRIP] > 0 else model.jnt_range[_J : _J + 2, 0]
         loads = np.zeros(_J)
         for block in range(1, _BLOCKS + 1):
             data.ctrl[:4] = self._previous + change * (block / _BLOCKS) + lead
@@ -288,7 +301,7 @@ class SimRobot:
             velocity=twist[:3],
             yaw_rate=float(twist[5]),
             gripper_width=width,
-            gripper_command=float(self._gripper[0]),
+            gripper_command=float(self._flags[_GRIP]),
             force=self._wrench[:3].copy(),
             torque=self._wrench[3:].copy(),
             start=self._start,

@@ -202,6 +202,38 @@ def test_stop_is_thread_safe_halts_at_once_and_ignores_commands_until_cleared() 
     assert robot.read().tool_position[0] - standing[0] > 0.01
 
 
+def test_a_stop_cleared_between_two_periods_still_drops_what_was_commanded_before() -> None:
+    robot = SimRobot("peg-insert", {"latency_steps": 3})
+    drive(robot, np.tile([1.0, 0.0, 0.0, 0.0], (5, 1)))
+    robot.stop()
+    robot.apply(np.array([1.0, 0.0, 0.0, 0.0]))  # ignored
+    robot.clear()
+    robot.advance()
+    standing = robot.read().tool_position
+    drive(robot, np.zeros((5, 4)))
+    assert np.linalg.norm(robot.read().tool_position - standing) < 0.004  # it only comes to rest
+
+
+def test_a_command_lives_one_period() -> None:
+    """The robot's own watchdog: a control loop that stops commanding stops the robot."""
+    robot = SimRobot("peg-insert")
+    start = robot.read().tool_position
+    robot.apply(np.array([1.0, 0.0, 0.0, 0.0]))
+    for _ in range(10):
+        robot.advance()
+    assert robot.read().tool_position[0] - start[0] == pytest.approx(0.005, abs=5e-4)
+
+
+def test_a_state_saved_between_command_and_period_keeps_the_command() -> None:
+    robot, another = SimRobot("peg-insert"), SimRobot("peg-insert")
+    robot.apply(np.array([1.0, 0.0, 0.0, 0.0]))
+    another.restore(robot.save())
+    robot.advance()
+    another.advance()
+    assert robot.save() == another.save()
+    assert robot.read().tool_velocity[0] > 0.02
+
+
 def test_latency_delays_by_exactly_that_many_steps() -> None:
     command = np.array([0.8, 0.0, 0.0, 0.0])
     tracks = {}
