@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from PySide6.QtCore import QTimer, Signal
-from PySide6.QtGui import QCloseEvent, QKeyEvent
+from PySide6.QtGui import QCloseEvent, QKeyEvent, QResizeEvent
 from PySide6.QtWidgets import QGridLayout, QHBoxLayout, QStackedLayout, QVBoxLayout, QWidget
 
 from takeover.app.console import tokens
@@ -59,7 +59,7 @@ class InsightsPage(QWidget):
         about = f"share of steps a person drove, last {WINDOW} episodes, 95 % band over episodes"
         self.rate = ChartPanel("Intervention rate", about, DEFINITIONS["rate"], brushable=True)
         self.success = ChartPanel("Success", f"per {WINDOW} episodes", DEFINITIONS["success"])
-        self.causes = ChartPanel("Takeovers and failures by cause", "", DEFINITIONS["causes"])
+        self.causes = ChartPanel("Causes", "takeovers and failures", DEFINITIONS["causes"])
         self.times = ChartPanel("Time to takeover", "", DEFINITIONS["time"])
         self.heldout = ChartPanel("Held-out success", "policy alone", DEFINITIONS["heldout"])
         self.effort = ChartPanel("Return on human effort", "", DEFINITIONS["effort"])
@@ -83,8 +83,6 @@ class InsightsPage(QWidget):
         side.setSpacing(tokens.GUTTER)
         side.addWidget(self.versions, 440)
         side.addWidget(self.corrections, 416)
-        self.versions.setFixedWidth(504)
-        self.corrections.setFixedWidth(504)
         below = QHBoxLayout()
         below.setSpacing(tokens.GUTTER)
         below.addLayout(grid, 1)
@@ -123,6 +121,11 @@ class InsightsPage(QWidget):
         row.addWidget(self.png)
         row.addWidget(self.csv)
         return row
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        side = 504 if self.width() >= 1400 else 448
+        self.versions.setFixedWidth(side)
+        self.corrections.setFixedWidth(side)
 
     # --- life ---
 
@@ -258,7 +261,6 @@ class InsightsPage(QWidget):
             ]
         )
         unit = self.unit
-        self.effort.set_note("per 1,000 human steps")
         self.effort.chart.set_builder(lambda w, h: charts.effort_scene(w, h, shown.effort, unit))
 
     def _show_live(self) -> None:

@@ -42,7 +42,8 @@ class ChartPanel(Panel):
         if self._about:
             start = 12 + text_width(self._title, 12, tokens.SEMIBOLD) + 12
             room = self.width() - start - 12 - text_width(self._note) - 12
-            draw_text(painter, QRectF(start, 0, room, self.header), self._about, tokens.T3, 12)
+            if room >= min(120.0, text_width(self._about)):
+                draw_text(painter, QRectF(start, 0, room, self.header), self._about, tokens.T3, 12)
         if self._empty:
             area = QRectF(24, self.header, self.width() - 48, self.height() - self.header - 12)
             painter.setFont(tokens.font(12))
@@ -74,6 +75,8 @@ class Figures(QWidget):
         for value, meaning in self.values:
             if self._large:
                 width = max(text_width(meaning, 11), text_width(value, 20, tokens.MEDIUM)) + 24
+                if x + width - 24 > self.width():
+                    break  # half a figure is worse than none
                 draw_text(painter, QRectF(x, 0, width, 24), value, tokens.T1, 20, tokens.MEDIUM)
                 draw_text(painter, QRectF(x, 24, width, 16), meaning, tokens.T3, 11)
                 x += width
@@ -129,8 +132,8 @@ class VersionsPanel(Panel):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__("Policy versions", "newest first", parent=parent)
         self.body.setContentsMargins(0, self.header, 0, 8)
-        columns = [("drove", 0, False), ("episodes", 64, True), ("alone", 56, True), ("95 %", 80, True), ("with help", 72, True)]
-        self.table = TableView([*columns, ("rate", 52, True), ("95 %", 76, True)])
+        columns = [("drove", 0, False), ("episodes", 58, True), ("alone", 48, True), ("95 %", 72, True), ("with help", 64, True)]
+        self.table = TableView([*columns, ("rate", 46, True), ("95 %", 70, True)])
         self.body.addWidget(self.table)
         self.body.addStretch(1)
 
@@ -195,14 +198,14 @@ class LearnerPanel(Panel):
             return
         painter.fillRect(QRectF(12, y + 7, self.width() - 24, 1), QColor(tokens.LINE))
         y += 12
-        for index, row in enumerate([("correction", "p50", "p95", "p95 target"), *self.times]):
+        for index, row in enumerate([("correction", "p50", "p95", "target"), *self.times]):
             for column, text in enumerate(row):
                 ink = tokens.T3 if not index or column == 3 else tokens.T1 if column == 2 else tokens.T2
                 if column == 0:
-                    draw_text(painter, QRectF(12, y, self.width() - 200, 24), text, tokens.T2 if index else tokens.T3, 12 if index else 11)
+                    draw_text(painter, QRectF(12, y, self.width() - 174, 24), text, tokens.T2 if index else tokens.T3, 12 if index else 11)
                 else:
-                    right = self.width() - 12 - (3 - column) * 62 - (12 if column < 3 else 0)
-                    draw_text(painter, QRectF(right - 70, y, 70, 24), text, ink, 12 if index else 11, align=_RIGHT)
+                    right = self.width() - 12 - (3 - column) * 50
+                    draw_text(painter, QRectF(right - 48, y, 48, 24), text, ink, 12 if index else 11, align=_RIGHT)
             y += 24
 
 

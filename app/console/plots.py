@@ -131,7 +131,7 @@ class ChartView(QWidget):
         x = scene.axes.x(self._brush[1]) + 8
         if x + width > self.width():
             x = max(0.0, scene.axes.x(self._brush[0]) - 8 - width)
-        return QRectF(x, scene.axes.top + 18, width, 24)
+        return QRectF(x, scene.axes.top + 32, width, 24)
 
     def mousePressEvent(self, event: QMouseEvent) -> None:
         scene = self.scene()

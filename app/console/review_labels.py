@@ -1,6 +1,6 @@
 """The label column: cause on digits, kind, outcome, quality, note, exclude, submit. Every act is reported at once."""
 
-from PySide6.QtCore import QEvent, QObject, QRectF, Qt, QTimer, Signal
+from PySide6.QtCore import QEvent, QObject, QRectF, QSize, Qt, QTimer, Signal
 from PySide6.QtGui import QColor, QKeyEvent, QMouseEvent, QPainter, QPaintEvent, QPen
 from PySide6.QtWidgets import QHBoxLayout, QPlainTextEdit, QWidget
 
@@ -8,7 +8,7 @@ from takeover.app.console import tokens
 from takeover.app.console.models.review import CAUSES, KINDS, OUTCOMES, QUALITIES, ReviewItem
 from takeover.app.console.widgets import Button, KeyHints, Panel, Segmented, draw_key_cap, draw_text, label
 
-ROW = 36
+ROW, LEAST_ROW = 36, 26
 NOTE_DELAY_MS = 600  # after the last keystroke
 
 
@@ -20,12 +20,19 @@ class CauseList(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._current = ""
-        self.setFixedHeight(ROW * len(CAUSES))
+        self.setMinimumHeight(LEAST_ROW * len(CAUSES))
+        self.setMaximumHeight(ROW * len(CAUSES))
         self.setCursor(Qt.CursorShape.PointingHandCursor)
+
+    def sizeHint(self) -> QSize:
+        return QSize(304, ROW * len(CAUSES))
 
     @property
     def current(self) -> str:
         return self._current
+
+    def row_height(self) -> float:
+        return self.height() / len(CAUSES)
 
     def set_current(self, cause: str) -> None:
         if cause != self._current:
@@ -33,22 +40,23 @@ class CauseList(QWidget):
             self.update()
 
     def mousePressEvent(self, event: QMouseEvent) -> None:
-        row = int(event.position().y() // ROW)
+        row = int(event.position().y() // self.row_height())
         if self.isEnabled() and 0 <= row < len(CAUSES):
             self.chosen.emit(str(CAUSES[row][0]))
 
     def paintEvent(self, event: QPaintEvent) -> None:
         painter = QPainter(self)
+        height = self.row_height()
         for index, (cause, meaning) in enumerate(CAUSES):
-            top = index * ROW
+            top = index * height
             on = cause == self._current
             if on:
-                painter.fillRect(QRectF(0, top, self.width(), ROW), QColor(tokens.T1))
-            draw_key_cap(painter, 12, top + ROW / 2, str(index + 1), tokens.INK if on else tokens.T2, bg=tokens.T1 if on else tokens.BG)
+                painter.fillRect(QRectF(0, top, self.width(), height), QColor(tokens.T1))
+            draw_key_cap(painter, 12, top + height / 2, str(index + 1), tokens.INK if on else tokens.T2, bg=tokens.T1 if on else tokens.BG)
             ink, note = (tokens.INK, tokens.INK) if on else (tokens.T1, tokens.T3)
             name = str(cause).capitalize()
-            draw_text(painter, QRectF(44, top, 88, ROW), name, ink, 13, tokens.SEMIBOLD if on else tokens.MEDIUM)
-            draw_text(painter, QRectF(136, top, self.width() - 144, ROW), meaning, note, 12)
+            draw_text(painter, QRectF(44, top, 88, height), name, ink, 13, tokens.SEMIBOLD if on else tokens.MEDIUM)
+            draw_text(painter, QRectF(136, top, self.width() - 144, height), meaning, note, 12)
 
 
 class ExcludeRow(QWidget):
@@ -115,7 +123,8 @@ class LabelPanel(Panel):
         self._add(label("Note", tokens.T2, 12), 12, 4)
         self.note = QPlainTextEdit()
         self.note.setFont(tokens.font(12))
-        self.note.setFixedHeight(64)
+        self.note.setMinimumHeight(40)
+        self.note.setMaximumHeight(64)
         self.note.setTabChangesFocus(True)
         self.note.setPlaceholderText("what happened, in a few words")
         self.note.setFocusPolicy(Qt.FocusPolicy.ClickFocus)

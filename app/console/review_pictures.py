@@ -114,10 +114,13 @@ class ActionPanel(Panel):
             return
         clipped = clipped_text(int(self._timeline.safety_bits[self._step]))
         person = bool(np.isfinite(self._timeline.human_action[self._step]).any())
-        runs: list[Run] = [("policy asked", tokens.POLICY, tokens.REGULAR)]
+        wide = self.width() > 300
+        runs: list[Run] = [("policy asked" if wide else "policy", tokens.POLICY, tokens.REGULAR)]
         runs += [(", person", tokens.TAKEOVER, tokens.REGULAR)] if person else []
-        runs += [(", robot got", tokens.T1, tokens.REGULAR)]
+        runs += [(", robot got" if wide else ", robot", tokens.T1, tokens.REGULAR)]
         runs += [(f", {clipped} limited", tokens.T2, tokens.REGULAR)] if clipped and self.width() > 420 else []
+        if not wide:
+            self.set_title("Action")
         width = sum(text_width(text) for text, _, _ in runs)
         draw_runs(painter, self.width() - 12 - width, QRectF(0, 0, self.width(), self.header), runs)
         names = self._timeline.action_names

@@ -39,7 +39,7 @@ class TimelineView(QWidget):
         self._position_s = 0.0
         self._static: QPixmap | None = None
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
-        self.setMinimumHeight(280)
+        self.setMinimumHeight(250)
 
     def set_timeline(self, timeline: Timeline | None, item: ReviewItem | None, film_expected: bool = False) -> None:
         self._timeline, self._item, self._film, self._film_expected = timeline, item, [], film_expected
@@ -198,7 +198,7 @@ class TimelineView(QWidget):
     def _row(self, index: int) -> QRectF:
         top = self._band_top() + BAND + FLAGS + 4
         rows = len(self._timeline.signals) if self._timeline else 1
-        height = min(72.0, (self.height() - 8 - top) / max(1, rows))
+        height = min(110.0, (self.height() - 8 - top) / max(1, rows))
         return QRectF(LABELS, top + index * height, self._width(), height)
 
     def _paint_curve(self, painter: QPainter, timeline: Timeline, index: int, curve: Curve) -> None:

@@ -125,7 +125,7 @@ def success_scene(width: float, height: float, windows: Sequence[SuccessWindow],
 
 def heldout_scene(width: float, height: float, results: Sequence[HeldOut]) -> Scene:
     """Success alone on the held-out starts, one mark per evaluated version, oldest left."""
-    axes = Axes(44, 12, width - 12, height - 40, (-0.5, max(0.5, len(results) - 0.5)), (0, 1))
+    axes = Axes(44, 12, width - 32, height - 40, (-0.5, max(0.5, len(results) - 0.5)), (0, 1))
     items = grid(axes, (), (0, 0.5, 1), count, percent)
     line = [(axes.x(index), axes.y(one.result.value)) for index, one in enumerate(results)]
     items.append(Polyline(line, POLICY))

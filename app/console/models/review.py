@@ -220,7 +220,7 @@ def nice_axis(values: FloatArray, least: float, zero: bool) -> tuple[float, floa
         centre = (high + low) / 2
         low, high = (0.0, least) if zero else (centre - least / 2, centre + least / 2)
     step = 10.0 ** np.floor(np.log10(high - low)) / 2
-    return float(np.floor(low / step + 1e-9) * step), float(np.ceil(high / step - 1e-9) * step)
+    return float(np.floor(low / step + 1e-9) * step) + 0.0, float(np.ceil(high / step - 1e-9) * step) + 0.0  # -0.0 is 0.0
 
 
 def disagreement_mm(spec: RobotSpec, policy_action: FloatArray, applied: FloatArray) -> FloatArray:
@@ -233,7 +233,7 @@ def disagreement_mm(spec: RobotSpec, policy_action: FloatArray, applied: FloatAr
 def build_signals(
     spec: RobotSpec, observation: FloatArray, policy_action: FloatArray, applied: FloatArray, scores: dict[str, FloatArray]
 ) -> list[Signal]:
-    """At most four curves: detector scores first, then gripper width or height, contact force, and disagreement with the policy."""
+    """At most four curves: detector scores first, then gripper width, height, contact force, and disagreement with the policy."""
     made: list[Signal] = []
     for name, title, least in (("steps_to_go", "Steps to go", 10.0), ("confidence", "Confidence", 1.0)):
         if name in scores:
@@ -247,15 +247,14 @@ def build_signals(
                 return observation[:, index], units[index] if index < len(units) else ""
         return None
 
-    gripper = column("gripper_width")
+    gripper = column("gripper_width") if spec.action.gripper != "none" else None
     if gripper is not None:
         values = gripper[0] * 1000.0 if gripper[1] == "m" else gripper[0]
         made.append(Signal("Gripper", "mm" if gripper[1] == "m" else gripper[1], values, *nice_axis(values, 10.0, True)))
-    else:
-        height = column("tool_z") or column("_z")
-        if height is not None and height[1] == "m":
-            values = height[0] * 1000.0
-            made.append(Signal("Height", "mm", values, *nice_axis(values, 20.0, False)))
+    height = column("tool_z")
+    if height is not None and height[1] == "m" and len(made) < 3:
+        values = height[0] * 1000.0
+        made.append(Signal("Height", "mm", values, *nice_axis(values, 20.0, False)))
     force = [index for name, index in named.items() if "force" in name and index < len(units) and units[index] == "N"]
     if force:
         values = np.linalg.norm(observation[:, force], axis=1)

@@ -269,7 +269,7 @@ def test_episode_without_pictures_says_so_and_shows_signals(page: ReviewPage, qt
     assert "no pictures" in page.front._missing
     timeline = page.timeline.timeline
     assert timeline is not None
-    assert [signal.name for signal in timeline.signals] == ["Gripper", "Force", "Disagreement"]
+    assert [signal.name for signal in timeline.signals] == ["Height", "Force", "Disagreement"]
     assert {span.driver for span in timeline.spans} == {"policy", "ramp", "human"}
     assert page.item is not None
     assert any(flag.text == "takeover" and flag.step == page.item.start_step for flag in timeline.flags)
