@@ -130,10 +130,11 @@ class CameraThread:
                 seq=seq,
             )
 
-        if self._counters.get(picture.camera) != picture.counter:
+        new = self._counters.get(picture.camera) != picture.counter
+        if new:
             self._counters[picture.camera] = picture.counter
             self._changed_ns[picture.camera] = time.monotonic_ns()
             self._source_ns[picture.camera] = picture.t_source_ns
         self._publishers[picture.camera].send(frame(self._records.session, -1))
-        if episode_id and self._records.bytes < MAX_BACKLOG_BYTES:
+        if new and episode_id and self._records.bytes < MAX_BACKLOG_BYTES:
             self._records.append(frame)

@@ -1,0 +1,89 @@
+"""Records on their way to the recorder, and the right to command."""
+
+import pytest
+
+from takeover.data.schema import AnyRecord, Event
+from takeover.robot_bridge.lease import LEASE_LIFE_NS, LeaseRefused, LeaseTable
+from takeover.robot_bridge.protocol import Codec
+from takeover.robot_bridge.record_log import RecordLog
+
+SECOND = 1_000_000_000
+
+
+def make_log() -> tuple[RecordLog, Codec[AnyRecord]]:
+    codec: Codec[AnyRecord] = Codec(AnyRecord)
+    return RecordLog("s", codec.encode, lambda: None), codec
+
+
+def add(log: RecordLog, count: int) -> None:
+    for _ in range(count):
+        log.append(lambda session, rec_seq: Event(session=session, rec_seq=rec_seq, kind="x", source="test", t_ns=0, wall_ns=0))
+
+
+def test_records_are_kept_until_acknowledged_and_sent_again() -> None:
+    log, codec = make_log()
+    add(log, 5)
+    assert [codec.decode(frame).rec_seq for frame in log.unsent()] == [0, 1, 2, 3, 4]
+    assert log.unsent() == []
+    log.acknowledge(1)
+    assert log.backlog == 3
+    log.rewind(2)
+    assert [codec.decode(frame).rec_seq for frame in log.unsent()] == [3, 4]
+    log.rewind(-1)  # a recorder that knows nothing gets whatever is left
+    assert [codec.decode(frame).rec_seq for frame in log.unsent(limit=2)] == [2, 3]
+    assert [codec.decode(frame).rec_seq for frame in log.unsent(limit=2)] == [4]
+    log.acknowledge(4)
+    assert (log.backlog, log.bytes) == (0, 0)
+
+
+def test_trouble_names_what_is_missing() -> None:
+    log, _ = make_log()
+    assert "no recorder" in log.trouble(SECOND)
+    add(log, 1)
+    now = log._entries[0].t_ns
+    log.heard_ns = now
+    assert log.trouble(now) == ""
+    assert "silent" in log.trouble(now + SECOND)
+    log.heard_ns = now + 2 * SECOND
+    assert "waits" in log.trouble(now + 2 * SECOND)
+    log.bytes += 65 * 1024 * 1024
+    assert "MB" in log.trouble(now + 2 * SECOND)
+
+
+def test_one_holder_until_it_lapses() -> None:
+    lease = LeaseTable()
+    token = lease.ask("a", b"1", "gamepad", 0)
+    assert lease.ask("a", b"1", "gamepad", 100) == token
+    with pytest.raises(LeaseRefused, match="a holds"):
+        lease.ask("b", b"2", "gamepad", 200)
+    lease.heard("gamepad", LEASE_LIFE_NS)
+    assert lease.holder(2 * LEASE_LIFE_NS) == "a"
+    assert lease.holder(2 * LEASE_LIFE_NS + 1) == ""
+    assert lease.ask("b", b"2", "gamepad", 3 * LEASE_LIFE_NS) != token
+    assert lease.holder(3 * LEASE_LIFE_NS) == "b"
+
+
+def test_a_restarted_holder_is_somebody_new() -> None:
+    lease = LeaseTable()
+    assert lease.ask("a", b"1", "gamepad", 0) != lease.ask("a", b"2", "gamepad", 1)
+
+
+def test_people_preempt_scripts_never_the_reverse() -> None:
+    lease = LeaseTable()
+    lease.ask("operator", b"1", "scripted", 0)
+    with pytest.raises(LeaseRefused):
+        lease.ask("other", b"2", "scripted", 1)
+    lease.ask("console", b"3", "keyboard", 2)
+    with pytest.raises(LeaseRefused):
+        lease.ask("operator", b"1", "scripted", 3)
+    lease.release("operator")
+    assert lease.holder(4) == "console"
+    lease.release("console")
+    assert lease.holder(4) == ""
+
+
+def test_in_lockstep_silence_alone_ends_nothing() -> None:
+    lease = LeaseTable(lapses=False)
+    token = lease.ask("operator", b"1", "scripted", 0)
+    assert lease.holder(100 * SECOND) == "operator"
+    assert lease.ask("operator", b"1", "scripted", 100 * SECOND) == token
