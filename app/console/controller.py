@@ -121,9 +121,13 @@ class Controller:
         if not self.scripted or state is None:
             return
         operator = processes.states.get("operator", "") if processes is not None else ""
-        if operator.startswith("failed"):
+        asked_s = now_s - self._scripted_since_s
+        if operator.startswith("failed") and (self.scripted == "running" or asked_s > 2.0):  # an older failure is shown until it is started
             self._end_scripted(f"the scripted operator: {operator}")
         elif self.scripted == "starting" and operator == "up" and not client.holds_lease:
+            if client.state is not None and self.snapshot().demonstration_waits:  # a block is open: go on with it
+                self.scripted = "running"
+                return
             missing = max(1, self.config.demonstrations - (client.learner.demonstrations if client.learner else 0))
             client.request(Start(sender=client.sender, kind=EpisodeKind.DEMONSTRATION, episodes=missing))
             self.scripted, self._scripted_since_s = "asked", now_s
@@ -131,7 +135,7 @@ class Controller:
             self.scripted = "running"
         elif state.mode is Mode.STOPPED or (self.scripted == "running" and self._block_over(state)):
             self._end_scripted("")
-        elif self.scripted in ("starting", "asked") and now_s - self._scripted_since_s > 20:
+        elif self.scripted in ("starting", "asked") and asked_s > 20:
             self._end_scripted("the scripted operator did not begin within 20 s")
 
     @staticmethod

@@ -221,7 +221,7 @@ class OperatePage(QWidget):
 
     def refresh_panels(self, view: Snapshot) -> None:
         self.mode_switch.set_index(1 if view.collect else 0)
-        self.mode_switch.setVisible(not view.in_block and view.mode is not Mode.STOPPED and view.live)
+        self.mode_switch.setVisible(not view.in_block and not view.demonstration_waits and view.mode is not Mode.STOPPED and view.live)
         self.card.show_card(card(view))
         self._place_overlays()
         self.episode.show_episode(episode_view(view), self.track.segments, view.collecting)

@@ -49,12 +49,12 @@ class EpisodePanel(Panel):
 
     def show_episode(self, view: EpisodeView, drivers: Sequence[tuple[float, float, int]], collecting: bool) -> None:
         """``drivers``: (from, to, who) as shares of the step limit."""
-        self.success.set_keys([view.success_key])
-        self.failure.set_keys([view.failure_key])
+        self.success.set_keys([] if collecting else [view.success_key])
+        self.failure.set_keys([] if collecting else [view.failure_key])
         for button in (self.success, self.failure):
             button.setEnabled(view.can_judge)
         self.redo.setVisible(collecting)
-        self.redo.setEnabled(view.can_judge)
+        self.redo.setEnabled(view.can_redo)
         if view != self._view or list(drivers) != self._drivers:
             self._view, self._drivers = view, list(drivers)
             self.set_title(view.title, view.note)

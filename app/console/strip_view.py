@@ -25,6 +25,8 @@ _NOW = {
     model.NOBODY: "nobody",
 }
 
+_LEAST_TOP = {"force": 10.0, "height": 100.0, "gripper": 100.0, "steps_to_go": 50.0}  # so that noise does not look like motion
+
 
 class StripView(Panel):
     def __init__(self, strip: Strip) -> None:
@@ -112,7 +114,7 @@ class StripView(Panel):
             y = area.bottom() - np.clip(values / top, 0, 1) * area.height()
             painter.drawPolyline(QPolygonF([QPointF(float(a), float(b)) for a, b in zip(x, y, strict=True)]))
         value = self.strip.latest(name)
-        shown = "–" if not math.isfinite(value) else f"{value:.2f}" if top <= 1.0 else f"{value:.1f}" if top < 20 else f"{value:.0f}"
+        shown = "–" if not math.isfinite(value) else f"{value:.2f}" if top <= 1.0 else f"{value:.1f}" if abs(value) < 20 else f"{value:.0f}"
         right = QRectF(self.width() - _RIGHT, area.y() - 2, _RIGHT - 8, 20)
         draw_text(painter, right, shown, T1, 15, MEDIUM, RIGHT)
         draw_text(painter, right.translated(0, 17), unit, T3, 11, REGULAR, RIGHT)

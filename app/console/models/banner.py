@@ -6,7 +6,7 @@ from takeover.app.console.models.holds import hold_text
 from takeover.app.console.models.snapshot import Snapshot, device_key, duration
 from takeover.app.console.palette import HOLD, POLICY, READY, STOP, TAKEOVER
 from takeover.app.console.palette import T3 as GREY
-from takeover.data.schema import EpisodeKind, Mode
+from takeover.data.schema import EpisodeKind, HoldReason, Mode
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,10 @@ def banner(view: Snapshot) -> Banner:
         return Banner("TAKEOVER", "hand", TAKEOVER, elapsed, _takeover_parts(view, deadman), filled=True)
     if view.mode is Mode.HOLD:
         text = hold_text(state.hold_reason)
-        todo = text.line.format(resume=f"**{device_key(view.reading, 'resume')}**", deadman=f"**{deadman}**", next="**N**")
-        return Banner("HOLD", "pause", HOLD, elapsed, (f"**{text.why}**", todo), filled=True)
+        line = "hold {deadman} to go on with the demonstration" if view.demonstrating else text.line
+        todo = line.format(resume=f"**{device_key(view.reading, 'resume')}**", deadman=f"**{deadman}**", next="**N**")
+        why = "You let go" if view.demonstrating and state.hold_reason is HoldReason.RELEASED else text.why
+        return Banner("HOLD", "pause", HOLD, elapsed, (f"**{why}**", todo), filled=True)
     if view.mode is Mode.STOPPED:
         detail = state.hold_detail or "The robot stands still and takes no command"
         return Banner("STOPPED", "octagon", STOP, elapsed, (f"**{detail}**", "Hold **Clear** for 1 s to go on"), filled=True, hatched=True)
@@ -65,6 +67,12 @@ def banner(view: Snapshot) -> Banner:
 def _takeover_parts(view: Snapshot, deadman: str) -> tuple[str, ...]:
     state = view.state
     if not view.holds_lease:
+        if view.scripted_demonstrations:
+            return (
+                "**The scripted operator demonstrates**",
+                f"{view.demonstrations} of {view.demonstrations_wanted} recorded",
+                "**Esc** stops it",
+            )
         return (f"**{state.commander if state else 'somebody'}** drives", "You are watching")
     latched = view.reading is not None and view.reading.raw.get("latched", 0.0) > 0
     held = f"**{deadman} latched**" if latched else f"**{deadman} held**"
@@ -84,6 +92,9 @@ def _ready_parts(view: Snapshot, deadman: str) -> tuple[str, ...]:
         return ("The scripted operator is about to demonstrate",)
     if view.learner is not None and view.learner.phase == "cloning":
         return ("The first policy is being trained", f"{view.learner.progress:.0%}".replace("%", " %"))
+    if view.demonstration_waits and view.state is not None:
+        total = view.state.block_size or view.demonstrations_wanted
+        return (f"Demonstration {min(total, view.state.block_done + 1)} of {total}", f"hold **{deadman}** to begin")
     if view.collect:
         return ("Ready to record", f"**Start**, then hold **{deadman}** to demonstrate")
     if view.policy_version < 1:

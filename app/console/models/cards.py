@@ -7,7 +7,7 @@ from takeover.app.console.models.holds import hold_text
 from takeover.app.console.models.snapshot import Snapshot, device_key, duration
 from takeover.app.console.palette import HOLD, POLICY, STOP
 from takeover.app.console.palette import READY as GREY
-from takeover.data.schema import HoldReason, Mode
+from takeover.data.schema import HoldReason, Mode, State
 
 
 @dataclass(frozen=True)
@@ -88,15 +88,25 @@ def _hold(view: Snapshot) -> Card:
     text = hold_text(state.hold_reason)
     keys = {act: device_key(view.reading, act) for act in ("resume", "deadman", "next")}
     steps = tuple(step.format(**keys) for step in text.steps)
+    title = text.title
+    if view.demonstrating:  # nobody to resume to: only the person goes on
+        steps = (
+            *(s for s in steps if keys["resume"] not in s.split() and "Hold-to-run" not in s),
+            f"Hold {keys['deadman']} to go on with the demonstration.",
+        )
+        title = "Held: you let go" if state.hold_reason is HoldReason.RELEASED else title
     waiting = [row.name.lower() for row in gate(view).rows if not row.ok]
     neutral = view.reading is None or view.reading.neutral
-    can_resume = not waiting and neutral and view.policy_version > 0
+    can_resume = not waiting and neutral and view.policy_version > 0 and not view.demonstrating
     buttons = []
     if text.restart:
         names = {"bridge": "robot bridge", "actor": "policy process"}
         buttons.append(CardButton(f"restart:{text.restart}", f"Restart {names.get(text.restart, text.restart)}", primary=not can_resume))
     resume_keys = (keys["resume"],) if keys["resume"] == "P" else (keys["resume"], "P")
-    buttons.append(CardButton("resume", "Resume", resume_keys, can_resume, primary=can_resume and not text.restart))
+    if view.demonstrating:
+        buttons.append(CardButton("redo", "Redo this one"))
+    else:
+        buttons.append(CardButton("resume", "Resume", resume_keys, can_resume, primary=can_resume and not text.restart))
     buttons.append(CardButton("next", "End episode", ("N",)))
     note = f"waits for: {', '.join(waiting)}" if waiting else "" if neutral else "let go of the device first"
     facts = [("held for", duration(view.mode_s))]
@@ -104,7 +114,7 @@ def _hold(view: Snapshot) -> Card:
         facts.insert(0, ("detail", state.hold_detail))
     if state.hold_reason in (HoldReason.CAMERA_FROZEN, HoldReason.CAMERA_MISSING):
         facts += [(f"{name} picture", f"{age / 1e3:.1f} s old") for name, age in view.picture_age_ms.items() if age > 300]
-    return Card(text.title, "pause", HOLD, steps, tuple(facts), tuple(buttons), note)
+    return Card(title, "pause", HOLD, steps, tuple(facts), tuple(buttons), note)
 
 
 def _ready(view: Snapshot) -> Card:
@@ -126,6 +136,8 @@ def _ready(view: Snapshot) -> Card:
         return Card(
             "Training the first policy", "insights", POLICY, steps, (("policy", "version 1"),), (), learner.text, learner.progress, False
         )
+    if view.demonstration_waits and view.state is not None:
+        return _demonstration_waits(view, view.state)
     if view.collect:
         how = (
             f"Press Start, then hold {deadman} and do the task; letting go pauses.",
@@ -143,6 +155,17 @@ def _ready(view: Snapshot) -> Card:
     )
     button = CardButton("start", "Start", ("Enter",), not blocked, True)
     return Card(f"Ready: policy v{view.policy_version} will drive", "check", GREY, steps, (), (button,), "; ".join(blocked), None, False)
+
+
+def _demonstration_waits(view: Snapshot, state: State) -> Card:
+    total = state.block_size or view.demonstrations_wanted
+    steps = (f"Hold {device_key(view.reading, 'deadman')} and do the task; reaching the goal ends it. Letting go holds the robot.",)
+    buttons = [CardButton("finish", "End the block")]
+    if state.block_done:
+        buttons.insert(0, CardButton("redo", "Redo the last one"))
+    if view.spec is not None and view.spec.simulated:
+        buttons.append(CardButton("scripted", "Let the script go on"))
+    return Card(f"Demonstration {min(total, state.block_done + 1)} of {total}", "star", GREY, steps, (), tuple(buttons), "", None, False)
 
 
 def _no_policy(view: Snapshot, blocked: tuple[str, ...]) -> Card:

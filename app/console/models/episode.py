@@ -17,6 +17,7 @@ class EpisodeView:
     hint: str
     success_key: str
     failure_key: str
+    can_redo: bool = False
 
 
 class EpisodeTrack:
@@ -74,7 +75,7 @@ def episode_view(view: Snapshot) -> EpisodeView:
     undo = bool(state.last_outcome_episode)
     return EpisodeView(
         title,
-        f"{task}, {kind.value if kind else ''}".rstrip(", "),
+        task if kind == EpisodeKind.DEMONSTRATION or kind is None else f"{task}, {kind.value}",
         prompt,
         rows,
         state.episode_step / limit if limit else 0.0,
@@ -82,6 +83,7 @@ def episode_view(view: Snapshot) -> EpisodeView:
         hint,
         success,
         failure,
+        view.live and view.demonstrating and (view.in_episode or state.block_done > 0),
     )
 
 

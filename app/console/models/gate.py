@@ -52,6 +52,16 @@ def gate(view: Snapshot) -> Gate:
     return Gate(title, note, rows)
 
 
+def _row(name: str, problem: str, view: Snapshot) -> GateRow:
+    """A device in use is not neutral, and recording needs no policy: neither is a fault then."""
+    title = _NAMES.get(name, name.replace("_", " ").capitalize())
+    if name == "device_neutral" and view.mode is Mode.TAKEOVER:
+        return GateRow(title, "driving", True)
+    if name == "policy" and problem and (view.collecting or view.scripted_demonstrations or view.policy_version < 1):
+        return GateRow(title, "none yet", True)
+    return GateRow(title, problem or _value(name, view), not problem)
+
+
 def _value(name: str, view: Snapshot) -> str:
     state = view.state
     if state is None:
@@ -62,7 +72,7 @@ def _value(name: str, view: Snapshot) -> str:
     if name == "command_echo":
         return milliseconds(view.round_trip_ms)
     if name == "device_neutral":
-        return "driving" if state.mode is Mode.TAKEOVER else "yes"
+        return "yes"
     if name == "disk":
         return gigabytes(state.disk_free_bytes)
     if name == "recorder":

@@ -19,6 +19,8 @@ def hints(view: Snapshot) -> list[Hint]:
             ("Esc", "STOP"),
             ("Ctrl+Z", "undo outcome"),
         ]
+    if view.demonstration_waits:
+        return [(device_key(view.reading, "deadman"), "hold to begin"), ("Esc", "STOP"), ("Ctrl+Z", "undo outcome")]
     if view.mode is Mode.READY:
         return [("Enter", "start"), ("[ ]", "speed"), ("Esc", "STOP"), ("Ctrl+Z", "undo outcome")]
     if view.reading is not None and view.reading.kind == "gamepad":

@@ -87,8 +87,21 @@ class Snapshot:
         return self.in_episode or self.mode is Mode.RESETTING
 
     @property
+    def demonstration_waits(self) -> bool:
+        """The start of the next demonstration is made; pressing the deadman begins it."""
+        state = self.state
+        return state is not None and state.mode is Mode.READY and bool(state.episode_id) and state.episode_kind == EpisodeKind.DEMONSTRATION
+
+    @property
+    def demonstrating(self) -> bool:
+        """A block of demonstrations is running, whoever gives them."""
+        return (
+            self.state is not None and self.state.episode_kind == EpisodeKind.DEMONSTRATION and (self.in_block or self.demonstration_waits)
+        )
+
+    @property
     def collecting(self) -> bool:
-        return self.collect or (self.state is not None and self.state.episode_kind == EpisodeKind.DEMONSTRATION and self.in_block)
+        return self.collect or self.demonstrating
 
     @property
     def stale_cameras(self) -> list[str]:
