@@ -82,12 +82,12 @@ class Finaliser:
                 return
             self._do(job)
             self._jobs.task_done()
+            self._retry(time.monotonic())
 
     def _retry(self, now: float) -> None:
-        due = [job for at, job in self._waiting if at <= now]
-        self._waiting = [(at, job) for at, job in self._waiting if at > now]
-        for job in due:
-            self._do(job)
+        for item in [item for item in self._waiting if item[0] <= now]:
+            self._do(item[1])
+            self._waiting.remove(item)  # after it was done, so that `pending` never misses it
 
     def _do(self, job: OpenEpisode | OutcomeChange) -> None:
         try:

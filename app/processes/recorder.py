@@ -7,6 +7,7 @@ import time
 from takeover.app.processes.common import ProcessContext, StartupError, run_process
 from takeover.data.catalog import CatalogError
 from takeover.data.journal import JournalError
+from takeover.data.labels import LabelError
 from takeover.data.recorder import MIN_FREE_BYTES, Accepted, Recorder, Synced, episode_memory_bytes
 from takeover.data.schema import AnyRecord, Committed, RecorderMessage
 from takeover.data.workspace import Workspace, WorkspaceError
@@ -131,7 +132,7 @@ def main(context: ProcessContext) -> None:
         # the launcher asks for more before a station starts; a recorder that is restarted has to go on with less
         workspace.prepare().require_space(2 * MIN_FREE_BYTES)
         recorder = Recorder(workspace, max_episode_bytes=episode_memory_bytes())
-    except (WorkspaceError, CatalogError) as error:
+    except (WorkspaceError, CatalogError, LabelError) as error:
         raise StartupError(str(error)) from error
     endpoints = Endpoints(config.sockets)
     try:

@@ -248,7 +248,7 @@ def test_killed_at_random_moments_no_acknowledged_record_is_lost(station):
     rng = np.random.default_rng(11)
     bridge = BridgeSide(station.endpoints, "sess")
     number = 0
-    for _ in range(4):
+    for _ in range(3):
         station.launch()
         hellos = len(bridge.hellos)
         bridge.wait(lambda before=hellos: len(bridge.hellos) > before)

@@ -179,6 +179,39 @@ def test_full_disk_acknowledges_nothing_and_goes_on_afterwards(workspace, stream
     assert next(iter_episode_records(workspace))[1] == [record for record in records if isinstance(record, Step)]
 
 
+def test_a_disk_too_full_for_the_file_keeps_the_journal_and_tries_again(workspace, stream, monkeypatch):
+    import resource
+    import signal
+
+    from takeover.data import finalise
+
+    monkeypatch.setattr(finalise, "RETRY_AFTER_S", 0.1)
+    recorder = Recorder(workspace)
+    records = stream.episode()
+    feed(recorder, records[:-1])
+    recorder.sync()
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    journal = next(workspace.journal.glob("*.mcap"))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (journal.stat().st_size + 2000, hard))  # enough for the last record, not for the file
+    try:
+        feed(recorder, records[-1:])
+        assert recorder.sync().committed.cursor == records[-1].rec_seq
+        deadline = time.monotonic() + 10
+        while not recorder.error() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert "cannot be closed" in recorder.ack().error
+        assert journal.exists()
+        assert not list(workspace.episodes.glob("*/*"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    wait_closed(recorder)
+    assert recorder.error() == ""
+    assert not journal.exists()
+    recorder.close()
+    assert len(next(iter_episode_records(workspace))[1]) == 40
+
+
 def test_little_disk_and_long_episodes_are_reported(workspace, stream):
     recorder = Recorder(workspace, min_free_bytes=workspace.free_bytes() * 2)
     assert "the disk is full" in recorder.ack().error
