@@ -13,6 +13,7 @@ import numpy as np
 
 from takeover.data.schema import (
     ControlMode,
+    EpisodeKind,
     HoldReason,
     Mode,
     Observation,
@@ -175,8 +176,11 @@ class ControlLoop(ControlBase):
 
     def _nobody_resumes(self) -> bool:
         episode = self.book.episode
+        unattended = self.config.operator == "none" or (
+            self.config.operator == "scripted" and episode is not None and episode.kind is EpisodeKind.EVALUATION
+        )
         return (
-            self.config.operator == "none"
+            unattended
             and self.mode.mode is Mode.HOLD
             and self.mode.reason is not HoldReason.OPERATOR
             and episode is not None

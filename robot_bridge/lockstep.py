@@ -18,6 +18,7 @@ log = logging.getLogger("bridge.lockstep")
 RESEND_S = 0.3
 REPORT_S = 10.0
 IDLE_S = 0.02
+HELD_STEP_S = 0.25
 PROBE_S = 0.2  # while idle: an observation with seq -1, so that an actor can show that it has a policy
 MAX_UNACKNOWLEDGED = 512  # records
 PROBE_SEQ = -1
@@ -33,8 +34,17 @@ class LockstepLoop(ControlLoop):
         self._stopped = stopped
         while not stopped():
             self.guarded_tick()
-            if self.mode.mode in (Mode.HOLD, Mode.OFFLINE):
-                self.io.pump(self.period_s)  # a held robot waits for people: no faster than they can follow
+            if self.mode.mode is Mode.OFFLINE or (self.mode.mode is Mode.HOLD and self.config.operator != "none"):
+                self._wait_for_people()
+
+    def _wait_for_people(self) -> None:
+        """A held robot waits for a key: long enough that the one pressed at this step counts before the next, in every run alike."""
+        until = time.monotonic() + HELD_STEP_S
+        while not self.io.inbox.requests and self.io.inbox.stop_reason is None and not self._stopped():
+            left = until - time.monotonic()
+            if left <= 0:
+                return
+            self.io.pump(left)
 
     def idle(self) -> None:
         """Between blocks nothing steps: only the state goes out, and a probe now and then."""

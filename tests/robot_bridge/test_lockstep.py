@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from takeover.data.schema import EpisodeKind, Finish, LearnerStatus, Mode, Observation, OutcomeSource, Privileged, Start, Step
+from takeover.data.schema import EpisodeKind, Finish, LearnerStatus, Mode, Observation, OutcomeSource, Privileged, Resume, Start, Step
 from takeover.data.seeding import heldout_start
 from takeover.robot_bridge.protocol import Publisher
 
@@ -134,3 +134,47 @@ def test_evaluation_uses_the_held_out_starts(tmp_path: Path) -> None:
         assert eventually(lambda: len(recorder.ends) == 2)
         assert [start.start_seed for start in recorder.starts] == [heldout_start(0), heldout_start(1)]
         assert all(isinstance(step, Step) and step.train_step == -1 for step in recorder.steps)
+
+
+def test_a_hold_in_lockstep_is_resumed_alike_in_every_run(tmp_path: Path) -> None:
+    """The policy asks for what must be clamped; the script resumes at the second held step."""
+
+    def wild(observation: Observation) -> list[float]:
+        return [3.0 if observation.episode_step == 8 or 20 <= observation.episode_step < 23 else 0.1, 0.0, 0.0, 0.0]
+
+    def held(folder: Path) -> list[tuple[Any, ...]]:
+        with station(folder, clock="lockstep", operator="scripted") as made:
+            recorder = made.recorder()
+            made.actor(wild)
+            operator = made.operator("operator", "scripted")
+            holds: list[int] = []
+
+            def answer(privileged: Privileged) -> tuple[bool, list[float]]:
+                if privileged.mode is Mode.HOLD:
+                    holds.append(privileged.seq)
+                    if len(holds) % 2 == 0:
+                        operator.client.send(Resume(sender="operator"))
+                return False, [0.0] * 4
+
+            operator.answer = answer
+            operator.take_lease()
+            made.start(operator, EpisodeKind.POLICY, 1)
+            made.until(lambda state: state.block_done == 1 or len(holds) > 8, 20.0)
+            assert eventually(lambda: len(recorder.ends) == 1)
+            return [(step.seq, step.mode, step.run_id, step.observation, step.action) for step in recorder.steps]
+
+    first = held(tmp_path / "a")
+    assert first == held(tmp_path / "b")
+    assert sum(step[1] is Mode.HOLD for step in first) >= 2
+    assert first[-1][2] >= 1
+
+
+def test_with_nobody_to_resume_a_hold_ends_the_episode(tmp_path: Path) -> None:
+    with station(tmp_path, clock="lockstep", operator="none") as made:
+        recorder = made.recorder()
+        made.actor(lambda observation: [float("nan")] * 4 if observation.episode_step == 3 else [0.0] * 4)
+        client = made.operator()
+        made.start(client, EpisodeKind.POLICY, 1)
+        made.until(lambda state: state.block_done == 1, 20.0)
+        assert eventually(lambda: len(recorder.ends) == 1)
+        assert (recorder.ends[0].outcome_source, recorder.ends[0].steps) == (OutcomeSource.FAULT, 3)
