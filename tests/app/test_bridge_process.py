@@ -12,7 +12,7 @@ import msgspec
 import pytest
 import simplejpeg
 
-from takeover.data.schema import CameraFrame, Command, Mode, Role, RunConfig, SafetyLimits, State
+from takeover.data.schema import CameraFrame, Command, Fault, Mode, Role, RunConfig, SafetyLimits, State
 from takeover.robot_bridge.protocol import ControlClient, Endpoints, Push, Subscriber
 
 ENTRY = [sys.executable, "-m", "takeover.app.processes.bridge", "--config"]
@@ -109,6 +109,14 @@ def test_pictures_are_published_with_counter_and_source_time(tmp_path: Path) -> 
         picture = simplejpeg.decode_jpeg(frames[0].jpeg)
         assert picture.shape == (480, 640, 3)
         assert picture.std() > 5.0
+        client = ControlClient(bridge.endpoints, "console", Role.OPERATOR)
+        client.hello("test", 5.0)
+        assert client.ask(Fault(sender="console", name="frozen_camera"), 5.0).error == ""
+        with Subscriber[State](bridge.endpoints, "state", State) as states:
+            deadline = time.monotonic() + 10.0
+            while (state := states.receive(1.0)) is None or "no new picture" not in state.gate["cameras"]:
+                assert time.monotonic() < deadline
+        client.close()
     finally:
         bridge.stop()
 
