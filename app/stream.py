@@ -1,6 +1,5 @@
 """Watches a running station from outside: what the recorder committed, and what the processes say of themselves."""
 
-import contextlib
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -82,6 +81,7 @@ class StationLink:
         self._learner: Subscriber[LearnerStatus] = Subscriber(endpoints, "learner_status", LearnerStatus)
         self._evaluator: Subscriber[EvaluatorStatus] = Subscriber(endpoints, "evaluator_status", EvaluatorStatus)
         self._committed: Subscriber[Committed] = Subscriber(endpoints, "committed", Committed, latest=False)
+        self._greeted = ""
         self._steps_before = {"total": 0, "dropped": 0, "late": 0}  # of earlier bridge sessions of this run
 
     def update(self, timeout_s: float) -> None:
@@ -108,12 +108,17 @@ class StationLink:
 
     def hello(self) -> Reply | None:
         """None when the bridge did not answer."""
-        with contextlib.suppress(RequestTimeout):
-            return self.client.hello(f"takeover {__version__}")
-        return None
+        try:
+            reply = self.client.hello(f"takeover {__version__}")
+        except RequestTimeout:
+            return None
+        self._greeted = reply.session
+        return reply
 
     def ask(self, request: ControlRequest) -> str:
-        """What was refused and why; empty when done."""
+        """What was refused and why; empty when done. A bridge that was started anew is greeted first."""
+        if self.state is not None and self.state.session != self._greeted and self.hello() is None:
+            return "the bridge does not answer"
         try:
             return self.client.ask(request).error
         except RequestTimeout as error:

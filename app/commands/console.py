@@ -4,8 +4,8 @@ import sys
 import threading
 from dataclasses import dataclass
 
-from takeover.app.commands.options import NO_LEARNER, StationOptions, make_config, require_display
-from takeover.app.commands.run import stops_on_signals
+from takeover.app.commands.options import StationOptions, make_config, require_display
+from takeover.app.commands.run import processes_of, stops_on_signals
 from takeover.app.launcher import Interrupted, Launcher, StationFailed
 from takeover.app.processes.common import StartupError
 from takeover.app.supervisor import Progress, RunError, RunPlan, Supervisor
@@ -37,12 +37,7 @@ def demo(command: Demo) -> int:
 
 def open_console(config: RunConfig, demo_episodes: int = 0) -> int:
     """All processes and the window; returns when it is closed, at Ctrl+C or SIGTERM. Exit status 1 or 2 after an error."""
-    names = ["bridge", "console", "recorder"]
-    if config.learner != NO_LEARNER:
-        names += ["actor", "learner", "evaluator"]
-    if config.operator == "scripted":
-        names.append("operator")
-    with Launcher(config, names, _to_stderr) as launcher, stops_on_signals(launcher):
+    with Launcher(config, ["console", *processes_of(config)], _to_stderr) as launcher, stops_on_signals(launcher):
         if demo_episodes:
             threading.Thread(target=_drive, args=(config, launcher, demo_episodes), name="demo").start()
         launcher.wait()

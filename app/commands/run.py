@@ -98,9 +98,10 @@ def run_headless(config: RunConfig, episodes: int, starts: int, summary_path: st
 
 
 def processes_of(config: RunConfig) -> list[str]:
-    names = ["bridge", "recorder"]
+    """Without a learner there is still an actor: a policy of an earlier run may drive."""
+    names = ["bridge", "recorder", "actor"]
     if config.learner != NO_LEARNER:
-        names += ["actor", "learner", "evaluator"]
+        names += ["learner", "evaluator"]
     if config.operator == "scripted":
         names.append("operator")
     return names
