@@ -20,7 +20,6 @@ HOME = (0.0, 0.05, -2.45, 0.0, 2.5, 0.785)
 BASE_X_M = -0.5
 FINGERTIP_M = 0.112  # hand frame to the fingertips
 DAMPING_TIME_S = 0.035  # damping over stiffness at the tool; also the lead by which a moving target is fed forward
-_STIFFNESS_N_M = 4500.0
 _TILT_STIFFNESS = 120.0  # N m / rad
 _YAW_STIFFNESS = 60.0
 _RANGES = ((-2.8, 2.8), (-1.7, 1.7), (-3.05, -0.1), (-2.8, 2.8), (0.0, 3.7), (-2.8, 2.8))
@@ -55,6 +54,7 @@ class TaskScene:
     finger_gap_m: float  # between the pads; the initial one where fingers move
     pad_friction: float = 1.0
     grip_force_n: float = 25.0
+    stiffness_n_m: float = 4500.0  # of the tool; times the reach of the target it bounds the force
 
 
 def build_model(scene: TaskScene, *, visual: bool, light: float = 1.0) -> mujoco.MjModel:
@@ -142,9 +142,9 @@ def _finger(scene: TaskScene, visual: bool, side: int) -> str:
 def _actuators(scene: TaskScene) -> str:
     """Impedance at the tool: springs and dampers along the base frame's axes and about them, driven by a target pose."""
     axes = (  # gears turn the reference site's axes (x, -y, -z) back into the base frame's
-        ("x", "1 0 0 0 0 0", _STIFFNESS_N_M),
-        ("y", "0 -1 0 0 0 0", _STIFFNESS_N_M),
-        ("z", "0 0 -1 0 0 0", _STIFFNESS_N_M),
+        ("x", "1 0 0 0 0 0", scene.stiffness_n_m),
+        ("y", "0 -1 0 0 0 0", scene.stiffness_n_m),
+        ("z", "0 0 -1 0 0 0", scene.stiffness_n_m),
         ("yaw", "0 0 0 0 0 -1", _YAW_STIFFNESS),
         ("roll", "0 0 0 1 0 0", _TILT_STIFFNESS),
         ("pitch", "0 0 0 0 1 0", _TILT_STIFFNESS),

@@ -89,6 +89,7 @@ class PickLift:
             finger_gap_m=OPENING_M,
             pad_friction=max(friction, 1.0) * health,
             grip_force_n=_GRIP_FORCE_N * health,
+            stiffness_n_m=3500.0,  # longer steps than peg-insert's, so softer: a push ends at 50 N
         )
 
     def draw(self, rng: np.random.Generator, parameters: dict[str, float]) -> tuple[FloatArray, FloatArray]:

@@ -5,6 +5,7 @@ import threading
 import numpy as np
 import pytest
 
+from takeover.data.schema import SafetyLimits
 from takeover.robot_bridge.robots.base import Robot, RobotError
 from takeover.robot_bridge.robots.registry import SIM_TASKS, split_robot
 from takeover.robot_bridge.robots.sim import MAX_LATENCY_STEPS, SimRobot
@@ -182,6 +183,20 @@ def test_pushing_on_the_plate_is_bounded_felt_and_does_not_go_through() -> None:
     assert rows[-1, -4] == pytest.approx(27.0, abs=3.0)  # force z: the window times the stiffness
     assert rows[:, -6:-3].max() < 60.0
     assert not robot.evaluate().success
+
+
+def test_pushing_the_cube_into_the_table_stays_under_the_default_force_limit() -> None:
+    robot = SimRobot("pick-lift")
+    robot.reset(1)
+    forces = []
+    for _ in range(80):
+        cube, tool = np.array(robot.advice().values["cube_pose"]), robot.read().tool_position
+        aside = cube[:2] - tool[:2]
+        down = -1.0 if np.hypot(*aside) < 0.01 else 0.3
+        robot.apply(np.array([*np.clip(30 * aside, -1, 1), down, 0.0, -1.0]))  # fingers closed, from above
+        robot.advance()
+        forces.append(robot.read().force_n)
+    assert 30.0 < np.abs(forces).max() < SafetyLimits().max_force_n
 
 
 def test_stop_is_thread_safe_halts_at_once_and_ignores_commands_until_cleared() -> None:
