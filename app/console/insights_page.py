@@ -221,7 +221,10 @@ class InsightsPage(QWidget):
         against = self.snapshot.against if self.snapshot else None
         unit = self.unit
         excluded = f", {shown.excluded} excluded" if shown.excluded else ""
-        self.rate.set_note(f"n = {len(shown.points)} episodes, {shown.steps[-1] if shown.steps else 0:,} steps{excluded}")
+        scripted = (
+            ", scripted operator" if shown.operators == ["scripted"] else ", partly scripted" if "scripted" in shown.operators else ""
+        )
+        self.rate.set_note(f"n = {len(shown.points)} episodes, {shown.steps[-1] if shown.steps else 0:,} steps{excluded}{scripted}")
         name = (
             next((one.text for one in self.snapshot.sessions if against and one.session_id == against.session_id), "")
             if self.snapshot
@@ -245,10 +248,11 @@ class InsightsPage(QWidget):
 
     def _show_effort(self, shown: Insights) -> None:
         value = shown.effort.value[-1] if shown.effort.value else math.nan
+        driven = "scripted corrections" if shown.operators == ["scripted"] else "driven by people"
         self.figures.set_values(
             [
                 ("–" if math.isnan(value) else f"{value:.0f}", "successes per 1,000 human steps"),
-                (_minutes(shown.human_s), "driven by people"),
+                (_minutes(shown.human_s), driven),
             ]
         )
         total = shown.human_s + shown.watched_s

@@ -66,7 +66,8 @@ class Insights:
     segments: Segments
     excluded: int
     demonstrations: int
-    human_s: float  # driven by people, policy episodes
+    operators: list[str]  # pseudonyms; "scripted" is no person, and the page says so
+    human_s: float  # driven by them, policy episodes
     watched_s: float  # driven by the policy
 
 
@@ -147,6 +148,7 @@ def insights_of(catalog: Catalog, session_id: str) -> Insights:
         segments=_segments(catalog, session_id, {row.id: row for row in policy}),
         excluded=sum(1 for row in rows if row.kind == EpisodeKind.POLICY and row.excluded),
         demonstrations=sum(1 for row in rows if row.kind == EpisodeKind.DEMONSTRATION and not row.excluded),
+        operators=sorted({row.operator for row in policy}),
         human_s=human_s,
         watched_s=sum(row.steps / row.control_hz for row in policy) - human_s,
     )

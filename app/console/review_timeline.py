@@ -167,8 +167,10 @@ class TimelineView(QWidget):
             steps = span.stop - span.start
             if span.driver == "human" and index and timeline.spans[index - 1].driver == "ramp":
                 steps += timeline.spans[index - 1].stop - timeline.spans[index - 1].start
-            text = f"policy v{timeline.policy_version[span.start]}" if span.driver == "policy" else f"{timeline.operator}, {steps} steps"
-            for shorter in (text, f"{steps} steps" if span.driver == "human" else f"v{timeline.policy_version[span.start]}"):
+            first, last = timeline.policy_version[span.start], timeline.policy_version[span.stop - 1]
+            versions = f"v{first}" if first == last else f"v{first}–v{last}"
+            text = f"policy {versions}" if span.driver == "policy" else f"{timeline.operator}, {steps} steps"
+            for shorter in (text, f"{steps} steps" if span.driver == "human" else versions):
                 if text_width(shorter, 11, tokens.SEMIBOLD) + 8 <= box.width():
                     draw_text(painter, box, shorter, tokens.INK, 11, tokens.SEMIBOLD, CENTER)
                     break
@@ -198,7 +200,7 @@ class TimelineView(QWidget):
     def _row(self, index: int) -> QRectF:
         top = self._band_top() + BAND + FLAGS + 4
         rows = len(self._timeline.signals) if self._timeline else 1
-        height = min(110.0, (self.height() - 8 - top) / max(1, rows))
+        height = min(150.0, (self.height() - 8 - top) / max(1, rows))
         return QRectF(LABELS, top + index * height, self._width(), height)
 
     def _paint_curve(self, painter: QPainter, timeline: Timeline, index: int, curve: Curve) -> None:

@@ -99,9 +99,7 @@ class StripView(Panel):
 
     def _curve(self, painter: QPainter, area: QRectF, name: str, title: str, unit: str) -> None:
         pieces = self.strip.curves(name)
-        top = _nice_top(
-            max((float(np.nanmax(values)) for _, values in pieces), default=1.0), 1.0 if name in ("confidence", "success") else 0.0
-        )
+        top = _nice_top(max((float(np.nanmax(values)) for _, values in pieces), default=0.0), _LEAST_TOP.get(name, 1.0))
         draw_text(painter, QRectF(12, area.y() + 2, 90, 16), title, T2)
         draw_text(painter, QRectF(area.x() - 46, area.y() - 4, 40, 14), f"{top:g}", T3, 11, REGULAR, RIGHT)
         draw_text(painter, QRectF(area.x() - 46, area.bottom() - 8, 40, 14), "0", T3, 11, REGULAR, RIGHT)

@@ -114,7 +114,6 @@ class _Memory:
     """What the operator remembers within one episode. Steps are episode steps; -1: none."""
 
     correcting: bool = False
-    was_down: bool = False
     watch_from: int = -1  # step of the latest progress; -1: look afresh
     best: float = float("inf")  # shortest path to go seen, m
     opposite: int = 0
@@ -160,12 +159,12 @@ class ScriptedOperator:
     # --- demonstrations ---
 
     def _demonstrate(self, privileged: Privileged, idle: OperatorDecision) -> OperatorDecision:
-        """All of it by hand. After a hold the deadman is let go once, so that the next press is a fresh one."""
+        """All of it by hand. In a hold the deadman is let go for one step in ten, so that the next press is a fresh one and lasts
+        longer than the news of the hold takes to end."""
         memory = self._memory
-        if privileged.mode == Mode.HOLD and memory.was_down:
-            memory.was_down = False
+        memory.held = memory.held + 1 if privileged.mode == Mode.HOLD else 0
+        if memory.held % 10 == 1:
             return idle
-        memory.was_down = True
         return OperatorDecision(True, self._hand(privileged.expert_action), reason="demonstration")
 
     # --- supervision ---

@@ -106,11 +106,11 @@ def _hold(view: Snapshot) -> Card:
     if view.demonstrating:
         buttons.append(CardButton("redo", "Redo this one"))
     else:
-        buttons.append(CardButton("resume", "Resume", resume_keys, can_resume, primary=can_resume and not text.restart))
+        buttons.append(CardButton("resume", "Resume", resume_keys, can_resume, primary=can_resume))
     buttons.append(CardButton("next", "End episode", ("N",)))
     note = f"waits for: {', '.join(waiting)}" if waiting else "" if neutral else "let go of the device first"
     facts = [("held for", duration(view.mode_s))]
-    if state.hold_detail:
+    if state.hold_detail and state.hold_reason not in (HoldReason.RELEASED, HoldReason.OPERATOR):
         facts.insert(0, ("detail", state.hold_detail))
     if state.hold_reason in (HoldReason.CAMERA_FROZEN, HoldReason.CAMERA_MISSING):
         facts += [(f"{name} picture", f"{age / 1e3:.1f} s old") for name, age in view.picture_age_ms.items() if age > 300]

@@ -43,10 +43,7 @@ def gate(view: Snapshot) -> Gate:
         return Gate(title, "no link", (GateRow("Robot bridge", "not answering", False),))
     items = view.state.gate
     ordered = [name for name in _NAMES if name in items] + [name for name in items if name not in _NAMES]
-    rows = tuple(
-        GateRow(_NAMES.get(name, name.replace("_", " ").capitalize()), items[name] or _value(name, view), not items[name])
-        for name in ordered
-    )
+    rows = tuple(_row(name, items[name], view) for name in ordered)
     missing = sum(not row.ok for row in rows)
     note = "passed" if rows and not missing else f"{len(rows) - missing} of {len(rows)}, waiting" if rows else "not reported"
     return Gate(title, note, rows)

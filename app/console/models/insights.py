@@ -168,10 +168,12 @@ def success_windows(points: Sequence[EpisodePoint], window: int = WINDOW) -> lis
 
 def version_rows(points: Sequence[EpisodePoint], most: int = 8) -> list[VersionRow]:
     """Newest first. More than ``most`` versions are joined into stretches of about equal numbers of episodes."""
-    order: list[int] = sorted({point.policy_version for point in points})
-    if not order:
+    if not points:
         return []
-    by_version = {version: [point for point in points if point.policy_version == version] for version in order}
+    by_version: dict[int, list[EpisodePoint]] = {}
+    for point in points:
+        by_version.setdefault(point.policy_version, []).append(point)
+    order = sorted(by_version)
     groups: list[list[int]] = []
     if len(order) <= most:
         groups = [[version] for version in order]

@@ -14,6 +14,7 @@ from takeover.app.console.models.insights_scene import (
     T2,
     T3,
     TAKEOVER,
+    Anchor,
     Axes,
     Box,
     Disc,
@@ -129,11 +130,19 @@ def heldout_scene(width: float, height: float, results: Sequence[HeldOut]) -> Sc
     items = grid(axes, (), (0, 0.5, 1), count, percent)
     line = [(axes.x(index), axes.y(one.result.value)) for index, one in enumerate(results)]
     items.append(Polyline(line, POLICY))
-    for (x, y), one in zip(line, results, strict=True):
+    anchor: Anchor
+    for index, ((x, y), one) in enumerate(zip(line, results, strict=True)):
         items += [_interval(axes, x, one.result, POLICY), Box(x - 2.5, y - 2.5, 5, 5, POLICY)]
         crowded = len(results) > 6
         if not crowded or one in (results[0], results[-1]):
-            items.append(Text((x + 8, y + 4), percent(one.result.value), T1, 12, weight=600))
+            rises = index + 1 < len(line) and line[index + 1][1] < y
+            if rises and y + 18 < axes.bottom:
+                place, anchor = (x + 8, y + 18), "start"
+            elif rises:
+                place, anchor = (x - 8, y - 6), "end"
+            else:
+                place, anchor = (x + 8, y - 6 if index + 1 < len(line) else y + 4), "start"
+            items.append(Text(place, percent(one.result.value), T1, 12, anchor, 600))
             items.append(Text((x, axes.bottom + 16), f"v{one.version}" + (f", {one.label}" if one.label else ""), T2, anchor="middle"))
             if (axes.right - axes.left) / len(results) >= 76 or one in (results[0], results[-1]):
                 items.append(Text((x, axes.bottom + 31), f"{one.result.k} of {one.result.n}", T3, anchor="middle"))
