@@ -52,7 +52,9 @@ class Catalog:
         try:
             self._create()
         except DatabaseError as error:
-            raise CatalogError(f"cannot open the catalog {url}: {error.orig}; `takeover data repair` rebuilds it from the files") from error
+            raise CatalogError(
+                f"cannot open the catalog {url}: {error.orig}; move the file away: the recorder rebuilds it from the episodes when it starts"
+            ) from error
 
     @classmethod
     def open(cls, workspace: Workspace | Path | str, url: str = "") -> "Catalog":
@@ -72,7 +74,7 @@ class Catalog:
             version = connection.execute(select(meta.c.value).where(meta.c.name == "version")).scalar()
         if version != CATALOG_VERSION:
             raise CatalogError(
-                f"catalog {self.url} has version {version}, this software needs {CATALOG_VERSION}; rebuild it from the files"
+                f"catalog {self.url} has version {version}, this software needs {CATALOG_VERSION}; move it away, it is rebuilt from the episodes"
             )
 
     def close(self) -> None:
@@ -204,6 +206,11 @@ class Catalog:
         if not found:
             raise KeyError(f"no episode {episode_id!r} in the catalog {self.url}")
         return found[0]
+
+    def paths(self) -> dict[str, str]:
+        """{path in the workspace: episode id} of every episode."""
+        with self.engine.connect() as connection:
+            return {row.path: row.id for row in connection.execute(select(episodes.c.path, episodes.c.id))}
 
     def segments(self, filters: SegmentFilter | None = None, limit: int | None = 200, offset: int = 0) -> list[SegmentRow]:
         """Segments newest first, with their labels."""

@@ -68,7 +68,7 @@ def reconcile(workspace: Workspace, catalog: Catalog) -> list[str]:
     for stray in workspace.episodes.glob("*/*.tmp"):
         stray.unlink()
     on_disk = {path.relative_to(workspace.path).as_posix() for path in workspace.episodes.glob("*/*.hdf5")}
-    rows = {row.path: row.id for row in catalog.episodes()}
+    rows = catalog.paths()
     problems = []
     for relative in sorted(on_disk - rows.keys()):
         try:
