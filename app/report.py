@@ -133,6 +133,7 @@ def learning_curves_png(summary: dict, path: str | Path) -> Path:
     """
     points = summary_points(summary)
     operator = summary.get("operator") or {}
+    who = "the scripted operator" if operator.get("kind") == "scripted" else "a person"
     named = [str(summary.get(key, "")) for key in ("robot", "task", "learner_name") if summary.get(key)]
     if summary.get("seed") is not None:
         named.append(f"seed {summary['seed']}")
@@ -145,7 +146,7 @@ def learning_curves_png(summary: dict, path: str | Path) -> Path:
     painter.panel(
         (8, 48, 1184, 288),
         "Intervention rate",
-        "share of steps a person drove, last 20 episodes, 95 % band over episodes; x: episodes",
+        f"share of steps {who} drove, last 20 episodes, 95 % band over episodes; x: episodes",
         f"n = {len(points)} episodes, {steps:,} steps",
         charts.rate_scene(1160, 248, curve, version_marks(points)),
     )
@@ -153,16 +154,8 @@ def learning_curves_png(summary: dict, path: str | Path) -> Path:
     painter.panel((8, 344, 780, 296), "Success", note, f"n = {len(points)} episodes", charts.success_scene(756, 256, windows))
     tried = f"n = {heldout[0].result.n} starts" if heldout else "not evaluated"
     painter.panel((796, 344, 396, 296), "Held-out success", "policy alone", tried, charts.heldout_scene(372, 256, heldout))
-    painter.paint(
-        Scene(0, 0, [Text((16, 662), DEFINITIONS["success"] + (f" Operator: {_operator(operator)}." if operator else ""), scene.T3)])
-    )
+    painter.paint(Scene(0, 0, [Text((16, 662), DEFINITIONS["success"], scene.T3)]))
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     painter.image.save(target, "PNG")
     return target
-
-
-def _operator(parameters: dict) -> str:
-    return ", ".join(
-        f"{name.replace('_', ' ')} {value:g}" if isinstance(value, float) else f"{name} {value}" for name, value in parameters.items()
-    )

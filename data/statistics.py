@@ -57,7 +57,7 @@ def cumulative_ratio_band(
     denominator: npt.ArrayLike,
     ends: npt.ArrayLike,
     *,
-    resamples: int = 200,
+    resamples: int = 100,
     level: float = 0.95,
     seed: int = 0,
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
