@@ -53,7 +53,7 @@ class Catalog:
             self._create()
         except DatabaseError as error:
             raise CatalogError(
-                f"cannot open the catalog {url}: {error.orig}; move the file away: the recorder rebuilds it from the episodes when it starts"
+                f"cannot open the catalog {url}: {error.orig}; move the file away: the recorder makes a new one of the episodes"
             ) from error
 
     @classmethod
@@ -74,7 +74,7 @@ class Catalog:
             version = connection.execute(select(meta.c.value).where(meta.c.name == "version")).scalar()
         if version != CATALOG_VERSION:
             raise CatalogError(
-                f"catalog {self.url} has version {version}, this software needs {CATALOG_VERSION}; move it away, it is rebuilt from the episodes"
+                f"catalog {self.url} has version {version}, this software needs {CATALOG_VERSION}; move it away: the recorder makes a new one"
             )
 
     def close(self) -> None:
