@@ -34,7 +34,7 @@ def test_two_iterations_follow_a_moving_target(model: mujoco.MjModel) -> None:
     position = np.array([0.0, 0.0, 0.1])
     joints = kinematics.solve(np.array(sim_model.HOME), position, 0.0, iterations=60)
     for _ in range(20):
-        position = position + (0.003, -0.003, 0.002)
+        position += np.array([0.003, -0.003, 0.002])
         joints = kinematics.solve(joints, position, 0.0)
         assert kinematics.error_m(joints, position) < 5e-5
 
