@@ -74,7 +74,7 @@ class Catalog:
             version = connection.execute(select(meta.c.value).where(meta.c.name == "version")).scalar()
         if version != CATALOG_VERSION:
             raise CatalogError(
-                f"catalog {self.url} has version {version}, this software needs {CATALOG_VERSION}; move it away: the recorder makes a new one"
+                f"catalog {self.url} has version {version}, needed is {CATALOG_VERSION}; move it away: the recorder makes a new one"
             )
 
     def close(self) -> None:
