@@ -43,6 +43,7 @@ class ReviewPage(QWidget):
         self._episode: LoadedEpisode | None = None
         self._queue: Queue | None = None
         self._only: tuple[str, ...] | None = None
+        self._deciding: set[str] = set()  # being written: not open, though the queue still says so
         self._wanted_step = -1
         self._decoded: dict[tuple[str, int], QImage] = {}
         self._build()
@@ -136,6 +137,8 @@ class ReviewPage(QWidget):
         self.background.submit("queue", self.store.queue, self._take_queue)
 
     def _failed(self, key: str, error: BaseException) -> None:
+        if key in ("label", "undo"):
+            self._deciding.clear()
         if isinstance(error, LabelError):
             self._say(str(error))
         elif key == "load":
@@ -222,7 +225,7 @@ class ReviewPage(QWidget):
 
     def _next_open(self) -> None:
         row = next((row for row, item in enumerate(self.queue.items) if self.item and item.segment_id == self.item.segment_id), -1)
-        self.select(next_index(self.queue.items, row, only_open=True))
+        self.select(next_index(self.queue.items, row, only_open=True, decided=self._deciding))
 
     # --- labels ---
 
@@ -236,9 +239,11 @@ class ReviewPage(QWidget):
         if item is None:
             return
         self.labels.save_note()
+        self._deciding.add(item.segment_id)
         self.background.submit("label", lambda: self.store.decide(item, labels), self._saved)
 
     def _saved(self, queue: Queue) -> None:
+        self._deciding.clear()
         self._say(f"Saved {datetime.datetime.now():%H:%M:%S}")
         self._take_queue(queue)
 

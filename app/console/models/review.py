@@ -3,7 +3,7 @@
 Time on the page is step / control_hz: held steps are not among an episode's N steps, so a hold is a break in the curves, not a gap.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -106,15 +106,20 @@ def counts(items: Sequence[ReviewItem]) -> dict[str, int]:
     return {reason: sum(1 for item in items if not reason or item.reason == reason) for reason, _ in FILTERS}
 
 
-def next_index(items: Sequence[ReviewItem], current: int, direction: int = 1, only_open: bool = False) -> int:
-    """The row after (or before) ``current``; with ``only_open`` the next undecided one, wrapping round. ``current`` if there is none."""
+def next_index(
+    items: Sequence[ReviewItem], current: int, direction: int = 1, only_open: bool = False, decided: Collection[str] = ()
+) -> int:
+    """The row after (or before) ``current``; with ``only_open`` the next undecided one, wrapping round. ``current`` if there is none.
+
+    ``decided``: segments whose decision is still being written.
+    """
     if not items:
         return -1
     if not only_open:
         return min(len(items) - 1, max(0, current + direction))
     for offset in range(1, len(items)):
         index = (current + direction * offset) % len(items)
-        if items[index].open:
+        if items[index].open and items[index].segment_id not in decided:
             return index
     return current
 

@@ -19,6 +19,7 @@ from takeover.app.console.models.review import driver_spans, median_gap_s, next_
 from takeover.app.console.models.review_playhead import Playhead
 from takeover.app.console.review_page import ReviewPage
 from takeover.app.console.review_timeline import LABELS
+from takeover.app.console.window import INSIGHTS, REVIEW
 from takeover.data.labels import Labels
 from takeover.data.workspace import Workspace
 
@@ -307,6 +308,41 @@ def test_labels_survive_closing_the_page(workspace: Path, qtbot: QtBot) -> None:
     again = open_page(qtbot, workspace)
     assert again.queue.items[0].state == "assumption"
     again.close_page()
+
+
+def test_digits_in_a_row_label_one_segment_each(page: ReviewPage, qtbot: QtBot, workspace: Path) -> None:
+    ids = [item.segment_id for item in page.queue.items]
+    for _ in ids:
+        press(page, Qt.Key.Key_1)
+    settle(qtbot, page)
+    assert [stored(workspace, identity).get("cause") for identity in ids] == ["vision"] * len(ids)
+    assert page.footer.totals.open == 0
+
+
+def test_keys_in_the_real_window_reach_the_page(console, peer, until) -> None:  # type: ignore[no-untyped-def]
+    """Through the frame: a digit labels, Space does not take over here, a brushed stretch opens, closing loses nothing."""
+    window, controller = console
+    folder = Path(peer.config.workspace)
+    recorder = Recorder(folder)
+    recorder.episode(flaw=1.0, help_=False, most_steps=8)
+    recorder.episode(flaw=1.0, help_=False, most_steps=8)
+    recorder.close()
+    window.show_page(REVIEW)
+    until(lambda: window.review.playhead is not None, 10_000)
+    first = window.review.item.segment_id
+    QTest.keyClick(window, Qt.Key.Key_5)
+    until(lambda: window.review.item.segment_id != first)
+    QTest.keyPress(window, Qt.Key.Key_Space)
+    assert not controller.keyboard.poll().deadman
+    QTest.keyRelease(window, Qt.Key.Key_Space)
+    window.show_page(INSIGHTS)
+    until(lambda: window.insights.snapshot is not None, 10_000)
+    window.insights.open_segments.emit([first])
+    assert window.page_index == REVIEW
+    assert [item.segment_id for item in window.review.queue.items] == [first]
+    QTest.keyClick(window, Qt.Key.Key_2)
+    window.close()
+    assert stored(folder, first)["cause"] == "planning"
 
 
 def test_empty_workspace_says_why_and_offers_one_button(tmp_path: Path, qtbot: QtBot) -> None:
