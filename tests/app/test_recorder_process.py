@@ -195,10 +195,13 @@ class BridgeSide:
             )
         )
 
-    def episode(self, number: int, steps: int, picture: bool = True) -> None:
+    def episode(self, number: int, steps: int, pause_s: float = 0.0) -> None:
+        """One episode with pictures; with ``pause_s`` sent step by step."""
         episode_id = self.start(number)
         for index in range(steps):
-            self.step(episode_id, index, picture)
+            self.step(episode_id, index)
+            if pause_s:
+                self.pump(pause_s)
         self.end(episode_id, steps)
 
 
@@ -253,13 +256,20 @@ def test_killed_at_random_moments_no_acknowledged_record_is_lost(station):
         hellos = len(bridge.hellos)
         bridge.wait(lambda before=hellos: len(bridge.hellos) > before)
         assert bridge.hellos[hellos].acked_rec_seq >= bridge.acked  # it says what it has, never less than it acknowledged
-        until = time.monotonic() + rng.uniform(0.15, 0.6)
-        while time.monotonic() < until:
-            bridge.episode(number, int(rng.integers(3, 25)))
+        for _ in range(2):
+            bridge.episode(number, int(rng.integers(3, 25)), pause_s=0.004)
             number += 1
-            bridge.pump(0.01)
+        cut = bridge.start(number)  # killed in the middle of this one, with some of it acknowledged
+        before = bridge.acked
+        steps = 0
+        while bridge.acked < max(before, len(bridge.records) - 20) or steps < rng.integers(5, 25):
+            bridge.step(cut, steps)
+            steps += 1
+            bridge.pump(0.004)
         station.kill()
         bridge.pump()
+        bridge.end(cut, steps)
+        number += 1
         kept = {record.rec_seq: record for record in durable(station, "sess", bridge.acked)}
         expected = [record for record in bridge.records[: bridge.acked + 1] if not isinstance(record, CameraFrame)]
         assert [kept[record.rec_seq] for record in expected] == expected
