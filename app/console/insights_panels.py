@@ -218,11 +218,11 @@ def learner_rows(
     """(name, value) pairs; empty without a learner."""
     if learner is None:
         return []
-    steps = max(1, state.train_steps if state else learner.finished_train_step + 1)
+    steps = state.train_steps if state else learner.finished_train_step + 1
     rows = [
         ("Learner", f"{learner.learner}, {learner.phase}" + (f" {100 * learner.progress:.0f} %" if learner.phase == "cloning" else "")),
         ("Updates", f"{learner.updates:,}, {learner.updates_per_s:.0f} per s"),
-        ("Updates to data", f"{learner.updates / steps:.2f} per step, backlog {learner.backlog_steps}"),
+        ("Updates to data", (f"{learner.updates / steps:.2f} per step, " if steps > 0 else "") + f"backlog {learner.backlog_steps}"),
         ("Versions", f"{learner.versions_published} published, newest v{learner.newest_version}"),
     ]
     if actor is not None:
