@@ -28,7 +28,7 @@ done
 packages="libegl1 libgl1 libgl1-mesa-dri libopengl0 libglib2.0-0 libxcb-cursor0 libxkbcommon0 libxkbcommon-x11-0 libxcb-icccm4 libxcb-image0
 libxcb-keysyms1 libxcb-render-util0 libxcb-render0 libxcb-shape0 libxcb-shm0 libxcb-sync1 libxcb-xfixes0 libxcb-xinerama0 libxcb-randr0
 libxcb-xkb1 libdbus-1-3 libfontconfig1 libfreetype6 fonts-dejavu-core libusb-1.0-0 libudev1"
-[ "$kind" = test ] && packages="$packages xvfb xauth"
+[ "$kind" = test ] && packages="$packages xvfb xauth xdotool"
 if [ -z "$python" ]; then
     packages="$packages python3 python3-venv"
 elif ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then

@@ -69,7 +69,6 @@ class CommandPalette(QWidget):
         layout.addWidget(self.edit)
         layout.addWidget(self.list)
         self.edit.textChanged.connect(self._filter)
-        self.edit.returnPressed.connect(self.run)
         self.edit.installEventFilter(self)
         self.list.itemClicked.connect(lambda _: self.run())
         self.hide()
@@ -106,6 +105,9 @@ class CommandPalette(QWidget):
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
         if event.type() == QEvent.Type.KeyPress and isinstance(event, QKeyEvent):
+            if event.key() in (Qt.Key.Key_Return, Qt.Key.Key_Enter):
+                self.run()
+                return True  # else it would go on to the window, which starts what its card offers
             step = {Qt.Key.Key_Down: 1, Qt.Key.Key_Up: -1}.get(Qt.Key(event.key()))
             if step is not None and self._shown:
                 self.list.setCurrentRow((self.list.currentRow() + step) % len(self._shown))

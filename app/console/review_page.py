@@ -5,26 +5,23 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from PySide6.QtCore import QElapsedTimer, QObject, Qt, QTimer, Signal
-from PySide6.QtGui import QCloseEvent, QImage, QKeyEvent
+from PySide6.QtCore import QObject, Qt, QTimer, Signal
+from PySide6.QtGui import QCloseEvent, QKeyEvent
 from PySide6.QtWidgets import QHBoxLayout, QLineEdit, QPlainTextEdit, QStackedLayout, QVBoxLayout, QWidget
 
 from takeover.app.console import tokens
-from takeover.app.console.models.review import CAUSES, LEAD_S, ReviewItem, counts, matches, next_index
-from takeover.app.console.models.review_episode import CameraTrack, LoadedEpisode
-from takeover.app.console.models.review_playhead import SPEEDS, Playhead
+from takeover.app.console.models.review import CAUSES, ReviewItem, counts, matches, next_index
+from takeover.app.console.models.review_episode import LoadedEpisode
+from takeover.app.console.models.review_playhead import Playhead
 from takeover.app.console.review_background import Background
 from takeover.app.console.review_labels import LabelPanel
-from takeover.app.console.review_pictures import ActionPanel, PictureView
+from takeover.app.console.review_player import ReviewPlayer
 from takeover.app.console.review_queue import QueuePanel
 from takeover.app.console.review_store import LabelError, Queue, ReviewStore, Undone
-from takeover.app.console.review_timeline import TimelineView
-from takeover.app.console.review_transport import FooterRow, TitleRow, TransportRow
-from takeover.app.console.widgets import EmptyState, Run, is_plain
+from takeover.app.console.review_transport import FooterRow, TitleRow
+from takeover.app.console.widgets import EmptyState, is_plain
 
 POLL_MS = 1000  # how often the catalog is asked whether anything changed
-TICK_MS = 25
-_DECODED = 64  # pictures kept decoded
 _SHIFT = Qt.KeyboardModifier.ShiftModifier
 
 
@@ -39,29 +36,23 @@ class ReviewPage(QWidget):
         self.store = ReviewStore(workspace, person)
         self.background = Background(self._failed, self)
         self.item: ReviewItem | None = None
-        self.playhead: Playhead | None = None
-        self._episode: LoadedEpisode | None = None
+        self.player = ReviewPlayer(self.background, self)
         self._queue: Queue | None = None
         self._only: tuple[str, ...] | None = None
         self._deciding: set[str] = set()  # being written: not open, though the queue still says so
-        self._wanted_step = -1
-        self._decoded: dict[tuple[str, int], QImage] = {}
         self._build()
         self._connect()
         self._poll = QTimer(self, interval=POLL_MS)
         self._poll.timeout.connect(self.refresh)
-        self._tick = QTimer(self, interval=TICK_MS)
-        self._tick.timeout.connect(self._advance)
-        self._clock = QElapsedTimer()
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
 
     # --- layout ---
 
     def _build(self) -> None:
         self.queue, self.labels = QueuePanel(), LabelPanel()
-        self.title, self.transport, self.footer = TitleRow(), TransportRow(), FooterRow()
-        self.front, self.wrist = PictureView("Front"), PictureView("Wrist")
-        self.action, self.timeline = ActionPanel(), TimelineView()
+        self.title, self.footer = TitleRow(), FooterRow()
+        self.front, self.wrist, self.action = self.player.front, self.player.wrist, self.player.action
+        self.timeline = self.player.timeline
         self._side = QVBoxLayout()
         self._side.setSpacing(tokens.GUTTER)
         self._side.addWidget(self.wrist, 264)
@@ -74,7 +65,7 @@ class ReviewPage(QWidget):
         self._middle.setSpacing(tokens.GUTTER)
         self._middle.addWidget(self.title)
         self._middle.addLayout(pictures, 400)
-        self._middle.addWidget(self.transport)
+        self._middle.addWidget(self.player.transport)
         self._middle.addWidget(self.timeline, 328)
         top = QHBoxLayout()
         top.setSpacing(tokens.GUTTER)
@@ -103,9 +94,6 @@ class ReviewPage(QWidget):
         self.queue.search.returnPressed.connect(self.queue.search.clearFocus)
         self.labels.labelled.connect(self._labelled)
         self.labels.submitted.connect(self.submit)
-        self.timeline.sought.connect(self._seek)
-        self.transport.play.clicked.connect(self._toggle)
-        self.transport.speed.changed.connect(self._speed)
         if self.empty.button is not None:
             self.empty.button.clicked.connect(self.go_operate)
 
@@ -119,7 +107,7 @@ class ReviewPage(QWidget):
 
     def deactivated(self) -> None:
         self._poll.stop()
-        self._pause()
+        self.player.pause()
         self.labels.save_note()
 
     def close_page(self) -> None:
@@ -142,9 +130,7 @@ class ReviewPage(QWidget):
         if isinstance(error, LabelError):
             self._say(str(error))
         elif key == "load":
-            self._episode = None
-            self.front.set_missing(f"Cannot be played: {error}")
-            self.timeline.set_timeline(None, None)
+            self.player.show_nothing(f"Cannot be played: {error}")
         else:
             self._say(f"{datetime.datetime.now():%H:%M:%S} not saved: {error}" if key == "label" else f"Catalog: {error}")
 
@@ -203,20 +189,20 @@ class ReviewPage(QWidget):
         if not 0 <= row < len(self.queue.items):
             return
         self.labels.save_note()
-        self._pause()
+        self.player.pause()
         previous = self.item
         self.item = self.queue.items[row]
         self.queue.set_current(row)
         self._show_item()
-        if self._episode is not None and previous is not None and previous.episode_id == self.item.episode_id:
-            self._start_playback(self._episode)
+        if self.player.episode is not None and previous is not None and previous.episode_id == self.item.episode_id:
+            self.player.show_episode(self.player.episode, self.item)
             return
         item = self.item
-        self._episode = None
+        self.player.episode = None
         self.background.submit("load", lambda: self.store.load(item.episode_id), self._take_episode)
 
     def _show_item(self) -> None:
-        self.title.set_item(self.item, self._episode.devices if self._episode else "")
+        self.title.set_item(self.item, self.player.episode.devices if self.player.episode else "")
         self.labels.show_item(self.item)
 
     def _move(self, direction: int) -> None:
@@ -270,100 +256,14 @@ class ReviewPage(QWidget):
 
     # --- playback ---
 
+    @property
+    def playhead(self) -> Playhead | None:
+        return self.player.playhead
+
     def _take_episode(self, episode: LoadedEpisode) -> None:
-        self._decoded.clear()
-        self._start_playback(episode)
+        self._middle.setStretch(1, 400 if episode.tracks else 160)
+        self.player.show_episode(episode, self.item)
         self.title.set_item(self.item, episode.devices)
-
-    def _start_playback(self, episode: LoadedEpisode) -> None:
-        self._episode = episode
-        pictures = bool(episode.tracks)
-        self._middle.setStretch(1, 400 if pictures else 160)
-        self.wrist.setVisible(len(episode.tracks) > 1)
-        if not pictures:
-            self.front.set_name("No pictures")
-            self.front.set_missing("This run recorded no pictures; the signals below are complete.")
-        for view, track in zip((self.front, self.wrist), episode.tracks, strict=False):
-            view.set_name(track.camera.capitalize())
-        self.timeline.set_timeline(episode.timeline, self.item, pictures)
-        if pictures:
-            self._make_film(episode.tracks[0])
-        if episode.timeline.steps:
-            start = self.item.start_step / episode.timeline.control_hz if self.item else 0.0
-            self.playhead = Playhead(episode.timeline.steps, episode.timeline.control_hz).seek(start - LEAD_S)
-        else:
-            self.playhead = None
-        self._wanted_step = -1
-        self._show_playhead()
-
-    def _make_film(self, track: CameraTrack) -> None:
-        places = [int((index + 0.5) / TimelineView.FRAMES * len(track.frame_of)) for index in range(TimelineView.FRAMES)]
-
-        def decode() -> list[QImage]:
-            images = [QImage.fromData(track.jpegs[int(track.frame_of[place])]) for place in places]
-            return [image.scaledToWidth(160, Qt.TransformationMode.SmoothTransformation) for image in images]
-
-        self.background.submit("film", decode, self.timeline.set_film)
-
-    def _show_playhead(self) -> None:
-        playhead, episode = self.playhead, self._episode
-        self.transport.set_playhead(playhead, SPEEDS)
-        if playhead is None or episode is None:
-            return
-        self.timeline.set_position(playhead.position_s)
-        if playhead.step == self._wanted_step:
-            return
-        self._wanted_step = playhead.step
-        self.action.set_state(episode.timeline, playhead.step)
-        for view, track in zip((self.front, self.wrist), episode.tracks, strict=False):
-            view.set_image(self._picture(track, int(track.frame_of[playhead.step])), self._chip(track, playhead))
-
-    def _chip(self, track: CameraTrack, playhead: Playhead) -> list[Run]:
-        pairs: tuple[tuple[str, str], ...]
-        if self._episode is not None and track is self._episode.tracks[0]:
-            pairs = (("step ", f"{playhead.step}   "), ("time ", f"{playhead.position_s:.2f} s"))
-        else:
-            pairs = (("offset ", f"{track.offset_ms[playhead.step]:+.0f} ms".replace("-", "−")),)
-        return [run for name, value in pairs for run in ((name, tokens.T3, tokens.REGULAR), (value, tokens.T1, tokens.MEDIUM))]
-
-    def _picture(self, track: CameraTrack, index: int) -> QImage:
-        key = (track.camera, index)
-        if key not in self._decoded:
-            if len(self._decoded) >= _DECODED:
-                del self._decoded[next(iter(self._decoded))]
-            self._decoded[key] = QImage.fromData(track.jpegs[index])
-        return self._decoded[key]
-
-    def _set_playhead(self, playhead: Playhead | None) -> None:
-        was_playing = self.playhead is not None and self.playhead.playing
-        self.playhead = playhead
-        playing = playhead is not None and playhead.playing
-        if playing and not was_playing:
-            self._clock.start()
-            self._tick.start()
-        elif not playing:
-            self._tick.stop()
-        self._show_playhead()
-
-    def _advance(self) -> None:
-        if self.playhead is not None:
-            self._set_playhead(self.playhead.advance(self._clock.restart() / 1000.0))
-
-    def _pause(self) -> None:
-        if self.playhead is not None and self.playhead.playing:
-            self._set_playhead(self.playhead.toggle())
-
-    def _toggle(self) -> None:
-        if self.playhead is not None:
-            self._set_playhead(self.playhead.toggle())
-
-    def _seek(self, position_s: float) -> None:
-        if self.playhead is not None:
-            self._set_playhead(self.playhead.seek(position_s))
-
-    def _speed(self, index: int) -> None:
-        if self.playhead is not None:
-            self._set_playhead(self.playhead.with_speed(SPEEDS[index]))
 
     # --- keys ---
 
@@ -386,7 +286,7 @@ class ReviewPage(QWidget):
             self._cause(key - Qt.Key.Key_0)
             return True
         if key in (Qt.Key.Key_Left, Qt.Key.Key_Right):
-            self._jump(-1 if key == Qt.Key.Key_Left else 1, shift)
+            self.player.jump(-1 if key == Qt.Key.Key_Left else 1, shift)
             return True
         action = self._actions(shift).get(key)
         if action is None:
@@ -394,15 +294,6 @@ class ReviewPage(QWidget):
         if not event.isAutoRepeat() or key in (Qt.Key.Key_Comma, Qt.Key.Key_Period):
             action()
         return True
-
-    def _jump(self, direction: int, second: bool) -> None:
-        if self.playhead is not None:
-            frames = round(self.playhead.control_hz) if second else 1
-            self._set_playhead(self.playhead.frame(direction * frames))
-
-    def _shuttle(self, direction: int) -> None:
-        if self.playhead is not None:
-            self._set_playhead(self.playhead.shuttle(direction))
 
     def _flag(self) -> None:
         if self.item is not None:
@@ -422,9 +313,9 @@ class ReviewPage(QWidget):
 
     def _actions(self, shift: bool) -> dict[int, Any]:
         return {
-            Qt.Key.Key_J: lambda: self._shuttle(-1),
-            Qt.Key.Key_K: self._toggle,
-            Qt.Key.Key_L: lambda: self._shuttle(1),
+            Qt.Key.Key_J: lambda: self.player.shuttle(-1),
+            Qt.Key.Key_K: self.player.toggle,
+            Qt.Key.Key_L: lambda: self.player.shuttle(1),
             Qt.Key.Key_Return: self.submit,
             Qt.Key.Key_Enter: self.submit,
             Qt.Key.Key_S: self._skip,

@@ -298,3 +298,20 @@ def test_auto_repeat_of_the_deadman_is_ignored(console, peer, until, qapp):
     QTest.qWait(150)
     assert all(command.deadman for _, command in peer.commands[mark:])
     QTest.keyRelease(window, Qt.Key.Key_Space)
+
+
+def test_enter_in_the_palette_does_that_command_and_nothing_else(console, peer, until, pump):
+    """The key must not go on to the window, where Enter means the card's main button."""
+    window, controller = console
+    peer.learner = make_learner(phase="waiting", demonstrations=0, newest_version=0)
+    controller.client.actor = peer.actor = None
+    peer.set(policy_version=0)
+    until(lambda: window.operate.card.button("scripted") is not None)
+    window.open_palette()
+    QTest.keyClicks(window.palette_view.edit, "start a block of demo")
+    QTest.keyClick(window.palette_view.edit, Qt.Key.Key_Return)
+    until(lambda: peer.asked(Start))
+    pump(0.2)
+    assert controller.scripted == ""
+    assert not [r for r in peer.launcher_requests if r.process == "operator"]
+    assert not window.palette_view.isVisible()
