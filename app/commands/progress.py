@@ -26,6 +26,7 @@ class ProgressDisplay:
         self._line_s = 0.0
         self._phase = ""
         self._done = -1.0
+        self._text = ""
 
     def show(self, progress: Progress) -> None:
         if self._console.is_terminal:
@@ -34,11 +35,11 @@ class ProgressDisplay:
             self._bars.update(self._tasks[progress.phase], completed=progress.done, total=progress.total, text=progress.text)
             return
         now_s = time.monotonic()
-        finished = progress.done >= progress.total and progress.done != self._done
+        finished = progress.done >= progress.total and progress.text != self._text
         if progress.phase != self._phase or finished or (now_s - self._line_s > LINE_PERIOD_S and progress.done != self._done):
             share = 100 * progress.done / progress.total if progress.total else 100
             self._console.print(f"{progress.phase}: {share:3.0f} % {progress.text}", highlight=False)
-            self._line_s, self._phase, self._done = now_s, progress.phase, progress.done
+            self._line_s, self._phase, self._done, self._text = now_s, progress.phase, progress.done, progress.text
 
     def note(self, line: str) -> None:
         self._console.print(line, highlight=False)
