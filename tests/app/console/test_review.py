@@ -224,7 +224,7 @@ def test_playback_starts_before_the_onset_and_moves_by_keys(page: ReviewPage, qt
     assert item is not None
     assert playhead is not None
     assert playhead.position_s == pytest.approx(max(0.0, item.start_step / 20 - 2.0))
-    page._seek(0.0)
+    page.player.seek(0.0)
     press(page, Qt.Key.Key_Right)
     assert page.playhead is not None
     assert page.playhead.step == 1
@@ -250,13 +250,13 @@ def test_clicking_the_timeline_moves_the_play_head(page: ReviewPage, qtbot: QtBo
 
 
 def test_pictures_follow_the_play_head(page: ReviewPage, qtbot: QtBot) -> None:
-    assert page._episode is not None
-    assert [track.camera for track in page._episode.tracks] == ["front", "wrist"]
-    page._seek(0.0)
+    assert page.player.episode is not None
+    assert [track.camera for track in page.player.episode.tracks] == ["front", "wrist"]
+    page.player.seek(0.0)
     first = page.front.image
     assert first is not None
     assert (first.width(), first.height()) == (640, 480)
-    page._seek(0.5)
+    page.player.seek(0.5)
     later = page.front.image
     assert later is not None
     assert later != first
@@ -282,7 +282,7 @@ def test_action_bars_show_policy_person_and_robot(page: ReviewPage, qtbot: QtBot
     assert page.item is not None
     assert timeline is not None
     step = page.item.start_step + 5
-    page._seek(step / 20)
+    page.player.seek(step / 20)
     bars = page.action.bars(0)
     assert [bar.colour for bar in bars] == [tokens.POLICY, tokens.TAKEOVER, tokens.T1]
     assert [bar.value for bar in bars] == [
