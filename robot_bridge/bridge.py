@@ -100,4 +100,10 @@ class Bridge:
 
     def _run_io(self) -> None:
         while not self._io_stop.is_set():
-            self.io.pump(IO_WAIT_S)
+            try:
+                self.io.pump(IO_WAIT_S)
+            except Exception:
+                # without this thread nobody could stop the robot: stand still and go on listening
+                log.exception("I/O step failed; robot stopped")
+                self.control.robot.stop()
+                self.io.inbox.stop_reason = "the bridge's I/O failed; see its log"

@@ -21,15 +21,19 @@ from takeover.data.schema import (
     OutcomeSource,
     PolicyAction,
     Privileged,
+    RunConfig,
     SafetyBit,
     Source,
 )
 from takeover.robot_bridge import answers
 from takeover.robot_bridge.arbitration import Decision, Human, PolicyChoice, control_mode_of_hold, decide
+from takeover.robot_bridge.camera_thread import CameraThread
 from takeover.robot_bridge.control_base import ControlBase
-from takeover.robot_bridge.episode import PendingStep
+from takeover.robot_bridge.episode import EpisodeBook, PendingStep
+from takeover.robot_bridge.io import BridgeIO
 from takeover.robot_bridge.modes import ModeEvent
-from takeover.robot_bridge.robots.base import Reading, RobotError
+from takeover.robot_bridge.requests import RequestHandler
+from takeover.robot_bridge.robots.base import Reading, Robot, RobotError
 from takeover.robot_bridge.safety import SafetyResult
 
 log = logging.getLogger("bridge.control")
@@ -42,11 +46,11 @@ RECONNECT_S = 1.0
 class ControlLoop(ControlBase):
     """`tick` and its parts; `await_answers`, `supervise`, `idle` and `run` differ between the clocks."""
 
-    def __init__(self, *args: object, **kwargs: object) -> None:
-        from takeover.robot_bridge.requests import RequestHandler
-
-        super().__init__(*args, **kwargs)  # type: ignore[arg-type]
+    def __init__(self, config: RunConfig, robot: Robot, io: BridgeIO, book: EpisodeBook, cameras: CameraThread | None) -> None:
+        super().__init__(config, robot, io, book, cameras)
         self.requests = RequestHandler(self)
+        self.message: Observation | None = None  # of the newest step
+        self.privileged: Privileged | None = None
         self._reconnect_ns = 0
 
     # --- what the clocks decide ---
@@ -231,10 +235,10 @@ class ControlLoop(ControlBase):
     def _publish(self, reading: Reading) -> None:
         if self.flush:
             self.flushed_at = self.seq
-        self.message = self.observation_message(reading, self.seq)
+        message = self.observation_message(reading, self.seq)
+        self.message = message
         self.flush = False
-        self.io.publish(self.message)
-        self.privileged: Privileged | None = None
+        self.io.publish(message)
         if self.spec.simulated:
             self.privileged = self.privileged_message(reading, self.seq)
             self.io.publish(self.privileged)

@@ -65,7 +65,7 @@ class LockstepLoop(ControlLoop):
         """Not in demonstrations before the first version: an answer that may or may not come in time would differ from run to run."""
         episode = self.book.episode
         if episode is not None and episode.kind is EpisodeKind.DEMONSTRATION:
-            return self.message.required_version > 0
+            return self.message is not None and self.message.required_version > 0
         return True
 
     def before_step(self) -> bool:
@@ -105,9 +105,9 @@ class LockstepLoop(ControlLoop):
             now = time.monotonic()
             if ask_again and now - asked >= RESEND_S:
                 asked = now
-                self.io.publish(self.message)
-                if self.privileged is not None:
-                    self.io.publish(self.privileged)
+                for message in (self.message, self.privileged):
+                    if message is not None:
+                        self.io.publish(message)
             if now >= report_at:
                 report_at = now + REPORT_S
                 log.warning("step %d waits for %s for %.0f s", self.seq, who, now - began)

@@ -9,10 +9,14 @@ from collections.abc import Callable
 
 import numpy as np
 
-from takeover.data.schema import EpisodeKind, HoldReason, Mode
+from takeover.data.schema import EpisodeKind, HoldReason, Mode, RunConfig
 from takeover.robot_bridge import answers
+from takeover.robot_bridge.camera_thread import CameraThread
 from takeover.robot_bridge.control import ControlLoop
+from takeover.robot_bridge.episode import EpisodeBook
+from takeover.robot_bridge.io import BridgeIO
 from takeover.robot_bridge.modes import ModeEvent, moves
+from takeover.robot_bridge.robots.base import Robot
 
 log = logging.getLogger("bridge.realtime")
 
@@ -31,10 +35,16 @@ class RealTimeLoop(ControlLoop):
 
     reset_pause_s = RESET_PAUSE_S
 
-    def run(self, stopped: Callable[[], bool]) -> None:
-        self.priority = raise_priority()
+    def __init__(self, config: RunConfig, robot: Robot, io: BridgeIO, book: EpisodeBook, cameras: CameraThread | None) -> None:
+        super().__init__(config, robot, io, book, cameras)
+        self.ticked_ns = 0  # when the newest tick ended
+        self.tripped = False  # the I/O side has stopped the robot because no tick came
+        self._deadline = 0
         self._late: deque[bool] = deque(maxlen=LATE_WINDOW)
         self._lateness_s: deque[float] = deque(maxlen=2000)
+
+    def run(self, stopped: Callable[[], bool]) -> None:
+        raise_priority()
         period_ns = int(self.period_s * 1e9)
         deadline = time.monotonic_ns()
         while not stopped():
@@ -53,9 +63,6 @@ class RealTimeLoop(ControlLoop):
                 if not resetting and moves(self.mode.mode):
                     self.steps_dropped += int(missed)
                 deadline = time.monotonic_ns()
-
-    ticked_ns = 0
-    tripped = False
 
     def check_alive(self, now_ns: int) -> bool:
         """I/O thread: stop the robot when the control thread does not tick any more; False while it does not."""
@@ -139,8 +146,8 @@ class RealTimeLoop(ControlLoop):
         return True
 
 
-def raise_priority() -> str:
-    """Real-time priority for the calling thread, best effort; says what was obtained."""
+def raise_priority() -> None:
+    """Real-time priority for the calling thread, best effort; the log says what was obtained."""
     try:
         os.sched_setscheduler(threading.get_native_id(), os.SCHED_FIFO, os.sched_param(REAL_TIME_PRIORITY))
     except (PermissionError, OSError):
@@ -153,4 +160,3 @@ def raise_priority() -> str:
     else:
         obtained = f"SCHED_FIFO {REAL_TIME_PRIORITY}"
     log.info("control thread: %s", obtained)
-    return obtained

@@ -92,6 +92,12 @@ class Recorder:
         return self.of(Step)
 
     @property
+    def newest_mode(self) -> Mode | None:
+        """Mode of the newest step; None before the first."""
+        steps = self.steps
+        return steps[-1].mode if steps else None
+
+    @property
     def starts(self) -> list[EpisodeStart]:
         return self.of(EpisodeStart)
 

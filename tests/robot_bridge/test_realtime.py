@@ -33,7 +33,6 @@ from takeover.data.schema import (
     SpeedScale,
     Start,
     State,
-    Step,
     Stop,
     UndoOutcome,
 )
@@ -63,7 +62,7 @@ class Scene:
 
     def until_mode(self, mode: Mode) -> State:
         """A machine that is busy with other things gives real holds (a late answer, an old command): resume as a person would."""
-        deadline = time.monotonic() + 15.0
+        deadline = time.monotonic() + 20.0
         while True:
             state = self.station.state()
             if state.mode is mode:
@@ -74,7 +73,7 @@ class Scene:
                 wanted = self.operator.deadman, self.operator.action
                 self.neutral()
                 time.sleep(0.2)
-                if mode is Mode.POLICY:
+                if mode in (Mode.POLICY, Mode.READY):
                     self.operator.ask(Resume(sender="console"))
                 self.operator.deadman, self.operator.action = wanted
 
@@ -83,7 +82,7 @@ class Scene:
         self.operator.action = [0.0] * 4
 
     def until_hold(self, reason: HoldReason) -> State:
-        deadline = time.monotonic() + 15.0
+        deadline = time.monotonic() + 20.0
         while True:
             state = self.station.state()
             if state.mode is Mode.HOLD and state.hold_reason is reason:
@@ -100,17 +99,13 @@ def scene(tmp_path: Path) -> Iterator[Scene]:
         yield Scene(made)
 
 
-def steps_of(scene: Scene, condition: str) -> list[Step]:
-    return [step for step in scene.recorder.steps if step.mode == condition]
-
-
 def test_takeover_ramps_and_hands_back_without_a_snap(scene: Scene) -> None:
     scene.run_policy()
     scene.take_over()
     scene.station.until(lambda state: state.human_steps >= 8)
     scene.neutral()
     scene.until_mode(Mode.POLICY)
-    assert eventually(lambda: len(steps_of(scene, "policy")) > 0 and scene.recorder.steps[-1].mode is Mode.POLICY)
+    assert eventually(lambda: scene.recorder.newest_mode is Mode.POLICY)
     steps = scene.recorder.steps
     human = [step for step in steps if step.source == [Source.HUMAN]]
     assert [step.control_mode for step in human[:4]] == [ControlMode.TRANSITION] * 3 + [ControlMode.HUMAN]
@@ -183,7 +178,7 @@ def test_after_a_hold_only_neutral_and_a_fresh_press_drive(scene: Scene) -> None
     scene.until_hold(HoldReason.OPERATOR)
     time.sleep(0.1)
     scene.take_over()
-    assert eventually(lambda: scene.recorder.steps[-1].mode is Mode.TAKEOVER)
+    assert eventually(lambda: scene.recorder.newest_mode is Mode.TAKEOVER)
     steps = scene.recorder.steps
     assert steps[-1].intervention_id == 1  # resumed in between: a second intervention
     assert steps[-1].run_id > steps[0].run_id
@@ -200,10 +195,10 @@ def test_a_resumed_intervention_keeps_its_id(scene: Scene) -> None:
     scene.neutral()
     time.sleep(0.2)
     scene.take_over()
-    assert eventually(lambda: scene.recorder.steps[-1].run_id == 1)
+    assert eventually(lambda: scene.recorder.steps[-1].run_id >= 1)
     human = [step for step in scene.recorder.steps if step.source == [Source.HUMAN]]
     assert {step.intervention_id for step in human} == {0}
-    assert {step.run_id for step in human} == {0, 1}
+    assert {0, 1} <= {step.run_id for step in human}
     assert scene.station.state().takeovers == 1
 
 
@@ -213,7 +208,7 @@ def test_the_policy_late_once_stands_twice_holds(scene: Scene) -> None:
     scene.station.until(lambda state: state.episode_step > 3)
     scene.actor.silent = True
     scene.until_hold(HoldReason.POLICY_LATE)
-    assert eventually(lambda: scene.recorder.steps[-1].mode is Mode.HOLD)
+    assert eventually(lambda: scene.recorder.newest_mode is Mode.HOLD)
     steps = scene.recorder.steps
     late = max(i for i, step in enumerate(steps) if step.mode is Mode.POLICY)
     assert steps[late].policy_action is None
@@ -225,7 +220,7 @@ def test_a_policy_that_is_not_finite_never_reaches_the_robot(scene: Scene) -> No
     scene.run_policy()
     scene.actor.act = lambda _: [float("nan")] * 4
     scene.until_hold(HoldReason.POLICY_FAULT)
-    assert eventually(lambda: scene.recorder.steps[-1].mode is Mode.HOLD)
+    assert eventually(lambda: scene.recorder.newest_mode is Mode.HOLD)
     faulty = next(step for step in scene.recorder.steps if step.safety_bits & SafetyBit.NON_FINITE)
     assert faulty.action == [0.0] * 4
     scene.actor.act = lambda _: [0.0] * 4
@@ -240,7 +235,7 @@ def test_gross_clamps_in_a_row_hold(tmp_path: Path) -> None:
         scene.actor.act = lambda _: [3.0, 0.0, 0.0, 0.0]
         scene.station.start(scene.operator)
         scene.until_hold(HoldReason.REPEATED_CLAMP)
-        assert eventually(lambda: scene.recorder.steps[-1].mode is Mode.HOLD)
+        assert eventually(lambda: scene.recorder.newest_mode is Mode.HOLD)
         assert all(abs(value) <= 1.0 for step in scene.recorder.steps for value in step.action)
 
 
@@ -405,7 +400,7 @@ def test_blocks_next_finish_and_the_step_limit(scene: Scene) -> None:
     assert (scene.recorder.ends[0].outcome, scene.recorder.ends[0].outcome_source) == (Outcome.ABORTED, OutcomeSource.NEXT)
     operator.ask(Finish(sender="console"))
     assert scene.station.state().mode is Mode.POLICY
-    state = scene.station.until_mode(Mode.READY, 12.0)
+    state = scene.until_mode(Mode.READY)
     assert state.block_done == 2
     assert eventually(lambda: len(scene.recorder.ends) == 2)
     end, last = scene.recorder.ends[1], scene.recorder.steps[-1]
@@ -506,3 +501,42 @@ def test_flush_marks_every_change_of_who_drives(scene: Scene) -> None:
     changes = [two for one, two in itertools.pairwise(running) if one.mode is not two.mode]
     assert len(changes) == 2
     assert all(observation.flush for observation in changes)
+
+
+def test_garbage_is_answered_counted_and_survived(scene: Scene) -> None:
+    """Truncated, nested, oversized, unknown and wrongly typed messages, on every socket that listens."""
+    scene.run_policy()
+    junk = [b"", b"control\0", b"control\0\xff\xff", b"nonsense", b"control\0" + b"\x91" * 5000, b"control\0" + bytes(17 * 1024 * 1024)]
+    junk.append(b"control\0\x82\xaarequest_id\x01\xa7request\x82\xa4type\xa4stop\xa5extra\x01")
+    client = scene.operator.client
+    for data in junk:
+        client._dealer.socket.send(data)
+    errors = [reply.reply.error for _ in junk if (reply := client.poll(2.0)) is not None]
+    assert len(errors) == len(junk)
+    assert all(error.startswith("bad request") for error in errors)
+    io = scene.station.bridge.io
+    with Push(scene.station.endpoints, "command", bytes) as push, Push(scene.station.endpoints, "event", bytes) as events:
+        for data in junk:
+            push.socket.send(data.replace(b"control", b"command"))
+            events.socket.send(data.replace(b"control", b"event"))
+        assert eventually(lambda: io._command.bad_messages >= len(junk) and io._event.bad_messages >= len(junk))
+    assert scene.station.state().mode is not Mode.STOPPED  # a stop with an unknown field is refused like everything else
+
+
+def test_an_io_failure_stops_the_robot_and_stop_still_works(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    scene.run_policy()
+    io = scene.station.bridge.io
+    failures = iter([True])
+    original = io._flush
+
+    def broken() -> None:
+        if next(failures, False):
+            raise OSError("network down")
+        original()
+
+    monkeypatch.setattr(io, "_flush", broken)
+    scene.station.until_mode(Mode.STOPPED)
+    assert scene.station.robot._stopped.is_set()
+    assert eventually(lambda: scene.operator.ask(Clear(sender="console")).error == "")
+    assert scene.operator.ask(Stop(sender="console")).error == ""
+    scene.station.until_mode(Mode.STOPPED)
