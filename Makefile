@@ -28,7 +28,7 @@ types: setup-test
 	$(BIN)/mypy
 
 imports: setup-test
-	$(BIN)/lint-imports --no-logo 2>/dev/null || $(BIN)/lint-imports
+	$(BIN)/lint-imports --no-logo
 
 # Windows of the tests open on a virtual display, never on the desktop.
 tests: setup-test

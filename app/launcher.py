@@ -12,7 +12,7 @@ from types import TracebackType
 import msgspec
 
 from takeover.app.child import STOPPED, UP, Child, wait_until_gone
-from takeover.app.processes.common import EXIT_BAD_INPUT, StartupError, load_config
+from takeover.app.processes.common import EXIT_BAD_INPUT, ORPHAN_GRACE_S, StartupError, load_config
 from takeover.data.schema import LauncherReply, LauncherRequest, ProcessStatus, RunConfig
 from takeover.data.workspace import Workspace, WorkspaceError, WorkspaceLock
 from takeover.robot_bridge.protocol import EndpointError, Endpoints, Publisher, Router
@@ -282,7 +282,7 @@ class Launcher:
 def remove_leftovers(folder: Path, workspace: str) -> None:
     """Remove the socket folders that killed launchers left beside ``folder``, or in its place.
 
-    Their processes end by themselves within about a second. `StartupError` when one that uses these sockets or this workspace stays.
+    Their processes end by themselves, usually within a second. `StartupError` when one that uses these sockets or this workspace stays.
     """
     beside = [path for path in folder.parent.iterdir() if path != folder] if folder.parent.is_dir() else []
     for path in [folder, *beside]:
@@ -291,7 +291,7 @@ def remove_leftovers(folder: Path, workspace: str) -> None:
         config = load_config(path / RUN_FILE)
         ours = path == folder or config.workspace == workspace
         pids = [config.parent_pid, *(int(ready.read_text()) for ready in path.glob("*.ready"))]
-        left = wait_until_gone(pids, STOP_TIMEOUT_S if ours else 0.0)
+        left = wait_until_gone(pids, ORPHAN_GRACE_S + 2.0 if ours else 0.0)
         if left and ours:
             raise StartupError(f"process {left[0]} of another station still uses {path} or this workspace; stop it first")
         if not left:

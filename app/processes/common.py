@@ -18,6 +18,8 @@ from takeover.data.schema import RunConfig
 
 EXIT_OK = 0
 EXIT_BAD_INPUT = 2
+EXIT_ORPHANED = 3
+ORPHAN_GRACE_S = 5.0
 
 
 class StartupError(RuntimeError):
@@ -63,6 +65,8 @@ def _watch_parent(context: ProcessContext) -> None:
         if parent and (os.getppid() != parent if is_child else not _alive(parent)):
             logging.getLogger(context.name).warning("the launcher is gone; stopping")
             context.stop.set()
+            time.sleep(ORPHAN_GRACE_S)
+            os._exit(EXIT_ORPHANED)  # nobody is left to kill one that is stuck
 
 
 def _alive(pid: int) -> bool:
