@@ -3,6 +3,7 @@
 It is the link's `DeviceSource` (polled on the link thread) and answers acts of the pages (on the GUI thread).
 """
 
+import threading
 import time
 from dataclasses import replace
 
@@ -12,6 +13,7 @@ from takeover.app.inputs.base import DeviceReading
 from takeover.app.inputs.keyboard import Keyboard
 from takeover.app.inputs.manager import DeviceManager
 from takeover.app.inputs.mapping import FRAMES, Frame, to_canonical
+from takeover.data.labels import LabelError, Labels
 from takeover.data.schema import Clear, EpisodeKind, Finish, Mode, Next, RobotSpec, RunConfig, Start, State
 from takeover.robot_bridge.protocol import Endpoints
 
@@ -53,6 +55,7 @@ class Controller:
         self.scripted = ""  # "", "starting", "asked", "running"
         self._scripted_since_s = 0.0
         self.front_age_ms = 0.0
+        self.discarded: frozenset[str] = frozenset()  # segments excluded from here
         self.client = ConsoleClient(Endpoints(config.sockets), f"console-{config.person}", self.devices, self.to_action)
         self.client.on_speed = self.step_speed
         self.client.only_on_press = config.operator == "scripted"
@@ -179,10 +182,40 @@ class Controller:
             client.launcher("restart", name.removeprefix("restart:"))
         elif name.startswith("frame:"):
             self.set_frame(name.removeprefix("frame:"))
+        elif name == "discard":
+            self.discard_last_correction()
         elif name in ("speed_up", "speed_down"):
             self.step_speed(1 if name == "speed_up" else -1)
         else:
             raise KeyError(f"unknown act {name!r}")
+
+    def last_correction(self) -> tuple[str, str] | None:
+        """(label such as ``136``, segment id) of the newest correction whose episode is in the store; None before the first."""
+        learner = self.client.learner
+        finished = {episode.number: episode.episode_id for episode in self.client.episodes if episode.kind == EpisodeKind.POLICY.value}
+        for record in reversed(learner.corrections if learner is not None else []):
+            number, intervention = record.get("episode_number"), record.get("intervention_id")
+            if isinstance(number, int | float) and isinstance(intervention, int | float) and int(number) in finished:
+                return f"{int(number)}", f"{finished[int(number)]}:t{int(intervention)}"
+        return None
+
+    def discard_last_correction(self) -> None:
+        """Exclude the newest correction from training, or take that back; the label is written on a thread of its own."""
+        found = self.last_correction()
+        if found is not None:
+            threading.Thread(target=self._discard, args=found, name="label", daemon=True).start()
+
+    def _discard(self, name: str, segment_id: str) -> None:
+        exclude = segment_id not in self.discarded
+        labels = Labels(self.config.workspace)
+        try:
+            labels.add_label(segment_id, "exclude", exclude, self.config.person)
+        except (LabelError, OSError) as error:
+            self.client.notices.append(Notice(time.monotonic_ns(), f"correction {name} was not discarded: {error}"))
+            return
+        finally:
+            labels.close()
+        self.discarded = self.discarded | {segment_id} if exclude else self.discarded - {segment_id}
 
     def hold_or_resume(self) -> None:
         state = self.client.state

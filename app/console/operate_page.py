@@ -228,6 +228,8 @@ class OperatePage(QWidget):
         self.gate.show_gate(gate(view))
         self.device.show_figures(self._figures(view), view.frame)
         self.learner.show_card(learner_card(view))
+        found = self.controller.last_correction()
+        self.learner.show_last(found[0] if found else "", found is not None and found[1] in self.controller.discarded)
         self.rate.show_rate(intervention_rate(list(self.controller.client.episodes)))
         self.strip_view.set_note(self.strip.summary())
         self.strip_view.update()

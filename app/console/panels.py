@@ -123,15 +123,16 @@ class LearnerPanel(Panel):
     def __init__(self) -> None:
         super().__init__("Learner", padding=0)
         self._card: LearnerCard | None = None
-        self.review = Button("Review corrections")
-        self.discard = Button("Discard last")
+        self.review = Button("Relabel")
+        self.discard = Button("Discard")
+        self.discard.setToolTip("Take the newest correction out of training, or put it back")
+        self.review.setToolTip("Open the newest correction in Review")
         self.body.addStretch(1)
         row = QHBoxLayout()
         row.setContentsMargins(12, 0, 12, 12)
         row.setSpacing(8)
         row.addWidget(self.discard)
         row.addWidget(self.review)
-        self.discard.hide()
         self.body.addLayout(row)
         self.review.clicked.connect(lambda: self.act.emit("review"))
         self.discard.clicked.connect(lambda: self.act.emit("discard"))
@@ -142,8 +143,16 @@ class LearnerPanel(Panel):
             self.set_note(card.note)
             self.update()
 
+    def show_last(self, name: str, discarded: bool) -> None:
+        """The newest correction that can be acted on; empty: none."""
+        self.discard.setText(f"{'Restore' if discarded else 'Discard'} {name}".rstrip())
+        self.review.setText(f"Relabel {name}".rstrip())
+        for button in (self.discard, self.review):
+            button.setEnabled(bool(name))
+
     def resizeEvent(self, event: QResizeEvent) -> None:
-        self.review.setVisible(self.height() >= 230)
+        for button in (self.discard, self.review):
+            button.setVisible(self.height() >= 230)
 
     def paint_body(self, painter: QPainter) -> None:
         card = self._card

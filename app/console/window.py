@@ -141,7 +141,10 @@ class MainWindow(QWidget):
 
     def act(self, name: str) -> None:
         if name == "review":
+            found = self.controller.last_correction()
             self.show_page(REVIEW)
+            if found is not None and not isinstance(self.review, FailedPage):
+                self.review.show_segments([found[1]])
         else:
             self.controller.act(name)
 

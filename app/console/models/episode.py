@@ -56,7 +56,8 @@ def episode_view(view: Snapshot) -> EpisodeView:
     hz = spec.control_hz if spec else 20.0
     paused = " (paused)" if view.mode is Mode.HOLD else ""
     limit = state.episode_max_steps
-    block = f"{state.block_done} of {state.block_size}" if state.block_size else f"{state.block_done} finished"
+    open_end = not state.block_size or state.block_size >= 1000
+    block = f"{state.block_done} finished" if open_end else f"{state.block_done} of {state.block_size}"
     if kind == EpisodeKind.DEMONSTRATION:
         total = state.block_size or view.demonstrations_wanted
         title = (

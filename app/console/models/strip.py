@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from takeover.data.schema import Mode, State
+from takeover.data.schema import EpisodeKind, Mode, State
 
 SECONDS = 60.0
 RATE_HZ = 25.0
@@ -81,7 +81,7 @@ class Strip:
         if state.last_outcome is not None and state.last_outcome_episode != self._outcome_of:
             self._outcome_of = state.last_outcome_episode
             self.outcomes.append(Outcome(t_s, state.last_outcome.value))
-        if state.mode is Mode.TAKEOVER:
+        if state.mode is Mode.TAKEOVER and state.episode_kind != EpisodeKind.DEMONSTRATION:
             mark = (state.episode_id, state.intervention_id)
             if mark != self._intervention:
                 self._intervention = mark
