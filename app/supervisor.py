@@ -179,14 +179,14 @@ class Supervisor:
                 self._tick(0.05)
                 status = self._link.evaluator
                 if status is not None and status.busy and status.version == version:
-                    self._report(Progress(f"evaluation {name}", status.done, status.total, f"version {version}"))
+                    self._report(Progress(f"evaluation {name}".strip(), status.done, status.total, f"version {version}"))
                 reply = dealer.receive()
                 if reply is None or reply.request_id != request.request_id:
                     continue
                 if reply.error:
                     raise RunError(f"evaluation of version {version}: {reply.error}")
                 self._plan.wall_s["evaluation"] += time.monotonic() - started_s
-                self._report(Progress(f"evaluation {name}", reply.n, reply.n, f"{reply.successes} of {reply.n}"))
+                self._report(Progress(f"evaluation {name}".strip(), reply.n, reply.n, f"{reply.successes} of {reply.n}"))
                 return reply
         raise RunError(f"the evaluation of version {version} takes longer than {EVALUATION_TIMEOUT_S:.0f} s")
 

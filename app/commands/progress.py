@@ -63,6 +63,17 @@ def progress_display() -> Iterator[ProgressDisplay]:
         yield ProgressDisplay(console, bars)
 
 
+def listing(title: str) -> Table:
+    """A table without lines, for `ls` commands."""
+    return Table(title=title, title_justify="left", box=None, pad_edge=False)
+
+
+def print_table(table: Table) -> None:
+    """To stdout; wide enough for every column where stdout is no terminal."""
+    console = Console()
+    (console if console.is_terminal else Console(width=200)).print(table)
+
+
 def summary_table(summary: dict[str, Any]) -> None:
     """Print the summary's figures to stdout."""
     table = Table(title=f"{summary['robot']} {summary['task']}, {summary['learner_name']}, seed {summary['seed']}, {summary['clock']}")
@@ -85,7 +96,7 @@ def summary_table(summary: dict[str, Any]) -> None:
     wall_s = sum(summary["wall_s"].values())
     table.add_row("simulated, wall", f"{summary['simulated_s'] / 60:.1f} min, {wall_s / 60:.1f} min")
     table.add_row("weights sha256", summary["weights_sha256"][:16] or "none")
-    Console().print(table)
+    print_table(table)
 
 
 def _proportion(success: dict[str, int] | None) -> str:

@@ -118,11 +118,11 @@ def _supervise(config: RunConfig, plan: RunPlan) -> dict[str, Any]:
 
 @contextmanager
 def stops_on_signals(launcher: Launcher) -> Iterator[None]:
-    """Ctrl+C and SIGTERM ask the launcher to stop; the work in the foreground notices."""
+    """Ctrl+C, SIGTERM and a closed terminal ask the launcher to stop; the work in the foreground notices."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, lambda *_: launcher.shutdown()) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, lambda *_: launcher.shutdown()) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     try:
         yield
     finally:

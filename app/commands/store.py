@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
-from rich.console import Console
 from rich.table import Table
 
 from takeover.app.commands.options import StationOptions, make_config
-from takeover.app.commands.progress import progress_display
+from takeover.app.commands.progress import listing, print_table, progress_display
 from takeover.app.commands.run import stops_on_signals
 from takeover.app.launcher import Launcher
 from takeover.app.processes.common import StartupError
@@ -30,7 +29,7 @@ class Data:
     action: Annotated[Literal["ls", "show", "verify"], tyro.conf.Positional]
     """List episodes, show one, or check the files against their seals."""
     episode: Annotated[str, tyro.conf.Positional] = ""
-    """Id of an episode, or its beginning (show, verify)."""
+    """Id of an episode, or its beginning or end (show, verify)."""
     workspace: Where = ""
 
 
@@ -68,33 +67,33 @@ def data(command: Data) -> int:
     from takeover.data.catalog import Catalog
 
     with Catalog.open(workspace) as catalog:
-        rows = [row for row in catalog.episodes() if row.id.startswith(command.episode)]
+        rows = [row for row in catalog.episodes() if row.id.startswith(command.episode) or row.id.endswith(command.episode)]
     if command.episode and not rows:
         raise StartupError(f"no episode {command.episode!r} in {workspace.path}; `takeover data ls` lists them")
     if command.action == "verify":
         return _verify([workspace.path / row.path for row in rows])
     if len(rows) != 1:
-        raise StartupError(f"{len(rows)} episodes begin with {command.episode!r}; name one")
+        raise StartupError(f"{len(rows)} episodes are called {command.episode!r}; name one")
     table = Table(show_header=False)
     for name in rows[0].__struct_fields__:
         table.add_row(name, str(getattr(rows[0], name)))
-    Console().print(table)
+    print_table(table)
     return 0
 
 
 def _list_episodes(workspace: Workspace) -> int:
     from takeover.data.catalog import Catalog
 
-    table = Table(title=str(workspace.path))
+    table = listing(str(workspace.path))
     for column in ("episode", "started (UTC)", "task", "kind", "n", "version", "steps", "human", "takeovers", "outcome"):
-        table.add_column(column)
+        table.add_column(column, no_wrap=True)
     with Catalog.open(workspace) as catalog:
         for row in catalog.episodes():
             started = datetime.fromtimestamp(row.started_ns / 1e9, UTC).strftime("%Y-%m-%d %H:%M:%S")
             outcome = row.outcome + (" (excluded)" if row.excluded else "") + (" alone" if row.success and row.autonomous else "")
             cells = (row.number, row.policy_version, row.steps, row.human_steps, row.takeovers)
-            table.add_row(row.id, started, row.task_id, row.kind, *(str(cell) for cell in cells), outcome)
-    Console().print(table)
+            table.add_row(row.id[-10:], started, row.task_id, row.kind, *(str(cell) for cell in cells), outcome)
+    print_table(table)
     return 0
 
 
@@ -112,9 +111,9 @@ def policy(command: Policy) -> int:
     from takeover.data.catalog import Catalog
 
     workspace = _existing(command.workspace)
-    table = Table(title=str(workspace.path))
+    table = listing(str(workspace.path))
     for column in ("session", "version", "created (UTC)", "learner", "task", "updates", "held-out", "sha256"):
-        table.add_column(column)
+        table.add_column(column, no_wrap=True)
     with Catalog.open(workspace) as catalog:
         results = {(row.session_id, row.policy_version): f"{row.successes} of {row.n}" for row in catalog.evaluations()}
         for row in catalog.policies():
@@ -131,7 +130,7 @@ def policy(command: Policy) -> int:
                 row.sha256[:16],
             )
             table.add_row(*cells)
-    Console().print(table)
+    print_table(table)
     return 0
 
 
@@ -150,7 +149,7 @@ def evaluate(command: Evaluate) -> int:
         supervisor = Supervisor(config, launcher, RunPlan(episodes=0, evaluation_starts=command.starts), display.show)
         try:
             launcher.wait_ready(60.0)
-            reply = supervisor.evaluate("of", version)
+            reply = supervisor.evaluate("", version)
         finally:
             supervisor.close()
     print(f"version {version}: {reply.successes} of {reply.n}")

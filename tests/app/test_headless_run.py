@@ -101,7 +101,7 @@ def test_lockstep_is_reproducible_to_the_weights(tmp_path, runtime, capsys):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signals_stop_a_run_cleanly(tmp_path, runtime, eventually, number):
     workspace = tmp_path / "ws"
-    command = [sys.executable, "-m", "takeover.app.cli", *arguments(workspace, "--episodes", "1000")]
+    command = [sys.executable, "-m", "takeover.app.cli", *arguments(workspace, "--demonstrations", "1000")]
     process = subprocess.Popen(command, env=os.environ | {"XDG_RUNTIME_DIR": str(runtime)}, stderr=subprocess.PIPE, text=True)
     try:
         eventually(lambda: len(station_processes(workspace)) == 6, 60)
