@@ -56,10 +56,15 @@ class HilSerlParameters:
     """By how much a demonstrated gripper command must beat the others, in value; the cloning term of the gripper."""
     clone_updates: int = 2000
     clone_learning_rate: float = 1e-3
+    clone_observation_noise: float = 0.0
+    """Noise on the normalised observations while cloning: a few hundred steps are soon learned by heart."""
     clone_std: float = 0.15
     """Standard deviation before the tanh with which the cloned policy explores."""
     critic_warmup: int = 1000
     """Critic updates on the demonstrations alone after cloning."""
+    actor_average: float = 1.0
+    """Fraction by which the published actor follows the trained one per update; below 1 it is a running average, steadier from
+    version to version."""
     replay_capacity: int = 200_000
 
     def __post_init__(self) -> None:
@@ -71,6 +76,7 @@ class HilSerlParameters:
         require(0.0 < self.updates_per_step <= 20.0, f"updates_per_step = {self.updates_per_step}; allowed above 0, up to 20")
         require(1 <= self.critic_updates <= 20, f"critic_updates = {self.critic_updates}; allowed 1..20")
         require(self.initial_temperature > 0.0, f"initial_temperature = {self.initial_temperature}; must be positive")
+        require(0.0 < self.actor_average <= 1.0, f"actor_average = {self.actor_average}; allowed above 0, up to 1")
         require(self.replay_capacity >= 1000, f"replay_capacity = {self.replay_capacity}; at least 1000")
 
 
@@ -93,6 +99,7 @@ class HilSerlLearner:
         self._actor = nets.initialise(self._actor_layout, self.generator, last_scale=0.1).requires_grad_()
         self._critic = nets.initialise(self._critic_layout, self.generator).requires_grad_()
         self._target = self._critic.detach().clone()
+        self._published = self._actor.detach().clone()
         self._temperature = torch.tensor([math.log(math.expm1(p.initial_temperature))])  # inverse softplus
         self._actor_optimiser = Adam(self._actor_layout.size, p.learning_rate)
         self._critic_optimiser = Adam(self._critic_layout.size, p.learning_rate)
@@ -162,6 +169,7 @@ class HilSerlLearner:
             self._critic_update(*self._batch(demonstrations_only=True))
             if i % 10 == 9:
                 yield (p.clone_updates + i + 1) / total
+        self._published.copy_(self._actor.detach())
         self.cloned = True
         self._remember_good()
         yield 1.0
@@ -255,6 +263,7 @@ class HilSerlLearner:
             objective = loss + self._bc_weight() * cloning
             metrics["bc_loss"] = float(cloning.detach())
         self._step(self._actor, self._actor_optimiser, objective)
+        self._published.lerp_(self._actor.detach(), p.actor_average)
         entropy = -float(log_density.detach().mean())
         excess = entropy - p.target_entropy_per_action * len(self._arm)
         if math.isfinite(excess):
@@ -266,7 +275,9 @@ class HilSerlLearner:
         """Mean towards the demonstrated action, std towards `clone_std`."""
         rows, _ = self._batch(demonstrations_only=True)
         c = self.replay.columns
-        mean, log_std = nets.gaussian(self._actor_layout.views(self._actor), self._normalised(rows[:, c.observation]))
+        observation = self._normalised(rows[:, c.observation])
+        observation += self.parameters.clone_observation_noise * torch.randn(observation.shape, generator=self.generator)
+        mean, log_std = nets.gaussian(self._actor_layout.views(self._actor), observation)
         error = (mean.tanh() - rows[:, c.action][:, self._arm]).square().sum(-1).mean()
         loss = error + 0.1 * (log_std - math.log(self.parameters.clone_std)).square().mean()
         self._step(self._actor, optimiser, loss)
@@ -309,7 +320,7 @@ class HilSerlLearner:
 
     def weights(self) -> PolicyWeights:
         """The acting network: actor, the critics too where they choose the gripper, and the normaliser."""
-        flat = self._actor_layout.views(self._actor.detach())
+        flat = self._actor_layout.views(self._published)
         if self.discrete_gripper:
             flat = flat | self._critic_layout.views(self._critic.detach())
         tensors = {name: tensor.clone() for name, tensor in flat.items()}
@@ -320,6 +331,7 @@ class HilSerlLearner:
     def _state_tensors(self) -> dict[str, Tensor]:
         tensors = {
             "actor": self._actor.detach().clone(),
+            "published": self._published.clone(),
             "critic": self._critic.detach().clone(),
             "target": self._target.clone(),
             "temperature": self._temperature.clone(),
@@ -336,6 +348,7 @@ class HilSerlLearner:
     def _restore_tensors(self, tensors: Mapping[str, Tensor]) -> None:
         with torch.no_grad():
             self._actor.copy_(tensors["actor"])
+            self._published.copy_(tensors["published"])
             self._critic.copy_(tensors["critic"])
             self._target.copy_(tensors["target"])
             self._temperature.copy_(tensors["temperature"])
