@@ -1,6 +1,7 @@
 """A live camera picture with its overlays. The newest frame is decoded when it is shown; an old one cannot pass for live."""
 
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
 
 from PySide6.QtCore import QPointF, QRectF, Qt, Signal
 from PySide6.QtGui import QColor, QImage, QMouseEvent, QPainter, QPainterPath, QPaintEvent, QPen
@@ -42,6 +43,7 @@ class PictureView(QWidget):
         self._source_ns = -1
         self._overlay = Overlay()
         self.frames_shown = 0
+        self._painted_s = 0.0
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
         self.setAttribute(Qt.WidgetAttribute.WA_OpaquePaintEvent)
 
@@ -57,8 +59,12 @@ class PictureView(QWidget):
         self.update()
 
     def show_overlay(self, overlay: Overlay) -> None:
-        if overlay != self._overlay:
-            self._overlay = overlay
+        """The age alone repaints five times a second; new pictures bring it along anyway."""
+        old, self._overlay = self._overlay, overlay
+        if overlay == old:
+            return
+        only_age = replace(overlay, age_ms=old.age_ms) == old and (overlay.age_ms > STALE_MS) == (old.age_ms > STALE_MS)
+        if not only_age or time.monotonic() - self._painted_s > 0.2:
             self.update()
 
     @property
@@ -82,6 +88,7 @@ class PictureView(QWidget):
 
     def paintEvent(self, event: QPaintEvent) -> None:
         painter = QPainter(self)
+        self._painted_s = time.monotonic()
         overlay = self._overlay
         painter.fillRect(self.rect(), QColor(tokens.BG))
         stale = overlay.age_ms > STALE_MS or overlay.lost

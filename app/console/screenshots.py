@@ -101,6 +101,8 @@ def take_all(photo: Photographer) -> None:
     photo.until(lambda: sum(e.kind == "policy" for e in client.episodes) >= photo.options.episodes, "the policy episodes are done")
     _relieve_operator(photo)
     for _ in range(20):  # an episode in full swing, taken over by the keyboard
+        if photo.mode() is Mode.HOLD:
+            controller.act("resume")
         photo.until(
             lambda: photo.mode() is Mode.POLICY and (client.state is not None and client.state.episode_step > 15), "the policy drives"
         )

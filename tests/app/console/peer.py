@@ -227,9 +227,11 @@ class Peer:
     def set(self, **changes: object) -> None:
         self.state = msgspec.structs.replace(self.state, **changes)
 
-    def finish_episode(self, number: int, steps: int, human_steps: int, outcome: Outcome, kind: EpisodeKind = EpisodeKind.POLICY) -> None:
+    def finish_episode(
+        self, number: int, steps: int, human_steps: int, outcome: Outcome, kind: EpisodeKind = EpisodeKind.POLICY, episode_id: str = ""
+    ) -> None:
         """Announce an episode as committed."""
-        episode_id = f"episode-{number}"
+        episode_id = episode_id or f"episode-{number}"
         start = EpisodeStart(
             session="session-1",
             rec_seq=self._cursor,

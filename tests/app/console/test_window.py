@@ -1,14 +1,18 @@
 """The real window against real sockets: keys, STOP, focus, lost link, collect, scripted demonstrations."""
 
 import time
+from pathlib import Path
 
 import pytest
 from peer import GATE, make_learner
 from PySide6.QtCore import QEvent, Qt
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QLineEdit
+from recorded import Recorder
 
 from takeover.app.console.window import OPERATE, REVIEW, SETUP
+from takeover.data.catalog import Catalog
+from takeover.data.catalog_queries import SegmentFilter
 from takeover.data.schema import Clear, EpisodeKind, HoldReason, Mark, Mode, Next, Outcome, Resume, SetOutcome, Start, Stop, UndoOutcome
 from takeover.data.schema import Hold as HoldRequest
 
@@ -315,3 +319,30 @@ def test_enter_in_the_palette_does_that_command_and_nothing_else(console, peer, 
     assert controller.scripted == ""
     assert not [r for r in peer.launcher_requests if r.process == "operator"]
     assert not window.palette_view.isVisible()
+
+
+def test_the_newest_correction_can_be_discarded_and_restored_at_once(console, peer, until):
+    """From the learner card, into the label log of a real workspace."""
+    window, _ = console
+    recorder = Recorder(Path(peer.config.workspace))
+    recorder.episode(flaw=0.8, version=3)
+    recorder.close()
+    with Catalog.open(peer.config.workspace) as catalog:
+        segment = catalog.segments(SegmentFilter(kinds=("takeover",)))[0]
+    assert not window.operate.learner.discard.isEnabled()
+    peer.finish_episode(segment.episode_number, 50, 20, Outcome.SUCCESS, episode_id=segment.episode_id)
+    correction = {"episode_number": segment.episode_number, "intervention_id": segment.number, "length_s": 1.0}
+    peer.learner = make_learner(corrections=[correction], last_correction=correction)
+    button = window.operate.learner.discard
+    until(lambda: button.isEnabled() and button.text() == f"Discard {segment.episode_number}")
+
+    def excluded() -> bool:
+        with Catalog.open(peer.config.workspace) as catalog:
+            return [row.id for row in catalog.excluded_segments()] == [segment.id]
+
+    QTest.mouseClick(button, Qt.MouseButton.LeftButton)
+    until(lambda: button.text().startswith("Restore"))
+    assert excluded()
+    QTest.mouseClick(button, Qt.MouseButton.LeftButton)
+    until(lambda: button.text().startswith("Discard"))
+    assert not excluded()
