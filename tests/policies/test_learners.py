@@ -137,13 +137,13 @@ def test_cloning_imitates_the_demonstrations(name: str, spec: RobotSpec, make_sc
 
 
 def test_hil_serl_improves_on_its_own_experience(spec: RobotSpec, make_script: Callable[..., Any]) -> None:
-    settings = {"clone_updates": 100, "critic_warmup": 100, "updates_per_step": 2, "actor_average": 0.02}
+    settings = {"clone_updates": 150, "critic_warmup": 100, "updates_per_step": 2, "actor_average": 0.02}
     learner = make_learner("hil-serl", spec, 0, QUICK | settings)
     environment, script = Reach(spec), make_script(spec)
     demonstrate(learner, script, environment, 6, noise=0.2)
     before = success_rate(learner, environment)
     generator = torch.Generator().manual_seed(0)
-    for seed in range(100, 160):
+    for seed in range(100, 200):
         policy = build_policy(learner.weights(), spec)
 
         def act(observation: np.ndarray, policy: Any = policy) -> np.ndarray:
@@ -151,7 +151,7 @@ def test_hil_serl_improves_on_its_own_experience(spec: RobotSpec, make_script: C
 
         feed(learner, script, environment, EpisodeKind.POLICY, act, seed)
     after = success_rate(learner, environment)
-    assert after > max(before + 0.1, 0.5), (before, after)
+    assert after > max(before + 0.15, 0.55), (before, after)
 
 
 def test_the_gripper_is_cloned_through_the_critics(gripper_spec: RobotSpec, make_script: Callable[..., Any]) -> None:
