@@ -7,7 +7,7 @@ import threading
 import time
 from dataclasses import replace
 
-from takeover.app.console.client import ConsoleClient, DeviceSource, Notice
+from takeover.app.console.client import LINK_LOST_MS, ConsoleClient, DeviceSource, Notice
 from takeover.app.console.models.snapshot import Snapshot
 from takeover.app.inputs.base import DeviceReading
 from takeover.app.inputs.keyboard import Keyboard
@@ -19,6 +19,7 @@ from takeover.robot_bridge.protocol import Endpoints
 
 SPEEDS = (0.25, 0.5, 0.75, 1.0)
 HALF_SPEED_MS, NO_START_MS = 200.0, 500.0
+OPEN_SHARE = 0.85
 
 
 class Devices(DeviceSource):
@@ -55,6 +56,8 @@ class Controller:
         self.scripted = ""  # "", "starting", "asked", "running"
         self._scripted_since_s = 0.0
         self.front_age_ms = 0.0
+        self._widest_m = 0.0
+        self._felt = ""
         self.discarded: frozenset[str] = frozenset()  # segments excluded from here
         self.client = ConsoleClient(Endpoints(config.sockets), f"console-{config.person}", self.devices, self.to_action)
         self.client.on_speed = self.step_speed
@@ -115,8 +118,26 @@ class Controller:
         in_takeover = state is not None and state.mode is Mode.TAKEOVER
         self.devices.may_start = in_takeover or not ages or max(ages.values()) <= NO_START_MS
         if state is not None:
-            self.keyboard.observe_gripper(state.gripper_width_m > 0.03)
+            self._widest_m = max(self._widest_m, state.gripper_width_m)
+            self.keyboard.observe_gripper(self.gripper_is_open(state))
+        self._rumble()
         self._scripted_course()
+
+    def gripper_is_open(self, state: State) -> bool:
+        """Nearly as wide as it ever was: a gripper that holds something is closed, however thick the thing."""
+        return state.gripper_width_m > OPEN_SHARE * self._widest_m
+
+    def _rumble(self) -> None:
+        """The hand feels a takeover (short) and a hold, a stop or a lost link (long)."""
+        state, client = self.client.state, self.client
+        feel = "" if state is None else "lost" if client.state_age_ms() > LINK_LOST_MS else str(state.mode)
+        before, self._felt = self._felt, feel
+        if self.devices.manager is None or feel == before or not before:
+            return
+        if feel == Mode.TAKEOVER and client.holds_lease:
+            self.devices.manager.rumble(0.4, 0.12)
+        elif feel in (Mode.HOLD, Mode.STOPPED, "lost"):
+            self.devices.manager.rumble(1.0, 0.35)
 
     def _scripted_course(self) -> None:
         client, now_s = self.client, time.monotonic()

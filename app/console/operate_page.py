@@ -26,6 +26,7 @@ from takeover.app.console.panels import EpisodePanel, GatePanel, LearnerPanel, R
 from takeover.app.console.picture import Overlay, PictureView
 from takeover.app.console.strip_view import StripView
 from takeover.app.console.widgets import KeyHints, Segmented
+from takeover.app.inputs.base import DeviceReading
 from takeover.data.schema import Mode, State
 from takeover.robot_bridge.robots import sim_camera_geometry
 
@@ -149,7 +150,7 @@ class OperatePage(QWidget):
 
     def _axes(self) -> int:
         spec = self.controller.client.spec
-        return len(spec.action.names) if spec is not None else 4
+        return sum(name != "gripper" for name in spec.action.names) if spec is not None else 4
 
     def _place_overlays(self) -> None:
         rect = self.main.picture_rect().translated(self.main.pos().toPointF()).toRect()
@@ -243,27 +244,29 @@ class OperatePage(QWidget):
             index = {"x": 0, "y": 1, "z": 2, "roll": 3, "pitch": 4, "yaw": 5}
             axes = [(name, round(reading.twist[index[name]] * view.speed, 2) if name in index else 0.0) for name in names]
         driving = view.live and view.mode is Mode.TAKEOVER and view.holds_lease
-        note = (
-            "driving"
-            if driving
-            else "gone"
-            if reading and not reading.alive
-            else "neutral"
-            if reading and reading.neutral
-            else "not neutral"
-        )
-        if reading is not None and reading.rate_hz:
-            note += f", {reading.rate_hz:.0f} Hz"
         width = state.gripper_width_m if state is not None else -1.0
-        fixed = spec is not None and spec.action.gripper == "none"
-        text = (
-            "–"
-            if state is None
-            else f"{width * 1e3:.1f} mm, holds"
-            if fixed
-            else f"{width * 1e3:.1f} mm, {'open' if width > 0.03 else 'closed'}"
-        )
-        return DeviceFigures(reading, note, tuple(axes), text, width / GRIPPER_OPEN_M if state is not None else -1.0, view.speed, driving)
+        share = width / GRIPPER_OPEN_M if state is not None else -1.0
+        return DeviceFigures(reading, _device_note(reading, driving), tuple(axes), self._gripper_text(view), share, view.speed, driving)
+
+    def _gripper_text(self, view: Snapshot) -> str:
+        if view.state is None:
+            return "–"
+        width = f"{view.state.gripper_width_m * 1e3:.1f} mm"
+        if view.spec is not None and view.spec.action.gripper == "none":
+            return f"{width}, holds"
+        return f"{width}, {'open' if self.controller.gripper_is_open(view.state) else 'closed'}"
+
+
+def _device_note(reading: DeviceReading | None, driving: bool) -> str:
+    """``driving, 125 Hz``"""
+    if reading is None:
+        return ""
+    rate = f", {reading.rate_hz:.0f} Hz" if reading.rate_hz else ""
+    if driving:
+        return f"driving{rate}"
+    if not reading.alive:
+        return "gone"
+    return f"{'neutral' if reading.neutral else 'not neutral'}{rate}"
 
 
 def _stack(box: QRect, count: int) -> list[QRect]:
