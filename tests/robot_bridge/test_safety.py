@@ -18,7 +18,8 @@ NO_FORCE = np.zeros(3)
 
 numbers = st.floats(-3.0, 3.0, allow_nan=False)
 anything = st.floats(allow_nan=True, allow_infinity=True)
-positions = hnp.arrays(np.float64, 3, elements=st.floats(-0.5, 0.5))
+edges = st.sampled_from([-0.2, 0.2, 0.01, 0.3])
+positions = hnp.arrays(np.float64, 3, elements=st.one_of(st.floats(-0.5, 0.5), edges))
 forces = hnp.arrays(np.float64, 3, elements=st.floats(-200.0, 200.0))
 
 
@@ -65,7 +66,8 @@ def test_never_over_a_limit(
         outside_after = np.maximum(0, np.maximum(low - position - delta, position + delta - high))
         assert (outside_after <= outside_before + 1e-9).all()
         if result.state.over_force_steps >= limits.force_debounce_steps:
-            assert delta @ force >= -1e-6 * (1 + np.linalg.norm(force)) or result.bits & SafetyBit.WORKSPACE
+            # the box may take back less than a micrometre per axis without a bit
+            assert delta @ force >= -2e-6 * (1 + np.linalg.norm(force)) or result.bits & SafetyBit.WORKSPACE
         before, state, position = delta, result.state, position + delta
 
 
