@@ -83,6 +83,14 @@ class Photographer:
     def mode(self) -> Mode:
         return self.controller.snapshot().mode
 
+    def policy_drives(self, from_step: int = 0) -> bool:
+        """Also lets it go on when a busy computer made it late."""
+        state = self.controller.client.state
+        if self.mode() is Mode.HOLD:
+            self.controller.act("resume")
+            self.pump(0.3)
+        return state is not None and self.mode() is Mode.POLICY and state.episode_step > from_step
+
     def held_card(self) -> bool:
         shown = card(self.controller.snapshot())
         return self.mode() is Mode.HOLD and shown is not None and self.window.operate.card.isVisible()
@@ -101,11 +109,7 @@ def take_all(photo: Photographer) -> None:
     photo.until(lambda: sum(e.kind == "policy" for e in client.episodes) >= photo.options.episodes, "the policy episodes are done")
     _relieve_operator(photo)
     for _ in range(20):  # an episode in full swing, taken over by the keyboard
-        if photo.mode() is Mode.HOLD:
-            controller.act("resume")
-        photo.until(
-            lambda: photo.mode() is Mode.POLICY and (client.state is not None and client.state.episode_step > 15), "the policy drives"
-        )
+        photo.until(lambda: photo.policy_drives(from_step=15), "the policy drives")
         photo.take("operate_policy")
         for key in ("space", "w", "f"):
             keyboard.press(key)
@@ -120,7 +124,7 @@ def take_all(photo: Photographer) -> None:
     else:
         raise RunError("twenty takeovers by the keyboard were all cut short")
     photo.pump(1.0)
-    photo.until(lambda: photo.mode() is Mode.POLICY, "the policy drives again")
+    photo.until(photo.policy_drives, "the policy drives again")
     controller.act("hold")
     photo.until(photo.held_card, "the robot is held")
     photo.pump(0.4)
@@ -140,10 +144,6 @@ def _relieve_operator(photo: Photographer) -> None:
     photo.until(lambda: client.holds_lease, "the console has the lease")
     client.launcher("stop", "operator")
     photo.until(lambda: client.processes is not None and client.processes.states.get("operator") == "stopped", "the script has stopped")
-    for _ in range(10):
-        if photo.mode() is Mode.HOLD:
-            photo.controller.act("resume")
-        photo.pump(0.5)
 
 
 def _pages(photo: Photographer) -> None:

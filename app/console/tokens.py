@@ -7,68 +7,65 @@ from PySide6.QtGui import QColor, QFont, QFontDatabase, QPalette
 from PySide6.QtWidgets import QApplication
 
 from takeover.app.console.palette import (
-    BAND as BAND,
+    BAND,
+    BG,
+    CONTROL,
+    FAULT_ROW,
+    GRID,
+    HOLD,
+    INK,
+    KEY_BORDER,
+    LINE,
+    OUTLINE,
+    POLICY,
+    RAISED,
+    RAMP,
+    READY,
+    STOP,
+    STOP_INK,
+    SURFACE,
+    T1,
+    T2,
+    T3,
+    TAKEOVER,
 )
-from takeover.app.console.palette import (
-    BG as BG,
-)
-from takeover.app.console.palette import (
-    CONTROL as CONTROL,
-)
-from takeover.app.console.palette import (
-    FAULT_ROW as FAULT_ROW,
-)
-from takeover.app.console.palette import (
-    GRID as GRID,
-)
-from takeover.app.console.palette import (
-    HOLD as HOLD,
-)
-from takeover.app.console.palette import (
-    INK as INK,
-)
-from takeover.app.console.palette import (
-    KEY_BORDER as KEY_BORDER,
-)
-from takeover.app.console.palette import (
-    LINE as LINE,
-)
-from takeover.app.console.palette import (
-    OUTLINE as OUTLINE,
-)
-from takeover.app.console.palette import (
-    POLICY as POLICY,
-)
-from takeover.app.console.palette import (
-    RAISED as RAISED,
-)
-from takeover.app.console.palette import (
-    RAMP as RAMP,
-)
-from takeover.app.console.palette import (
-    READY as READY,
-)
-from takeover.app.console.palette import (
-    STOP as STOP,
-)
-from takeover.app.console.palette import (
-    STOP_INK as STOP_INK,
-)
-from takeover.app.console.palette import (
-    SURFACE as SURFACE,
-)
-from takeover.app.console.palette import (
-    T1 as T1,
-)
-from takeover.app.console.palette import (
-    T2 as T2,
-)
-from takeover.app.console.palette import (
-    T3 as T3,
-)
-from takeover.app.console.palette import (
-    TAKEOVER as TAKEOVER,
-)
+
+__all__ = [
+    "BAND",
+    "BG",
+    "BOLD",
+    "CHIP_RADIUS",
+    "CONTROL",
+    "FAULT_ROW",
+    "GRID",
+    "GUTTER",
+    "HOLD",
+    "INK",
+    "KEY_BORDER",
+    "LINE",
+    "MEDIUM",
+    "OUTLINE",
+    "PADDING",
+    "PICTURE_RADIUS",
+    "POLICY",
+    "RADIUS",
+    "RAISED",
+    "RAMP",
+    "READY",
+    "REGULAR",
+    "SEMIBOLD",
+    "STOP",
+    "STOP_INK",
+    "STYLE",
+    "SURFACE",
+    "T1",
+    "T2",
+    "T3",
+    "TAKEOVER",
+    "apply_theme",
+    "color",
+    "font",
+]
 
 GUTTER = 8
 PADDING = 12
