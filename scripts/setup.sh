@@ -88,5 +88,7 @@ extras="bridge,learner,console"
 [ "$kind" = test ] && extras="$extras,test"
 say "installing the packages into $venv (once; a few minutes)"
 $pip install -c constraints.txt -e ".[$extras]"
+# Its own requirements (simulators, video, torchvision) are not needed to read a dataset with it.
+[ "$kind" = test ] && $pip install -c constraints.txt --no-deps robomimic
 printf '%s' "$want" > "$stamp"
 say "done"
