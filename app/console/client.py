@@ -121,6 +121,7 @@ class ConsoleClient:
         self.on_speed: Callable[[int], None] | None = None
         self.focused = False
         self.gui_stamp_ns = 0
+        self.deadman_since_ns = 0  # how long the person has been holding it; 0: not held
         self.states: deque[State] = deque(maxlen=512)
         self.episodes: deque[FinishedEpisode] = deque(maxlen=200)
         self.notices: deque[Notice] = deque(maxlen=32)
@@ -364,6 +365,7 @@ class ConsoleClient:
         reading = self.devices.poll()
         self.reading = reading
         now = time.monotonic_ns()
+        self.deadman_since_ns = (self.deadman_since_ns or now) if reading.deadman else 0
         if reading.deadman:
             if self._pressed_ns == 0 or now - self._pressed_ns > 1_000_000_000:
                 self._next_lease_ns = 0

@@ -97,6 +97,7 @@ class Controller:
             demonstrations_wanted=self.config.demonstrations,
             person=self.config.person,
             focused=client.focused,
+            deadman_s=(now - client.deadman_since_ns) / 1e9 if client.deadman_since_ns else 0.0,
             operator=self.config.operator,
         )
 

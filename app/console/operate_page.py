@@ -246,7 +246,9 @@ class OperatePage(QWidget):
         driving = view.live and view.mode is Mode.TAKEOVER and view.holds_lease
         width = state.gripper_width_m if state is not None else -1.0
         share = width / GRIPPER_OPEN_M if state is not None else -1.0
-        return DeviceFigures(reading, _device_note(reading, driving), tuple(axes), self._gripper_text(view), share, view.speed, driving)
+        return DeviceFigures(
+            reading, _device_note(reading, driving, view.focused), tuple(axes), self._gripper_text(view), share, view.speed, driving
+        )
 
     def _gripper_text(self, view: Snapshot) -> str:
         if view.state is None:
@@ -257,8 +259,8 @@ class OperatePage(QWidget):
         return f"{width}, {'open' if self.controller.gripper_is_open(view.state) else 'closed'}"
 
 
-def _device_note(reading: DeviceReading | None, driving: bool) -> str:
-    """``driving, 125 Hz``"""
+def _device_note(reading: DeviceReading | None, driving: bool, focused: bool) -> str:
+    """``driving, 125 Hz``; the keyboard drives only in a window that has the focus."""
     if reading is None:
         return ""
     rate = f", {reading.rate_hz:.0f} Hz" if reading.rate_hz else ""
@@ -266,6 +268,8 @@ def _device_note(reading: DeviceReading | None, driving: bool) -> str:
         return f"driving{rate}"
     if not reading.alive:
         return "gone"
+    if reading.kind == "keyboard" and not focused:
+        return "click into the window"
     return f"{'neutral' if reading.neutral else 'not neutral'}{rate}"
 
 

@@ -216,5 +216,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("QT_QPA_PLATFORM", "" if os.environ.get("DISPLAY") else "offscreen")
+    os.environ["QT_QPA_PLATFORM"] = "offscreen"  # always: the window must be the active one for its keyboard to drive
     raise SystemExit(main())

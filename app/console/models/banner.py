@@ -39,6 +39,7 @@ def banner(view: Snapshot) -> Banner:
         )
     elapsed = duration(view.mode_s)
     deadman = device_key(view.reading, "deadman")
+    again = (f"**Let go of {deadman}, then hold it again**",) if view.press_again else ()
     if view.mode is Mode.TAKEOVER:
         return Banner("TAKEOVER", "hand", TAKEOVER, elapsed, _takeover_parts(view, deadman), filled=True)
     if view.mode is Mode.HOLD:
@@ -46,7 +47,7 @@ def banner(view: Snapshot) -> Banner:
         line = "hold {deadman} to go on with the demonstration" if view.demonstrating else text.line
         todo = line.format(resume=f"**{device_key(view.reading, 'resume')}**", deadman=f"**{deadman}**", next="**N**")
         why = "You let go" if view.demonstrating and state.hold_reason is HoldReason.RELEASED else text.why
-        return Banner("HOLD", "pause", HOLD, elapsed, (f"**{why}**", todo), filled=True)
+        return Banner("HOLD", "pause", HOLD, elapsed, again or (f"**{why}**", todo), filled=True)
     if view.mode is Mode.STOPPED:
         detail = state.hold_detail or "The robot stands still and takes no command"
         return Banner("STOPPED", "octagon", STOP, elapsed, (f"**{detail}**", "Hold **Clear** for 1 s to go on"), filled=True, hatched=True)
@@ -56,11 +57,11 @@ def banner(view: Snapshot) -> Banner:
             parts[1] = f"{state.commander} supervises"
         if state.speed_scale < 1:
             parts.append(f"slowed to {state.speed_scale:.0%}".replace("%", " %"))
-        return Banner("POLICY", "robot", POLICY, elapsed, tuple(parts))
+        return Banner("POLICY", "robot", POLICY, elapsed, again or tuple(parts))
     if view.mode is Mode.RESETTING:
         return Banner("RESETTING", "back", READY, elapsed, ("The next start is being set up",))
     if view.mode is Mode.READY:
-        return Banner("READY", "check", READY, elapsed, _ready_parts(view, deadman))
+        return Banner("READY", "check", READY, elapsed, again or _ready_parts(view, deadman))
     return Banner("OFFLINE", "plug", GREY, "", ("The bridge has no robot",))
 
 

@@ -60,11 +60,7 @@ def episode_view(view: Snapshot) -> EpisodeView:
     block = f"{state.block_done} finished" if open_end else f"{state.block_done} of {state.block_size}"
     if kind == EpisodeKind.DEMONSTRATION:
         total = state.block_size or view.demonstrations_wanted
-        title = (
-            f"Demonstration {min(total, state.block_done + 1)} of {total}"
-            if view.in_block
-            else f"Demonstrations, {state.block_done} of {total}"
-        )
+        title = f"Demonstration {min(total, state.block_done + 1)} of {total}"
     else:
         title = f"Episode {state.episode_number}"
     human_s = state.human_steps / hz

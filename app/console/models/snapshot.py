@@ -44,6 +44,7 @@ class Snapshot:
     demonstrations_wanted: int = 20
     person: str = ""
     focused: bool = True
+    deadman_s: float = 0.0  # how long the person has been holding it
     operator: str = "console"
 
     @property
@@ -98,6 +99,12 @@ class Snapshot:
         return (
             self.state is not None and self.state.episode_kind == EpisodeKind.DEMONSTRATION and (self.in_block or self.demonstration_waits)
         )
+
+    @property
+    def press_again(self) -> bool:
+        """The deadman is held and nothing came of it: a hold or a late command came between, so only a fresh press counts."""
+        waits = self.mode in (Mode.POLICY, Mode.HOLD) or self.demonstration_waits
+        return self.live and waits and self.focused and self.deadman_s > 0.4 and self.mode_s > 0.4
 
     @property
     def collecting(self) -> bool:

@@ -250,3 +250,15 @@ def test_texts():
     assert milliseconds(4600) == "4.6 s"
     assert milliseconds(-1) == "–"
     assert signed(-0.53) == "−0.53"
+
+
+def test_a_press_that_came_to_nothing_is_explained():
+    """After a hold or a late command the bridge wants a fresh press; the banner says so while the old one lasts."""
+    for state in (
+        make_state(mode=Mode.POLICY),
+        make_state(mode=Mode.HOLD, hold_reason=HoldReason.COMMAND_STALE),
+        make_state(episode_id="d", episode_kind=EpisodeKind.DEMONSTRATION),
+    ):
+        assert banner(view(state=state, deadman_s=1.0)).parts == ("**Let go of Space, then hold it again**",)
+        assert banner(view(state=state, deadman_s=0.1)).parts != ("**Let go of Space, then hold it again**",)
+    assert "Let go" not in banner(view(state=make_state(mode=Mode.TAKEOVER), deadman_s=9.0)).parts[0]
