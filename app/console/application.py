@@ -32,12 +32,13 @@ def make_application() -> QApplication:
 def make_controller(config: RunConfig) -> Controller:
     """With all devices; a device's STOP goes out from the device thread, also while the GUI is blocked."""
     controller = Controller(config)
-    controller.devices.manager = DeviceManager(on_stop=lambda reading: controller.client.stop_robot(reading.name))
+    controller.devices.manager = DeviceManager(on_stop=lambda reading: controller.client.stop_robot(f"STOP pressed on {reading.name}"))
     return controller
 
 
 def run_console(config: RunConfig, stop: threading.Event, ready: Callable[[], None]) -> int:
     """Until the window is closed or ``stop`` is set. Returns Qt's exit status (0: closed by the person)."""
+    sys.setswitchinterval(0.001)  # painting must not keep the link thread from its 20 ms
     app = make_application()
     controller = make_controller(config)
     window = MainWindow(controller)

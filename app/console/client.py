@@ -400,7 +400,7 @@ class ConsoleClient:
         """Act on a device's or the keyboard's key by name (`DeviceReading.presses`). Any thread."""
         sender = self.sender
         if name == "stop":
-            self.stop_robot("device")
+            self.stop_robot("STOP pressed on the device")
         elif name in ("success", "failure"):
             self.request(SetOutcome(sender=sender, outcome=Outcome(name)))
         elif name == "hold":

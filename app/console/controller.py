@@ -182,7 +182,7 @@ class Controller:
         if name in ("success", "failure", "hold", "resume", "mark", "next", "undo"):
             client.press(name)
         elif name == "stop":
-            client.stop_robot("console")
+            client.stop_robot("STOP pressed")
         elif name == "clear":
             client.request(Clear(sender=sender))
         elif name == "start":
