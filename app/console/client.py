@@ -138,6 +138,7 @@ class ConsoleClient:
         self._next_lease_ns = 0
         self._next_hello_ns = 0
         self._pressed_ns = 0
+        self._drivable = False  # the devices' twist can be mapped to this robot's actions
         self._numbers: dict[str, tuple[int, str]] = {}
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="console-link", daemon=True)
@@ -302,6 +303,12 @@ class ConsoleClient:
             )
             return
         self.session, self.spec = reply.session, reply.spec
+        try:  # once, here: the link must live on to carry STOP, whatever the robot's actions are
+            self._to_action(self.devices.poll(), reply.spec)
+            self._drivable = True
+        except ValueError as error:
+            self._drivable = False
+            self.notices.append(Notice(time.monotonic_ns(), str(error)))
         self._next_lease_ns = 0
         for camera in reply.spec.cameras:
             if camera.name not in self._cameras:
@@ -373,7 +380,7 @@ class ConsoleClient:
         for press in reading.presses:
             self.press(press)
         state = self.state
-        if not self.session or not self.lease or state is None or self.spec is None or state.session != self.session:
+        if not self.session or not self.lease or not self._drivable or state is None or self.spec is None or state.session != self.session:
             return
         self._seq += 1
         sent = self._command_out.send(

@@ -205,6 +205,7 @@ class Peer:
         endpoints = Endpoints(self.config.sockets)
         endpoints.prepare()
         self.state = make_state()
+        self.spec = SPEC
         self.learner: LearnerStatus | None = make_learner()
         self.actor: ActorStatus | None = ActorStatus(version=12, sha256="", since_ns=0, rate_hz=20.0, inference_ms=0.4)
         self.publishing = True
@@ -341,7 +342,7 @@ class Peer:
         error = self.refusals.get(type(request).__name__, "")
         reply = Reply(session="session-1", error=error)
         if isinstance(request, Hello):
-            reply = Reply(session="session-1", spec=SPEC)
+            reply = Reply(session="session-1", spec=self.spec)
         elif isinstance(request, Lease) and not error:
             reply = Reply(session="session-1", lease="" if request.release else "lease-1")
             self.set(commander="" if request.release else request.sender)

@@ -3,14 +3,16 @@
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
-from peer import GATE, make_learner
+from peer import GATE, SPEC, make_learner
 from PySide6.QtCore import QEvent, Qt
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QLineEdit
 from recorded import Recorder
 
-from takeover.app.console.window import OPERATE, REVIEW, SETUP
+from takeover.app.console.controller import Controller
+from takeover.app.console.window import OPERATE, REVIEW, SETUP, MainWindow
 from takeover.data.catalog import Catalog
 from takeover.data.catalog_queries import SegmentFilter
 from takeover.data.schema import Clear, EpisodeKind, HoldReason, Mark, Mode, Next, Outcome, Resume, SetOutcome, Start, Stop, UndoOutcome
@@ -245,9 +247,6 @@ def test_a_new_bridge_session_gets_no_command_before_the_handshake(console, peer
 
 
 def test_settings_survive_the_window(peer, theme, qtbot):
-    from takeover.app.console.controller import Controller
-    from takeover.app.console.window import MainWindow
-
     controller = Controller(peer.config)
     window = MainWindow(controller)
     controller.start()
@@ -346,3 +345,18 @@ def test_the_newest_correction_can_be_discarded_and_restored_at_once(console, pe
     QTest.mouseClick(button, Qt.MouseButton.LeftButton)
     until(lambda: button.text().startswith("Discard"))
     assert not excluded()
+
+
+def test_a_robot_that_a_twist_cannot_drive_is_said_and_stop_still_works(peer, theme, qtbot, until):
+    """The link thread carries STOP, so it must survive a robot whose actions are unknown."""
+    peer.spec = msgspec.structs.replace(SPEC, action=msgspec.structs.replace(SPEC.action, names=["j1", "j2", "j3", "j4"]))
+    controller = Controller(peer.config)
+    window = MainWindow(controller)
+    controller.start()
+    window.show()
+    until(lambda: window.toast.isVisible() and "j1" in window.toast.text)
+    window.act("stop")
+    until(lambda: peer.asked(Stop))
+    assert not peer.commands
+    assert controller.client.running
+    window.close()
