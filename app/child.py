@@ -96,7 +96,7 @@ class Child:
         if not self.wanted:
             return
         if self.exit_status == EXIT_BAD_INPUT:
-            self.state = f"failed: {self.last_lines(1) or 'bad input'}"
+            self.state = f"failed: {self._refusal()}"
             return
         if self.name == "console" and self.exit_status == 0:
             self.state = STOPPED
@@ -114,6 +114,11 @@ class Child:
         if self.exit_status is not None and self.exit_status < 0:
             return f"by {signal.Signals(-self.exit_status).name}"
         return f"with exit status {self.exit_status}"
+
+    def _refusal(self) -> str:
+        """The one line in which it said what the user must change; libraries may have written others after it."""
+        lines = [line for line in self.last_lines(1000).splitlines() if line.startswith(f"takeover {self.name}: ")]
+        return lines[-1].removeprefix("takeover ") if lines else f"{self.name}: {self.last_lines(1) or 'refused its configuration'}"
 
     def last_lines(self, count: int) -> str:
         """The last lines this start of it wrote into its log."""

@@ -2,6 +2,7 @@
 
 import ast
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -126,3 +127,48 @@ def test_no_assert_guards_the_robot():
         if isinstance(node, ast.Assert)
     ]
     assert found == [], "assert vanishes under python -O: raise instead"
+
+
+def copied_setup(folder: Path) -> Path:
+    for name in ("pyproject.toml", "constraints.txt", "scripts/setup.sh", "scripts/reachable.py"):
+        (folder / name).parent.mkdir(exist_ok=True, parents=True)
+        shutil.copy(ROOT / name, folder / name)
+    return folder / "scripts" / "setup.sh"
+
+
+def as_user_without_packages(folder: Path) -> dict[str, str]:
+    """An environment in which no system package is installed and one is not root."""
+    tools = folder / "tools"
+    tools.mkdir()
+    for name, text in (("dpkg-query", "exit 1"), ("id", "echo 1000"), ("apt-get", "exit 99")):
+        (tools / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tools / name).chmod(0o755)
+    return {"PATH": f"{tools}:/usr/bin:/bin", "PYTHON": sys.executable}
+
+
+def test_setup_prints_the_exact_line_when_it_may_not_install_system_packages(tmp_path):
+    script = copied_setup(tmp_path)
+    result = subprocess.run(["sh", script, "test"], env=as_user_without_packages(tmp_path), capture_output=True, text=True, timeout=60)
+    assert result.returncode == 2
+    (line,) = [line.strip() for line in result.stderr.splitlines() if "apt-get" in line]
+    assert line.startswith("sudo apt-get install -y --no-install-recommends ")
+    for package in ("libegl1", "libxcb-cursor0", "fonts-dejavu-core", "xvfb"):
+        assert package in line.split()
+    assert not (tmp_path / ".venv").exists()
+
+
+def test_a_second_setup_does_nothing(tmp_path):
+    script = copied_setup(tmp_path)
+    venv = tmp_path / ".venv"
+    (venv / "bin").mkdir(parents=True)
+    (venv / "bin" / "python").symlink_to(sys.executable)
+    files = b"".join((tmp_path / name).read_bytes() for name in ("pyproject.toml", "constraints.txt", "scripts/setup.sh"))
+    checksum = subprocess.run(["cksum"], input=files, capture_output=True, check=True).stdout.decode()
+    (venv / ".takeover-test").write_text(checksum.strip().replace(" ", "-"))
+    environment = as_user_without_packages(tmp_path)
+    for kind in ("test", "run"):
+        result = subprocess.run(["sh", script, kind], env=environment, capture_output=True, text=True, timeout=60)
+        assert (result.returncode, result.stderr) == (0, "")
+    (tmp_path / "constraints.txt").write_text("torch==2.13.0\n")
+    changed = subprocess.run(["sh", script, "run"], env=environment, capture_output=True, text=True, timeout=60)
+    assert changed.returncode == 2, "a changed pin means setting up again"

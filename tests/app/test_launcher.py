@@ -98,6 +98,17 @@ def test_a_process_that_refuses_its_configuration_stops_everything_with_its_line
     assert_nothing_left(config)
 
 
+def test_no_opengl_is_one_line_and_status_2(station_config, monkeypatch):
+    monkeypatch.setenv("__EGL_VENDOR_LIBRARY_DIRS", "/nonexistent")
+    config = station_config(cameras=True)
+    with Launcher(config, ["bridge", "recorder"]) as launcher:
+        assert launcher.wait(60)
+        with pytest.raises(StartupError, match="OpenGL") as refusal:
+            launcher.check()
+        assert "\n" not in str(refusal.value)
+    assert_nothing_left(config)
+
+
 def test_a_process_that_keeps_dying_is_given_up(station_config, monkeypatch, eventually):
     monkeypatch.setattr(child, "FIRST_BACKOFF_S", 0.01)
     config = station_config()
