@@ -18,6 +18,7 @@ from takeover.policies import nets
 from takeover.policies.base import LearnerError, PolicyWeights
 from takeover.policies.flat import Adam, Layout
 from takeover.policies.inference import split_action
+from takeover.policies.normaliser import fit_normaliser
 from takeover.policies.parameters import parse_parameters, require
 from takeover.policies.replay import CorrectionReplay
 
@@ -293,12 +294,9 @@ class HilSerlLearner:
         return self.parameters.bc_weight * self.parameters.bc_decay**self.updates
 
     def _fit_normaliser(self) -> None:
-        """Mean and scale of the demonstrated observations; constant entries keep their unit scale."""
         buffer = self.replay.demonstrations
-        observations = buffer.rows[: buffer.size, self.replay.columns.observation].double()
-        std = observations.std(0, correction=0)
-        self._mean = observations.mean(0).float()
-        self._scale = torch.where(std > 1e-6, 1.0 / std.clamp_min(1e-6), torch.ones_like(std)).float()
+        observations = buffer.rows[: buffer.size, self.replay.columns.observation]
+        self._mean, self._scale = fit_normaliser(observations, self.spec.observation.units)
 
     # --- faults, state, weights ---
 

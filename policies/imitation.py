@@ -20,6 +20,7 @@ from takeover.policies.base import LearnerError, PolicyWeights
 from takeover.policies.class_weights import SCHEMES, StepClass, relabel_before_onsets, target_shares, weights
 from takeover.policies.flat import Adam, Layout
 from takeover.policies.inference import split_action
+from takeover.policies.normaliser import fit_normaliser
 from takeover.policies.parameters import parse_parameters, require
 from takeover.policies.replay import gripper_index, is_held, is_human
 
@@ -185,10 +186,7 @@ class ImitationLearner:
         rows = [o for stored in self._episodes.values() for o in stored.observations]
         if not rows:
             raise LearnerError("no demonstrations to clone; record some first")
-        latest = torch.from_numpy(np.stack(rows)[:, -1]).double()
-        std = latest.std(0, correction=0)
-        self._mean = latest.mean(0).float()
-        self._scale = torch.where(std > 1e-6, 1.0 / std.clamp_min(1e-6), torch.ones_like(std)).float()
+        self._mean, self._scale = fit_normaliser(torch.from_numpy(np.stack(rows)[:, -1]), self.spec.observation.units)
         total = self.parameters.clone_updates
         for i in range(total):
             self._optimiser.learning_rate = self.parameters.learning_rate * (0.1 + 0.45 * (1.0 + math.cos(math.pi * i / total)))

@@ -27,3 +27,17 @@ def make_learner(name: str, spec: RobotSpec, seed: int, parameters: Mapping[str,
     from takeover.policies.base import LearnerError
 
     raise LearnerError(f"unknown learner {name!r}; known: {', '.join(KNOWN_LEARNERS)}, none")
+
+
+def check_parameters(name: str, parameters: Mapping[str, Any]) -> None:
+    """Raises `ValueError` for a setting that learner ``name`` does not have or that is out of range."""
+    from takeover.policies.parameters import parse_parameters
+
+    if name == "hil-serl":
+        from takeover.policies.hil_serl import HilSerlParameters
+
+        parse_parameters(HilSerlParameters, dict(parameters), name=name)
+    else:
+        from takeover.policies.imitation import ImitationParameters
+
+        parse_parameters(ImitationParameters, dict(parameters), name=name)
