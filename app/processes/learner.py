@@ -11,7 +11,7 @@ from takeover.app.processes.common import ProcessContext, StartupError, leave, r
 from takeover.data.schema import Committed, LearnerStatus, Role
 from takeover.policies.base import LearnerError
 from takeover.policies.learner_run import LearnerRun
-from takeover.policies.registry import KNOWN_LEARNERS
+from takeover.policies.registry import KNOWN_LEARNERS, check_parameters
 from takeover.policies.torch_setup import configure
 from takeover.robot_bridge.protocol import ControlClient, Endpoints, Publisher, RequestTimeout, Subscriber, wait
 
@@ -27,6 +27,10 @@ def main(context: ProcessContext) -> None:
     config = context.config
     if config.learner not in KNOWN_LEARNERS:
         raise StartupError(f"unknown learner {config.learner!r}; known: {', '.join(KNOWN_LEARNERS)}, none")
+    try:
+        check_parameters(config.learner, config.learner_parameters)
+    except ValueError as error:
+        raise StartupError(str(error)) from error
     configure(config.torch_threads)
     endpoints = Endpoints(config.sockets)
     with (

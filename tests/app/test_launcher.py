@@ -87,11 +87,20 @@ def test_sockets_in_use_are_refused(station_config, tmp_path):
     assert list((tmp_path / "other").glob("*.lock")) == []
 
 
-def test_a_process_that_refuses_its_configuration_stops_everything_with_its_line(station_config):
-    config = station_config(task_parameters={"no_such_parameter": 1.0})
-    with Launcher(config, SMALL) as launcher:
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({"task_parameters": {"no_such_parameter": 1.0}}, "bridge"),
+        ({"learner_parameters": {"no_such_parameter": 1.0}}, "learner"),
+        ({"learner": "iwr", "learner_parameters": {"no_such_parameter": 1.0}}, "learner"),
+    ],
+)
+def test_a_process_that_refuses_its_configuration_stops_everything_with_its_line(station_config, changes, name):
+    config = station_config(**changes)
+    with Launcher(config, [*SMALL, "learner"]) as launcher:
         with pytest.raises(StartupError) as refusal:
             launcher.wait_ready(60)
+        assert str(refusal.value).startswith(f"{name}: ")
         assert "no_such_parameter" in str(refusal.value)
         assert "\n" not in str(refusal.value)
         assert launcher.exit_status == 2
