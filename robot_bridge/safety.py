@@ -178,6 +178,8 @@ class SafetyFilter:
             if (into := float(delta @ away)) < 0.0:
                 bits |= SafetyBit.FORCE
                 delta = delta - into * away
+                # without the part that presses, an axis may exceed full scale: shorten all, or clipping that one would press again
+                delta /= max(1.0, float(np.max(np.abs(delta[axis]) / scale)))
 
         # a tool that is outside already (pushed, bumped) may go back or stay, never further out, and is never pulled
         inside = np.clip(position + delta, np.minimum(self.low, position), np.maximum(self.high, position)) - position

@@ -162,6 +162,16 @@ def test_force_guard_waits_then_lets_go_only_away_from_contact() -> None:
     assert safety.apply(result.state, up, HERE, pressed, Source.POLICY).action[2] == pytest.approx(1.0)
 
 
+def test_force_guard_does_not_press_again_through_a_full_scale_axis() -> None:
+    """Found by random search: clipping one axis after the projection turned the motion back into the contact."""
+    safety = SafetyFilter(SPEC, SafetyLimits(max_force_n=1.0, max_step_m=0.03))
+    force = np.array([-1.0, -1.0, -1.0])
+    state = SafetyState(over_force_steps=LIMITS.force_debounce_steps)
+    result = safety.apply(state, np.array([-1.0, 1.0, 1.0, 0, 0]), HERE, force, Source.POLICY)
+    assert result.bits & SafetyBit.FORCE
+    assert translation(result.action) @ force >= -1e-12
+
+
 def test_slow_mode_caps_and_does_not_scale_twice() -> None:
     safety = SafetyFilter(SPEC, LIMITS)
     cap = 0.25 * 0.012 * np.sqrt(3)
