@@ -13,6 +13,7 @@ from takeover.policies.base import LearnerError
 from takeover.policies.evaluation import EvaluationCancelled, evaluate
 from takeover.policies.hil_serl import HilSerlLearner, gripper_columns
 from takeover.policies.inference import build_policy
+from takeover.policies.normaliser import fit_normaliser
 from takeover.policies.publish import weights_bytes
 from takeover.policies.registry import KNOWN_LEARNERS, make_learner
 
@@ -297,3 +298,13 @@ def test_evaluation_counts_successes_and_can_be_cancelled(spec: RobotSpec, make_
     assert all(o.steps == spec.max_steps for o in first if not o.success)
     with pytest.raises(EvaluationCancelled):
         evaluate(policy, environment, range(20), lambda done: done < 3)
+
+
+def test_small_spreads_are_not_magnified_beyond_what_matters_for_their_unit() -> None:
+    rows = torch.tensor([[0.0, 0.0, 5.0, 0.0], [0.2, 0.0, 5.0, 100.0]])
+    mean, scale = fit_normaliser(rows, ["N", "N m", "widget", "m"])
+    assert mean.tolist() == pytest.approx([0.1, 0.0, 5.0, 50.0])
+    # 0.1 N of spread counts as 5 N, no torque as 0.05 N m, a constant of an unknown unit stays as it is, 50 m is divided by its spread
+    assert scale.tolist() == pytest.approx([0.2, 20.0, 1.0, 0.02])
+    contact = (torch.tensor([30.0, 0.2, 5.0, 0.0]) - mean) * scale
+    assert contact.abs().max() < 10.0  # felt, not clipped
