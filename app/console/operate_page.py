@@ -196,7 +196,7 @@ class OperatePage(QWidget):
         reading = view.reading
         twist = reading.twist[:3] if large and taking_over and reading is not None and view.holds_lease else None
         return Overlay(
-            age_ms=round(age, -1) if 0 <= age < 1000 else round(age, -2),
+            age_ms=age if age < 0 else round(age, -1 if age < 1000 else -2),
             note=f"{camera.width}×{camera.height}, {camera.rate_hz:.0f} Hz" if camera is not None else "",
             frame_color=tokens.TAKEOVER if large and taking_over else "",
             chips=chips,

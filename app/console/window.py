@@ -25,6 +25,7 @@ from takeover.app.inputs.mapping import FRAMES
 from takeover.data.schema import Mode
 
 HEARTBEAT_MS, PAINT_MS, PANEL_MS = 20, 16, 80
+RELEASE_MS = 25
 OPERATE, REVIEW, INSIGHTS, SETUP = range(4)
 _log = logging.getLogger("console")
 
@@ -82,6 +83,7 @@ class MainWindow(QWidget):
         self.palette_view = CommandPalette(self)
         self.toast = Toast(self)
         self._last_panels_s = 0.0
+        self._releasing: dict[int, QTimer] = {}
         self._connect()
         self._make_shortcuts()
         self._restore()
@@ -202,6 +204,8 @@ class MainWindow(QWidget):
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
         key = event.key()
+        if self._repeats(key):
+            return
         if key == Qt.Key.Key_Escape:
             if not event.isAutoRepeat():
                 self.escape()
@@ -255,12 +259,35 @@ class MainWindow(QWidget):
             self.act("success")
 
     def keyReleaseEvent(self, event: QKeyEvent) -> None:
-        if event.key() == Qt.Key.Key_C and not event.isAutoRepeat():
-            self.stop.end_hold()
-        name = KEY_NAMES.get(event.key())
-        if name is not None:
-            self.controller.keyboard.release(name, auto_repeat=event.isAutoRepeat())
+        """A release counts 25 ms later unless the key is pressed again: auto-repeat on some X servers looks like release and
+        press, without Qt's flag, and must not flicker the deadman. No finger is that quick."""
+        key = event.key()
+        if (key == Qt.Key.Key_C or key in KEY_NAMES) and not event.isAutoRepeat() and key not in self._releasing:
+            timer = QTimer(self)
+            timer.setTimerType(Qt.TimerType.PreciseTimer)
+            timer.setSingleShot(True)
+            timer.timeout.connect(partial(self._released, key))
+            timer.start(RELEASE_MS)
+            self._releasing[key] = timer
         super().keyReleaseEvent(event)
+
+    def _released(self, key: int) -> None:
+        timer = self._releasing.pop(key, None)
+        if timer is not None:
+            timer.deleteLater()
+        if key == Qt.Key.Key_C:
+            self.stop.end_hold()
+        elif key in KEY_NAMES:
+            self.controller.keyboard.release(KEY_NAMES[key])
+
+    def _repeats(self, key: int) -> bool:
+        """The key's release is pending: this press is auto-repeat, and the key was never let go."""
+        timer = self._releasing.pop(key, None)
+        if timer is None:
+            return False
+        timer.stop()
+        timer.deleteLater()
+        return True
 
     def changeEvent(self, event: QEvent) -> None:
         if event.type() == QEvent.Type.ActivationChange:

@@ -46,15 +46,22 @@ def pad(station, plug_pad, until):
 
 
 @pytest.fixture
-def driving(station, pad, until, mode):
+def driving(station, pad, until, mode, pump):
     """A demonstration, driven by the pad."""
     _, controller = station
     client = controller.client
     client.request(Start(sender=client.sender, kind=EpisodeKind.DEMONSTRATION, episodes=3))
     until(lambda: controller.snapshot().demonstration_waits, 15_000)
-    pad.button("rb", True)
-    until(lambda: mode() is Mode.TAKEOVER, 10_000)
-    return pad
+    for _ in range(5):  # on a busy computer a command may be late at the very press; then only a fresh one counts
+        pad.button("rb", True)
+        deadline = time.monotonic() + 2.0
+        while mode() is not Mode.TAKEOVER and time.monotonic() < deadline:
+            pump(0.02)
+        if mode() is Mode.TAKEOVER:
+            return pad
+        pad.button("rb", False)
+        pump(0.3)
+    raise AssertionError("five presses of RB did not take over")
 
 
 def test_the_pad_drives_and_letting_go_holds(station, driving, until, mode):

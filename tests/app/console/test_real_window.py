@@ -63,6 +63,18 @@ class Watch:
         self._states.close()
 
 
+def take_over(screen: Screen, watch: Watch) -> State:
+    """Hold Space. On a busy computer a command may be late at the very press; then only a fresh one counts, as the banner says."""
+    for _ in range(5):
+        screen.hands("keydown", "space")
+        try:
+            return watch.until(lambda s: s.mode is Mode.TAKEOVER, "Space takes over", 2.0)
+        except AssertionError:
+            screen.hands("keyup", "space")
+            time.sleep(0.3)
+    raise AssertionError("five presses of Space did not take over")
+
+
 @pytest.fixture
 def screen(monkeypatch) -> Iterator[Screen]:
     made = Screen()
@@ -97,16 +109,14 @@ def test_keys_in_a_real_window_drive_the_real_bridge(screen: Screen, station: tu
         lambda s: s.mode is Mode.READY and s.episode_kind == EpisodeKind.DEMONSTRATION and bool(s.episode_id), "a demonstration waits"
     )
 
-    screen.hands("keydown", "space")
-    start = watch.until(lambda s: s.mode is Mode.TAKEOVER, "Space takes over")
+    start = take_over(screen, watch)
     screen.hands("keydown", "f")
     watch.until(lambda s: s.tool_position[2] < start.tool_position[2] - 0.01, "F lowers the tool")
     screen.hands("keyup", "f")
     screen.hands("keyup", "space")
     watch.until(lambda s: s.mode is Mode.HOLD and s.hold_reason is HoldReason.RELEASED, "letting go holds the demonstration")
 
-    screen.hands("keydown", "space")
-    watch.until(lambda s: s.mode is Mode.TAKEOVER, "a fresh press goes on")
+    take_over(screen, watch)  # a fresh press goes on
     screen.hands("keydown", "w")
     screen.hands("key", "Escape")
     stopped = watch.until(lambda s: s.mode is Mode.STOPPED, "Esc stops while Space and W are held")
@@ -140,8 +150,7 @@ def test_losing_the_focus_while_the_keyboard_drives_holds(screen: Screen, statio
     screen.hands("type", "--delay", "30", "start a block of demo")
     screen.hands("key", "Return")
     watch.until(lambda s: s.mode is Mode.READY and bool(s.episode_id), "a demonstration waits")
-    screen.hands("keydown", "space")
-    watch.until(lambda s: s.mode is Mode.TAKEOVER, "Space takes over")
+    take_over(screen, watch)
     screen.hands("search", "--onlyvisible", "--name", "^Takeover$", "windowunmap")
     held = watch.until(lambda s: s.mode is Mode.HOLD, "the robot is held")
     assert held.hold_reason is HoldReason.FOCUS_LOST

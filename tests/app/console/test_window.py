@@ -7,6 +7,7 @@ import msgspec
 import pytest
 from peer import GATE, SPEC, make_learner
 from PySide6.QtCore import QEvent, Qt
+from PySide6.QtGui import QKeyEvent
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QLineEdit
 from recorded import Recorder
@@ -290,8 +291,6 @@ def test_space_never_presses_a_button(console, peer, until):
 
 
 def test_auto_repeat_of_the_deadman_is_ignored(console, peer, until, qapp):
-    from PySide6.QtGui import QKeyEvent
-
     window, _ = console
     QTest.keyPress(window, Qt.Key.Key_Space)
     until(lambda: peer.last_command().deadman)
@@ -360,3 +359,19 @@ def test_a_robot_that_a_twist_cannot_drive_is_said_and_stop_still_works(peer, th
     assert not peer.commands
     assert controller.client.running
     window.close()
+
+
+def test_auto_repeat_that_looks_like_letting_go_does_not_flicker_the_deadman(console, peer, until, qapp):
+    """Some X servers send it as release and press at once, without the flag (seen with Xvfb)."""
+    window, _ = console
+    QTest.keyPress(window, Qt.Key.Key_Space)
+    until(lambda: peer.last_command().deadman)
+    mark = len(peer.commands)
+    for _ in range(12):
+        for kind in (QEvent.Type.KeyRelease, QEvent.Type.KeyPress):
+            qapp.sendEvent(window, QKeyEvent(kind, Qt.Key.Key_Space, Qt.KeyboardModifier.NoModifier, " ", False))
+        QTest.qWait(40)
+    assert len(peer.commands) > mark + 5
+    assert all(command.deadman for _, command in peer.commands[mark:])
+    QTest.keyRelease(window, Qt.Key.Key_Space)
+    until(lambda: not peer.last_command().deadman)
