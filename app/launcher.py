@@ -212,8 +212,8 @@ class Launcher:
             if received is not None:
                 peer, request = received
                 error = self._serve(request.action, request.process)
+                self._publish(status)  # before the answer: who asked may look at the states at once
                 requests.send(peer, LauncherReply(request_id=request.request_id, error=error))
-                changed = True
             with self._lock:
                 asked, self._requests = self._requests, []
             for action, process in asked:
