@@ -41,6 +41,7 @@ class LearnerRun:
         self._catalog = Catalog.open(self.workspace)
         self._catalog_changes = -1
         self._excluded: set[str] = set()
+        self._outcomes: dict[str, str] = {}
 
     def _free_version(self) -> int:
         return max(published_versions(self.workspace), default=0) + 1
@@ -77,7 +78,7 @@ class LearnerRun:
 
     def _stored_records(self) -> list[CommittedRecord]:
         records: list[CommittedRecord] = []
-        overrides = self._catalog.outcome_overrides()
+        overrides = self._outcomes = self._catalog.outcome_overrides()
         for start, steps, end in iter_episode_records(self.workspace, self.config.task):
             if start.kind in (EpisodeKind.DEMONSTRATION, EpisodeKind.POLICY):
                 if (label := overrides.get(end.episode_id)) is not None and label != end.outcome:
@@ -140,17 +141,24 @@ class LearnerRun:
         self._checkpoint_when_due()
         return did
 
-    def reread_exclusions(self) -> None:
-        """Episodes excluded by a label since the last look leave the replay at once."""
+    def reread_labels(self) -> None:
+        """Labels since the last look: excluded episodes leave the replay at once, corrected outcomes are written into it.
+
+        An exclusion that is taken back counts again from the learner's next start on.
+        """
         changes = self._catalog.change_counter()
-        if changes == self._catalog_changes:
+        learner = self.training.learner
+        if changes == self._catalog_changes or learner is None:
             return
         self._catalog_changes = changes
         excluded = self._catalog.excluded_episode_ids()
-        if self.training.learner is not None:
-            for episode_id in sorted(excluded - self._excluded):
-                self.training.learner.exclude(episode_id)
+        for episode_id in sorted(excluded - self._excluded):
+            learner.exclude(episode_id)
         self._excluded |= excluded
+        outcomes = self._catalog.outcome_overrides()
+        for row in self._catalog.episodes(ids=[i for i, o in outcomes.items() if self._outcomes.get(i) != o]):
+            learner.relabel(row.id, Outcome(row.outcome), row.event_step)
+        self._outcomes = outcomes
 
     def _checkpoint_when_due(self) -> None:
         learner = self.training.learner

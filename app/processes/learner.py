@@ -89,7 +89,7 @@ class _Loop:
             self._tell()
             if not self._lockstep and time.monotonic() >= self._next_labels:
                 self._next_labels = time.monotonic() + LABELS_PERIOD_S
-                self._learner.reread_exclusions()
+                self._learner.reread_labels()
             if not busy:
                 wait([self._committed], 0.05)
 

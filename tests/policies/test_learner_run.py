@@ -1,0 +1,151 @@
+"""The learner on disk, in this process: labels reach the replay, gaps are read from the store, bad checkpoints are passed over."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from takeover.data.labels import Labels
+from takeover.data.recorder import Recorder
+from takeover.data.schema import Committed, ControlMode, EpisodeKind, Outcome, RunConfig
+from takeover.data.workspace import Workspace
+from takeover.policies.checkpoint import newest_checkpoint
+from takeover.policies.hil_serl import HilSerlLearner
+from takeover.policies.learner_run import LearnerRun
+
+FAST = {"clone_updates": 30, "critic_warmup": 10, "learning_starts": 5, "hidden": 16, "batch": 32}
+
+
+@pytest.fixture
+def recorder(tmp_path: Path) -> Iterator[Recorder]:
+    made = Recorder(Workspace(tmp_path / "w"))
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def make_run(tmp_path: Path) -> Iterator[Callable[..., LearnerRun]]:
+    runs: list[LearnerRun] = []
+
+    def make(**changes: Any) -> LearnerRun:
+        fields: dict[str, Any] = {
+            "session_id": "run-a",
+            "workspace": str(tmp_path / "w"),
+            "sockets": "",
+            "task": "reach",
+            "clock": "lockstep",
+            "demonstrations": 1,
+            "learner_parameters": FAST,
+        }
+        runs.append(LearnerRun(RunConfig(**(fields | changes))))
+        return runs[-1]
+
+    yield make
+    for run in runs:
+        run.close()
+
+
+def commit(recorder: Recorder, records: list[Any]) -> list[Committed]:
+    """On disk; the announcements, closed episodes included."""
+    for record in records:
+        recorder.accept(record)
+    synced = recorder.sync()
+    return [m for m in (synced.committed, *synced.closed) if m is not None]
+
+
+def take(run: LearnerRun, messages: list[Committed]) -> None:
+    for message in messages:
+        for _ in run.committed(message):
+            pass
+    while run.training.phase == "cloning":
+        run.work()
+
+
+def demonstration(script: Any) -> list[Any]:
+    return [script.start(EpisodeKind.DEMONSTRATION), *(script.step(ControlMode.HUMAN) for _ in range(10)), script.end()]
+
+
+def policy_episode(script: Any, outcome: Outcome = Outcome.FAILURE) -> list[Any]:
+    modes = [ControlMode.POLICY] * 5 + [ControlMode.HUMAN] * 5
+    return [script.start(), *(script.step(mode) for mode in modes), script.end(outcome)]
+
+
+def replay_of(run: LearnerRun) -> Any:
+    assert isinstance(run.training.learner, HilSerlLearner)
+    return run.training.learner.replay
+
+
+def test_labels_reach_the_replay_at_once(recorder: Recorder, make_run: Callable[..., LearnerRun], make_script: Callable[..., Any]) -> None:
+    run, script = make_run(), make_script()
+    for records in (demonstration(script), policy_episode(script), policy_episode(script)):
+        take(run, commit(recorder, records))
+    recorder.close()  # its worker has entered every episode in the catalog
+    replay = replay_of(run)
+    assert (replay.online.size, replay.demonstrations.size) == (20, 20)
+    run.reread_labels()
+    with_labels = Labels(recorder.workspace)
+    try:
+        with_labels.add_label("e001", "exclude", True, "lab-01")
+        with_labels.add_label("e002", "outcome", "success", "lab-01")
+        run.reread_labels()
+    finally:
+        with_labels.close()
+    assert (replay.online.size, replay.demonstrations.size) == (10, 15)
+    assert replay.online.rows[:10, replay.columns.reward].tolist() == [0.0] * 9 + [1.0]
+    assert replay.online.rows[9, replay.columns.mask].item() == 0.0
+
+    again = make_run()  # a learner that starts now sees the same
+    again.resume()
+    fresh = replay_of(again)
+    assert (fresh.online.size, fresh.demonstrations.size) == (10, 15)
+    assert fresh.online.rows[9, fresh.columns.reward].item() == 1.0
+
+
+def test_a_missed_announcement_is_read_from_the_store(
+    recorder: Recorder, make_run: Callable[..., LearnerRun], make_script: Callable[..., Any]
+) -> None:
+    run, script = make_run(), make_script()
+    take(run, commit(recorder, demonstration(script)))
+    missed = policy_episode(script)
+    commit(recorder, missed[:6])
+    take(run, commit(recorder, missed[6:]))
+    assert run.gaps_read == 1
+    assert replay_of(run).train_steps == 10
+    assert run.training.finished_train_step == 9
+    take(run, [Committed(session="session-a", first=0, cursor=missed[-1].rec_seq, records=missed)])  # announced twice: counted once
+    assert replay_of(run).train_steps == 10
+
+
+def test_a_broken_checkpoint_is_passed_over_for_the_one_before(
+    recorder: Recorder, make_run: Callable[..., LearnerRun], make_script: Callable[..., Any]
+) -> None:
+    run, script = make_run(), make_script()
+    take(run, commit(recorder, demonstration(script)))
+    take(run, commit(recorder, policy_episode(script)))
+    run.checkpoint()
+    (first, second) = sorted(run.folder.glob("checkpoint-*"))
+    (second / "state.safetensors").write_bytes((second / "state.safetensors").read_bytes()[:-1])
+    state, problems = newest_checkpoint(run.folder)
+    assert state is not None
+    assert state["values"]["updates"] == 0  # the one after cloning
+    assert first.name != second.name
+    assert len(problems) == 1
+    assert "hash" in problems[0]
+
+
+def test_other_settings_start_anew_from_the_episodes_and_say_so(
+    recorder: Recorder, make_run: Callable[..., LearnerRun], make_script: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    run, script = make_run(clock="realtime"), make_script()
+    take(run, commit(recorder, demonstration(script)))
+    take(run, commit(recorder, policy_episode(script)))
+    run.checkpoint()
+    recorder.close()
+    other = make_run(clock="realtime", learner_parameters=FAST | {"hidden": 24})
+    other.resume()
+    assert "learning anew" in caplog.text
+    while other.training.phase == "cloning":
+        other.work()
+    assert other.training.versions == [(2, 0)]  # never over version 1
+    assert replay_of(other).train_steps == 10
