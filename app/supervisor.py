@@ -9,7 +9,7 @@ from takeover.app.launcher import Launcher
 from takeover.app.operators.scripted import operator_parameters
 from takeover.app.stream import StationLink
 from takeover.app.summary import intervention_rate, summarise, weights_sha256
-from takeover.data.schema import EpisodeKind, Evaluate, EvaluateReply, Mode, Reply, Resume, RobotSpec, RunConfig, Start
+from takeover.data.schema import EpisodeKind, Evaluate, EvaluateReply, Mode, Reply, Resume, RobotSpec, RunConfig, Start, State
 from takeover.robot_bridge.protocol import Dealer, Endpoints
 
 READY_TIMEOUT_S = 120.0
@@ -18,6 +18,7 @@ STUCK_TIMEOUT_S = 120.0  # without a single step
 EVALUATION_TIMEOUT_S = 3600.0
 HOLD_PATIENCE_S = 2.0
 COMMIT_PATIENCE_S = 5.0
+ASK_AGAIN_S = 0.3
 
 
 class RunError(RuntimeError):
@@ -36,14 +37,14 @@ class Progress:
 
 @dataclass
 class _Block:
-    """A block of episodes that was asked for."""
+    """Episodes that are wanted, and the bridge's block (session, number) that was asked for to get them."""
 
     kind: EpisodeKind
-    wanted: int
-    done_before: int
     session: str = ""
+    number: int = 0
+    asked_s: float = 0.0
     refused_since_s: float = 0.0
-    done_since_s: float = 0.0
+    over_since_s: float = 0.0
 
 
 @dataclass
@@ -123,7 +124,7 @@ class Supervisor:
         learner = self._link.learner
         missing = self._config.demonstrations - (learner.demonstrations if learner is not None else 0)
         if missing > 0 and (learner is None or learner.newest_version == 0):
-            self._run_block(EpisodeKind.DEMONSTRATION, missing, "demonstrations")
+            self.run_block(EpisodeKind.DEMONSTRATION, missing, "demonstrations")
         self._plan.wall_s["demonstrations"] = time.monotonic() - started_s
 
     def _clone(self) -> None:
@@ -142,7 +143,7 @@ class Supervisor:
     def work(self) -> None:
         """The loop: the policy drives, the operator corrects, the learner learns."""
         started_s = time.monotonic()
-        self._run_block(EpisodeKind.POLICY, self._plan.episodes, "loop")
+        self.run_block(EpisodeKind.POLICY, self._plan.episodes, "loop")
         self._plan.wall_s["loop"] = time.monotonic() - started_s
 
     def _catch_up(self) -> None:
@@ -192,19 +193,22 @@ class Supervisor:
 
     # --- blocks of episodes ---
 
-    def _run_block(self, kind: EpisodeKind, episodes: int, phase: str) -> None:
-        """Until ``episodes`` more of ``kind`` are finished. Asked again when the bridge was restarted and when it refused."""
+    def run_block(self, kind: EpisodeKind, episodes: int, phase: str) -> None:
+        """Until exactly ``episodes`` more of ``kind`` are committed. Asks again for those that are missing when the bridge was started
+        anew, when it refused, and when a block ended early."""
         log = self._link.log
-        block = _Block(kind, episodes, len(log.of_kind(kind)))
+        block = _Block(kind)
+        done_before = len(log.of_kind(kind))
         moved_s, moved_seq, held_s = time.monotonic(), -1, 0.0
-        while (done := len(log.of_kind(kind)) - block.done_before) < episodes:
+        while (done := len(log.of_kind(kind)) - done_before) < episodes:
             self._tick()
             state = self._link.state
             if state is None:
                 continue
             now_s = time.monotonic()
-            if block.session != state.session or (state.mode == Mode.READY and state.block_done >= state.block_size):
-                self._start(block, episodes - done, state.session, now_s)
+            if self._lacks(block, state, now_s):
+                # what was committed meanwhile is counted again: nothing is asked for twice
+                self._start(block, episodes - (len(log.of_kind(kind)) - done_before), state, now_s)
                 moved_s = now_s
             if state.mode == Mode.STOPPED:
                 raise RunError(f"stopped: {state.hold_detail or 'somebody pressed STOP'}")
@@ -222,24 +226,30 @@ class Supervisor:
             self._report(Progress(phase, done, episodes, self._text(kind)))
         self._report(Progress(phase, episodes, episodes, self._text(kind)))
 
-    def _start(self, block: _Block, episodes: int, session: str, now_s: float) -> None:
-        if episodes <= 0 or self._announced(block, now_s):
+    def _lacks(self, block: _Block, state: State, now_s: float) -> bool:
+        """Whether no block of ours runs any more and its episodes are all committed (or will not be).
+
+        ``state`` may be older than our last `Start`, or know of a `Start` whose answer came too late: its block number tells.
+        """
+        if block.session != state.session or state.block_number < block.number:
+            return now_s - block.asked_s > ASK_AGAIN_S
+        block.refused_since_s = 0.0
+        if state.block_running or state.record_backlog:
+            block.over_since_s = 0.0
+            return False
+        block.over_since_s = block.over_since_s or now_s
+        return now_s - block.over_since_s > COMMIT_PATIENCE_S
+
+    def _start(self, block: _Block, episodes: int, state: State, now_s: float) -> None:
+        if episodes <= 0:
             return
+        block.session, block.number, block.asked_s, block.over_since_s = state.session, state.block_number + 1, now_s, 0.0
         refusal = self._link.ask(Start(sender=self._link.sender, kind=block.kind, episodes=episodes))
         if not refusal:
-            block.session, block.refused_since_s, block.done_since_s = session, 0.0, 0.0
             return
         block.refused_since_s = block.refused_since_s or now_s
         if now_s - block.refused_since_s > REFUSED_TIMEOUT_S:
             raise RunError(f"the bridge refuses to start: {refusal}")
-        self._tick(0.2)
-
-    def _announced(self, block: _Block, now_s: float) -> bool:
-        """Whether the bridge says that this block is done although its last episodes are not committed yet: wait for them a while."""
-        state = self._link.state
-        done = state is not None and block.session == state.session and 0 < state.block_size <= state.block_done
-        block.done_since_s = (block.done_since_s or now_s) if done else 0.0
-        return done and now_s - block.done_since_s < COMMIT_PATIENCE_S
 
     def _await(self, condition: Callable[[], bool], timeout_s: float, otherwise: str) -> None:
         deadline = time.monotonic() + timeout_s

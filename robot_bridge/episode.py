@@ -122,6 +122,7 @@ class EpisodeBook:
     train_steps: int = 0
     block_done: int = 0
     block_size: int = 0
+    block_number: int = 0
     operator: str = ""
     _numbers: dict[EpisodeKind, int] = field(default_factory=dict)
     _ended: deque[EndedEpisode] = field(default_factory=lambda: deque(maxlen=REMEMBERED_EPISODES))
@@ -143,6 +144,7 @@ class EpisodeBook:
             raise EpisodeError(f"a block of {self.block.kind} episodes is running; finish it first")
         self.block = Block(kind, size)
         self.block_done, self.block_size = 0, size
+        self.block_number += 1
 
     def end_block(self) -> None:
         self.block = None

@@ -80,6 +80,8 @@ class StatusBoard:
             recorder_age_ms=recorder_ns / 1e6 if recorder_ns >= 0 else -1.0,
             disk_free_bytes=records.disk_free_bytes,
             resumes=control.resumes,
+            block_number=book.block_number,
+            block_running=book.block is not None,
             scores=newest_policy.scores if newest_policy is not None else {},
             gate=self._gate(now_ns, command_age_ms),
         )

@@ -73,6 +73,8 @@ class State(Telemetry, frozen=True, kw_only=True, tag="state"):
     recorder_age_ms: float  # since the recorder was last heard; -1: never
     disk_free_bytes: int
     resumes: int
+    block_number: int = 0  # blocks begun in this session: tells the state before a `Start` from the one after it
+    block_running: bool = False
     scores: dict[str, float] = msgspec.field(default_factory=dict)
     gate: dict[str, str] = msgspec.field(default_factory=dict)  # start gate: item -> "" when passed, else what is missing
 

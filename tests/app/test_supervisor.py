@@ -1,0 +1,85 @@
+"""Blocks of episodes as the supervisor asks for them, with the real bridge, recorder and operator: exactly as many as were wanted."""
+
+import time
+
+import pytest
+
+from takeover.app.launcher import Launcher
+from takeover.app.stream import StationLink
+from takeover.app.supervisor import RunPlan, Supervisor
+from takeover.data.catalog import Catalog
+from takeover.data.schema import Committed, EpisodeKind, Start, State
+from takeover.data.workspace import Workspace
+from takeover.robot_bridge.protocol import ControlClient, RequestTimeout
+
+
+class Late:
+    """A busy machine: the state from before a `Start` is seen once more after it, and what was committed comes half a second late."""
+
+    def __init__(self, link: StationLink, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.starts = 0
+        self.stale_seen = 0
+        self._old: State | None = None
+        self._waiting: list[tuple[float, Committed]] = []
+        self._link = link
+        self._update, self._add, self._ask = link.update, link.log.add, link.ask
+        monkeypatch.setattr(link, "update", self.update)
+        monkeypatch.setattr(link, "ask", self.ask)
+        monkeypatch.setattr(link.log, "add", lambda committed: self._waiting.append((time.monotonic() + 0.5, committed)))
+
+    def ask(self, request: object) -> str:
+        refusal = self._ask(request)  # type: ignore[arg-type]
+        if isinstance(request, Start) and not refusal:
+            self.starts += 1
+            self._old = self._link.state
+        return refusal
+
+    def update(self, timeout_s: float) -> None:
+        if self._old is not None:
+            self._link.state, self._old = self._old, None
+            self.stale_seen += 1
+            return
+        self._update(timeout_s)
+        while self._waiting and self._waiting[0][0] < time.monotonic():
+            self._add(self._waiting.pop(0)[1])
+
+
+def demonstrations(config) -> int:
+    with Catalog.open(Workspace(config.workspace)) as catalog:
+        return len(catalog.episodes())
+
+
+def test_as_many_episodes_as_were_wanted_when_everything_is_seen_late(station_config, monkeypatch):
+    config = station_config()
+    with Launcher(config, ["bridge", "recorder", "operator"]) as launcher:
+        launcher.wait_ready(60)
+        supervisor = Supervisor(config, launcher, RunPlan(episodes=0), lambda progress: None)
+        late = Late(supervisor._link, monkeypatch)
+        monkeypatch.setattr("takeover.app.supervisor.COMMIT_PATIENCE_S", 1.0)
+        supervisor.run_block(EpisodeKind.DEMONSTRATION, 2, "first")
+        supervisor.run_block(EpisodeKind.DEMONSTRATION, 20, "second")
+        supervisor.close()
+        assert late.starts == late.stale_seen == 2
+    assert demonstrations(config) == 22
+
+
+def test_a_start_whose_answer_is_lost_is_not_made_up_for(station_config, monkeypatch):
+    """Whether it acted is unknown: the state says so, and no second block is run for what the first one brings."""
+    ask = ControlClient.ask
+
+    def deaf(client: ControlClient, request, timeout_s: float = 1.0):
+        reply = ask(client, request, timeout_s)
+        if isinstance(request, Start):
+            raise RequestTimeout("Start was not answered")
+        return reply
+
+    config = station_config()
+    with Launcher(config, ["bridge", "recorder", "operator"]) as launcher:
+        launcher.wait_ready(60)
+        supervisor = Supervisor(config, launcher, RunPlan(episodes=0), lambda progress: None)
+        supervisor._shake_hands()
+        monkeypatch.setattr(ControlClient, "ask", deaf)
+        Late(supervisor._link, monkeypatch)
+        supervisor.run_block(EpisodeKind.DEMONSTRATION, 4, "block")
+        supervisor.close()
+    assert demonstrations(config) == 4
