@@ -41,7 +41,7 @@ class HilSerlParameters:
     learning_rate: float = 3e-4
     critic_updates: int = 2
     """Per actor update, each on a fresh batch."""
-    updates_per_step: float = 1.0
+    updates_per_step: float = 1.5
     """Updates (critic_updates + one actor update) per training step; held, not best effort."""
     learning_starts: int = 100
     """Training steps before the first update."""

@@ -25,7 +25,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True):
     demonstrations: int = 20  # cloned into policy version 1
     collect: int = 0  # the console opens in Collect mode for this many demonstrations; 0: it does not
     lockstep_lag: int = 16  # before step k the learner has finished its updates for step k - lag
-    publish_every_updates: int = 50  # in lockstep; in real time at most every publish_every_s
+    publish_every_updates: int = 75  # in lockstep; in real time at most every publish_every_s
     publish_every_s: float = 2.0
     hold_to_run: bool = False
     unattended: bool = False  # POLICY without a present operator; tighter limits
