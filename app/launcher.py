@@ -13,8 +13,9 @@ import msgspec
 
 from takeover.app.child import STOPPED, UP, Child, wait_until_gone
 from takeover.app.processes.common import EXIT_BAD_INPUT, ORPHAN_GRACE_S, StartupError, load_config
+from takeover.data.filelock import FileLock
 from takeover.data.schema import LauncherReply, LauncherRequest, ProcessStatus, RunConfig
-from takeover.data.workspace import Workspace, WorkspaceError, WorkspaceLock
+from takeover.data.workspace import Workspace, WorkspaceError
 from takeover.robot_bridge.protocol import EndpointError, Endpoints, Publisher, Router
 
 KNOWN_PROCESSES = ("bridge", "recorder", "actor", "learner", "evaluator", "operator", "console")
@@ -52,7 +53,7 @@ class Launcher:
         self._children: dict[str, Child] = {}
         self._stop = threading.Event()
         self._started = threading.Event()
-        self._workspace_lock: WorkspaceLock | None = None
+        self._workspace_lock: FileLock | None = None
         self._lock = threading.Lock()
         self._error = ""
         self._exit_status = 0

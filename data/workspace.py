@@ -1,7 +1,5 @@
 """The folder that holds everything a station records: paths, lock, space. Knows nothing of what is in the files."""
 
-import contextlib
-import fcntl
 import os
 import re
 import shutil
@@ -9,6 +7,8 @@ import tempfile
 from pathlib import Path
 
 import platformdirs
+
+from takeover.data.filelock import FileLock, Locked
 
 MAX_EPISODE_BYTES = 512 * 1024**2  # memory and file size an episode may take; the recorder stops one that grows beyond
 RESERVE_BYTES = 1024**3
@@ -18,43 +18,6 @@ _NAME = re.compile(r"[0-9A-Za-z_-]{1,64}")
 
 class WorkspaceError(OSError):
     """The workspace cannot be used: not writable, locked by another station, or too little space."""
-
-
-class WorkspaceLock:
-    """An flock on a file in the workspace. Released by `release`, by leaving a ``with`` block, or by the process' death."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        while True:
-            self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-            try:
-                fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                holder = os.read(self._fd, 64).decode("utf-8", "replace").strip() or "unknown"
-                os.close(self._fd)
-                raise WorkspaceError(
-                    f"workspace {path.parent} is in use by another station (process {holder}); stop it or choose another"
-                ) from None
-            # the holder unlinks the file when it lets go: a lock on an unlinked file protects nothing
-            if os.fstat(self._fd).st_nlink:
-                break
-            os.close(self._fd)
-        os.ftruncate(self._fd, 0)
-        os.pwrite(self._fd, str(os.getpid()).encode(), 0)
-
-    def release(self) -> None:
-        """Give the lock back. Twice is harmless."""
-        if self._fd >= 0:
-            with contextlib.suppress(FileNotFoundError):
-                self.path.unlink()
-            os.close(self._fd)
-            self._fd = -1
-
-    def __enter__(self) -> "WorkspaceLock":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.release()
 
 
 class Workspace:
@@ -124,12 +87,14 @@ class Workspace:
             raise WorkspaceError(f"workspace {self.path} is not writable: {error.strerror}; choose another with --workspace") from error
         return self
 
-    def lock(self, name: str = "station") -> WorkspaceLock:
+    def lock(self, name: str = "station") -> FileLock:
         """Take the lock ``name`` or raise `WorkspaceError` naming the process that has it."""
         try:
-            return WorkspaceLock(self.path / f"{name}.lock")
-        except WorkspaceError:
-            raise
+            return FileLock(self.path / f"{name}.lock")
+        except Locked as error:
+            raise WorkspaceError(
+                f"workspace {self.path} is in use by another station (process {error.holder}); stop it or choose another"
+            ) from None
         except OSError as error:
             raise WorkspaceError(f"workspace {self.path} is not writable: {error.strerror}; choose another with --workspace") from error
 

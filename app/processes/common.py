@@ -15,6 +15,7 @@ from typing import NoReturn
 import msgspec
 
 from takeover.data.schema import RunConfig
+from takeover.robot_bridge.protocol import EndpointError
 
 EXIT_OK = 0
 EXIT_BAD_INPUT = 2
@@ -99,7 +100,7 @@ def run_process(name: str, main: Callable[[ProcessContext], None], argv: list[st
             main(context)
         finally:
             context.not_ready()
-    except StartupError as error:
+    except (StartupError, EndpointError) as error:
         print(f"takeover {name}: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
     except Exception:

@@ -13,6 +13,7 @@ from typing import Any, Generic, TypeVar
 
 import zmq
 
+from takeover.data.filelock import FileLock, Locked
 from takeover.robot_bridge.protocol.codec import BadMessage, Codec
 from takeover.robot_bridge.protocol.topics import topic as topic_entry
 
@@ -49,11 +50,30 @@ class Endpoints:
         return f"ipc://{path}"
 
 
-def _bind(socket: "zmq.Socket[bytes]", endpoints: Endpoints, name: str) -> None:
-    try:
-        socket.bind(endpoints.address(name))
-    except zmq.ZMQError as error:
-        raise EndpointError(f"cannot bind {endpoints.address(name)}: {error.strerror}; is another station using this folder?") from error
+class _Bound:
+    """An address that one living socket binds. ZMQ takes an ipc path from whoever has it without a word: hence the lock beside it."""
+
+    def __init__(self, socket: "zmq.Socket[bytes]", endpoints: Endpoints, name: str) -> None:
+        address, self._path = endpoints.address(name), endpoints.path(name)
+        try:
+            self._lock = FileLock(self._path.with_suffix(".lock"))
+        except Locked as error:
+            binder = topic_entry(name).binder
+            raise EndpointError(
+                f"{self._path} is in use by process {error.holder}: only one {binder} can run on these sockets; stop it first"
+            ) from None
+        except OSError as error:
+            raise EndpointError(f"cannot use the socket folder {endpoints.folder}: {error.strerror}") from error
+        try:
+            socket.bind(address)
+        except zmq.ZMQError as error:
+            self._lock.release()
+            raise EndpointError(f"cannot bind {address}: {error.strerror}") from error
+
+    def release(self) -> None:
+        """After the socket was closed; ZMQ leaves the path behind."""
+        self._path.unlink(missing_ok=True)
+        self._lock.release()
 
 
 class _Socket(Generic[T]):
@@ -65,10 +85,22 @@ class _Socket(Generic[T]):
         self.socket.setsockopt(zmq.LINGER, 0)
         self.codec: Codec[T] = Codec(type_)
         self.bad_messages = 0
+        self._bound: _Bound | None = None
         self._prefix = name.encode() + b"\0"
 
     def close(self) -> None:
         self.socket.close(0)
+        if self._bound is not None:
+            self._bound.release()
+            self._bound = None
+
+    def _bind(self, endpoints: Endpoints) -> None:
+        """Raises `EndpointError`, with nothing left open."""
+        try:
+            self._bound = _Bound(self.socket, endpoints, self.name)
+        except EndpointError:
+            self.socket.close(0)
+            raise
 
     def __enter__(self) -> Any:
         return self
@@ -105,7 +137,7 @@ class Publisher(_Socket[T]):
     def __init__(self, endpoints: Endpoints, name: str, type_: Any, queue: int | None = None) -> None:
         super().__init__(zmq.PUB, name, type_)
         self.socket.setsockopt(zmq.SNDHWM, 1000 if queue is None else queue)
-        _bind(self.socket, endpoints, name)
+        self._bind(endpoints)
 
     def send(self, message: T) -> None:
         self.socket.send(self._frame(message), zmq.NOBLOCK)
@@ -152,7 +184,7 @@ class Pull(_Socket[T]):
     def __init__(self, endpoints: Endpoints, name: str, type_: Any) -> None:
         super().__init__(zmq.PULL, name, type_)
         self.socket.setsockopt(zmq.RCVHWM, 256)
-        _bind(self.socket, endpoints, name)
+        self._bind(endpoints)
 
     def receive(self, timeout_s: float = 0.0) -> T | None:
         return self._receive(timeout_s)
@@ -166,7 +198,7 @@ class Router(_Socket[T], Generic[T, R]):
         self.socket.setsockopt(zmq.SNDHWM, 0)
         self.socket.setsockopt(zmq.RCVHWM, 0)
         self._send_codec: Codec[R] = Codec(send_type)
-        _bind(self.socket, endpoints, name)
+        self._bind(endpoints)
 
     def receive(self, timeout_s: float = 0.0) -> tuple[bytes, T] | None:
         """The next good message and who sent it."""
