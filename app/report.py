@@ -16,6 +16,7 @@ from takeover.app.console.models.insights import (
     success_windows,
     summary_points,
     version_marks,
+    window_of,
 )
 from takeover.app.console.models.insights_scene import Area, Box, Disc, Polyline, Scene, Segment, Text
 
@@ -142,16 +143,23 @@ def learning_curves_png(summary: dict, path: str | Path) -> Path:
     painter.paint(Scene(0, 0, [Text((16, 32), "Takeover: learning curves", scene.T1, 15, weight=600)]))
     detail = " · ".join([*named, f"{len(points)} episodes", f"{steps:,} steps", f"{human:,} human steps"])
     painter.paint(Scene(0, 0, [Text((1184, 32), detail, scene.T2, 12, "end")]))
-    curve, windows, heldout = rate_curve(points), success_windows(points), _heldout(summary)
+    window = window_of(len(points))
+    curve, windows, heldout = rate_curve(points), success_windows(points, window), _heldout(summary)
     painter.panel(
         (8, 48, 1184, 288),
         "Intervention rate",
-        f"share of steps {who} drove, last 20 episodes, 95 % band over episodes; x: episodes",
+        f"share of steps {who} drove, last 20 episodes (all so far until there are 20), 95 % band over episodes",
         f"n = {len(points)} episodes, {steps:,} steps",
-        charts.rate_scene(1160, 248, curve, version_marks(points)),
+        charts.rate_scene(1160, 248, curve, version_marks(points), x_title="policy episode"),
     )
-    note = "per 20 episodes, 95 % Wilson intervals; x: episodes"
-    painter.panel((8, 344, 780, 296), "Success", note, f"n = {len(points)} episodes", charts.success_scene(756, 256, windows))
+    note = f"per {window} episodes, 95 % Wilson intervals"
+    painter.panel(
+        (8, 344, 780, 296),
+        "Success",
+        note,
+        f"n = {len(points)} episodes",
+        charts.success_scene(756, 256, windows, x_title="policy episode"),
+    )
     tried = f"n = {heldout[0].result.n} starts" if heldout else "not evaluated"
     painter.panel((796, 344, 396, 296), "Held-out success", "policy alone", tried, charts.heldout_scene(372, 256, heldout))
     painter.paint(Scene(0, 0, [Text((16, 662), DEFINITIONS["success"], scene.T3)]))

@@ -13,7 +13,7 @@ from takeover.app.console import tokens
 from takeover.app.console.insights_panels import ChartPanel, CorrectionsPanel, Figures, LearnerPanel, Selector, VersionsPanel
 from takeover.app.console.insights_store import Insights, InsightsStore, Snapshot
 from takeover.app.console.models import insights_charts as charts
-from takeover.app.console.models.insights import DEFINITIONS, WINDOW, curve_csv
+from takeover.app.console.models.insights import DEFINITIONS, WINDOW, curve_csv, share_driven_by, window_of
 from takeover.app.console.models.insights_charts import Unit
 from takeover.app.console.models.insights_scene import percent
 from takeover.app.console.review_background import Background
@@ -56,13 +56,12 @@ class InsightsPage(QWidget):
     # --- layout ---
 
     def _build(self) -> None:
-        about = f"share of steps a person drove, last {WINDOW} episodes, 95 % band over episodes"
-        self.rate = ChartPanel("Intervention rate", about, DEFINITIONS["rate"], brushable=True)
-        self.success = ChartPanel("Success", f"per {WINDOW} episodes", DEFINITIONS["success"])
-        self.causes = ChartPanel("Causes", "takeovers and failures", DEFINITIONS["causes"])
+        self.rate = ChartPanel("Intervention rate", "", DEFINITIONS["rate"], brushable=True)
+        self.success = ChartPanel("Success", "", DEFINITIONS["success"])
+        self.causes = ChartPanel("Causes", ("takeovers and failures", "of segments"), DEFINITIONS["causes"])
         self.times = ChartPanel("Time to takeover", "", DEFINITIONS["time"])
         self.heldout = ChartPanel("Held-out success", "policy alone", DEFINITIONS["heldout"])
-        self.effort = ChartPanel("Return on human effort", "", DEFINITIONS["effort"])
+        self.effort = ChartPanel("Return on human effort", "successes", DEFINITIONS["effort"])
         self.figures, self.shares = Figures(), Figures(large=False)
         self.effort.body.insertWidget(0, self.figures)
         self.effort.body.addWidget(self.shares)
@@ -197,6 +196,7 @@ class InsightsPage(QWidget):
             return
         self._show_rate(shown)
         unit = self.unit
+        self.success.set_about(f"per {window_of(len(shown.points))} episodes", f"per {window_of(len(shown.points))} ep.")
         self.success.set_note(f"n = {len(shown.points)} episodes")
         self.success.chart.set_builder(lambda w, h: charts.success_scene(w, h, shown.windows, unit))
         self.success.set_empty("" if shown.points else "No finished episodes yet.")
@@ -221,10 +221,14 @@ class InsightsPage(QWidget):
         against = self.snapshot.against if self.snapshot else None
         unit = self.unit
         excluded = f", {shown.excluded} excluded" if shown.excluded else ""
-        scripted = (
-            ", scripted operator" if shown.operators == ["scripted"] else ", partly scripted" if "scripted" in shown.operators else ""
+        drove = share_driven_by(shown.operators)
+        self.rate.set_about(
+            f"{drove}, last {WINDOW} episodes, 95 % band over episodes",
+            f"{drove}, last {WINDOW} episodes",
+            f"{drove}, last {WINDOW} ep.",
+            drove,
         )
-        self.rate.set_note(f"n = {len(shown.points)} episodes, {shown.steps[-1] if shown.steps else 0:,} steps{excluded}{scripted}")
+        self.rate.set_note(f"n = {len(shown.points)} episodes, {shown.steps[-1] if shown.steps else 0:,} steps{excluded}")
         name = (
             next((one.text for one in self.snapshot.sessions if against and one.session_id == against.session_id), "")
             if self.snapshot
@@ -248,10 +252,12 @@ class InsightsPage(QWidget):
 
     def _show_effort(self, shown: Insights) -> None:
         value = shown.effort.value[-1] if shown.effort.value else math.nan
-        driven = "scripted corrections" if shown.operators == ["scripted"] else "driven by people"
+        driven = "driven by the script" if shown.operators == ["scripted"] else "driven by people"
+        if len(shown.operators) > 1 and "scripted" in shown.operators:
+            driven = "driven by people and script"
         self.figures.set_values(
             [
-                ("–" if math.isnan(value) else f"{value:.0f}", "successes per 1,000 human steps"),
+                ("–" if math.isnan(value) else f"{value:.0f}", "per 1,000 human steps"),
                 (_minutes(shown.human_s), driven),
             ]
         )

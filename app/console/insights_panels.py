@@ -19,13 +19,22 @@ from takeover.data.schema import ActorStatus, LearnerStatus, State
 class ChartPanel(Panel):
     """A chart with title, what it shows, n at the right, its definition on hover; a reason instead of the chart when it is empty."""
 
-    def __init__(self, title: str, about: str = "", definition: str = "", brushable: bool = False, parent: QWidget | None = None) -> None:
+    def __init__(
+        self, title: str, about: str | Sequence[str] = "", definition: str = "", brushable: bool = False, parent: QWidget | None = None
+    ) -> None:
         super().__init__(title, parent=parent, header=32)
-        self._about, self._empty = about, ""
+        self._about = [about] if isinstance(about, str) else list(about)
+        self._empty = ""
         self.chart = ChartView(brushable)
         self.setToolTip(definition)
         self.body.setContentsMargins(12, self.header, 12, 8)
         self.body.addWidget(self.chart, 1)
+
+    def set_about(self, *about: str) -> None:
+        """What is shown, longest wording first: the first that fits is used, none is cut off."""
+        if list(about) != self._about:
+            self._about = list(about)
+            self.update()
 
     def set_empty(self, reason: str) -> None:
         """Why there is nothing to show; empty: there is."""
@@ -42,8 +51,8 @@ class ChartPanel(Panel):
         if self._about:
             start = 12 + text_width(self._title, 12, tokens.SEMIBOLD) + 12
             room = self.width() - start - 12 - text_width(self._note) - 12
-            if room >= min(120.0, text_width(self._about)):
-                draw_text(painter, QRectF(start, 0, room, self.header), self._about, tokens.T3, 12)
+            fitting = next((about for about in self._about if text_width(about) <= room), "")
+            draw_text(painter, QRectF(start, 0, room, self.header), fitting, tokens.T3, 12)
         if self._empty:
             area = QRectF(24, self.header, self.width() - 48, self.height() - self.header - 12)
             painter.setFont(tokens.font(12))
@@ -70,9 +79,15 @@ class Figures(QWidget):
         painter = QPainter(self)
         if not self._large:
             painter.fillRect(QRectF(0, 0, self.width(), 1), QColor(tokens.LINE))
-        share = self.width() / max(1, len(self.values))
+        shown = self.values
+        while not self._large and len(shown) > 1:
+            share = self.width() / len(shown)
+            if all(text_width(text, 12) + 8 <= share for pair in shown for text in pair):
+                break
+            shown = shown[:-1]  # half a figure is worse than none
+        share = self.width() / max(1, len(shown))
         x = 0.0
-        for value, meaning in self.values:
+        for value, meaning in shown:
             if self._large:
                 width = max(text_width(meaning, 11), text_width(value, 20, tokens.MEDIUM)) + 24
                 if x + width - 24 > self.width():
@@ -132,7 +147,7 @@ class VersionsPanel(Panel):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__("Policy versions", "newest first", parent=parent)
         self.body.setContentsMargins(0, self.header, 0, 8)
-        columns = [("drove", 0, False), ("episodes", 58, True), ("alone", 48, True), ("95 %", 72, True), ("with help", 64, True)]
+        columns = [("drove", 0, False), ("episodes", 58, True), ("alone", 46, True), ("95 %", 72, True), ("with help", 62, True)]
         self.table = TableView([*columns, ("rate", 46, True), ("95 %", 70, True)])
         self.body.addWidget(self.table)
         self.body.addStretch(1)
@@ -147,7 +162,7 @@ class VersionsPanel(Panel):
                     _range(row.alone.interval) if row.alone.n else "",
                     _share(row.helped.value),
                     percent(row.rate),
-                    _range((row.rate_low, row.rate_high)) if row.episodes > 1 else "",
+                    _range((row.rate_low, row.rate_high)) if row.episodes > 1 and row.human_steps else "–",
                 ]
                 for row in rows
             ]
@@ -259,7 +274,7 @@ class CorrectionsPanel(Panel):
         self.table = TableView([*columns, ("after", 64, True)])
         self.body.addWidget(self.table)
         self.body.addStretch(1)
-        self._reason = "Corrections and when they reached the policy appear here while the learner runs."
+        self._reason = "Corrections appear here while the learner runs,\nwith when they reached it and the robot."
 
     def show_status(self, learner: LearnerStatus | None) -> None:
         rows = learner.corrections if learner else []

@@ -15,9 +15,11 @@ from takeover.app.console.models.insights import (
     cumulative_steps,
     effort_curve,
     rate_curve,
+    rows_wanted,
     success_windows,
     version_marks,
     version_rows,
+    window_of,
 )
 from takeover.app.console.models.review import CAUSES
 from takeover.data.catalog import Catalog, SegmentFilter
@@ -140,8 +142,8 @@ def insights_of(catalog: Catalog, session_id: str) -> Insights:
         points=points,
         steps=cumulative_steps(points),
         rate=rate_curve(points),
-        windows=success_windows(points),
-        versions=version_rows(points, MOST_VERSIONS),
+        windows=success_windows(points, window_of(len(points))),
+        versions=version_rows(points, rows_wanted(points, MOST_VERSIONS)),
         marks=version_marks(points),
         effort=effort_curve(points),
         heldout=_heldout(catalog, session_id),

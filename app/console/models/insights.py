@@ -13,11 +13,14 @@ import numpy as np
 from takeover.data.statistics import bootstrap_ratio_band, cumulative_ratio_band, ratio, wilson
 
 WINDOW = 20  # episodes
+FIRST = 5  # episodes before a curve begins: until there are 20 it is over all so far
+SHORT_RUN = 60  # episodes; success of shorter runs is shown per half a window
 MOST_POINTS = 300  # of a curve; more would not be seen
 
 DEFINITIONS = {
-    "rate": "Steps a person drove (ramps in, holds out) over all steps, last 20 episodes. Band: 95 %, bootstrap over episodes.",
-    "success": "Per 20 episodes, no aborted ones. Alone: success without one human step. With help: every success. Lines: 95 % Wilson.",
+    "rate": "Steps a person or script drove (ramps in, holds out) over all steps, last 20 episodes (all so far until there are 20). "
+    "Band: 95 %, bootstrap over episodes.",
+    "success": "No aborted episodes. Alone: success without one human step. With help: every success. Lines or bands: 95 % Wilson.",
     "heldout": "Policy alone, deterministic, on fixed starts that no training run uses. Lines: 95 % Wilson.",
     "causes": "Cause labels of takeovers and failures as they stand now; excluded segments left out.",
     "time": "Seconds from the episode's start to each takeover, holds excluded.",
@@ -97,7 +100,7 @@ class VersionRow:
 
     @property
     def name(self) -> str:
-        return f"v{self.first_version}" if self.first_version == self.last_version else f"v{self.first_version}–v{self.last_version}"
+        return f"v{self.first_version}" if self.first_version == self.last_version else f"v{self.first_version}–{self.last_version}"
 
 
 @dataclass(frozen=True)
@@ -121,13 +124,13 @@ def cumulative_steps(points: Sequence[EpisodePoint]) -> list[int]:
 
 
 def _positions(count: int, window: int) -> list[int]:
-    """Ends of full windows, thinned evenly to `MOST_POINTS`, the last one always there."""
-    first = min(window, count) - 1
+    """Ends of windows from `FIRST` episodes on, thinned evenly to `MOST_POINTS`, the last one always there."""
+    first = min(window, FIRST, count) - 1
     return np.unique(np.linspace(first, count - 1, min(MOST_POINTS, count - first)).round().astype(int)).tolist() if count else []
 
 
 def rate_curve(points: Sequence[EpisodePoint], window: int = WINDOW) -> Curve:
-    """Intervention rate over the last ``window`` episodes. With fewer episodes there is one point, over all of them."""
+    """Intervention rate over the last ``window`` episodes, over all so far until there are as many."""
     human = np.array([point.human_steps for point in points], float)
     steps = np.array([point.steps for point in points], float)
     total = cumulative_steps(points)
@@ -150,6 +153,11 @@ def proportions(points: Sequence[EpisodePoint]) -> tuple[Proportion, Proportion]
     return Proportion(alone, len(counted)), Proportion(helped, len(counted))
 
 
+def window_of(count: int) -> int:
+    """Episodes per point of success: half a window in a short run, which would else be one point or two."""
+    return WINDOW // 2 if count < SHORT_RUN else WINDOW
+
+
 def success_windows(points: Sequence[EpisodePoint], window: int = WINDOW) -> list[SuccessWindow]:
     """Success in consecutive windows; a last, shorter one counts from half a window on, smaller remainders join the last window."""
     if not points:
@@ -164,6 +172,12 @@ def success_windows(points: Sequence[EpisodePoint], window: int = WINDOW) -> lis
         alone, helped = proportions(points[start:stop])
         windows.append(SuccessWindow(start + 1, stop, total[stop - 1], alone, helped))
     return windows
+
+
+def rows_wanted(points: Sequence[EpisodePoint], most: int) -> int:
+    """Rows worth showing: versions of one or two episodes each say nothing alone and are joined."""
+    versions = len({point.policy_version for point in points})
+    return most if len(points) >= 3 * versions else max(1, min(most, len(points) // FIRST))
 
 
 def version_rows(points: Sequence[EpisodePoint], most: int = 8) -> list[VersionRow]:
@@ -249,6 +263,13 @@ def nice_step(span: float, most: int) -> float:
     return next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= raw * (1 - 1e-9))
 
 
+def share_driven_by(operators: Sequence[str]) -> str:
+    """What the intervention rate is a share of; a scripted operator is no person, and the caption says so."""
+    if list(operators) == ["scripted"]:
+        return "share of steps the scripted operator drove"
+    return "share of steps a person or the script drove" if "scripted" in operators else "share of steps a person drove"
+
+
 def summary_points(summary: dict) -> list[EpisodePoint]:
     """Episodes of a headless run's JSON summary. Raises KeyError naming the missing field."""
     return [
@@ -274,7 +295,11 @@ def curve_csv(points: Sequence[EpisodePoint], window: int = WINDOW) -> str:
     ]
     for index, (point, total) in enumerate(zip(points, cumulative_steps(points), strict=True)):
         place = at.get(index + 1)
-        tail = ["", "", ""] if place is None else [f"{v:.6f}" for v in (curve.value[place], curve.low[place], curve.high[place])]
+        tail = (
+            ["", "", ""]
+            if place is None or index + 1 < window
+            else [f"{v:.6f}" for v in (curve.value[place], curve.low[place], curve.high[place])]
+        )
         flags = [str(int(flag)) for flag in (point.success, point.success and point.autonomous, point.aborted)]
         cells = [index + 1, point.episode_id, point.policy_version, point.steps, point.human_steps, point.takeovers, *flags, total, *tail]
         lines.append(",".join(str(cell) for cell in cells))

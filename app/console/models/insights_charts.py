@@ -15,6 +15,7 @@ from takeover.app.console.models.insights_scene import (
     T3,
     TAKEOVER,
     Anchor,
+    Area,
     Axes,
     Box,
     Disc,
@@ -40,6 +41,11 @@ def ticks(top: float, most: int = 6) -> list[float]:
     return [index * step for index in range(math.floor(top / step + 1e-9) + 1)]
 
 
+def _most_ticks(axes: Axes, most: int, px_each: float = 44.0) -> int:
+    """As many labels as stand apart on the x axis."""
+    return max(2, min(most, int((axes.right - axes.left) / px_each)))
+
+
 def _over(curve: Curve, unit: Unit) -> list[int]:
     return curve.steps if unit == "steps" else curve.episodes
 
@@ -52,6 +58,7 @@ def rate_scene(
     unit: Unit = "episodes",
     against: Curve | None = None,
     against_name: str = "",
+    x_title: str = "",
 ) -> Scene:
     """Intervention rate with its band, marks for policy versions, and another session dashed."""
     xs = _over(curve, unit)
@@ -60,13 +67,15 @@ def rate_scene(
     top = max([value for series in (curve.high, against.value if against else []) for value in series if math.isfinite(value)] or [0.0])
     step = nice_step(max(0.1, top), 4)
     top = max(0.1, math.ceil(top / step - 1e-9) * step)
-    axes = Axes(44, 24, width - 52, height - 26, (0, right), (0, min(1.0, top)))
-    wanted = ticks(right, 8)
+    axes = Axes(44, 24, width - 52, height - 26 - (16 if x_title else 0), (0, right), (0, min(1.0, top)))
+    wanted = ticks(right, _most_ticks(axes, 8))
     items = grid(axes, wanted, ticks(axes.y_range[1], 4), count, percent)
     for mark in marks:
         x = axes.x(mark.steps if unit == "steps" else mark.episode - 1)
-        items.append(Segment((x, 12), (x, axes.bottom), DIM, dash=(2, 3)))
-        items.append(Text((x - 5, 15), f"v{mark.version}", T2, anchor="end" if x - axes.left > 40 else "start"))
+        items.append(Segment((x, 16), (x, axes.bottom), DIM, dash=(2, 3)))
+        items.append(Area([(x - 4, 8), (x + 4, 8), (x, 14)], T2, 1.0))
+        left = x - axes.left > 40
+        items.append(Text((x - 8 if left else x + 8, 15), f"v{mark.version}", T2, anchor="end" if left else "start"))
     pixels = [axes.x(value) for value in xs]
     if len(pixels) > 1:
         items.append(band(pixels, [axes.y(v) for v in curve.low], [axes.y(v) for v in curve.high]))
@@ -85,7 +94,13 @@ def rate_scene(
         items.append(Polyline(line, T1))
         items.append(Disc(line[-1], 3, T1))
         items.append(Text((line[-1][0] + 9, line[-1][1] + 4), percent(curve.value[-1]), T1, 12, weight=600))
+    items += _x_title(axes, x_title)
     return Scene(width, height, items, axes)
+
+
+def _x_title(axes: Axes, title: str) -> list[Item]:
+    """Under the tick labels; nothing without a title."""
+    return [Text(((axes.left + axes.right) / 2, axes.bottom + 34), title, T2, anchor="middle")] if title else []
 
 
 def _interval(axes: Axes, x: float, result: Proportion, colour: str) -> Item:
@@ -93,11 +108,17 @@ def _interval(axes: Axes, x: float, result: Proportion, colour: str) -> Item:
     return Segment((x, axes.y(low)), (x, axes.y(high)), colour)
 
 
-def success_scene(width: float, height: float, windows: Sequence[SuccessWindow], unit: Unit = "episodes") -> Scene:
-    """Alone (blue) and with help (amber) per window of episodes with Wilson intervals; the last values stand at the right."""
+def success_scene(
+    width: float, height: float, windows: Sequence[SuccessWindow], unit: Unit = "episodes", x_title: str = "", last_n: bool = True
+) -> Scene:
+    """Alone (blue) and with help (amber) per window of episodes with Wilson intervals; the last values stand at the right.
+
+    Where windows stand close together the intervals become bands.
+    """
     right = max([window.steps if unit == "steps" else window.last for window in windows] or [1])
-    axes = Axes(44, 12, width - 98, height - 26, (0, right), (0, 1))
-    items = grid(axes, ticks(right, 4), (0, 0.5, 1), count, percent)
+    axes = Axes(44, 12, width - 98, height - 26 - (16 if x_title else 0), (0, right), (0, 1))
+    items = grid(axes, ticks(right, _most_ticks(axes, 8 if x_title else 4)), (0, 0.5, 1), count, percent)
+    dense = len(windows) > 1 and (axes.right - axes.left) / len(windows) < 16
     alone: list[tuple[float, float]] = []
     helped: list[tuple[float, float]] = []
     marks: list[Item] = []
@@ -108,10 +129,22 @@ def success_scene(width: float, height: float, windows: Sequence[SuccessWindow],
         marks += [_interval(axes, x + 3, window.helped, TAKEOVER), _interval(axes, x, window.alone, POLICY)]
         alone.append((x, axes.y(window.alone.value)))
         helped.append((x + 3, axes.y(window.helped.value)))
-    items += marks
-    items += [Polyline(helped, TAKEOVER, dash=(4, 2)), Polyline(alone, POLICY)]
-    items += [Disc(point, 3, SURFACE, TAKEOVER) for point in helped]
-    items += [Box(x - 2.5, y - 2.5, 5, 5, POLICY) for x, y in alone]
+    if dense:
+        for points, results, colour in (
+            (helped, [w.helped for w in windows if w.alone.n], TAKEOVER),
+            (alone, [w.alone for w in windows if w.alone.n], POLICY),
+        ):
+            ends = [result.interval for result in results]
+            items.append(band([x for x, _ in points], [axes.y(low) for low, _ in ends], [axes.y(high) for _, high in ends], colour, 0.2))
+        items += [Polyline(helped, TAKEOVER, dash=(4, 2)), Polyline(alone, POLICY)]
+        items += [Disc(point, 3, SURFACE, TAKEOVER) for point in helped[-1:]]
+        items += [Box(x - 2.5, y - 2.5, 5, 5, POLICY) for x, y in alone[-1:]]
+    else:
+        items += marks
+        items += [Polyline(helped, TAKEOVER, dash=(4, 2)), Polyline(alone, POLICY)]
+        items += [Disc(point, 3, SURFACE, TAKEOVER) for point in helped]
+        items += [Box(x - 2.5, y - 2.5, 5, 5, POLICY) for x, y in alone]
+    items += _x_title(axes, x_title)
     if alone:
         last = next(window for window in reversed(windows) if window.alone.n)
         high, low = helped[-1][1] - 4, alone[-1][1] + 4
@@ -120,7 +153,7 @@ def success_scene(width: float, height: float, windows: Sequence[SuccessWindow],
         x = axes.right + 12
         for y, result, colour, name in ((high, last.helped, TAKEOVER, "with help"), (low, last.alone, POLICY, "alone")):
             items.append(Text((x, y), percent(result.value), colour, 12, weight=600))
-            items.append(Text((x, y + 14), f"{name}, n {result.n}", T2))
+            items.append(Text((x, y + 14), f"{name}, n {result.n}" if last_n else name, T2))
     return Scene(width, height, items, axes)
 
 
@@ -168,24 +201,22 @@ def times_scene(width: float, height: float, seconds: Sequence[float]) -> Scene:
     """Histogram of seconds from the episode's start to the takeover, with median and 95 % point."""
     edges, counts = histogram(seconds)
     top = max(1, max(counts))
-    axes = Axes(36, 14, width - 12, height - 26, (0, edges[-1]), (0, top * 1.12))
+    ordered = sorted(seconds)
+    late = ordered[min(len(ordered) - 1, math.ceil(0.95 * len(ordered)) - 1)] if seconds else 0.0
+    room = width - 48.0
+    reach = late * room / max(1.0, room - 78) if len(ordered) >= 20 else 0.0  # so that its label stands beside its line
+    axes = Axes(36, 14, width - 12, height - 26, (0, max(edges[-1], reach)), (0, top * 1.12))
     steps = [tick for tick in ticks(top, 4) if float(tick).is_integer()]
-    items = grid(axes, ticks(edges[-1], 5), steps, lambda value: f"{value:g} s", count)
+    items = grid(axes, ticks(axes.x_range[1], 5), steps, lambda value: f"{value:g} s", count)
     for low, high, number in zip(edges, edges[1:], counts, strict=False):
         items.append(Box(axes.x(low) + 1, axes.y(number), axes.x(high) - axes.x(low) - 2, axes.bottom - axes.y(number), BARS))
     if seconds:
-        ordered = sorted(seconds)
         median = (ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2
-        late = ordered[min(len(ordered) - 1, math.ceil(0.95 * len(ordered)) - 1)]
         items.append(Segment((axes.x(median), 8), (axes.x(median), axes.bottom), T1))
         items.append(_beside(axes, median, 16, f"median {median:.1f} s", T1, 500))
         if len(ordered) >= 20:
             items.append(Segment((axes.x(late), 34), (axes.x(late), axes.bottom), T3, dash=(3, 3)))
-            note = _beside(axes, late, 42, f"95 %: {late:.1f} s", T2, 400)
-            if note.anchor == "end":  # over the bars
-                width_px = 6.2 * len(note.text)
-                items.append(Box(note.at[0] - width_px - 3, note.at[1] - 12, width_px + 6, 16, SURFACE, 0.85))
-            items.append(note)
+            items.append(Text((axes.x(late) + 6, 42), f"95 %: {late:.1f} s", T2))
     return Scene(width, height, items, axes)
 
 
@@ -200,7 +231,7 @@ def effort_scene(width: float, height: float, curve: Curve, unit: Unit = "episod
     highs = sorted(value for value in curve.high if math.isfinite(value))
     top = max([*curve.value, highs[len(highs) // 2] if highs else 0.0, 1.0]) * 1.1
     axes = Axes(36, 8, width - 12, height - 26, (0, max([*xs, 1])), (0, top))
-    items = grid(axes, ticks(axes.x_range[1], 4), ticks(top, 4), count, count)
+    items = grid(axes, ticks(axes.x_range[1], _most_ticks(axes, 4)), ticks(top, 4), count, count)
     pixels = [axes.x(value) for value in xs]
     clip = [(axes.y(min(top, low)), axes.y(min(top, high))) for low, high in zip(curve.low, curve.high, strict=True)]
     if len(pixels) > 1:

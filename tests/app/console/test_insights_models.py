@@ -47,11 +47,17 @@ def test_fewer_episodes_than_the_window_give_one_point_and_none_gives_none() -> 
     assert version_rows([]) == []
 
 
+def test_the_curve_begins_with_five_episodes_and_grows_to_its_window() -> None:
+    curve = rate_curve([episode(i, human=i) for i in range(8)], window=6)  # 40 steps each, human 0..7
+    assert curve.episodes == [5, 6, 7, 8]
+    assert curve.value == pytest.approx([10 / 200, 15 / 240, 21 / 240, 27 / 240])
+
+
 def test_curve_is_thinned_and_keeps_its_end() -> None:
     points = [episode(i, human=i % 3) for i in range(2000)]
     curve = rate_curve(points)
     assert len(curve.value) <= 300
-    assert curve.episodes[0] == 20
+    assert curve.episodes[0] == 5
     assert curve.episodes[-1] == 2000
 
 
@@ -110,7 +116,7 @@ def test_csv_has_a_row_per_episode_and_the_curve() -> None:
     assert lines[0].startswith("episode,episode_id,policy_version")
     assert len(lines) == 23
     assert lines[20].split(",")[10] == "0.100000"
-    assert lines[1].split(",")[10] == ""
+    assert all(line.split(",")[10] == "" for line in lines[1:20]), "no rate of the last 20 before there are 20"
 
 
 def test_charts_stay_inside_and_carry_their_numbers() -> None:
