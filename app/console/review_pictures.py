@@ -15,9 +15,10 @@ from takeover.app.console.widgets import CENTER, RIGHT, Panel, Run, draw_runs, d
 class PictureView(QWidget):
     """A picture that fills the widget (cropped, never distorted); chips in the corners; a reason where there is no picture."""
 
-    def __init__(self, name: str, parent: QWidget | None = None) -> None:
+    def __init__(self, name: str, chip_width: float = 0.0, parent: QWidget | None = None) -> None:
+        """``chip_width``: least width of the right chip, so that its digits do not jitter."""
         super().__init__(parent)
-        self._name = name
+        self._name, self._chip_width = name, chip_width
         self._image: QImage | None = None
         self._chip: list[Run] = []
         self._missing = ""
@@ -60,7 +61,7 @@ class PictureView(QWidget):
         name_width = text_width(self._name, 12, tokens.MEDIUM) + 16
         self._paint_chip(painter, QRectF(8, 8, name_width, 24), [(self._name, tokens.T1, tokens.MEDIUM)])
         if self._chip:
-            width = max(132.0, sum(text_width(text, 12, weight) for text, _, weight in self._chip) + 16)
+            width = max(self._chip_width, sum(text_width(text, 12, weight) for text, _, weight in self._chip) + 16)
             if width + name_width + 24 <= area.width():
                 self._paint_chip(painter, QRectF(area.width() - 8 - width, 8, width, 24), self._chip)
 
@@ -68,7 +69,8 @@ class PictureView(QWidget):
         if self._missing:
             middle = area.center().y()
             draw_text(painter, QRectF(12, middle - 20, area.width() - 24, 20), self._name, tokens.T2, 13, tokens.SEMIBOLD, CENTER)
-            draw_text(painter, QRectF(12, middle + 2, area.width() - 24, 20), self._missing, tokens.T3, 12, align=CENTER)
+            for index, line in enumerate(self._missing.splitlines()):
+                draw_text(painter, QRectF(12, middle + 2 + 18 * index, area.width() - 24, 18), line, tokens.T3, 12, align=CENTER)
 
     @staticmethod
     def _paint_chip(painter: QPainter, box: QRectF, runs: list[Run]) -> None:

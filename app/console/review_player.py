@@ -22,7 +22,7 @@ class ReviewPlayer(QObject):
 
     def __init__(self, background: Background, parent: QObject | None = None) -> None:
         super().__init__(parent)
-        self.front, self.wrist = PictureView("Front"), PictureView("Wrist")
+        self.front, self.wrist = PictureView("Front", 140.0), PictureView("Wrist", 100.0)
         self.action, self.timeline, self.transport = ActionPanel(), TimelineView(), TransportRow()
         self.playhead: Playhead | None = None
         self.episode: LoadedEpisode | None = None
@@ -53,7 +53,7 @@ class ReviewPlayer(QObject):
         self.wrist.setVisible(len(episode.tracks) > 1)
         if not pictures:
             self.front.set_name("No pictures")
-            self.front.set_missing("This run recorded no pictures; the signals below are complete.")
+            self.front.set_missing("This run recorded no pictures;\nthe signals below are complete.")
         for view, track in zip((self.front, self.wrist), episode.tracks, strict=False):
             view.set_name(track.camera.capitalize())
         self.timeline.set_timeline(timeline, item, pictures)

@@ -11,7 +11,7 @@ from PySide6.QtWidgets import QSizePolicy, QWidget
 from takeover.app.console import tokens
 from takeover.app.console.icons import draw_icon
 from takeover.app.console.models.insights import nice_step
-from takeover.app.console.models.review import ReviewItem, Timeline
+from takeover.app.console.models.review import ReviewItem, Timeline, minus
 from takeover.app.console.models.review import Signal as Curve
 from takeover.app.console.widgets import CENTER, RIGHT, draw_text, fill_round, hatch, text_width
 
@@ -210,8 +210,8 @@ class TimelineView(QWidget):
         draw_text(painter, QRectF(12, row.top() + 5, LABELS - 40, 16), curve.name, tokens.T2, 12)
         if curve.unit:
             draw_text(painter, QRectF(12, row.top() + 20, LABELS - 44, 16), curve.unit, tokens.T3, 11)
-        draw_text(painter, QRectF(LABELS - 46, row.top() + 2, 40, 14), f"{curve.high:g}", tokens.T3, 11, align=RIGHT)
-        draw_text(painter, QRectF(LABELS - 46, row.bottom() - 14, 40, 14), f"{curve.low:g}", tokens.T3, 11, align=RIGHT)
+        draw_text(painter, QRectF(LABELS - 46, row.top() + 2, 40, 14), minus(f"{curve.high:g}"), tokens.T3, 11, align=RIGHT)
+        draw_text(painter, QRectF(LABELS - 46, row.bottom() - 14, 40, 14), minus(f"{curve.low:g}"), tokens.T3, 11, align=RIGHT)
         painter.setPen(QPen(QColor(tokens.T1), 1))
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
         painter.setBrush(Qt.BrushStyle.NoBrush)

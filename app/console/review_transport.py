@@ -34,7 +34,9 @@ class TitleRow(Panel):
         title = f"{item.title}, episode {item.episode_number}"
         width = text_width(title, 15, tokens.SEMIBOLD) + 4
         draw_text(painter, QRectF(38, 0, width, 40), title, tokens.T1, 15, tokens.SEMIBOLD)
-        parts = [part for part in (item.task, f"policy v{item.policy_version}", item.operator, self._extra, item.started) if part]
+        version = f"policy v{item.policy_version}" if item.policy_version else ""
+        device = self._extra if self._extra != item.operator else ""  # the script is its own device
+        parts = [part for part in (item.task, version, item.operator, device, item.started) if part]
         right = "excluded" if item.labels.get("exclude") == "true" else "flagged" if item.flagged else item.outcome
         right_width = text_width(right) + 4
         room = self.width() - 38 - width - 20 - right_width - 24
@@ -55,7 +57,7 @@ class TransportRow(Panel):
         self.play = Button("Play", ["K"])
         self.play.setFixedWidth(92)
         self.speed = Segmented(SPEED_NAMES, 2)
-        self.speed.setFixedWidth(200)
+        self.speed.setFixedWidth(224)
         row.addWidget(self.play)
         row.addWidget(self.speed)
         row.addWidget(KeyHints([("J", "back"), ("L", "faster"), ("← →", "frame"), ("Shift", "1 s")], [("Z", "undo")]), 1)
@@ -99,13 +101,15 @@ class FooterRow(Panel):
     def paint_body(self, painter: QPainter) -> None:
         totals = self._totals
         median = "–" if totals.median_s is None else f"{totals.median_s:.1f} s each"
-        cells = [("Done today", str(totals.done_today), 112), ("Median", median, 112), ("Open", str(totals.open), 96)]
+        cells = [("Done today", str(totals.done_today), 112), ("Median", median, 112), ("Open", f"{totals.open:,}", 96)]
         x = 12.0
         for name, value, width in cells:
             self._cell(painter, x, name, value, width)
             x += width
         painter.fillRect(QRectF(x, 12, 1, 40), tokens.color(tokens.LINE))
         x += 16
+        self._cell(painter, x, "Causes", f"{sum(totals.causes.values())} given", 112)
+        x += 112
         share = (self.width() - x - 12) / max(1, len(totals.causes))
         for name, count in totals.causes.items():
             self._cell(painter, x, name, str(count) if count else "–", share)

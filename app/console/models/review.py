@@ -70,8 +70,8 @@ class ReviewItem:
     @property
     def detail(self) -> str:
         """Second line of the row."""
-        place = f"at step {self.start_step}" if self.reason == "failure" else f"{self.at_s:.2f} s"
-        return f"ep {self.episode_number}, {place} · v{self.policy_version}"
+        place = f"at step {self.end_step}" if self.reason == "failure" else f"{self.at_s:.2f} s"
+        return f"ep {self.episode_number}, {place}" + (f" · v{self.policy_version}" if self.policy_version else "")
 
     @property
     def state(self) -> str:
@@ -90,6 +90,11 @@ class ReviewItem:
     @property
     def flagged(self) -> bool:
         return self.labels.get("review") == "flagged"
+
+
+def minus(text: str) -> str:
+    """With a true minus, as everywhere on screen; nothing is "−0"."""
+    return text.replace("-", "−") if any(digit in text for digit in "123456789") else text.lstrip("-")
 
 
 def matches(item: ReviewItem, reason: str, search: str) -> bool:
@@ -184,7 +189,8 @@ class Signal:
         value = self.values[step]
         if not np.isfinite(value):
             return "–"
-        return f"{value:.0f}" if self.high - self.low >= 100 else f"{value:.1f}" if self.high - self.low >= 5 else f"{value:.2f}"
+        digits = 0 if self.high - self.low >= 100 else 1 if self.high - self.low >= 5 else 2
+        return minus(f"{value:.{digits}f}")
 
 
 @dataclass(frozen=True)
@@ -259,7 +265,7 @@ def build_signals(
     height = column("tool_z")
     if height is not None and height[1] == "m" and len(made) < 3:
         values = height[0] * 1000.0
-        made.append(Signal("Height", "mm", values, *nice_axis(values, 20.0, False)))
+        made.append(Signal("Height", "mm from start", values, *nice_axis(values, 20.0, False)))
     force = [index for name, index in named.items() if "force" in name and index < len(units) and units[index] == "N"]
     if force:
         values = np.linalg.norm(observation[:, force], axis=1)
