@@ -92,24 +92,24 @@ def draw_keyboard(painter: QPainter, raw: Mapping[str, float]) -> None:
 
     latched = on("latched")
     rows = (
-        ((8, "Q", ("q",)), (38, "W", ("w",)), (68, "E", ("e",)), (98, "R", ("r",))),
-        ((14, "A", ("a",)), (44, "S", ("s",)), (74, "D", ("d",)), (104, "F", ("f",)), (134, "G", ("g",))),
+        ((4, "Q", ("q",)), (34, "W", ("w",)), (64, "E", ("e",)), (94, "R", ("r",))),
+        ((10, "A", ("a",)), (40, "S", ("s",)), (70, "D", ("d",)), (100, "F", ("f",)), (130, "G", ("g",))),
     )
     for i, row in enumerate(rows):
         for x, text, names in row:
             _cap(painter, QRectF(x + 0.5, 14.5 + 30 * i, 26, 26), text, on(*names))
-    for x, y, text, name in ((220, 14, "↑", "up"), (190, 44, "←", "left"), (220, 44, "↓", "down"), (250, 44, "→", "right")):
+    for x, y, text, name in ((227, 14, "↑", "up"), (197, 44, "←", "left"), (227, 44, "↓", "down"), (257, 44, "→", "right")):
         _cap(painter, QRectF(x + 0.5, y + 0.5, 26, 26), text, on(name))
     label = "Space latched" if latched else "Space held" if on("space") else "Space"
-    _cap(painter, QRectF(8.5, 80.5, 268, 24), label, on("space") or latched, tokens.TAKEOVER)
+    _cap(painter, QRectF(4.5, 80.5, 279, 24), label, on("space") or latched, tokens.TAKEOVER)
     notes = (("W A S D", "move"), ("R F", "up, down"), ("Q E", "turn"), ("G", "gripper"))
-    left = 8.0
+    left = 4.0
     for key, text in notes:
         draw_text(painter, QRectF(left, 114, 100, 16), key, T1, 11, MEDIUM)
         width = text_width(key, 11, MEDIUM)
         draw_text(painter, QRectF(left + width + 5, 114, 80, 16), text, T3, 11)
-        left += width + text_width(text, 11) + 18
-    draw_text(painter, QRectF(8, 131, 276, 16), "hold Space to drive, Shift+Space latches", T3, 11)
+        left += width + text_width(text, 11) + 16
+    draw_text(painter, QRectF(4, 131, 280, 16), "hold Space to drive, Shift+Space latches", T3, 11)
 
 
 def draw_gamepad(painter: QPainter, raw: Mapping[str, float], deadman: bool) -> None:

@@ -26,6 +26,7 @@ ICONS = {
     "split": '<path d="M12 20v-7M12 13L5.5 6.5M12 13l6.5-6.5M5.5 11V6.5H10M14 6.5h4.5V11"/>',
     "dice": '<rect x="4" y="4" width="16" height="16" rx="2.5"/><path d="M8.5 8.5v.01M15.5 8.5v.01M12 12v.01M8.5 '
     '15.5v.01M15.5 15.5v.01" stroke-width="2.6"/>',
+    "dots": '<path d="M5.5 12h.01M12 12h.01M18.5 12h.01" stroke-width="3.2"/>',
     "search": '<circle cx="10.5" cy="10.5" r="6"/><path d="M15 15l5.5 5.5"/>',
     "lock": '<rect x="5" y="11" width="14" height="9" rx="1.5"/><path d="M8.5 11V8a3.5 3.5 0 0 1 7 0v3"/>',
     "flag": '<path d="M5.5 21V4M5.5 4.5h12l-2.5 4 2.5 4h-12"/>',

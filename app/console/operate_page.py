@@ -131,7 +131,7 @@ class OperatePage(QWidget):
         middle_x = right_x - GUTTER - MIDDLE_WIDTH
         self.main.setGeometry(left, top, middle_x - GUTTER - left, upper)
         episode_height = 208
-        wrist_height = 224 if upper >= 640 else max(120, min(224, upper - episode_height - 2 * GUTTER - 92))
+        wrist_height = 222 if upper >= 640 else max(120, min(222, upper - episode_height - 2 * GUTTER - 92))  # 4:3
         for view, box in zip(self.sides, _stack(QRect(middle_x, top, MIDDLE_WIDTH, wrist_height), len(self.sides)), strict=True):
             view.setGeometry(box)
         y = top + wrist_height + GUTTER
@@ -231,7 +231,7 @@ class OperatePage(QWidget):
         self.learner.show_card(learner_card(view))
         found = self.controller.last_correction()
         self.learner.show_last(found[0] if found else "", found is not None and found[1] in self.controller.discarded)
-        self.rate.show_rate(intervention_rate(list(self.controller.client.episodes)))
+        self.rate.show_rate(intervention_rate(list(self.controller.client.episodes)), view.operator == "scripted")
         self.strip_view.set_note(self.strip.summary())
         self.strip_view.update()
         self.hints.set_hints(hints(view))

@@ -105,14 +105,15 @@ class GatePanel(Panel):
             rows = sorted(rows, key=lambda row: row.ok)[:room]
         for i, row in enumerate(rows):
             y = 32 + 23 * i
-            ink = T2 if row.ok else tokens.STOP
-            if not row.ok:
+            fault = not row.ok and not row.pending
+            ink = tokens.STOP if fault else T2
+            if fault:
                 painter.fillRect(QRectF(0, y, self.width(), 23), QColor(tokens.FAULT_ROW))
-            draw_icon(painter, "check" if row.ok else "xcirc", 12, y + 4.5, 14, ink, 2.2)
+            draw_icon(painter, "check" if row.ok else "xcirc" if fault else "dots", 12, y + 4.5, 14, ink, 2.2)
             draw_text(painter, QRectF(34, y, 130, 23), row.name, ink)
             left = 34 + text_width(row.name) + 10
             value = QRectF(left, y, self.width() - 12 - left, 23)
-            draw_text(painter, value, row.value, T1 if row.ok else tokens.STOP, 12, REGULAR if row.ok else SEMIBOLD, RIGHT)
+            draw_text(painter, value, row.value, tokens.STOP if fault else T1, 12, SEMIBOLD if fault else REGULAR, RIGHT)
 
 
 class LearnerPanel(Panel):
@@ -123,6 +124,7 @@ class LearnerPanel(Panel):
     def __init__(self) -> None:
         super().__init__("Learner", padding=0)
         self._card: LearnerCard | None = None
+        self._last = ""
         self.review = Button("Relabel")
         self.discard = Button("Discard")
         self.discard.setToolTip("Take the newest correction out of training, or put it back")
@@ -144,7 +146,10 @@ class LearnerPanel(Panel):
             self.update()
 
     def show_last(self, name: str, discarded: bool) -> None:
-        """The newest correction that can be acted on; empty: none."""
+        """The newest correction that can be acted on, its row lit; empty: none."""
+        if name != self._last:
+            self._last = name
+            self.update()
         self.discard.setText(f"{'Restore' if discarded else 'Discard'} {name}".rstrip())
         self.review.setText(f"Relabel {name}".rstrip())
         for button in (self.discard, self.review):
@@ -204,10 +209,11 @@ class LearnerPanel(Panel):
             draw_text(painter, QRectF(x, y, width, 18), title, T3, 11, REGULAR, RIGHT if right else Qt.AlignmentFlag.AlignVCenter)
         draw_text(painter, QRectF(last[0], y, last[1], 18), "version", T3, 11, REGULAR, RIGHT)
         y += 18
+        lit = next((i for i, row in enumerate(card.rows) if row.episode == self._last), -1)
         for i, row in enumerate(card.rows):
             if y + 24 > bottom:
                 break
-            if i == 0:
+            if i == lit:
                 painter.fillRect(QRectF(0, y, self.width(), 24), QColor(tokens.RAISED))
             values = (row.episode, row.length, row.in_batch, row.acts)
             for (_, x, width, right), value in zip(columns, values, strict=True):
@@ -227,7 +233,9 @@ class RatePanel(Panel):
             "Steps by a person (ramps included, holds excluded) over all steps of the last 20 policy episodes; 95 % Wilson on episodes"
         )
 
-    def show_rate(self, rate: Rate) -> None:
+    def show_rate(self, rate: Rate, scripted: bool = False) -> None:
+        """``scripted``: the corrections are a script's, not a person's."""
+        self.set_note("last 20 episodes, scripted" if scripted else "last 20 episodes")
         if rate != self._rate:
             self._rate = rate
             self.update()

@@ -3,9 +3,9 @@
 import platform
 from importlib import metadata
 
-from PySide6.QtCore import QRectF, Qt
+from PySide6.QtCore import QRectF
 from PySide6.QtGui import QColor, QKeyEvent, QPainter, QPaintEvent
-from PySide6.QtWidgets import QGridLayout, QHBoxLayout, QScrollArea, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QHBoxLayout, QScrollArea, QVBoxLayout, QWidget
 
 from takeover import __version__
 from takeover.app.console import tokens
@@ -23,7 +23,7 @@ class DeviceRow(QWidget):
 
     def __init__(self) -> None:
         super().__init__()
-        self.setFixedHeight(64)
+        self.setFixedHeight(56)
         self._reading: DeviceReading | None = None
         self._driving = False
 
@@ -56,11 +56,11 @@ class DeviceRow(QWidget):
 class ProcessRow(QWidget):
     def __init__(self, name: str, restart: Button) -> None:
         super().__init__()
-        self.setFixedHeight(40)
+        self.setFixedHeight(36)
         self.name, self.restart = name, restart
         self._state, self._note = "", ""
         layout = QHBoxLayout(self)
-        layout.setContentsMargins(0, 4, 0, 4)
+        layout.setContentsMargins(0, 2, 0, 2)
         layout.addStretch(1)
         layout.addWidget(restart)
 
@@ -73,9 +73,9 @@ class ProcessRow(QWidget):
     def paintEvent(self, event: QPaintEvent) -> None:
         painter = QPainter(self)
         bad = self._state.startswith("failed") or self._state == "restarting"
-        draw_text(painter, QRectF(0, 0, 110, 40), self.name, T1, 13, MEDIUM)
-        draw_text(painter, QRectF(110, 0, max(40, self.width() - 330), 40), self._state, tokens.STOP if bad else T2)
-        draw_text(painter, QRectF(0, 0, self.width() - 110, 40), self._note, T3, 12, REGULAR, RIGHT)
+        draw_text(painter, QRectF(0, 0, 110, 36), self.name, T1, 13, MEDIUM)
+        draw_text(painter, QRectF(110, 0, max(40, self.width() - 330), 36), self._state, tokens.STOP if bad else T2)
+        draw_text(painter, QRectF(0, 0, self.width() - 110, 36), self._note, T3, 12, REGULAR, RIGHT)
 
 
 class SetupPage(QWidget):
@@ -92,14 +92,16 @@ class SetupPage(QWidget):
         self._process_rows: dict[str, ProcessRow] = {}
         self._device_note = label("", T3, wrap=True)
         holder = QWidget()
-        grid = QGridLayout(holder)
-        grid.setContentsMargins(8, 8, 8, 8)
-        grid.setSpacing(8)
-        for column in (0, 1):
-            grid.setColumnStretch(column, 1)
-        for i, panel in enumerate((self.devices, self.processes, self.station, self.robot, self.learner, self.about)):
-            grid.addWidget(panel, i // 2, i % 2, Qt.AlignmentFlag(0))
-        grid.setRowStretch(3, 1)
+        columns = QHBoxLayout(holder)
+        columns.setContentsMargins(8, 8, 8, 8)
+        columns.setSpacing(8)
+        for panels in ((self.devices, self.station, self.about), (self.processes, self.robot, self.learner)):
+            column = QVBoxLayout()
+            column.setSpacing(8)
+            for panel in panels:
+                column.addWidget(panel)
+            column.addStretch(1)
+            columns.addLayout(column, 1)
         area = QScrollArea()
         area.setWidget(holder)
         area.setWidgetResizable(True)
@@ -107,12 +109,8 @@ class SetupPage(QWidget):
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(area)
-        self.devices.body.addStretch(1)
         self.devices.body.addWidget(self._device_note)
-        self.processes.body.addStretch(1)
         self._rows: dict[tuple[Panel, str], KeyValueRow] = {}
-        for panel in (self.station, self.robot, self.learner, self.about):
-            panel.body.addStretch(1)
         self._fill_about()
 
     def activated(self) -> None:
@@ -220,7 +218,9 @@ class SetupPage(QWidget):
                 self.processes.body.insertWidget(len(self._process_rows), row)
                 self._process_rows[name] = row
             count = status.restarts.get(name, 0)
-            note = f"pid {status.pids.get(name, 0)}" + (f", {count} restart{'s' if count != 1 else ''}" if count else "")
+            pid = status.pids.get(name, 0)
+            parts = [f"pid {pid}" if pid else "", f"{count} restart{'s' if count != 1 else ''}" if count else ""]
+            note = ", ".join(part for part in parts if part)
             row.show_state(state, note)
 
     def _restart(self, name: str) -> None:

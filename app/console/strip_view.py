@@ -15,11 +15,9 @@ from takeover.app.console.widgets import CENTER, RIGHT, Panel, draw_text, hatch,
 
 _LEFT, _RIGHT = 112, 88
 _WHO = {model.POLICY: tokens.POLICY, model.PERSON: tokens.TAKEOVER, model.HELD: tokens.HOLD, model.STOPPED: tokens.STOP}
-_LEGEND = (("policy", tokens.POLICY), ("person", tokens.TAKEOVER), ("held", tokens.HOLD), ("reset", tokens.BAND))
+_LEGEND = (("policy", tokens.POLICY), ("", tokens.TAKEOVER), ("held", tokens.HOLD), ("reset", tokens.BAND))
 _NOW = {
     model.POLICY: "policy",
-    model.PERSON: "person",
-    model.RAMP: "person",
     model.HELD: "held",
     model.STOPPED: "stopped",
     model.NOBODY: "nobody",
@@ -44,7 +42,7 @@ class StripView(Panel):
         rows = self.strip.rows()
         height = (plot.bottom() - band.bottom() - 12) / 2
         for i in range(2):
-            area = QRectF(plot.x(), band.bottom() + 10 + i * (height + 2), plot.width(), height - 6)
+            area = QRectF(plot.x(), band.bottom() + 10 + i * (height + 4), plot.width(), height - 10)
             if i < len(rows):
                 self._curve(painter, area, *rows[i])
         if not len(self.strip.window()[0]):
@@ -53,14 +51,15 @@ class StripView(Panel):
 
     def legend(self, painter: QPainter) -> None:
         x = 12 + text_width("Last 60 s", 12, SEMIBOLD) + 14
-        for name, color in _LEGEND:
+        for fixed, color in _LEGEND:
+            name = fixed or self.strip.human
             box = QRectF(round(x), 9, 10, 10)
             painter.fillRect(box, QColor(color))
             if color == tokens.BAND:
                 painter.setPen(QPen(QColor(tokens.KEY_BORDER), 1))
                 painter.setBrush(Qt.BrushStyle.NoBrush)
                 painter.drawRect(box.adjusted(0.5, 0.5, -0.5, -0.5))
-            draw_text(painter, QRectF(x + 15, 0, 60, 28), name, T2, 11)
+            draw_text(painter, QRectF(x + 15, 0, 100, 28), name, T2, 11)
             x += 15 + text_width(name, 11) + 14
 
     def _grid(self, painter: QPainter, plot: QRectF) -> None:
@@ -94,15 +93,15 @@ class StripView(Panel):
             if x < band.right() - 4:
                 painter.fillRect(QRectF(x + 1, band.y() + 4, 16, 16), QColor(tokens.BAND))
                 draw_icon(painter, name, x + 2, band.y() + 5, 14, color, 2.2)
-        now = _NOW[spans[-1][2]] if spans else "nobody"
+        now = _NOW.get(spans[-1][2], self.strip.human_now) if spans else "nobody"
         draw_text(painter, QRectF(self.width() - _RIGHT, band.y(), _RIGHT - 8, 24), now, T1, 12, MEDIUM, RIGHT)
 
     def _curve(self, painter: QPainter, area: QRectF, name: str, title: str, unit: str) -> None:
         pieces = self.strip.curves(name)
         top = _nice_top(max((float(np.nanmax(values)) for _, values in pieces), default=0.0), _LEAST_TOP.get(name, 1.0))
         draw_text(painter, QRectF(12, area.y() + 2, 90, 16), title, T2)
-        draw_text(painter, QRectF(area.x() - 46, area.y() - 4, 40, 14), f"{top:g}", T3, 11, REGULAR, RIGHT)
-        draw_text(painter, QRectF(area.x() - 46, area.bottom() - 8, 40, 14), "0", T3, 11, REGULAR, RIGHT)
+        draw_text(painter, QRectF(area.x() - 46, area.y() - 5, 40, 14), f"{top:g}", T3, 11, REGULAR, RIGHT)
+        draw_text(painter, QRectF(area.x() - 46, area.bottom() - 9, 40, 14), "0", T3, 11, REGULAR, RIGHT)
         painter.fillRect(QRectF(area.x(), round(area.bottom()), area.width(), 1), QColor(tokens.GRID))
         painter.setPen(QPen(QColor(T1), 1))
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)

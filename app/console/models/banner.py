@@ -54,7 +54,9 @@ def banner(view: Snapshot) -> Banner:
     if view.mode is Mode.POLICY:
         parts = [f"v{state.policy_version} drives", f"hold **{deadman}** to take over"]
         if not view.holds_lease and state.commander:
-            parts[1] = f"{state.commander} supervises"
+            parts[1] = (
+                f"the scripted operator supervises, hold **{deadman}** to drive" if view.scripted else f"{state.commander} supervises"
+            )
         if state.speed_scale < 1:
             parts.append(f"slowed to {state.speed_scale:.0%}".replace("%", " %"))
         return Banner("POLICY", "robot", POLICY, elapsed, again or tuple(parts))
@@ -74,6 +76,8 @@ def _takeover_parts(view: Snapshot, deadman: str) -> tuple[str, ...]:
                 f"{view.demonstrations} of {view.demonstrations_wanted} recorded",
                 "**Esc** stops it",
             )
+        if view.scripted:
+            return ("**The scripted operator drives**", f"hold **{deadman}** to drive yourself")
         return (f"**{state.commander if state else 'somebody'}** drives", "You are watching")
     latched = view.reading is not None and view.reading.raw.get("latched", 0.0) > 0
     held = f"**{deadman} latched**" if latched else f"**{deadman} held**"

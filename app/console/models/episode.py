@@ -66,7 +66,10 @@ def episode_view(view: Snapshot) -> EpisodeView:
     human_s = state.human_steps / hz
     rows = (
         ("Step", f"{state.episode_step} of {limit}{paused}" if limit else f"{state.episode_step}{paused}"),
-        ("By a person", f"{state.human_steps} steps, {human_s:.1f} s" if state.human_steps else "0 steps"),
+        (
+            "By the script" if view.scripted else "By a person",
+            f"{state.human_steps} steps, {human_s:.1f} s" if state.human_steps else "0 steps",
+        ),
         _third_row(view, block),
     )
     undo = bool(state.last_outcome_episode)

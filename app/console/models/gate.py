@@ -11,6 +11,7 @@ class GateRow:
     name: str
     value: str
     ok: bool
+    pending: bool = False  # not yet, and no fault: its process is starting
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,9 @@ def gate(view: Snapshot) -> Gate:
     return Gate(title, note, rows)
 
 
+_PROCESS = {"recorder": "recorder", "learner": "learner", "policy": "actor"}
+
+
 def _row(name: str, problem: str, view: Snapshot) -> GateRow:
     """A device in use is not neutral, and recording needs no policy: neither is a fault then."""
     title = _NAMES.get(name, name.replace("_", " ").capitalize())
@@ -56,6 +60,8 @@ def _row(name: str, problem: str, view: Snapshot) -> GateRow:
         return GateRow(title, "driving", True)
     if name == "policy" and problem and (view.collecting or view.scripted_demonstrations or view.policy_version < 1):
         return GateRow(title, "none yet", True)
+    if problem and view.processes is not None and view.processes.states.get(_PROCESS.get(name, "")) in ("starting", "restarting"):
+        return GateRow(title, view.processes.states[_PROCESS[name]], False, pending=True)
     return GateRow(title, problem or _value(name, view), not problem)
 
 
@@ -79,7 +85,7 @@ def _value(name: str, view: Snapshot) -> str:
     if name == "policy":
         return f"v{state.policy_version}" if state.policy_version else "none yet"
     if name == "watchdog":
-        return "own" if view.spec and view.spec.has_watchdog else "simulated"
+        return "built in"
     return "yes"
 
 

@@ -16,6 +16,7 @@ from takeover.data.schema import (
 
 LINK_LOST_MS = 500.0
 STATUS_STALE_MS = 3000.0
+SCRIPT = "operator"  # commander name of the scripted operator, which is no person
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,11 @@ class Snapshot:
         if self.state is None:
             return 0.0
         return max(0.0, (self.state.t_ns - self.state.mode_since_ns) / 1e9 + (self.state_age_ms / 1e3 if self.live else 0.0))
+
+    @property
+    def scripted(self) -> bool:
+        """The scripted operator commands the robot."""
+        return self.state is not None and self.state.commander == SCRIPT
 
     @property
     def policy_version(self) -> int:

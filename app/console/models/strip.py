@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from takeover.app.console.models.snapshot import SCRIPT
 from takeover.data.schema import EpisodeKind, Mode, State
 
 SECONDS = 60.0
@@ -47,6 +48,7 @@ class Strip:
         self._outcome_of = ""
         self._takeovers: list[float] = []
         self._intervention: tuple[str, int] | None = None
+        self._drove_s = {True: -np.inf, False: -np.inf}  # when the script (True) or a person (False) last did
         self.outcomes: list[Outcome] = []
         self.starts: list[float] = []
 
@@ -58,6 +60,8 @@ class Strip:
             self._outcome_of = state.last_outcome_episode
         t_s = state.t_ns / 1e9
         self._note_events(state, t_s)
+        if state.mode is Mode.TAKEOVER:
+            self._drove_s[state.commander == SCRIPT] = t_s
         if t_s - self._last_t < 1.0 / RATE_HZ - 0.004:
             return
         self._last_t = t_s
@@ -145,6 +149,16 @@ class Strip:
 
     def latest(self, name: str) -> float:
         return float(self._signals[name][(self._next - 1) % self._size])
+
+    @property
+    def human(self) -> str:
+        """Who drove in the amber stretches: a scripted operator is no person."""
+        script, person = (self._last_t - self._drove_s[who] < SECONDS for who in (True, False))
+        return "person, script" if script and person else "script" if script else "person"
+
+    @property
+    def human_now(self) -> str:
+        return "script" if self._drove_s[True] > self._drove_s[False] else "person"
 
     def summary(self) -> str:
         failures = sum(item.outcome == "failure" for item in self.outcomes)
