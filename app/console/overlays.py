@@ -17,14 +17,16 @@ Command = tuple[str, str, Callable[[], object]]  # label, keys, what it does
 
 
 class KeyOverlay(QWidget):
-    """All keys of the application. Any click or F1 closes it; the page below stays live."""
+    """The keys of the present page. Any click or F1 closes it; the page below stays live."""
 
     def __init__(self, parent: QWidget) -> None:
         super().__init__(parent)
+        self._groups = KEY_GROUPS["operate"]
         self.hide()
 
-    def toggle(self) -> None:
-        """Below the banner: STOP and the mode are never covered."""
+    def toggle(self, page: str = "operate") -> None:
+        """Below the banner: STOP and the mode are never covered. Raises `KeyError` for an unknown page."""
+        self._groups = KEY_GROUPS[page]
         window = self.window().rect()
         self.setGeometry(0, BANNER_HEIGHT, window.width(), window.height() - BANNER_HEIGHT)
         self.setVisible(not self.isVisible())
@@ -36,12 +38,12 @@ class KeyOverlay(QWidget):
     def paintEvent(self, event: QPaintEvent) -> None:
         painter = QPainter(self)
         painter.fillRect(self.rect(), tokens.color(tokens.BG, 0.82))
-        width, height = min(960.0, self.width() - 120.0), 440.0
+        width, height = min(960.0, self.width() - 120.0), 250.0 + 190.0 * ((len(self._groups) - 1) // 2)
         box = QRectF((self.width() - width) / 2, (self.height() - height) / 2, width, height)
         fill_round(painter, box, tokens.SURFACE, tokens.RADIUS)
         draw_text(painter, QRectF(box.x() + 24, box.y() + 16, 400, 24), "Keys", T1, 15, SEMIBOLD)
         draw_text(painter, QRectF(box.x(), box.y() + 16, width - 24, 24), "F1 closes", T3, 12, REGULAR, RIGHT)
-        for i, (title, keys) in enumerate(KEY_GROUPS):
+        for i, (title, keys) in enumerate(self._groups):
             x = box.x() + 24 + (i % 2) * (width / 2)
             y = box.y() + 56 + (i // 2) * 190
             draw_text(painter, QRectF(x, y, 300, 20), title, T2, 12, SEMIBOLD)
@@ -49,7 +51,7 @@ class KeyOverlay(QWidget):
                 row, column = (j % 6, j // 6) if len(keys) > 6 else (j, 0)
                 kx, ky = x + column * 215, y + 26 + row * 25
                 cap = draw_key_cap(painter, kx, ky + 11, key)
-                draw_text(painter, QRectF(kx + max(96.0 if column == 0 else 0.0, cap + 8), ky, 240, 22), text, T1, 12)
+                draw_text(painter, QRectF(kx + max(96.0 if column == 0 else 0.0, cap + 8), ky, 320, 22), text, T1, 12)
 
 
 class CommandPalette(QWidget):

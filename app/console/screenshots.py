@@ -153,10 +153,10 @@ def _pages(photo: Photographer) -> None:
         photo.pump(4.0)
         photo.take(name)
     window.show_page(OPERATE)
-    window.keys.toggle()
+    window.toggle_keys()
     photo.pump(0.3)
     photo.take("keys")
-    window.keys.toggle()
+    window.toggle_keys()
 
 
 def _drive(config: RunConfig, launcher: Launcher, errors: list[str]) -> None:

@@ -13,7 +13,7 @@ from PySide6.QtWidgets import QApplication, QLineEdit, QPlainTextEdit, QStackedW
 
 from takeover.app.console import tokens
 from takeover.app.console.controller import Controller
-from takeover.app.console.frame import BANNER_HEIGHT, RAIL_WIDTH, STATUS_HEIGHT, STOP_WIDTH, BannerView, Rail, StatusLine, StopButton
+from takeover.app.console.frame import BANNER_HEIGHT, PAGES, RAIL_WIDTH, STATUS_HEIGHT, STOP_WIDTH, BannerView, Rail, StatusLine, StopButton
 from takeover.app.console.models.banner import banner
 from takeover.app.console.models.snapshot import Snapshot
 from takeover.app.console.models.status import status_items
@@ -99,7 +99,7 @@ class MainWindow(QWidget):
 
     def _connect(self) -> None:
         self.rail.chosen.connect(self.show_page)
-        self.rail.help_asked.connect(self.keys.toggle)
+        self.rail.help_asked.connect(self.toggle_keys)
         self.stop.stop_pressed.connect(lambda: self.act("stop"))
         self.stop.cleared.connect(lambda: self.act("clear"))
         self.operate.act.connect(self.act)
@@ -118,7 +118,7 @@ class MainWindow(QWidget):
 
     def _make_shortcuts(self) -> None:
         pairs: list[tuple[str, Callable[[], None]]] = [(f"Ctrl+{i + 1}", partial(self.show_page, i)) for i in range(4)]
-        pairs += [("F1", self.keys.toggle), ("Ctrl+K", self.open_palette), ("Esc", self.escape)]
+        pairs += [("F1", self.toggle_keys), ("Ctrl+K", self.open_palette), ("Esc", self.escape)]
         for keys, slot in pairs:
             shortcut = QShortcut(QKeySequence(keys), self)
             shortcut.setContext(Qt.ShortcutContext.ApplicationShortcut)
@@ -138,6 +138,7 @@ class MainWindow(QWidget):
         self.pages[self.page_index].deactivated()
         self.stack.setCurrentIndex(index)
         self.rail.set_index(index)
+        self.keys.hide()
         self.pages[index].activated()
         self.setFocus()
 
@@ -155,6 +156,10 @@ class MainWindow(QWidget):
         self.controller.act("stop")
         self.keys.hide()
         self.palette_view.close_palette()
+
+    def toggle_keys(self) -> None:
+        """The keys of the present page (F1)."""
+        self.keys.toggle(PAGES[self.page_index][0])
 
     def open_palette(self) -> None:
         self.controller.keyboard.release_all()

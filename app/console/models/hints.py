@@ -41,45 +41,78 @@ def hints(view: Snapshot) -> list[Hint]:
     return [*drive, ("M", "mark"), ("P", "hold"), ("Enter", "success"), ("Bksp", "failure"), ("N", "next")]
 
 
-KEY_GROUPS: tuple[tuple[str, tuple[Hint, ...]], ...] = (
+Group = tuple[str, tuple[Hint, ...]]
+
+_ALWAYS: Group = (
+    "Always",
+    (("Esc", "STOP (latches)"), ("C", "hold 1 s: clear a STOP"), ("Ctrl+1 … 4", "pages"), ("F1", "this list"), ("Ctrl+K", "commands")),
+)
+_KEYBOARD: Group = (
+    "Drive with the keyboard",
     (
-        "Always",
-        (("Esc", "STOP (latches)"), ("C", "hold 1 s: clear a STOP"), ("Ctrl+1 … 4", "pages"), ("F1", "this list"), ("Ctrl+K", "commands")),
-    ),
-    (
-        "Drive with the keyboard",
-        (
-            ("Space", "hold: take over"),
-            ("Shift+Space", "latch the takeover"),
-            ("W A S D", "move, also arrows"),
-            ("R F", "up, down"),
-            ("Q E", "turn"),
-            ("G", "gripper"),
-            ("[ ]", "slower, faster"),
-        ),
-    ),
-    (
-        "Episode",
-        (
-            ("P", "hold, resume"),
-            ("Enter", "success; starts when ready"),
-            ("Backspace", "failure"),
-            ("M", "mark this moment"),
-            ("N", "next: end the episode"),
-            ("Ctrl+Z", "undo the last outcome"),
-        ),
-    ),
-    (
-        "Drive with a gamepad",
-        (
-            ("RB", "hold: take over"),
-            ("Left stick", "move"),
-            ("Right stick", "up, down, turn"),
-            ("LT RT", "open, close"),
-            ("LB", "fine"),
-            ("A B", "success, failure (hold 0.4 s)"),
-            ("X Y", "mark, resume"),
-            ("Start Back", "hold, STOP"),
-        ),
+        ("Space", "hold: take over"),
+        ("Shift+Space", "latch the takeover"),
+        ("W A S D", "move, also arrows"),
+        ("R F", "up, down"),
+        ("Q E", "turn"),
+        ("G", "gripper"),
+        ("[ ]", "slower, faster"),
     ),
 )
+_EPISODE: Group = (
+    "Episode",
+    (
+        ("P", "hold, resume"),
+        ("Enter", "success; starts when ready"),
+        ("Backspace", "failure"),
+        ("M", "mark this moment"),
+        ("N", "next: end the episode"),
+        ("Ctrl+Z", "undo the last outcome"),
+    ),
+)
+_GAMEPAD: Group = (
+    "Drive with a gamepad",
+    (
+        ("RB", "hold: take over"),
+        ("Left stick", "move"),
+        ("Right stick", "up, down, turn"),
+        ("LT RT", "open, close"),
+        ("LB", "fine"),
+        ("A B", "success, failure (hold 0.4 s)"),
+        ("X Y", "mark, resume"),
+        ("Start Back", "hold, STOP"),
+    ),
+)
+_PLAYBACK: Group = (
+    "Playback",
+    (
+        ("K", "play, pause"),
+        ("J L", "back, forward; again: faster"),
+        ("← →", "one frame"),
+        ("Shift+← →", "one second"),
+        (", .", "previous, next segment"),
+        ("/", "search the queue"),
+    ),
+)
+_LABELS: Group = (
+    "Labels",
+    (
+        ("1 … 7", "cause, and on to the next"),
+        ("Enter", "submit and next"),
+        ("S U", "skip, unsure"),
+        ("F", "flag"),
+        ("Z", "undo"),
+        ("Shift+Z", "redo"),
+    ),
+)
+_CURVES: Group = (
+    "Curves",
+    (("Point", "reads the values"), ("Drag", "marks a stretch; its label opens the segments in Review")),
+)
+
+KEY_GROUPS: dict[str, tuple[Group, ...]] = {
+    "operate": (_ALWAYS, _KEYBOARD, _EPISODE, _GAMEPAD),
+    "review": (_ALWAYS, _PLAYBACK, _LABELS),
+    "insights": (_ALWAYS, _CURVES),
+    "setup": (_ALWAYS,),
+}
