@@ -93,6 +93,8 @@ class RequestHandler:
             raise Refused(f"start is possible in mode ready; the bridge is in {mode}")
         if request.kind is not EpisodeKind.DEMONSTRATION and not control.policy_present():
             raise Refused("the actor has no policy yet")
+        if request.kind is not EpisodeKind.DEMONSTRATION and control.lockstep and control.acting_policy()[0] == 0:
+            raise Refused("the actor has not answered yet")  # the first episode names the version that drives it, in every run
         if request.kind is EpisodeKind.DEMONSTRATION and control.lockstep and control.config.operator != "scripted":
             raise Refused("demonstrations in lockstep need the scripted operator")
         if trouble := control.recorder_trouble():
