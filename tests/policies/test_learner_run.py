@@ -14,7 +14,7 @@ from takeover.policies.checkpoint import newest_checkpoint
 from takeover.policies.hil_serl import HilSerlLearner
 from takeover.policies.learner_run import LearnerRun
 
-FAST = {"clone_updates": 30, "critic_warmup": 10, "learning_starts": 5, "hidden": 16, "batch": 32}
+FAST = {"updates_per_step": 1, "clone_updates": 30, "critic_warmup": 10, "learning_starts": 5, "hidden": 16, "batch": 32}
 
 
 @pytest.fixture

@@ -213,7 +213,7 @@ def test_a_state_of_other_settings_is_refused(spec: RobotSpec, make_script: Call
 
 def test_the_ratio_of_updates_to_steps_is_held(spec: RobotSpec, make_script: Callable[..., Any]) -> None:
     learner = train_a_little("hil-serl", 0, spec, make_script(spec))
-    assert learner.updates == learner.train_steps - 20
+    assert learner.updates == int((learner.train_steps - 20) * learner.parameters.updates_per_step)
     assert learner.updates_due() == 0
 
 
