@@ -10,6 +10,7 @@ trained further with ``takeover run --headless --clock lockstep --workspace DIR`
 
 import argparse
 import json
+import math
 import threading
 import time
 
@@ -31,6 +32,7 @@ from takeover.robot_bridge.protocol import Endpoints, Subscriber
 TO_HOLE = slice(13, 17)  # in the observation of peg-insert: x, y, z (m), yaw (rad), from the tool point, as measured
 FORCE = slice(17, 20)  # N
 TORQUE = slice(20, 22)  # N m
+PRESS_STATES = 60  # states (50 Hz) from one press to the next while nothing comes of it
 
 
 def wanted_motion(observation: np.ndarray) -> np.ndarray:
@@ -69,11 +71,15 @@ class StandIn(threading.Thread):
 
     def run(self) -> None:
         states: Subscriber[State] = Subscriber(self._endpoints, "state", State)
+        waited = 0
         while not self.closing.is_set():
             state = states.receive(0.1)
             if state is None:
                 continue
-            drives = state.episode_kind == EpisodeKind.DEMONSTRATION and state.mode in (Mode.READY, Mode.TAKEOVER)
+            # as a person's thumb does: let go when a demonstration ends or is held, then press afresh
+            waited = waited + 1 if state.mode in (Mode.READY, Mode.HOLD) else 0
+            pressed = state.mode == Mode.TAKEOVER or waited % PRESS_STATES > PRESS_STATES // 3
+            drives = state.episode_kind == EpisodeKind.DEMONSTRATION and pressed
             motion = wanted_motion(np.array(state.observation)) if drives and state.mode == Mode.TAKEOVER else np.zeros(4)
             length = float(np.hypot(motion[0], motion[1]))
             radial = stick(length) / length if length else 0.0
@@ -91,7 +97,7 @@ def main() -> None:
     parser.add_argument("--episodes", type=int, default=20)
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
-    if dead_zone(stick(0.5), DEAD_ZONE) != 0.5:
+    if not math.isclose(dead_zone(stick(0.5), DEAD_ZONE), 0.5):
         raise SystemExit("the stand-in's idea of the dead zone is wrong")
     options = StationOptions(workspace=arguments.workspace, seed=arguments.seed, demonstrations=arguments.episodes)
     config = make_config(options, operator="console", cameras=False)

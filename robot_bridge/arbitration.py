@@ -14,6 +14,7 @@ from takeover.robot_bridge.modes import ModeEvent
 FloatArray = npt.NDArray[np.float64]
 
 LATE_ANSWERS_TO_HOLD = 2  # the first late policy answer gives zero velocity, the second holds
+STALE_FORGIVEN_S = 0.5  # commands may be late for so long, outside a hold, without the next press being taken for an old one
 
 
 def command_life_s(period_s: float) -> float:
@@ -24,6 +25,11 @@ def command_life_s(period_s: float) -> float:
 def ramp_steps(control_hz: float) -> int:
     """Steps over which the human command ramps in: 150 ms (within 100-200 ms), 3 at 20 Hz, at least 1."""
     return max(1, round(0.150 * control_hz))
+
+
+def stale_steps(control_hz: float) -> int:
+    """`STALE_FORGIVEN_S` in control steps."""
+    return round(STALE_FORGIVEN_S * control_hz)
 
 
 @dataclass(frozen=True)
@@ -53,18 +59,21 @@ class Rules:
     ramp_steps: int
     hold_to_run: bool = False
     policy_drives: bool = True  # False in demonstrations: releasing pauses, nobody else moves the robot
+    stale_steps: int = 0  # missing or late commands in a row that do not disarm outside a hold
 
 
 @dataclass(frozen=True)
 class Authority:
-    """Memory between steps. ``armed``: the deadman was seen released, so a press is a fresh one. ``needs_neutral``: after a hold, a loss
-    or a restart only a centred device arms."""
+    """Memory between steps. ``armed``: the deadman was seen released, so a press is a fresh one. ``needs_neutral``: after a hold, a loss,
+    a restart or a change of who commands only a centred device arms. ``grant``: the lease under which all this was seen."""
 
     armed: bool = False
     needs_neutral: bool = True
     ramp: int = 0  # steps of the ramp still to come
     ramp_from: tuple[float, ...] = ()
     late_answers: int = 0
+    stale: int = 0  # commands missing or late in a row
+    grant: str = ""
 
 
 @dataclass(frozen=True)
@@ -124,19 +133,18 @@ def decide(
     """
     loss, detail = why_not_driving(human, rules)
     trusted = loss is HoldReason.NONE
-    if human is not None and trusted and not human.command.deadman and (human.command.neutral or not authority.needs_neutral):
-        authority = replace(authority, armed=True, needs_neutral=False)
-    elif loss is HoldReason.DEVICE_LOST or loss is HoldReason.COMMAND_STALE:
-        authority = replace(authority, armed=False, needs_neutral=True)
+    foreign = human is not None and human.command.lease != authority.grant
+    authority = _armed(mode, authority, human, loss, rules)
     pressed = human is not None and trusted and human.command.deadman
 
     if mode is Mode.TAKEOVER:
         if not trusted:
             return _hold(authority, loss, detail, rules)
-        if pressed and human is not None:
+        if pressed and human is not None and not foreign:
             return _human_step(authority, human, policy, last_action, rules)
         if rules.hold_to_run or not rules.policy_drives:
-            return _hold(authority, HoldReason.RELEASED, "deadman released", rules)
+            why = "somebody else commands now" if foreign else "deadman released"
+            return _hold(authority, HoldReason.RELEASED, why, rules)
         return _policy_step(replace(authority, ramp=0), policy, rules, ModeEvent.RELEASE)
 
     if pressed and human is not None and (mode in (Mode.POLICY, Mode.HOLD) or (mode is Mode.READY and waiting_for_press)):
@@ -156,6 +164,23 @@ def decide(
         _nobody(rules),
         control_mode_of_hold(hold_reason) if mode is Mode.HOLD else ControlMode.PAUSED,
     )
+
+
+def _armed(mode: Mode, authority: Authority, human: Human | None, loss: HoldReason, rules: Rules) -> Authority:
+    """Whether the next press will be a fresh one. What one holder of the lease did arms nobody else; a takeover ends with its lease."""
+    if human is not None and human.command.lease != authority.grant:
+        authority = replace(authority, armed=False, needs_neutral=True, stale=0, grant=human.command.lease)
+    if loss is HoldReason.COMMAND_STALE:
+        late = authority.stale + 1
+        disarms = mode is Mode.HOLD or late > rules.stale_steps
+        return replace(authority, stale=late, armed=authority.armed and not disarms, needs_neutral=authority.needs_neutral or disarms)
+    authority = replace(authority, stale=0)
+    if loss is HoldReason.DEVICE_LOST:
+        return replace(authority, armed=False, needs_neutral=True)
+    let_go = human is not None and loss is HoldReason.NONE and not human.command.deadman
+    if let_go and human is not None and (human.command.neutral or not authority.needs_neutral):
+        return replace(authority, armed=True, needs_neutral=False)
+    return authority
 
 
 def _nobody(rules: Rules) -> tuple[Source, ...]:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from takeover.data.schema import EpisodeKind, HoldReason, Mode, Outcome, OutcomeSource, RunConfig, Source
-from takeover.robot_bridge.arbitration import Authority, Rules, command_life_s, ramp_steps
+from takeover.robot_bridge.arbitration import Authority, Rules, command_life_s, ramp_steps, stale_steps
 from takeover.robot_bridge.camera_thread import CameraThread
 from takeover.robot_bridge.episode import EpisodeBook, PendingStep
 from takeover.robot_bridge.inbox import Refused
@@ -89,6 +89,7 @@ class ControlBase:
             command_life_s=command_life_s(self.period_s),
             ramp_steps=ramp_steps(self.spec.control_hz),
             hold_to_run=self.config.hold_to_run,
+            stale_steps=stale_steps(self.spec.control_hz),
             policy_drives=episode is None or episode.kind is not EpisodeKind.DEMONSTRATION,
         )
 

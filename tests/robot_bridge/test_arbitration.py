@@ -15,8 +15,8 @@ from takeover.robot_bridge.safety import SafetyFilter, SafetyState
 
 from .specs import ACTION, SPEC, command
 
-RULES = Rules(spec=ACTION, command_life_s=0.15, ramp_steps=3)
-ARMED = Authority(armed=True, needs_neutral=False)
+RULES = Rules(spec=ACTION, command_life_s=0.15, ramp_steps=3, stale_steps=10)
+ARMED = Authority(armed=True, needs_neutral=False, grant="token")
 ZERO = np.zeros(5)
 POLICY = PolicyChoice(np.full(5, 0.4))
 
@@ -128,6 +128,46 @@ def test_a_press_must_be_fresh_after_a_hold() -> None:
     assert step(Mode.HOLD, neutral.authority, human(deadman=True)).event is ModeEvent.TAKE
 
 
+def test_another_holder_must_let_go_first() -> None:
+    """The new lease holder comes with the deadman down: nothing that the one before did arms it, and it inherits no takeover."""
+    other = human(deadman=True, lease="other")
+    came = step(Mode.POLICY, ARMED, other)
+    assert (came.event, came.source[0]) == (None, Source.POLICY)
+    assert step(Mode.POLICY, came.authority, other).event is None
+    let_go = step(Mode.POLICY, came.authority, human(lease="other"))
+    assert step(Mode.POLICY, let_go.authority, other).event is ModeEvent.TAKE
+
+
+def test_a_takeover_ends_with_its_lease() -> None:
+    driving = step(Mode.POLICY, ARMED, human(deadman=True)).authority
+    assert step(Mode.TAKEOVER, driving, human(deadman=True)).source[0] is Source.HUMAN
+    taken = step(Mode.TAKEOVER, driving, human(deadman=True, lease="other"))
+    assert (taken.event, taken.source[0]) == (ModeEvent.RELEASE, Source.POLICY)
+    assert step(Mode.POLICY, taken.authority, human(deadman=True, lease="other")).event is None
+    alone = step(Mode.TAKEOVER, driving, human(deadman=True, lease="other"), rules=replace(RULES, policy_drives=False))
+    assert (alone.event, alone.reason, alone.detail) == (ModeEvent.HOLD, HoldReason.RELEASED, "somebody else commands now")
+
+
+@pytest.mark.parametrize("late", [None, human(age_s=0.2, deadman=True), human(gui_alive=False)])
+def test_late_commands_just_before_a_press_do_not_cost_the_takeover(late: Human | None) -> None:
+    for mode, steps, takes in ((Mode.POLICY, 10, True), (Mode.POLICY, 11, False), (Mode.HOLD, 1, False), (Mode.READY, 10, True)):
+        authority = ARMED
+        for _ in range(steps):
+            decision = step(mode, authority, late)
+            assert Source.HUMAN not in decision.source
+            authority = decision.authority
+        assert (step(mode, authority, human(deadman=True)).event is ModeEvent.TAKE) is takes
+    authority = ARMED
+    for _ in range(20):  # now and then is not in a row
+        authority = step(Mode.POLICY, step(Mode.POLICY, authority, late).authority, human()).authority
+    assert authority.armed
+
+
+def test_a_lost_device_disarms_at_once() -> None:
+    lost = step(Mode.POLICY, ARMED, human(device_alive=False))
+    assert step(Mode.POLICY, lost.authority, human(deadman=True)).event is None
+
+
 def test_ready_waits_for_a_press_and_starts_without_a_ramp() -> None:
     assert step(Mode.READY, Authority(), human(deadman=True)).event is None
     started = step(Mode.READY, ARMED, human(deadman=True))
@@ -151,6 +191,7 @@ class Machine(RuleBasedStateMachine):
         self.applied, self.source = ZERO, (Source.NONE, Source.NONE)
         self.person: Human | None = None
         self.policy: PolicyChoice | None = None
+        self.lease = ""
 
     @rule(
         deadman=st.booleans(),
@@ -164,8 +205,9 @@ class Machine(RuleBasedStateMachine):
         action=st.floats(-2.0, 2.0),
         policy=st.one_of(st.none(), st.floats(-2.0, 2.0), st.just("fault")),
         groups=st.sets(st.sampled_from(["arm", "gripper"])),
+        lease=st.sampled_from(["token", "token", "token", "other"]),
     )
-    def tick(self, deadman, neutral, alive, focused, gui, kind, age, fault, action, policy, groups) -> None:  # type: ignore[no-untyped-def]
+    def tick(self, deadman, neutral, alive, focused, gui, kind, age, fault, action, policy, groups, lease) -> None:  # type: ignore[no-untyped-def]
         values = np.full(5, action)
         made = command(
             deadman=deadman,
@@ -176,6 +218,7 @@ class Machine(RuleBasedStateMachine):
             device_kind=kind,
             action=values.tolist(),
             authority=sorted(groups),
+            lease=lease,
         )
         self.person = Human(made, None if fault else values, age, fault)
         self.policy = (
@@ -206,6 +249,9 @@ class Machine(RuleBasedStateMachine):
         decision = decide(
             before, self.mode.reason, self.authority, self.person, self.policy, self.applied, self.rules_, waiting_for_press=True
         )
+        before_lease, self.lease = self.lease, self.person.command.lease if self.person is not None else self.lease
+        if Source.HUMAN in decision.source and before is not Mode.READY:
+            assert self.lease == before_lease  # somebody new has let go at least once
         self.authority, self.source = decision.authority, decision.source
         if decision.event is not None:
             self.mode = transition(self.mode, decision.event, 0, decision.reason, decision.detail)

@@ -1,12 +1,13 @@
 """Lockstep: waits for whom it must, and gives the same steps twice."""
 
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from takeover.data.schema import EpisodeKind, Finish, LearnerStatus, Mode, Observation, OutcomeSource, Privileged, Resume, Start, Step
+from takeover.data.schema import EpisodeKind, Finish, LearnerStatus, Mode, Observation, OutcomeSource, Privileged, Resume, Source, Start, Step
 from takeover.data.seeding import heldout_start
 from takeover.robot_bridge.protocol import Publisher
 
@@ -178,3 +179,36 @@ def test_with_nobody_to_resume_a_hold_ends_the_episode(tmp_path: Path) -> None:
         made.until(lambda state: state.block_done == 1, 20.0)
         assert eventually(lambda: len(recorder.ends) == 1)
         assert (recorder.ends[0].outcome_source, recorder.ends[0].steps) == (OutcomeSource.FAULT, 3)
+
+
+def test_a_restarted_operator_inherits_nothing(tmp_path: Path) -> None:
+    """The operator's process is replaced in the middle of a takeover; the new one holds the deadman down from its first answer."""
+    with station(tmp_path, clock="lockstep", operator="scripted") as made:
+        recorder = made.recorder()
+        made.actor(lambda _: [0.1, 0.0, 0.0, 0.0])
+        first = made.operator("operator", "scripted")
+
+        def take(privileged: Privileged) -> tuple[bool, list[float]]:
+            time.sleep(0.03 if privileged.episode_step > 3 else 0.0)  # long enough in the takeover to be replaced in it
+            return (True, [-0.5, 0.0, 0.0, 0.0]) if privileged.episode_step >= 3 else (False, [0.0] * 4)
+
+        first.answer = take
+        first.take_lease()
+        made.start(first, EpisodeKind.POLICY, 1)
+        made.until(lambda state: state.human_steps > 3, 20.0)
+        first.close()
+        made.closers.remove(first.close)
+        second = made.operator("operator", "scripted")
+
+        def answer(privileged: Privileged) -> tuple[bool, list[float]]:
+            return (False, [0.0] * 4) if privileged.episode_step == 60 else (True, [-0.5, 0.0, 0.0, 0.0])
+
+        second.answer = answer
+        assert eventually(lambda: second.take_lease().error == "")
+        made.until(lambda state: state.block_done == 1 or state.episode_step > 70, 20.0)
+        assert eventually(lambda: len(recorder.steps) > 70)
+        steps = list(recorder.steps)
+        driven = [step.episode_step for step in steps if Source.HUMAN in step.source]
+        handed = max(number for number in driven if number < 60)
+        assert 3 < handed < 59  # the takeover ended with the process
+        assert min(number for number in driven if number > handed) == 61  # and the next began with a fresh press

@@ -329,6 +329,35 @@ def test_second_commander_is_refused_and_scripts_give_way(scene: Scene) -> None:
     assert "console holds" in script.take_lease().error
 
 
+def test_whoever_gets_the_lease_must_let_go_first(tmp_path: Path) -> None:
+    """A person with the deadman down pre-empts a script that drives: the takeover ends, nothing moves by the person before a fresh press."""
+    with station(tmp_path) as made:
+        recorder = made.recorder()
+        made.actor()
+        script = made.operator("operator", "scripted")
+        assert script.take_lease().error == ""
+        made.start(script)
+        made.until(lambda state: state.mode is Mode.POLICY and state.episode_step > 3)
+        script.action, script.deadman = [0.0, 0.3, 0.0, 0.0], True
+        made.until(lambda state: state.mode is Mode.TAKEOVER and state.human_steps > 4)
+        person = made.operator("console")
+        person.action, person.deadman = [0.5, 0.0, 0.0, 0.0], True
+        assert person.take_lease().error == ""
+        made.until(lambda state: state.mode is not Mode.TAKEOVER)
+        time.sleep(0.6)
+        assert eventually(lambda: len(recorder.steps) > 10)
+        assert all(abs(step.action[0]) < 0.01 for step in recorder.steps)
+        scene = Scene.__new__(Scene)
+        scene.station, scene.operator = made, person
+        scene.neutral()
+        if made.state().mode is Mode.HOLD:  # between the grant and the person's first command nobody commanded
+            assert eventually(lambda: person.ask(Resume(sender="console")).error == "")
+        made.until_mode(Mode.POLICY)
+        time.sleep(0.2)
+        scene.take_over()
+        assert eventually(lambda: recorder.steps[-1].action[0] > 0.3)
+
+
 def test_old_and_foreign_commands_are_refused(scene: Scene) -> None:
     scene.run_policy()
     operator = scene.operator
