@@ -3,10 +3,11 @@
 import logging
 import threading
 import time
+from collections.abc import Collection
 
 from takeover import __version__
 from takeover.app.inputs.base import DeviceReading
-from takeover.app.inputs.manager import DeviceManager
+from takeover.app.inputs.manager import KINDS, DeviceManager
 from takeover.app.inputs.mapping import Frame, to_canonical
 from takeover.data.schema import (
     Command,
@@ -37,8 +38,9 @@ log = logging.getLogger("terminal")
 class DeviceOperator:
     """A thread that reads the devices and commands the bridge at 50 Hz. Use as a context manager."""
 
-    def __init__(self, endpoints: Endpoints, frame: Frame = "view") -> None:
+    def __init__(self, endpoints: Endpoints, frame: Frame = "view", kinds: Collection[str] = KINDS) -> None:
         self._endpoints = endpoints
+        self._kinds = kinds
         self._frame = frame
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="terminal-operator")
@@ -56,7 +58,7 @@ class DeviceOperator:
         self._thread.join()
 
     def _run(self) -> None:
-        manager = DeviceManager()
+        manager = DeviceManager(kinds=self._kinds)
         client = ControlClient(self._endpoints, SENDER, Role.OPERATOR)
         commands: Push[Command] = Push(self._endpoints, "command", Command)
         states: Subscriber[State] = Subscriber(self._endpoints, "state", State)

@@ -32,21 +32,16 @@ class StationError(ValueError):
     """The station file cannot be used: one line with file, line number, field and allowed range."""
 
 
-class StationCamera(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A camera of the station."""
-
-    name: str
-    width: int = 640
-    height: int = 480
-    rate_hz: float = 20.0
-
-
 class StationDevices(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which input devices are looked for."""
+    """Which input devices may drive. A device that is off is not opened; STOP on the keyboard works always."""
 
     keyboard: bool = True
     gamepad: bool = True
     spacemouse: bool = True
+
+    def allowed(self) -> list[str]:
+        """Kinds that are on, as `RunConfig.devices` has them."""
+        return [name for name in self.__struct_fields__ if getattr(self, name)]
 
 
 class Station(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -59,7 +54,7 @@ class Station(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     learner: str = "hil-serl"
     demonstrations: int = 20
     hold_to_run: bool = False
-    cameras: list[StationCamera] = msgspec.field(default_factory=list)  # empty: the robot's own
+    policy_cameras: list[str] = msgspec.field(default_factory=list)  # the policy is held while one of these gives no new picture
     limits: SafetyLimits = msgspec.field(default_factory=SafetyLimits)
     devices: StationDevices = msgspec.field(default_factory=StationDevices)
     learner_parameters: dict[str, float | str | bool] = msgspec.field(default_factory=dict)
@@ -144,22 +139,13 @@ def _check_values(file: Path, text: str, station: Station) -> None:
         if not low <= value <= high:  # false for NaN too
             raise _refuse(file, text, f"limits.{name}", value, f"{low:g} to {high:g} {unit}".rstrip())
     _check_box(file, text, station.limits)
-    for camera in station.cameras:
-        _check_camera(file, text, camera)
-    names = [camera.name for camera in station.cameras]
-    if len(set(names)) != len(names):
-        raise _refuse(file, text, "cameras.name", names, "different names")
+    if not all(_ID.fullmatch(name) for name in station.policy_cameras):
+        raise _refuse(file, text, "policy_cameras", station.policy_cameras, "names of cameras: letters, digits, '-', '_', '.'")
+    if not station.devices.allowed():
+        raise StationError(f"{file}, line {line_of(text, 'devices')}: devices: all are off; allowed: at least one that is on")
     for name, value in station.learner_parameters.items():
         if isinstance(value, float) and not math.isfinite(value):
             raise _refuse(file, text, f"learner_parameters.{name}", value, "a finite number")
-
-
-def _check_camera(file: Path, text: str, camera: StationCamera) -> None:
-    if not _ID.fullmatch(camera.name):
-        raise _refuse(file, text, "cameras.name", camera.name, "letters, digits, '-', '_', '.'")
-    for name, low, high in (("width", 64, 4096), ("height", 64, 4096), ("rate_hz", 1, 120)):
-        if not low <= getattr(camera, name) <= high:
-            raise _refuse(file, text, f"cameras.{name}", getattr(camera, name), f"{low} to {high}")
 
 
 def _check_box(file: Path, text: str, limits: SafetyLimits) -> None:
@@ -191,8 +177,9 @@ task = "{station.task}"
 learner = "{station.learner}"
 demonstrations = {station.demonstrations}  # cloned into policy version 1
 hold_to_run = false  # true: the policy moves only while the deadman is held
+policy_cameras = []  # the policy is held while one of these gives no new picture, e.g. ["front"]
 
-[devices]
+[devices]  # which may drive; Esc stops the robot always
 keyboard = true
 gamepad = true
 spacemouse = true
@@ -203,10 +190,4 @@ spacemouse = true
 [limits]  # of the safety filter; none can be switched off
 {chr(10).join(rows)}
 {box}
-
-# [[cameras]]  # left out: the robot's own cameras
-# name = "front"
-# width = 640
-# height = 480
-# rate_hz = 20.0
 """

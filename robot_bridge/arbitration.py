@@ -166,6 +166,11 @@ def decide(
     )
 
 
+def watch(mode: Mode, authority: Authority, human: Human | None, rules: Rules) -> Authority:
+    """What may be known of the next press without deciding a step: who has let go before an episode begins may take it at once."""
+    return _armed(mode, authority, human, why_not_driving(human, rules)[0], rules)
+
+
 def _armed(mode: Mode, authority: Authority, human: Human | None, loss: HoldReason, rules: Rules) -> Authority:
     """Whether the next press will be a fresh one. What one holder of the lease did arms nobody else; a takeover ends with its lease."""
     if human is not None and human.command.lease != authority.grant:

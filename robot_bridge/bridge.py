@@ -41,6 +41,10 @@ class Bridge:
         spec = robot.spec
         if cameras is not None:
             spec = msgspec.structs.replace(spec, cameras=cameras.specs)
+        spec = msgspec.structs.replace(spec, policy_cameras=config.policy_cameras or spec.policy_cameras)
+        known = [camera.name for camera in spec.cameras] if cameras is not None else []
+        if unknown := [name for name in spec.policy_cameras if name not in known]:
+            raise ValueError(f"policy_cameras: {', '.join(unknown)} is no camera of this station; known: {', '.join(known) or 'none'}")
         self.io = BridgeIO(endpoints, self.session, spec, robot.stop, lockstep=lockstep)
         self.cameras = CameraThread(cameras, endpoints, self.io.records, synchronous=lockstep) if cameras is not None else None
         book = EpisodeBook(config, spec, self.io.records, software)

@@ -77,6 +77,23 @@ class ControlBase:
     def recorder_trouble(self) -> str:
         return self.io.records.error or self.io.records.trouble(time.monotonic_ns())
 
+    def camera_trouble(self, now_ns: int) -> tuple[HoldReason, str]:
+        """What the policy cannot do without: a camera of its that never gave a picture, failed, or gives no new one."""
+        cameras = self.cameras
+        if cameras is None or not self.spec.policy_cameras:
+            return HoldReason.NONE, ""
+        if cameras.error:
+            return HoldReason.CAMERA_MISSING, cameras.error
+        ages = cameras.ages_ms(now_ns)
+        if missing := [name for name in self.spec.policy_cameras if ages[name] < 0]:
+            return HoldReason.CAMERA_MISSING, ", ".join(missing)
+        if frozen := [name for name in cameras.frozen(now_ns) if name in self.spec.policy_cameras]:
+            return HoldReason.CAMERA_FROZEN, ", ".join(frozen)
+        return HoldReason.NONE, ""
+
+    def watch_hands(self) -> None:
+        """Note whether the deadman is let go (real time; in lockstep only the answer to a step says it)."""
+
     def where(self) -> dict[str, str | int]:
         """Episode and step, for an event."""
         episode = self.book.episode
@@ -192,6 +209,7 @@ class ControlBase:
         self.robot.reset(episode.start_seed)
         self.safety_state = SafetyState()
         self.authority = replace(self.authority, armed=False, ramp=0, late_answers=0)
+        self.watch_hands()
         self.last_action = np.zeros(self.spec.action.size)
         self.last_human = self.last_policy = None
         self.end_request = None

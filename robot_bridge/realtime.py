@@ -11,6 +11,7 @@ import numpy as np
 
 from takeover.data.schema import EpisodeKind, HoldReason, Mode, RunConfig
 from takeover.robot_bridge import answers
+from takeover.robot_bridge.arbitration import watch
 from takeover.robot_bridge.camera_thread import CameraThread
 from takeover.robot_bridge.control import ControlLoop
 from takeover.robot_bridge.episode import EpisodeBook
@@ -94,6 +95,10 @@ class RealTimeLoop(ControlLoop):
         self.robot.advance()
         self.robot_faults = 0
 
+    def watch_hands(self) -> None:
+        human = answers.newest_human(self.io.inbox, self.spec.action.size, time.monotonic_ns(), None)
+        self.authority = watch(self.mode.mode, self.authority, human, self.rules())
+
     def supervise(self) -> None:
         if self.mode.mode not in (Mode.POLICY, Mode.TAKEOVER):
             return
@@ -116,10 +121,7 @@ class RealTimeLoop(ControlLoop):
         if self.mode.mode is Mode.POLICY:
             if reason := self._nobody_there(now_ns):
                 return reason, "nobody holds the lease"
-            if self.cameras is not None and self.spec.policy_cameras:
-                frozen = [name for name in self.cameras.frozen(now_ns) if name in self.spec.policy_cameras]
-                if frozen:
-                    return HoldReason.CAMERA_FROZEN, ", ".join(frozen)
+            return self.camera_trouble(now_ns)
         return HoldReason.NONE, ""
 
     def _nobody_there(self, now_ns: int) -> HoldReason | None:

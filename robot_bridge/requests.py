@@ -99,6 +99,9 @@ class RequestHandler:
             raise Refused("demonstrations in lockstep need the scripted operator")
         if trouble := control.recorder_trouble():
             raise Refused(trouble)
+        lack, detail = control.camera_trouble(time.monotonic_ns())
+        if lack is not HoldReason.NONE and request.kind is not EpisodeKind.DEMONSTRATION and not control.lockstep:
+            raise Refused(f"the policy needs the camera: {lack.replace('_', ' ')}: {detail}")
         control.book.start_block(request.kind, request.episodes)
         control.io.event("block_started", f"{request.kind} x {request.episodes or 'open end'}", value=float(request.episodes))
         control.begin_reset()

@@ -1,17 +1,18 @@
 """`takeover collect`: demonstrations with any device, then cloning."""
 
 import sys
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
 import msgspec
 
 from takeover.app.commands.console import open_console
-from takeover.app.commands.options import NO_LEARNER, StationOptions, has_display, make_config
+from takeover.app.commands.options import NO_LEARNER, StationOptions, has_display, make_config, station_of
 from takeover.app.commands.progress import progress_display
 from takeover.app.commands.run import stops_on_signals
 from takeover.app.device_operator import DeviceOperator
-from takeover.app.inputs.manager import DeviceManager
+from takeover.app.inputs.manager import KINDS, DeviceManager
 from takeover.app.launcher import Launcher
 from takeover.app.processes.common import StartupError
 from takeover.app.supervisor import RunPlan, Supervisor
@@ -45,15 +46,15 @@ def collect(command: Collect) -> int:
     scripted = command.device == "scripted"
     headless = command.headless or scripted or not has_display()
     if headless and not scripted:
-        require_device()
+        require_device(station_of(command.workspace)[1].devices.allowed())
     config = make_config(command, operator="scripted" if scripted else "console", cameras=not command.no_cameras)
     config = msgspec.structs.replace(config, demonstrations=command.episodes, collect=0 if headless else command.episodes)
     return _collect_headless(config, scripted) if headless else open_console(config)
 
 
-def require_device() -> None:
+def require_device(kinds: Collection[str] = KINDS) -> None:
     """Raises `StartupError` with what is plugged in and what to do."""
-    manager = DeviceManager()
+    manager = DeviceManager(kinds=kinds)
     try:
         manager.wait_scanned()
         devices, problems = manager.devices(), manager.problems()
@@ -73,7 +74,7 @@ def _collect_headless(config: RunConfig, scripted: bool) -> int:
                 supervisor.prepare()
             else:
                 display.note(DEVICE_HELP)
-                with DeviceOperator(Endpoints(config.sockets)):
+                with DeviceOperator(Endpoints(config.sockets), kinds=config.devices):
                     supervisor.prepare()
         finally:
             supervisor.close()

@@ -11,7 +11,7 @@ from ulid import ULID
 from takeover.app.operators.scripted import operator_parameters
 from takeover.app.processes.common import StartupError
 from takeover.data.schema import RunConfig
-from takeover.data.station import Station, StationError, load_station
+from takeover.data.station import Station, StationError, default_station_text, load_station
 from takeover.data.workspace import Workspace, WorkspaceError, runtime_folder
 from takeover.policies.registry import KNOWN_LEARNERS
 from takeover.robot_bridge.robots.base import RobotError
@@ -49,12 +49,7 @@ def make_config(options: StationOptions, *, operator: Operator, clock: Clock = "
 
     The socket folder exists afterwards; the launcher removes it.
     """
-    place = Workspace(options.workspace or Workspace.default().path)
-    try:
-        place.prepare()
-        station = load_station(place.station_path) if place.station_path.exists() else Station()
-    except (WorkspaceError, StationError) as error:
-        raise StartupError(str(error)) from error
+    place, station = station_of(options.workspace)
     robot, task = known_robot(options.robot or station.robot, options.task or (station.task if not options.robot else None))
     learner = known_learner(options.learner or station.learner)
     if options.demonstrations < 0:
@@ -87,11 +82,27 @@ def make_config(options: StationOptions, *, operator: Operator, clock: Clock = "
         seed=options.seed,
         demonstrations=options.demonstrations or station.demonstrations,
         hold_to_run=station.hold_to_run,
+        devices=station.devices.allowed(),
+        policy_cameras=station.policy_cameras if cameras else [],
         limits=station.limits,
         task_parameters=task_parameters,
         operator_parameters=operator_values,
         learner_parameters=learner_parameters,
     )
+
+
+def station_of(workspace: str) -> tuple[Workspace, Station]:
+    """Workspace and station file; a new workspace gets one with every field at its default, to be edited. Raises `StartupError`."""
+    place = Workspace(workspace or Workspace.default().path)
+    try:
+        place.prepare()
+        if not place.station_path.exists():
+            place.station_path.write_text(default_station_text(), encoding="utf-8")
+        return place, load_station(place.station_path)
+    except (WorkspaceError, StationError) as error:
+        raise StartupError(str(error)) from error
+    except OSError as error:
+        raise StartupError(f"{place.station_path}: cannot be written: {error.strerror}") from error
 
 
 def known_robot(robot: str, task: str | None) -> tuple[str, str]:

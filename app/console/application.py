@@ -32,7 +32,9 @@ def make_application() -> QApplication:
 def make_controller(config: RunConfig) -> Controller:
     """With all devices; a device's STOP goes out from the device thread, also while the GUI is blocked."""
     controller = Controller(config)
-    controller.devices.manager = DeviceManager(on_stop=lambda reading: controller.client.stop_robot(f"STOP pressed on {reading.name}"))
+    controller.devices.manager = DeviceManager(
+        on_stop=lambda reading: controller.client.stop_robot(f"STOP pressed on {reading.name}"), kinds=config.devices
+    )
     return controller
 
 

@@ -32,7 +32,8 @@ class Devices(DeviceSource):
     def poll(self) -> DeviceReading:
         reading = self.keyboard.poll()
         if self.manager is not None:
-            self.manager.submit_keyboard(reading)
+            if self.keyboard.enabled:
+                self.manager.submit_keyboard(reading)
             reading = self.manager.poll()
         return reading if self.may_start or not reading.deadman else replace(reading, deadman=False)
 
@@ -48,7 +49,7 @@ class Controller:
 
     def __init__(self, config: RunConfig, keyboard: Keyboard | None = None, manager: DeviceManager | None = None) -> None:
         self.config = config
-        self.keyboard = keyboard or Keyboard()
+        self.keyboard = keyboard or Keyboard(enabled="keyboard" in config.devices)
         self.devices = Devices(self.keyboard, manager)
         self.frame: Frame = "view"
         self.speed = 1.0

@@ -32,7 +32,8 @@ class Keyboard:
 
     device_id = "keyboard"
 
-    def __init__(self) -> None:
+    def __init__(self, enabled: bool = True) -> None:
+        self.enabled = enabled  # False: the station does not let it drive; its keys do nothing
         self._lock = threading.Lock()
         self._down: set[str] = set()
         self._latched = False
@@ -43,7 +44,7 @@ class Keyboard:
         """A key went down. Returns whether it is one that drives (then nobody else should act on it)."""
         if key not in HELD_KEYS:
             return False
-        if auto_repeat:
+        if auto_repeat or not self.enabled:
             return True
         with self._lock:
             self._down.add(key)

@@ -7,7 +7,7 @@ another one's is pressed, also when it is unplugged (so that the bridge sees it 
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 
 from takeover.app.inputs.base import DeviceReading
@@ -15,6 +15,7 @@ from takeover.app.inputs.gamepad import Gamepad, GamepadHub, lost
 from takeover.app.inputs.spacemouse import SpaceMouse, SpaceMouseHub
 
 PERIOD_S = 0.008
+KINDS = ("gamepad", "spacemouse")
 FORGET_AFTER_S = 10.0
 NO_DEVICE = DeviceReading("none", "none", "no device", False, False, True, (0.0,) * 6, 0.0, 0)
 
@@ -45,11 +46,13 @@ class Arbiter:
 class DeviceManager:
     """Polls pads and SpaceMice in a thread of its own at 125 Hz; the keyboard's readings are handed in by the window.
 
-    ``on_stop`` is called in that thread the moment a device's STOP is pressed, so that it works beside a frozen window.
+    ``kinds``: which are opened at all. ``on_stop`` is called in that thread the moment a device's STOP is pressed, so that it works
+    beside a frozen window.
     """
 
-    def __init__(self, on_stop: Callable[[DeviceReading], None] | None = None) -> None:
+    def __init__(self, on_stop: Callable[[DeviceReading], None] | None = None, kinds: Collection[str] = KINDS) -> None:
         self._on_stop = on_stop
+        self._kinds = frozenset(kinds)
         self._lock = threading.Lock()
         self._readings: dict[str, DeviceReading] = {}
         self._presses: list[str] = []
@@ -105,18 +108,25 @@ class DeviceManager:
 
     def _run(self) -> None:
         log = logging.getLogger("devices")
-        pads, mice = GamepadHub(), SpaceMouseHub()
+        pads = GamepadHub() if "gamepad" in self._kinds else None
+        mice = SpaceMouseHub() if "spacemouse" in self._kinds else None
         try:
             while not self._closing.wait(PERIOD_S):
-                pads.update()
-                mice.update()
-                devices: dict[str, Gamepad | SpaceMouse] = {pad.device_id: pad for pad in pads.pads.values()}
-                devices |= {mouse.device_id: mouse for mouse in mice.mice.values()}
+                devices: dict[str, Gamepad | SpaceMouse] = {}
+                problems: list[str] = []
+                if pads is not None:
+                    pads.update()
+                    devices |= {pad.device_id: pad for pad in pads.pads.values()}
+                    problems += [f"{name}: no layout known for this joystick" for name in pads.unmapped]
+                if mice is not None:
+                    mice.update()
+                    devices |= {mouse.device_id: mouse for mouse in mice.mice.values()}
+                    problems += mice.problems
                 polled = {device_id: device.poll() for device_id, device in devices.items()}
                 with self._lock:
                     rumbles, self._rumbles = self._rumbles, []
                     self._merge(polled)
-                    self._problems = [*mice.problems, *(f"{name}: no layout known for this joystick" for name in pads.unmapped)]
+                    self._problems = problems
                 for reading in polled.values():
                     if "stop" in reading.presses and self._on_stop is not None:
                         self._on_stop(reading)
@@ -130,8 +140,9 @@ class DeviceManager:
         finally:
             with self._lock:
                 self._merge({})
-            mice.close()
-            pads.close()
+            for hub in (mice, pads):
+                if hub is not None:
+                    hub.close()
 
     def _merge(self, polled: dict[str, DeviceReading]) -> None:
         """Take over new readings; devices that went become dead ones, forgotten after a while unless they drive. Lock held."""

@@ -23,6 +23,8 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True):
     cameras: bool = True
     seed: int = 0
     demonstrations: int = 20  # cloned into policy version 1
+    devices: list[str] = msgspec.field(default_factory=lambda: ["keyboard", "gamepad", "spacemouse"])  # kinds that may drive
+    policy_cameras: list[str] = msgspec.field(default_factory=list)  # the policy is held while one of these gives no new picture
     collect: int = 0  # the console opens in Collect mode for this many demonstrations; 0: it does not
     lockstep_lag: int = 16  # before step k the learner has finished its updates for step k - lag
     publish_every_updates: int = 75  # in lockstep; in real time at most every publish_every_s

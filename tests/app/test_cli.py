@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from takeover.app.cli import main
+from takeover.app.commands.options import StationOptions, make_config
+from takeover.data.station import Station, load_station
 from takeover.data.workspace import Workspace
 
 
@@ -87,6 +89,16 @@ def test_a_broken_station_file_is_named_with_its_line(tmp_path, capsys, no_displ
     assert "station.toml" in line
     assert "2" in line
     assert "demonstrations" in line
+
+
+def test_a_new_workspace_gets_a_station_file_and_no_other_is_touched(tmp_path):
+    config = make_config(StationOptions(workspace=str(tmp_path)), operator="none")
+    assert load_station(tmp_path / "station.toml") == Station()
+    assert config.devices == ["keyboard", "gamepad", "spacemouse"]
+    (tmp_path / "station.toml").write_text('policy_cameras = ["front"]\n[devices]\nkeyboard = false\n')
+    config = make_config(StationOptions(workspace=str(tmp_path)), operator="none")
+    assert (config.policy_cameras, config.devices) == (["front"], ["gamepad", "spacemouse"])
+    assert make_config(StationOptions(workspace=str(tmp_path)), operator="none", cameras=False).policy_cameras == []
 
 
 @pytest.mark.parametrize("argv", [["console"], ["demo"], ["--robot", "sim"]])

@@ -42,6 +42,24 @@ def test_no_device_at_all():
     assert Arbiter().choose({}) is NO_DEVICE
 
 
+def test_a_kind_that_is_off_is_not_opened(plug_pad, eventually):
+    with_pads = DeviceManager(kinds=["gamepad"])
+    try:
+        assert with_pads.wait_scanned()
+        plug_pad()
+        eventually(lambda: [reading.kind for reading in with_pads.devices()] == ["gamepad"])
+    finally:
+        with_pads.close()
+    without = DeviceManager(kinds=[])
+    try:
+        plug_pad()
+        assert without.wait_scanned()
+        assert without.devices() == []
+        assert without.problems() == []
+    finally:
+        without.close()
+
+
 def test_presses_of_every_device_arrive_once():
     manager = DeviceManager()
     try:

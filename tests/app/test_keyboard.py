@@ -78,3 +78,12 @@ def test_gripper_toggles_and_a_tap_lasts():
 def test_keys_that_do_not_drive_are_refused():
     assert not Keyboard().press("x")
     assert not Keyboard().release("x")
+
+
+def test_a_keyboard_that_is_off_swallows_its_keys_and_drives_nothing():
+    keyboard = Keyboard(enabled=False)
+    assert keyboard.press("space")
+    assert keyboard.press("w")
+    assert not keyboard.press("p"), "keys that do not drive are nobody's but the window's"
+    assert keyboard.poll().neutral
+    assert not keyboard.poll().deadman

@@ -20,7 +20,7 @@ def test_the_default_text_is_the_default_station(tmp_path):
 
 def test_uncommented_defaults_are_within_their_ranges(tmp_path):
     lines = [line.removeprefix("# ") if "=" in line and line.startswith("# ") else line for line in default_station_text().splitlines()]
-    text = "\n".join(line for line in lines if not line.startswith(("utd", "name", "width", "height", "rate_hz")))
+    text = "\n".join(line for line in lines if not line.startswith("utd"))
     assert load(tmp_path, text).limits == SafetyLimits()
     assert {*LIMIT_RANGES, "workspace_low", "workspace_high"} == set(SafetyLimits.__struct_fields__)
 
@@ -31,20 +31,21 @@ station_id = "cell-3"
 person = "op-07"
 task = "pick-lift"
 hold_to_run = true
+policy_cameras = ["front"]
 [limits]
 max_force_n = 25
 workspace_low = [-0.1, -0.1, 0.01]
 [learner_parameters]
 utd = 4.0
-[[cameras]]
-name = "front"
-rate_hz = 30.0
+[devices]
+keyboard = false
 """
     station = load(tmp_path, text)
     assert (station.station_id, station.person, station.task, station.hold_to_run) == ("cell-3", "op-07", "pick-lift", True)
     assert station.limits == msgspec.structs.replace(SafetyLimits(), max_force_n=25.0, workspace_low=[-0.1, -0.1, 0.01])
     assert station.learner_parameters == {"utd": 4.0}
-    assert station.cameras[0].rate_hz == 30.0
+    assert station.policy_cameras == ["front"]
+    assert station.devices.allowed() == ["gamepad", "spacemouse"]
 
 
 @pytest.mark.parametrize(
@@ -61,7 +62,9 @@ rate_hz = 30.0
         ("[limits]\nworkspace_low = [0.5, 0.0, 0.0]\n", 2, ["limits.workspace_low", "less than workspace_high"]),
         ("[limits]\nworkspace_high = [0.5, 0.0]\n", 2, ["limits.workspace_high", "three numbers"]),
         ('person = "Jane Doe"\n', 1, ["person", "letters, digits"]),
-        ("[[cameras]]\nname = 'front'\nwidth = 9\n", 3, ["cameras.width", "64 to 4096"]),
+        ("robot = 'sim'\npolicy_cameras = ['front', 'a b']\n", 2, ["policy_cameras", "letters, digits"]),
+        ("policy_cameras = 'front'\n", 1, ["policy_cameras", "array"]),
+        ("\n[devices]\nkeyboard = false\ngamepad = false\nspacemouse = false\n", 2, ["devices", "at least one"]),
         ("[devices]\ngamepad = 3\n", 2, ["devices.gamepad", "bool"]),
     ],
 )

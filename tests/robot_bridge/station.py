@@ -34,6 +34,7 @@ from takeover.data.schema import (
 from takeover.robot_bridge.bridge import Bridge
 from takeover.robot_bridge.protocol import ControlClient, Dealer, Endpoints, Push, Subscriber, wait
 from takeover.robot_bridge.robots.sim import SimRobot
+from takeover.robot_bridge.robots.sim_cameras import SimCameras
 
 
 class Peer:
@@ -229,7 +230,8 @@ class Station:
         self.config = RunConfig(**(defaults | config))
         self.endpoints = Endpoints(self.config.sockets)
         self.robot = SimRobot(self.config.task)
-        self.bridge = Bridge(self.config, self.robot, None, "test")
+        cameras = SimCameras(self.robot) if self.config.cameras else None
+        self.bridge = Bridge(self.config, self.robot, cameras, "test")
         self._stop = threading.Event()
         self._started = threading.Event()
         self._thread = threading.Thread(target=self.bridge.run, args=(self._stop.is_set, self._started.set), daemon=True)

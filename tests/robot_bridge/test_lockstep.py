@@ -7,7 +7,19 @@ from typing import Any
 
 import msgspec
 
-from takeover.data.schema import EpisodeKind, Finish, LearnerStatus, Mode, Observation, OutcomeSource, Privileged, Resume, Source, Start, Step
+from takeover.data.schema import (
+    EpisodeKind,
+    Finish,
+    LearnerStatus,
+    Mode,
+    Observation,
+    OutcomeSource,
+    Privileged,
+    Resume,
+    Source,
+    Start,
+    Step,
+)
 from takeover.data.seeding import heldout_start
 from takeover.robot_bridge.protocol import Publisher
 

@@ -85,7 +85,7 @@ def _value(name: str, view: Snapshot) -> str:
     if name == "policy":
         return f"v{state.policy_version}" if state.policy_version else "none yet"
     if name == "watchdog":
-        return "built in"
+        return "built in" if view.spec is None or view.spec.has_watchdog else "none: slow only"
     return "yes"
 
 
