@@ -185,7 +185,7 @@ gamepad = true
 spacemouse = true
 
 [learner_parameters]
-# utd = 2.0
+# updates_per_step = 1.5  # of hil-serl; `takeover` lists the settings when one is unknown
 
 [limits]  # of the safety filter; none can be switched off
 {chr(10).join(rows)}

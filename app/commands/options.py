@@ -2,8 +2,10 @@
 
 import os
 import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 from ulid import ULID
@@ -11,11 +13,11 @@ from ulid import ULID
 from takeover.app.operators.scripted import operator_parameters
 from takeover.app.processes.common import StartupError
 from takeover.data.schema import RunConfig
-from takeover.data.station import Station, StationError, default_station_text, load_station
+from takeover.data.station import Station, StationError, default_station_text, line_of, load_station
 from takeover.data.workspace import Workspace, WorkspaceError, runtime_folder
-from takeover.policies.registry import KNOWN_LEARNERS
+from takeover.policies.registry import KNOWN_LEARNERS, check_parameters
 from takeover.robot_bridge.robots.base import RobotError
-from takeover.robot_bridge.robots.registry import split_robot
+from takeover.robot_bridge.robots.registry import KNOWN_ROBOTS, split_robot
 
 NO_LEARNER = "none"
 Operator = Literal["scripted", "console", "none"]
@@ -50,7 +52,13 @@ def make_config(options: StationOptions, *, operator: Operator, clock: Clock = "
     The socket folder exists afterwards; the launcher removes it.
     """
     place, station = station_of(options.workspace)
+    if not options.robot:
+        with found_in(place, "robot" if station.robot.partition(":")[0] not in KNOWN_ROBOTS else "task"):
+            known_robot(station.robot, station.task)
     robot, task = known_robot(options.robot or station.robot, options.task or (station.task if not options.robot else None))
+    if not options.learner:
+        with found_in(place, "learner"):
+            known_learner(station.learner)
     learner = known_learner(options.learner or station.learner)
     if options.demonstrations < 0:
         raise StartupError(f"--demonstrations {options.demonstrations}: at least 1")
@@ -61,6 +69,7 @@ def make_config(options: StationOptions, *, operator: Operator, clock: Clock = "
     except ValueError as error:
         raise StartupError(str(error)) from error
     task_parameters = {name: _number(f"task.{name}", value) for name, value in groups["task"].items()}
+    known_settings(place, learner, station.learner_parameters, groups["learner"])
     learner_parameters = station.learner_parameters | {name: _scalar(value) for name, value in groups["learner"].items()}
     session = str(ULID()).lower()
     try:
@@ -103,6 +112,30 @@ def station_of(workspace: str) -> tuple[Workspace, Station]:
         raise StartupError(str(error)) from error
     except OSError as error:
         raise StartupError(f"{place.station_path}: cannot be written: {error.strerror}") from error
+
+
+@contextmanager
+def found_in(place: Workspace, field: str) -> Iterator[None]:
+    """A name that the station file gets wrong is reported with its line there."""
+    try:
+        yield
+    except (StartupError, ValueError) as error:
+        line = line_of(place.station_path.read_text(encoding="utf-8"), field)
+        raise StartupError(f"{place.station_path}, line {line}: {field}: {error}") from error
+
+
+def known_settings(place: Workspace, learner: str, of_station: Mapping[str, Any], of_command: Mapping[str, str]) -> None:
+    """Raises `StartupError` for a setting that the learner does not have, before anything starts."""
+    if learner == NO_LEARNER:
+        return
+    for name, value in of_station.items():
+        with found_in(place, f"learner_parameters.{name}"):
+            check_parameters(learner, {name: value})
+    for name, value in of_command.items():
+        try:
+            check_parameters(learner, {name: _scalar(value)})
+        except ValueError as error:
+            raise StartupError(f"--set learner.{name}={value}: {error}") from error
 
 
 def known_robot(robot: str, task: str | None) -> tuple[str, str]:

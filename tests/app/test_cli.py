@@ -13,6 +13,7 @@ from takeover.app.cli import main
 from takeover.app.commands.options import StationOptions, make_config
 from takeover.data.station import Station, load_station
 from takeover.data.workspace import Workspace
+from takeover.policies.registry import check_parameters
 
 
 @pytest.fixture
@@ -91,14 +92,36 @@ def test_a_broken_station_file_is_named_with_its_line(tmp_path, capsys, no_displ
     assert "demonstrations" in line
 
 
-def test_a_new_workspace_gets_a_station_file_and_no_other_is_touched(tmp_path):
+def test_a_new_workspace_gets_a_station_file_and_no_other_is_touched(tmp_path, no_display):
     config = make_config(StationOptions(workspace=str(tmp_path)), operator="none")
     assert load_station(tmp_path / "station.toml") == Station()
     assert config.devices == ["keyboard", "gamepad", "spacemouse"]
+    commented = (tmp_path / "station.toml").read_text().replace("# updates_per_step", "updates_per_step")
+    (tmp_path / "station.toml").write_text(commented)
+    check_parameters("hil-serl", load_station(tmp_path / "station.toml").learner_parameters)
     (tmp_path / "station.toml").write_text('policy_cameras = ["front"]\n[devices]\nkeyboard = false\n')
     config = make_config(StationOptions(workspace=str(tmp_path)), operator="none")
     assert (config.policy_cameras, config.devices) == (["front"], ["gamepad", "spacemouse"])
     assert make_config(StationOptions(workspace=str(tmp_path)), operator="none", cameras=False).policy_cameras == []
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('learner = "magic"', ("line 2", "learner", "unknown learner 'magic'", "hil-serl")),
+        ('task = "juggle"', ("line 2", "task", "unknown task 'juggle'", "pick-lift")),
+        ('robot = "ur5"', ("line 2", "robot", "unknown robot 'ur5'", "known: sim")),
+        ("[learner_parameters]\nutd = 3", ("line 3", "learner_parameters", "no setting 'utd'", "updates_per_step")),
+        ("[learner_parameters]\nupdates_per_step = 99", ("line 3", "updates_per_step", "99")),
+    ],
+)
+def test_names_that_a_station_file_gets_wrong_are_found_in_it(tmp_path, capsys, no_display, runtime, text, said):
+    Workspace(tmp_path).station_path.write_text(f'person = "op-07"\n{text}\n')
+    line = refused(capsys, "run", "--workspace", str(tmp_path))
+    assert "station.toml" in line
+    for words in said:
+        assert words in line
+    assert not list(runtime.glob("takeover/*"))
 
 
 @pytest.mark.parametrize("argv", [["console"], ["demo"], ["--robot", "sim"]])

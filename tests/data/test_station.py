@@ -20,7 +20,7 @@ def test_the_default_text_is_the_default_station(tmp_path):
 
 def test_uncommented_defaults_are_within_their_ranges(tmp_path):
     lines = [line.removeprefix("# ") if "=" in line and line.startswith("# ") else line for line in default_station_text().splitlines()]
-    text = "\n".join(line for line in lines if not line.startswith("utd"))
+    text = "\n".join(line for line in lines if not line.startswith("updates_per_step"))
     assert load(tmp_path, text).limits == SafetyLimits()
     assert {*LIMIT_RANGES, "workspace_low", "workspace_high"} == set(SafetyLimits.__struct_fields__)
 
