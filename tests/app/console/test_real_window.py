@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from takeover.app.launcher import Launcher
+from takeover.data.episode_file import EpisodeReader, verify_file
 from takeover.data.schema import EpisodeKind, HoldReason, Mode, RunConfig, State
 from takeover.robot_bridge.protocol import Endpoints, Subscriber
 
@@ -155,3 +157,43 @@ def test_losing_the_focus_while_the_keyboard_drives_holds(screen: Screen, statio
     held = watch.until(lambda s: s.mode is Mode.HOLD, "the robot is held")
     assert held.hold_reason is HoldReason.FOCUS_LOST
     screen.hands("keyup", "space")
+
+
+def test_killing_the_console_in_mid_takeover_holds_and_loses_no_step(
+    screen: Screen, station: tuple[Launcher, Watch], tmp_path: Path, eventually: Callable[[Callable[[], object]], list[Path]]
+) -> None:
+    """The window dies while Space drives: the robot is held. The next window drives only after a fresh press, on the same episode."""
+    launcher, watch = station
+    watch.until(lambda s: s.commander.startswith("console-"), "the console gets the lease")
+    screen.focus()
+    screen.hands("key", "ctrl+k")
+    time.sleep(0.5)
+    screen.hands("type", "--delay", "30", "start a block of demo")
+    screen.hands("key", "Return")
+    watch.until(lambda s: s.mode is Mode.READY and bool(s.episode_id), "a demonstration waits")
+    take_over(screen, watch)
+    screen.hands("keydown", "f")
+    driving = watch.until(lambda s: s.human_steps > 10, "the keys drive")
+    os.kill(launcher.pids()["console"], signal.SIGKILL)
+    held = watch.until(lambda s: s.mode is Mode.HOLD, "without its console the robot is held", 2.0)
+    assert held.hold_reason in (HoldReason.COMMAND_STALE, HoldReason.LEASE_LAPSED)
+    watch.until(lambda s: s.commander == "", "the lease lapses")
+    watch.until(lambda s: s.commander.startswith("console-"), "the next window gets the lease", 40.0)
+    screen.focus()
+    end = time.monotonic() + 1.5
+    while time.monotonic() < end:  # Space and F were never let go
+        still = watch.until(lambda s: True, "a state")
+        assert still.mode is Mode.HOLD
+    assert (still.episode_id, still.human_steps) == (driving.episode_id, held.human_steps)
+    screen.hands("keyup", "f", "keyup", "space")
+    time.sleep(0.5)
+    take_over(screen, watch)
+    watch.until(lambda s: s.human_steps > held.human_steps + 5, "a fresh press goes on with the episode")
+    screen.hands("keyup", "space")
+    watch.until(lambda s: s.mode is Mode.HOLD, "let go")
+    screen.hands("key", "Return")
+    watch.until(lambda s: s.block_done == 1, "Enter is success")
+    files = eventually(lambda: list((tmp_path / "w" / "episodes").glob("*/*.hdf5")))
+    assert verify_file(files[0]) == []
+    with EpisodeReader(files[0]) as episode:
+        assert len(episode) >= held.human_steps + 5
