@@ -87,7 +87,12 @@ fi
 extras="bridge,learner,console"
 [ "$kind" = test ] && extras="$extras,test"
 say "installing the packages into $venv (once; a few minutes)"
-$pip install -c constraints.txt -e ".[$extras]"
+# What pip and setuptools say is of interest only when they fail.
+if ! $pip install -c constraints.txt -e ".[$extras]" >"$venv/setup.log" 2>&1; then
+    cat "$venv/setup.log" >&2
+    say "the packages could not be installed; the lines above say why"
+    exit 1
+fi
 # Its own requirements (simulators, video, torchvision) are not needed to read a dataset with it.
 [ "$kind" = test ] && $pip install -c constraints.txt --no-deps robomimic
 printf '%s' "$want" > "$stamp"

@@ -11,7 +11,7 @@ from PySide6.QtWidgets import QSizePolicy, QWidget
 from takeover.app.console import tokens
 from takeover.app.console.icons import draw_icon
 from takeover.app.console.models.insights import nice_step
-from takeover.app.console.models.review import ReviewItem, Timeline, minus
+from takeover.app.console.models.review import ReviewItem, Timeline, minus, versions_text
 from takeover.app.console.models.review import Signal as Curve
 from takeover.app.console.widgets import CENTER, RIGHT, draw_text, fill_round, hatch, text_width
 
@@ -167,8 +167,7 @@ class TimelineView(QWidget):
             steps = span.stop - span.start
             if span.driver == "human" and index and timeline.spans[index - 1].driver == "ramp":
                 steps += timeline.spans[index - 1].stop - timeline.spans[index - 1].start
-            first, last = timeline.policy_version[span.start], timeline.policy_version[span.stop - 1]
-            versions = f"v{first}" if first == last else f"v{first}–v{last}"
+            versions = versions_text(timeline.policy_version[span.start : span.stop])
             text = f"policy {versions}" if span.driver == "policy" else f"{timeline.operator}, {steps} steps"
             for shorter in (text, f"{steps} steps" if span.driver == "human" else versions):
                 if text_width(shorter, 11, tokens.SEMIBOLD) + 8 <= box.width():

@@ -12,7 +12,7 @@ def hints(view: Snapshot) -> list[Hint]:
     if view.mode is Mode.HOLD:
         resume = device_key(view.reading, "resume")
         return [
-            (resume, "resume"),
+            *(() if view.demonstrating else ((resume, "resume"),)),
             (device_key(view.reading, "deadman"), "take over"),
             ("N", "end episode"),
             ("M", "mark"),

@@ -147,9 +147,11 @@ def success_scene(
     items += _x_title(axes, x_title)
     if alone:
         last = next(window for window in reversed(windows) if window.alone.n)
-        high, low = helped[-1][1] - 4, alone[-1][1] + 4
+        high, low = max(14.0, helped[-1][1] - 4), alone[-1][1] + 4
         if low - high < 34:
             high, low = max(14.0, (high + low) / 2 - 17), max(48.0, (high + low) / 2 + 17)
+        if (below := low + 14 - (height - 6)) > 0:  # both at 0 %: the lower name would be cut off
+            high, low = min(high, low - below - 34), low - below
         x = axes.right + 12
         for y, result, colour, name in ((high, last.helped, TAKEOVER, "with help"), (low, last.alone, POLICY, "alone")):
             items.append(Text((x, y), percent(result.value), colour, 12, weight=600))

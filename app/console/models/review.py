@@ -155,6 +155,14 @@ class Span:
     driver: str
 
 
+def versions_text(versions: IntArray) -> str:
+    """``v3``, ``v3–v5`` or, where no answer came in time in any step, ``no answer``. Version 0 is a missing answer."""
+    known = versions[versions > 0]
+    if not len(known):
+        return "no answer"
+    return f"v{known[0]}" if known[0] == known[-1] else f"v{known[0]}–v{known[-1]}"
+
+
 def driver_spans(control_mode: IntArray) -> list[Span]:
     """Unbroken stretches of who drove, from (N,) control modes."""
     names = {ControlMode.POLICY: "policy", ControlMode.HUMAN: "human", ControlMode.TRANSITION: "ramp"}

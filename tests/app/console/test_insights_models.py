@@ -1,5 +1,6 @@
 """Curves against values worked out by hand, charts as scenes, the headless picture."""
 
+import itertools
 import math
 import subprocess
 import sys
@@ -117,6 +118,16 @@ def test_csv_has_a_row_per_episode_and_the_curve() -> None:
     assert len(lines) == 23
     assert lines[20].split(",")[10] == "0.100000"
     assert all(line.split(",")[10] == "" for line in lines[1:20]), "no rate of the last 20 before there are 20"
+
+
+def test_the_names_of_two_equal_results_are_apart_and_inside() -> None:
+    for success in (False, True):
+        drawing = charts.success_scene(304, 216, success_windows([episode(i, human=8 if i else 0, success=success) for i in range(3)]))
+        places = sorted(item.at[1] for item in drawing.items if isinstance(item, scene.Text) and item.at[0] > drawing.axes.right)
+        assert len(places) == 4
+        assert places[-1] <= drawing.height - 6
+        assert places[0] >= 10
+        assert all(below - above >= 14 for above, below in itertools.pairwise(places))
 
 
 def test_charts_stay_inside_and_carry_their_numbers() -> None:

@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
@@ -15,7 +16,7 @@ from pytestqt.qtbot import QtBot
 from recorded import Recorder
 
 from takeover.app.console import tokens
-from takeover.app.console.models.review import driver_spans, median_gap_s, next_index, nice_axis
+from takeover.app.console.models.review import driver_spans, median_gap_s, next_index, nice_axis, versions_text
 from takeover.app.console.models.review_playhead import Playhead
 from takeover.app.console.review_page import ReviewPage
 from takeover.app.console.review_timeline import LABELS
@@ -391,8 +392,13 @@ def test_playhead_shuttles_and_stops_at_the_ends() -> None:
         Playhead(0, 20.0)
 
 
+def test_steps_without_an_answer_name_no_version():
+    assert versions_text(np.array([3, 3, 0])) == "v3"
+    assert versions_text(np.array([0, 6, 8, 0])) == "v6–v8"
+    assert versions_text(np.array([0, 0])) == "no answer"
+
+
 def test_spans_join_equal_neighbours() -> None:
-    import numpy as np
 
     spans = driver_spans(np.array([0, 0, 2, 1, 1, 0]))
     assert [(span.start, span.stop, span.driver) for span in spans] == [(0, 2, "policy"), (2, 3, "ramp"), (3, 5, "human"), (5, 6, "policy")]
@@ -404,7 +410,6 @@ def test_median_leaves_breaks_out() -> None:
 
 
 def test_axis_holds_its_values() -> None:
-    import numpy as np
 
     low, high = nice_axis(np.array([0.0, 7.3, np.nan]), 1.0, True)
     assert low == 0.0
