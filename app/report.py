@@ -126,6 +126,16 @@ def _heldout(summary: dict) -> list[HeldOut]:
     return results
 
 
+def _operator_line(operator: dict) -> str:
+    """Who corrected, with every parameter that matters to the result."""
+    if operator.get("kind") != "scripted":
+        return "Operator: a person"
+    skipped = ("kind", "style", "seed_offset")
+    names = {name: name.removesuffix("_steps").replace("_", " ") for name in operator if name not in skipped}
+    values = ", ".join(f"{text} {operator[name]:g}" for name, text in names.items())
+    return f"Operator: scripted, no people were tested; {values}"
+
+
 def learning_curves_png(summary: dict, path: str | Path) -> Path:
     """Draw the learning curves of a headless run's summary (see ``takeover run --summary``) and return ``path``.
 
@@ -162,7 +172,8 @@ def learning_curves_png(summary: dict, path: str | Path) -> Path:
     )
     tried = f"n = {heldout[0].result.n} starts" if heldout else "not evaluated"
     painter.panel((796, 344, 396, 296), "Held-out success", "policy alone", tried, charts.heldout_scene(372, 256, heldout))
-    painter.paint(Scene(0, 0, [Text((16, 662), DEFINITIONS["success"], scene.T3)]))
+    painter.paint(Scene(0, 0, [Text((16, 658), DEFINITIONS["success"], scene.T3)]))
+    painter.paint(Scene(0, 0, [Text((16, 673), _operator_line(operator), scene.T3)]))
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     painter.image.save(target, "PNG")
