@@ -52,13 +52,14 @@ class PolicyChoice:
 
 @dataclass(frozen=True)
 class Rules:
-    """What does not change within an episode."""
+    """What holds at this step, whoever drives."""
 
     spec: ActionSpec
     command_life_s: float
     ramp_steps: int
     hold_to_run: bool = False
     policy_drives: bool = True  # False in demonstrations: releasing pauses, nobody else moves the robot
+    policy_awaited: bool = False  # just after a flush: an actor slower than a period cannot have answered yet, nothing is late
     stale_steps: int = 0  # missing or late commands in a row that do not disarm outside a hold
 
 
@@ -202,7 +203,7 @@ def _policy_step(authority: Authority, policy: PolicyChoice | None, rules: Rules
     if policy is not None and (policy.fault or policy.action is None):
         return _hold(authority, HoldReason.POLICY_FAULT, policy.fault, rules)
     if policy is None or policy.action is None:
-        late = authority.late_answers + 1
+        late = 0 if rules.policy_awaited else authority.late_answers + 1
         if late >= LATE_ANSWERS_TO_HOLD:
             return _hold(authority, HoldReason.POLICY_LATE, f"{late} answers in a row missing", rules)
         zero = np.zeros(rules.spec.size)

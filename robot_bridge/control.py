@@ -19,7 +19,6 @@ from takeover.data.schema import (
     Observation,
     Outcome,
     OutcomeSource,
-    PolicyAction,
     Privileged,
     RunConfig,
     SafetyBit,
@@ -28,6 +27,7 @@ from takeover.data.schema import (
 from takeover.robot_bridge import answers
 from takeover.robot_bridge.arbitration import Decision, Human, PolicyChoice, control_mode_of_hold, decide
 from takeover.robot_bridge.camera_thread import CameraThread
+from takeover.robot_bridge.chunks import Chunk
 from takeover.robot_bridge.control_base import ControlBase
 from takeover.robot_bridge.episode import EpisodeBook, PendingStep
 from takeover.robot_bridge.io import BridgeIO
@@ -75,6 +75,10 @@ class ControlLoop(ControlBase):
     def asks_policy(self) -> bool:
         """Whether the policy's answer belongs into this step."""
         return True
+
+    def answered_by(self, chunk: Chunk) -> bool:
+        """Whether ``chunk`` says what to do at this step."""
+        raise NotImplementedError
 
     def run(self, stopped: Callable[[], bool]) -> None:
         raise NotImplementedError
@@ -236,6 +240,8 @@ class ControlLoop(ControlBase):
         if self.flush:
             self.flushed_at = self.seq
         message = self.observation_message(reading, self.seq)
+        self.latency.heard(self.io.inbox.chunk)
+        self.latency.published(self.seq, time.monotonic_ns())
         self.message = message
         self.flush = False
         self.io.publish(message)
@@ -252,12 +258,10 @@ class ControlLoop(ControlBase):
         size = self.spec.action.size
         t_decision_ns = time.monotonic_ns()
         human = answers.newest_human(self.io.inbox, size, t_decision_ns, self.seq if self.lockstep else None)
-        answer: PolicyAction | None = self.io.inbox.policy
-        choice: PolicyChoice | None = None
-        if answer is not None and self.asks_policy() and answers.covers(answer, self.seq, self.flushed_at, lockstep=self.lockstep):
-            choice = answers.policy_choice(answer, self.seq, size)
-        else:
-            answer = None
+        chunk = self.io.inbox.chunk
+        if chunk is not None and not (self.asks_policy() and self.answered_by(chunk)):
+            chunk = None
+        choice: PolicyChoice | None = chunk.choice(self.seq) if chunk is not None else None
         rules = self.rules()
         decision = decide(
             self.mode.mode,
@@ -291,7 +295,7 @@ class ControlLoop(ControlBase):
             hold_reason=self.mode.reason.value,
             held=held,
             source=decision.source,
-            policy=answer,
+            policy=chunk.answer if chunk is not None else None,
             policy_action=wanted,
             human=human,
             human_action=self.last_human,

@@ -10,6 +10,7 @@ import numpy as np
 from takeover.data.schema import EpisodeKind, HoldReason, Mode, Outcome, OutcomeSource, RunConfig, Source
 from takeover.robot_bridge.arbitration import Authority, Rules, command_life_s, ramp_steps, stale_steps
 from takeover.robot_bridge.camera_thread import CameraThread
+from takeover.robot_bridge.chunks import AnswerLatency
 from takeover.robot_bridge.episode import EpisodeBook, PendingStep
 from takeover.robot_bridge.inbox import Refused
 from takeover.robot_bridge.io import BridgeIO
@@ -47,6 +48,7 @@ class ControlBase:
         self.seq = -1  # of the newest control step
         self.flushed_at = 0  # policy chunks made before this step do not count
         self.flush = True
+        self.latency = AnswerLatency()
         self.pending: PendingStep | None = None
         self.reading: Reading | None = None
         self.end_request: tuple[Outcome, OutcomeSource, bool] | None = None  # outcome, source, discard
@@ -108,7 +110,12 @@ class ControlBase:
             hold_to_run=self.config.hold_to_run,
             stale_steps=stale_steps(self.spec.control_hz),
             policy_drives=episode is None or episode.kind is not EpisodeKind.DEMONSTRATION,
+            policy_awaited=self.policy_awaited(),
         )
+
+    def policy_awaited(self) -> bool:
+        """Real time: whether a slow actor that answers chunks has not had the time to answer since the last flush."""
+        return False
 
     def active_speed_scale(self) -> float:
         return min(self.speed_scale, self.max_speed_scale)

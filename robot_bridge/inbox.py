@@ -5,6 +5,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from takeover.data.schema import Command, ControlRequest, LearnerStatus, PolicyAction, Role
+from takeover.robot_bridge.chunks import Chunk
 
 
 class Refused(ValueError):
@@ -42,13 +43,17 @@ class Inbox:
     """Newest messages and waiting requests. Single attributes are replaced whole, so readers never see half of one."""
 
     command: ReceivedCommand | None = None
-    policy: PolicyAction | None = None
-    policy_arrival_ns: int = 0
+    chunk: Chunk | None = None
     learner: LearnerStatus | None = None
     learner_arrival_ns: int = 0
     requests: deque[PendingRequest] = field(default_factory=deque)
     stop_reason: str | None = None  # set by a STOP, consumed by the control thread
     arrived: threading.Condition = field(default_factory=threading.Condition)
+
+    @property
+    def policy(self) -> PolicyAction | None:
+        """The policy's newest answer, whether it may be used or not."""
+        return self.chunk.answer if self.chunk is not None else None
 
     def notify(self) -> None:
         with self.arrived:

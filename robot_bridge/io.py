@@ -30,6 +30,7 @@ from takeover.data.schema import (
     State,
     Stop,
 )
+from takeover.robot_bridge import chunks
 from takeover.robot_bridge.inbox import Inbox, PendingRequest, ReceivedCommand
 from takeover.robot_bridge.lease import LeaseRefused, LeaseTable
 from takeover.robot_bridge.protocol import BadMessage, Endpoints, PollSet, Publisher, Pull, Router, Subscriber, Wakeup
@@ -53,6 +54,8 @@ class BridgeIO:
         self.compose_state: Callable[[int, int], State | None] = lambda seq, now_ns: None
         self.refused_commands = 0
         self._spec = spec
+        self._lockstep = lockstep
+        self._observation_seq = -1
         self._stop_robot = stop_robot
         self._wakeup = Wakeup()
         self._outbox: deque[Callable[[], None]] = deque()
@@ -94,7 +97,9 @@ class BridgeIO:
 
     def publish(self, message: Observation | Privileged) -> None:
         """Send as soon as the owner of the sockets gets to it, which is at once."""
-        socket: Publisher[Any] = self._observation if isinstance(message, Observation) else self._privileged
+        socket: Publisher[Any] = self._privileged
+        if isinstance(message, Observation):
+            socket, self._observation_seq = self._observation, message.seq
         self._outbox.append(lambda: socket.send(message))
         self._wakeup.set()
 
@@ -150,10 +155,24 @@ class BridgeIO:
 
     def _on_policy(self) -> None:
         while (message := self._policy.receive()) is not None:
-            if message.session == self.session:
-                self.inbox.policy_arrival_ns = time.monotonic_ns()
-                self.inbox.policy = message
+            if refusal := self._answer_refusal(message):
+                self._refuse("actor", f"answer: {refusal}", time.monotonic_ns())
+                continue
+            self.inbox.chunk = chunks.received(message, self._spec.action.size, time.monotonic_ns())
         self.inbox.notify()
+
+    def _answer_refusal(self, answer: PolicyAction) -> str:
+        """Why an answer does not count: of another session, overtaken by a newer one, or to what was never asked."""
+        if answer.session != self.session:
+            return "made for another session"
+        newest = self.inbox.policy
+        if self._lockstep:
+            return ""  # only the answer to the very step counts there
+        if newest is not None and answer.from_seq < newest.from_seq:
+            return "older than the newest answer"
+        if answer.from_seq > self._observation_seq:
+            return "to an observation that was never sent"
+        return ""
 
     def _on_learner(self) -> None:
         while (message := self._learner.receive()) is not None:

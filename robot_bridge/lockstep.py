@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from takeover.data.schema import EpisodeKind, HoldReason, Mode
 from takeover.robot_bridge import answers
+from takeover.robot_bridge.chunks import Chunk
 from takeover.robot_bridge.control import ControlLoop
 from takeover.robot_bridge.modes import ModeEvent
 
@@ -67,6 +68,9 @@ class LockstepLoop(ControlLoop):
         if episode is not None and episode.kind is EpisodeKind.DEMONSTRATION:
             return self.message is not None and self.message.required_version > 0
         return True
+
+    def answered_by(self, chunk: Chunk) -> bool:
+        return chunk.answer.from_seq == self.seq
 
     def before_step(self) -> bool:
         """The learner has finished its updates for the step ``lockstep_lag`` before this one: only then is it known who must answer."""

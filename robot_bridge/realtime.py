@@ -1,6 +1,7 @@
 """The loop against the wall clock: absolute monotonic deadlines, lateness counted, answers awaited for part of the period only."""
 
 import logging
+import math
 import os
 import threading
 import time
@@ -11,8 +12,9 @@ import numpy as np
 
 from takeover.data.schema import EpisodeKind, HoldReason, Mode, RunConfig
 from takeover.robot_bridge import answers
-from takeover.robot_bridge.arbitration import watch
+from takeover.robot_bridge.arbitration import command_life_s, watch
 from takeover.robot_bridge.camera_thread import CameraThread
+from takeover.robot_bridge.chunks import Chunk
 from takeover.robot_bridge.control import ControlLoop
 from takeover.robot_bridge.episode import EpisodeBook
 from takeover.robot_bridge.io import BridgeIO
@@ -95,6 +97,12 @@ class RealTimeLoop(ControlLoop):
         self.robot.advance()
         self.robot_faults = 0
 
+    def answered_by(self, chunk: Chunk) -> bool:
+        return chunk.covers(self.seq, self.flushed_at, math.floor(command_life_s(self.period_s) / self.period_s))
+
+    def policy_awaited(self) -> bool:
+        return self.seq - self.flushed_at < self.latency.patience_steps(self.period_s)
+
     def watch_hands(self) -> None:
         human = answers.newest_human(self.io.inbox, self.spec.action.size, time.monotonic_ns(), None)
         self.authority = watch(self.mode.mode, self.authority, human, self.rules())
@@ -137,10 +145,11 @@ class RealTimeLoop(ControlLoop):
         share = POLICY_WAIT if self.mode.mode is Mode.POLICY else RECORD_WAIT
         until = self._deadline / 1e9 + share * self.period_s
         inbox = self.io.inbox
-        if inbox.policy is None and self.mode.mode is not Mode.POLICY:
-            return True
+        slow = self.latency.rows > 1 and self.latency.latest_s > POLICY_WAIT * self.period_s
+        if slow or (inbox.chunk is None and self.mode.mode is not Mode.POLICY):
+            return True  # an actor slower than the period answers ahead; waiting would only make this step late
         with inbox.arrived:
-            while not answers.covers(inbox.policy, self.seq, self.flushed_at, lockstep=False):
+            while not (inbox.chunk is not None and self.answered_by(inbox.chunk)):
                 left = until - time.monotonic()
                 if left <= 0 or inbox.stop_reason is not None:
                     break

@@ -26,8 +26,9 @@ class StatusBoard:
         received = io.inbox.command
         records = io.records
         last = book.last
-        policy_ns = io.inbox.policy_arrival_ns
-        newest_policy = io.inbox.policy
+        chunk = io.inbox.chunk
+        policy_ns = chunk.arrival_ns if chunk is not None else 0
+        newest_policy = chunk.answer if chunk is not None else None
         steps = episode.steps if episode is not None else 0
         recorder_ns = records.heartbeat_age_ns(now_ns)
         command_age_ms = min(received.age_s(now_ns), 3600.0) * 1000.0 if received is not None else -1.0
@@ -83,6 +84,8 @@ class StatusBoard:
             block_number=book.block_number,
             block_running=book.block is not None,
             scores=newest_policy.scores if newest_policy is not None else {},
+            policy_latency_ms=control.latency.latest_s * 1000.0 if control.latency.latest_s >= 0 else -1.0,
+            refused_commands=io.refused_commands,
             gate=self._gate(now_ns, command_age_ms),
         )
 
@@ -109,7 +112,8 @@ class StatusBoard:
         if not control.policy_present():
             gate["policy"] = "no policy yet"
         else:
-            silent = not control.lockstep and now_ns - io.inbox.policy_arrival_ns > POLICY_SILENT_S * 1e9
+            heard_ns = io.inbox.chunk.arrival_ns if io.inbox.chunk is not None else 0
+            silent = not control.lockstep and now_ns - heard_ns > POLICY_SILENT_S * 1e9
             gate["policy"] = "the actor is silent" if silent else ""
         gate["watchdog"] = ""  # a robot without one of its own is driven slowly, not refused; the console says so
         return gate

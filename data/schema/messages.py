@@ -76,6 +76,8 @@ class State(Telemetry, frozen=True, kw_only=True, tag="state"):
     block_number: int = 0  # blocks begun in this session: tells the state before a `Start` from the one after it
     block_running: bool = False
     scores: dict[str, float] = msgspec.field(default_factory=dict)
+    policy_latency_ms: float = -1.0  # observation sent to answer received, of the newest answer; -1: not known
+    refused_commands: int = 0  # commands and answers refused in this session
     gate: dict[str, str] = msgspec.field(default_factory=dict)  # start gate: item -> "" when passed, else what is missing
 
 
