@@ -59,7 +59,7 @@ class Rules:
     ramp_steps: int
     hold_to_run: bool = False
     policy_drives: bool = True  # False in demonstrations: releasing pauses, nobody else moves the robot
-    policy_awaited: bool = False  # just after a flush: an actor slower than a period cannot have answered yet, nothing is late
+    policy_awaited: bool = False  # the actor cannot have answered in time, through no fault of its own: nothing is late
     stale_steps: int = 0  # missing or late commands in a row that do not disarm outside a hold
 
 

@@ -40,6 +40,7 @@ log = logging.getLogger("bridge.control")
 
 HELD_RECORDED_S = 10.0  # a hold is recorded step by step for this long, then once a second: a night on hold must not fill a disk
 UNATTENDED_HOLD_S = 1.0  # with nobody there to resume, a hold ends the episode after this
+CAMERA_GONE_S = 0.7  # held without a camera that the policy needs: the episode ends, within a second of the loss
 RECONNECT_S = 1.0
 
 
@@ -151,6 +152,10 @@ class ControlLoop(ControlBase):
                 self.end_episode(*request)
             elif self._nobody_resumes():
                 self.end_episode(Outcome.ABORTED, OutcomeSource.FAULT)
+            elif self._camera_is_gone():
+                if self.book.block is not None:
+                    self.book.block.finishing = True  # the next episode could not begin either
+                self.end_episode(Outcome.ABORTED, OutcomeSource.FAULT)
             return
         episode = self.book.episode
         if episode is None:
@@ -194,6 +199,18 @@ class ControlLoop(ControlBase):
             and episode is not None
             and episode.recorded
             and self.held_steps * self.period_s >= UNATTENDED_HOLD_S
+        )
+
+    def _camera_is_gone(self) -> bool:
+        """A camera that the policy needs is not frozen but gone, and not back after a while: this episode cannot be finished."""
+        episode = self.book.episode
+        return (
+            self.mode.mode is Mode.HOLD
+            and self.mode.reason is HoldReason.CAMERA_MISSING
+            and episode is not None
+            and episode.recorded
+            and self.held_steps * self.period_s >= CAMERA_GONE_S
+            and self.camera_trouble(time.monotonic_ns())[0] is HoldReason.CAMERA_MISSING
         )
 
     # --- publishing ---

@@ -114,7 +114,7 @@ class ControlBase:
         )
 
     def policy_awaited(self) -> bool:
-        """Real time: whether a slow actor that answers chunks has not had the time to answer since the last flush."""
+        """Real time: the actor cannot have answered: one that answers chunks just after a flush, any when this step itself is late."""
         return False
 
     def active_speed_scale(self) -> float:

@@ -65,6 +65,7 @@ class RealTimeLoop(ControlLoop):
                 # making a start state may take longer than a period: nothing was commanded meanwhile
                 if not resetting and moves(self.mode.mode):
                     self.steps_dropped += int(missed)
+                    self._late.append(True)  # the next step will begin in time, but a whole one was not made
                 deadline = time.monotonic_ns()
 
     def check_alive(self, now_ns: int) -> bool:
@@ -101,7 +102,8 @@ class RealTimeLoop(ControlLoop):
         return chunk.covers(self.seq, self.flushed_at, math.floor(command_life_s(self.period_s) / self.period_s))
 
     def policy_awaited(self) -> bool:
-        return self.seq - self.flushed_at < self.latency.patience_steps(self.period_s)
+        late_myself = bool(self._late) and self._late[-1]  # the loop's own lateness is counted as such, not as the actor's
+        return late_myself or self.seq - self.flushed_at < self.latency.patience_steps(self.period_s)
 
     def watch_hands(self) -> None:
         human = answers.newest_human(self.io.inbox, self.spec.action.size, time.monotonic_ns(), None)

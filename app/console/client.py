@@ -117,6 +117,7 @@ class ConsoleClient:
         self.evaluator: EvaluatorStatus | None = None
         self.processes: ProcessStatus | None = None
         self.frames: dict[str, CameraFrame] = {}
+        self.frames_missed: dict[str, int] = {}  # pictures that were taken and never seen here, by their counters
         self.reading: DeviceReading | None = None
         self.on_speed: Callable[[int], None] | None = None
         self.focused = False
@@ -250,6 +251,9 @@ class ConsoleClient:
         self.states.append(message)
 
     def _on_frame(self, message: CameraFrame) -> None:
+        before = self.frames.get(message.camera)
+        if before is not None and before.session == message.session and message.counter > before.counter:
+            self.frames_missed[message.camera] = self.frames_missed.get(message.camera, 0) + message.counter - before.counter - 1
         self.frames[message.camera] = message
 
     def _on_learner(self, message: LearnerStatus) -> None:

@@ -177,6 +177,7 @@ class OperatePage(QWidget):
         frames = self.controller.client.frames
         for picture in (self.main, *self.sides):
             picture.show_frame(frames.get(picture.camera))
+            picture.setToolTip(f"{picture.camera}: {self.controller.client.frames_missed.get(picture.camera, 0)} pictures missed so far")
             picture.show_overlay(self._overlay(view, picture))
 
     def _overlay(self, view: Snapshot, picture: PictureView) -> Overlay:

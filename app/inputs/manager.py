@@ -1,7 +1,7 @@
 """All input devices of a station behind one object: who drives, what they say, what is missing.
 
 The driving device is the last one whose deadman was pressed while nobody else's was held; it stays the driving device until
-another one's is pressed, also when it is unplugged (so that the bridge sees it gone, and holds).
+another one's is pressed, also for a second after it was unplugged (so that the bridge sees it gone, and holds).
 """
 
 import logging
@@ -17,6 +17,8 @@ from takeover.app.inputs.spacemouse import SpaceMouse, SpaceMouseHub
 PERIOD_S = 0.008
 KINDS = ("gamepad", "spacemouse")
 FORGET_AFTER_S = 10.0
+GONE_S = 1.0  # a driving device that has been gone for so long gives way to one that is there: its rest then arms the next press
+STUCK_S = 0.1  # a reading that the reading thread has not renewed for so long (a driver that hangs) says nothing any more
 NO_DEVICE = DeviceReading("none", "none", "no device", False, False, True, (0.0,) * 6, 0.0, 0)
 
 
@@ -34,13 +36,14 @@ class Arbiter:
             self.driving = max(pressed, key=lambda device_id: readings[device_id].t_ns)
         self._held = held
 
-    def choose(self, readings: dict[str, DeviceReading]) -> DeviceReading:
-        """Before anyone has driven: the first living device, pads before others."""
-        if self.driving in readings:
-            return readings[self.driving]
+    def choose(self, readings: dict[str, DeviceReading], now_ns: int) -> DeviceReading:
+        """Where nobody drives: the first living device, pads before others."""
+        driving = readings.get(self.driving)
+        if driving is not None and (driving.alive or now_ns - driving.t_ns < GONE_S * 1e9):
+            return driving
         rank = {"gamepad": 0, "spacemouse": 1, "scripted": 2, "keyboard": 3}
         alive = [reading for reading in readings.values() if reading.alive]
-        return min(alive, key=lambda reading: (rank.get(reading.kind, 9), reading.device_id), default=NO_DEVICE)
+        return min(alive, key=lambda reading: (rank.get(reading.kind, 9), reading.device_id), default=driving or NO_DEVICE)
 
 
 class DeviceManager:
@@ -58,6 +61,7 @@ class DeviceManager:
         self._presses: list[str] = []
         self._problems: list[str] = []
         self._submitted: set[str] = set()
+        self._turned_ns = time.monotonic_ns()
         self._rumbles: list[tuple[str, float, float]] = []
         self._arbiter = Arbiter()
         self._closing = threading.Event()
@@ -69,7 +73,12 @@ class DeviceManager:
         """The driving device's newest reading, with every device's presses since the last poll. Never blocks."""
         with self._lock:
             presses, self._presses = tuple(self._presses), []
-            return replace(self._arbiter.choose(self._readings), presses=presses)
+            now_ns = time.monotonic_ns()
+            reading = self._arbiter.choose(self._readings, now_ns)
+            stuck = now_ns - self._turned_ns > STUCK_S * 1e9
+            if stuck and reading.alive and reading.device_id in self._readings and reading.device_id not in self._submitted:
+                reading = lost(reading, now_ns)
+            return replace(reading, presses=presses)
 
     def devices(self) -> list[DeviceReading]:
         """Newest reading of every device; those unplugged in the last ten seconds answer ``alive=False``."""
@@ -100,7 +109,7 @@ class DeviceManager:
     def rumble(self, strength: float, seconds: float) -> None:
         """The driving device vibrates; ``strength`` in [0, 1]. Nothing on devices without motors."""
         with self._lock:
-            self._rumbles.append((self._arbiter.choose(self._readings).device_id, strength, seconds))
+            self._rumbles.append((self._arbiter.choose(self._readings, time.monotonic_ns()).device_id, strength, seconds))
 
     def close(self) -> None:
         self._closing.set()
@@ -125,6 +134,7 @@ class DeviceManager:
                 polled = {device_id: device.poll() for device_id, device in devices.items()}
                 with self._lock:
                     rumbles, self._rumbles = self._rumbles, []
+                    self._turned_ns = time.monotonic_ns()
                     self._merge(polled)
                     self._problems = problems
                 for reading in polled.values():

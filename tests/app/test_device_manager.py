@@ -1,18 +1,20 @@
 """Which device drives."""
 
+import threading
 from dataclasses import replace
 
 from takeover.app.inputs.base import DeviceReading
+from takeover.app.inputs.gamepad import GamepadHub
 from takeover.app.inputs.manager import NO_DEVICE, Arbiter, DeviceManager
 
 PAD = DeviceReading("gamepad-0", "gamepad", "Pad", True, False, True, (0.0,) * 6, 0.0, 1)
 KEYS = DeviceReading("keyboard", "keyboard", "Keyboard", True, False, True, (0.0,) * 6, 0.0, 1)
 
 
-def drive(arbiter: Arbiter, *readings: DeviceReading) -> str:
+def drive(arbiter: Arbiter, *readings: DeviceReading, now_ns: int = 2) -> str:
     table = {reading.device_id: reading for reading in readings}
     arbiter.update(table)
-    return arbiter.choose(table).device_id
+    return arbiter.choose(table, now_ns).device_id
 
 
 def test_the_last_one_pressed_drives_and_keeps_driving():
@@ -35,11 +37,15 @@ def test_nobody_steals_from_a_held_deadman():
 def test_a_dead_driver_stays_chosen():
     arbiter = Arbiter()
     drive(arbiter, replace(PAD, deadman=True), KEYS)
-    assert drive(arbiter, replace(PAD, alive=False), KEYS) == "gamepad-0"
+    gone = replace(PAD, alive=False)
+    assert drive(arbiter, gone, KEYS) == "gamepad-0", "the bridge must see it gone"
+    assert drive(arbiter, gone, KEYS, now_ns=2_000_000_000) == "keyboard", "what is there may now show that it is at rest"
+    assert drive(arbiter, gone, now_ns=2_000_000_000) == "gamepad-0", "nothing else is there"
+    assert drive(arbiter, PAD, KEYS, now_ns=3_000_000_000) == "gamepad-0", "it is back"
 
 
 def test_no_device_at_all():
-    assert Arbiter().choose({}) is NO_DEVICE
+    assert Arbiter().choose({}, 0) is NO_DEVICE
 
 
 def test_a_kind_that_is_off_is_not_opened(plug_pad, eventually):
@@ -58,6 +64,27 @@ def test_a_kind_that_is_off_is_not_opened(plug_pad, eventually):
         assert without.problems() == []
     finally:
         without.close()
+
+
+def test_a_reader_that_hangs_is_a_lost_device(plug_pad, eventually, monkeypatch):
+    """RB stays down in the last reading of a driver that hangs: it must not go on driving."""
+    manager = DeviceManager(kinds=["gamepad"])
+    release = threading.Event()
+    try:
+        pad = plug_pad()
+        eventually(lambda: manager.poll().alive)
+        pad.button("rb", True)
+        eventually(lambda: manager.poll().deadman)
+        update = GamepadHub.update
+        monkeypatch.setattr(GamepadHub, "update", lambda hub: (release.wait(5.0), update(hub)))
+        eventually(lambda: not manager.poll().alive)
+        assert not manager.poll().deadman
+        assert manager.poll().device_id.startswith("gamepad")
+        release.set()
+        eventually(lambda: manager.poll().alive)
+    finally:
+        release.set()
+        manager.close()
 
 
 def test_presses_of_every_device_arrive_once():

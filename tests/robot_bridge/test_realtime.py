@@ -523,6 +523,13 @@ def test_a_policy_without_its_camera_does_not_start(tmp_path: Path, monkeypatch:
         monkeypatch.setattr(SimCameras, "pictures", broken)
         assert "context lost" in scene.until_hold(HoldReason.CAMERA_MISSING).hold_detail
         assert "context lost" in made.state().gate["cameras"]
+        # it does not come back: the episode ends and no other begins, until there are pictures again
+        made.until(lambda state: state.mode is Mode.READY and not state.block_running)
+        assert eventually(lambda: [(end.outcome, end.outcome_source) for end in scene.recorder.ends] == [("aborted", "fault")])
+        assert "camera missing" in scene.operator.ask(Start(sender="console", kind=EpisodeKind.POLICY)).error
+        monkeypatch.undo()
+        made.until(lambda state: not state.gate["cameras"])
+        scene.run_policy()
 
 
 def test_policy_cameras_must_exist(tmp_path: Path) -> None:
