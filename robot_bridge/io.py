@@ -41,6 +41,7 @@ log = logging.getLogger("bridge.io")
 STATE_PERIOD_NS = 20_000_000
 REMEMBERED_STATES = 128  # 2.5 s of them: enough to judge any command that could still be fresh
 MAX_PEERS = 256
+MAX_REQUESTS = 256
 REFUSAL_EVENT_NS = 1_000_000_000
 
 
@@ -248,6 +249,9 @@ class BridgeIO:
         sender, role = self._peers[peer]
         if isinstance(request, Lease):
             self._lease_request(peer, envelope.request_id, request, sender, role, now)
+            return
+        if len(self.inbox.requests) >= MAX_REQUESTS:
+            self._answer(peer, envelope.request_id, "too many requests are waiting")
             return
         self.inbox.requests.append(PendingRequest(peer, envelope.request_id, request, sender, role))
 

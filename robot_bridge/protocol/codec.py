@@ -6,7 +6,7 @@ import msgspec
 
 T = TypeVar("T")
 
-MAX_MESSAGE_BYTES = 16 * 1024 * 1024
+MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 
 
 class BadMessage(ValueError):

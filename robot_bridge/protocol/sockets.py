@@ -14,13 +14,14 @@ from typing import Any, Generic, TypeVar
 import zmq
 
 from takeover.data.filelock import FileLock, Locked
-from takeover.robot_bridge.protocol.codec import BadMessage, Codec
+from takeover.robot_bridge.protocol.codec import MAX_MESSAGE_BYTES, BadMessage, Codec
 from takeover.robot_bridge.protocol.topics import topic as topic_entry
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 MAX_IPC_PATH_BYTES = 107
+QUEUE = 64  # messages a peer may have waiting at least
 
 
 class EndpointError(OSError):
@@ -83,7 +84,11 @@ class _Socket(Generic[T]):
         self.name = name
         self.socket: zmq.Socket[bytes] = zmq.Context.instance().socket(kind)
         self.socket.setsockopt(zmq.LINGER, 0)
-        self.codec: Codec[T] = Codec(type_)
+        entry = topic_entry(name)
+        # what is larger is refused by ZMQ before it is read, and its sender disconnected
+        limit = entry.max_bytes if kind not in (zmq.DEALER, zmq.PUB) else MAX_MESSAGE_BYTES
+        self.socket.setsockopt(zmq.MAXMSGSIZE, limit)
+        self.codec: Codec[T] = Codec(type_, limit)
         self.bad_messages = 0
         self._bound: _Bound | None = None
         self._prefix = name.encode() + b"\0"
@@ -183,7 +188,7 @@ class Pull(_Socket[T]):
 
     def __init__(self, endpoints: Endpoints, name: str, type_: Any) -> None:
         super().__init__(zmq.PULL, name, type_)
-        self.socket.setsockopt(zmq.RCVHWM, 256)
+        self.socket.setsockopt(zmq.RCVHWM, max(QUEUE, topic_entry(name).queue))
         self._bind(endpoints)
 
     def receive(self, timeout_s: float = 0.0) -> T | None:
@@ -196,7 +201,7 @@ class Router(_Socket[T], Generic[T, R]):
     def __init__(self, endpoints: Endpoints, name: str, receive_type: Any, send_type: Any) -> None:
         super().__init__(zmq.ROUTER, name, receive_type)
         self.socket.setsockopt(zmq.SNDHWM, 0)
-        self.socket.setsockopt(zmq.RCVHWM, 0)
+        self.socket.setsockopt(zmq.RCVHWM, max(QUEUE, topic_entry(name).queue))
         self._send_codec: Codec[R] = Codec(send_type)
         self._bind(endpoints)
 

@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+KIB = 1024
+MIB = 1024 * KIB
+
 
 class Pattern(StrEnum):
     PUB = "pub"  # binder publishes
@@ -21,24 +24,25 @@ class Topic:
     stale_after_s: float
     queue: int
     lossless: bool
+    max_bytes: int = 64 * KIB  # of one message towards the binder of a PULL or ROUTER, else towards its subscribers
 
 
 _TABLE = (
-    Topic("state", "bridge", Pattern.PUB, 50.0, 0.5, 1, False),
-    Topic("observation", "bridge", Pattern.PUB, 20.0, 0.2, 1, False),
-    Topic("privileged", "bridge", Pattern.PUB, 20.0, 0.2, 1, False),
-    Topic("policy_action", "bridge", Pattern.PULL, 20.0, 0.1, 16, False),
+    Topic("state", "bridge", Pattern.PUB, 50.0, 0.5, 1, False, MIB),
+    Topic("observation", "bridge", Pattern.PUB, 20.0, 0.2, 1, False, 16 * MIB),
+    Topic("privileged", "bridge", Pattern.PUB, 20.0, 0.2, 1, False, MIB),
+    Topic("policy_action", "bridge", Pattern.PULL, 20.0, 0.1, 16, False, 4 * MIB),
     Topic("command", "bridge", Pattern.PULL, 50.0, 0.2, 16, False),
     Topic("control", "bridge", Pattern.ROUTER, 0.0, 1.0, 64, False),
     Topic("event", "bridge", Pattern.PULL, 0.0, 1.0, 256, False),
     Topic("record", "bridge", Pattern.ROUTER, 20.0, 0.5, 0, True),
-    Topic("committed", "recorder", Pattern.PUB, 20.0, 1.0, 0, True),
-    Topic("learner_status", "learner", Pattern.PUB, 2.0, 3.0, 1, False),
+    Topic("committed", "recorder", Pattern.PUB, 20.0, 1.0, 0, True, 64 * MIB),
+    Topic("learner_status", "learner", Pattern.PUB, 2.0, 3.0, 1, False, MIB),
     Topic("actor_status", "actor", Pattern.PUB, 2.0, 3.0, 1, False),
-    Topic("evaluator_status", "evaluator", Pattern.PUB, 2.0, 3.0, 1, False),
+    Topic("evaluator_status", "evaluator", Pattern.PUB, 2.0, 3.0, 1, False, MIB),
     Topic("evaluate", "evaluator", Pattern.ROUTER, 0.0, 600.0, 16, False),
     Topic("launcher", "launcher", Pattern.ROUTER, 0.0, 5.0, 16, False),
-    Topic("process_status", "launcher", Pattern.PUB, 2.0, 3.0, 1, False),
+    Topic("process_status", "launcher", Pattern.PUB, 2.0, 3.0, 1, False, MIB),
 )
 
 TOPICS: dict[str, Topic] = {topic.name: topic for topic in _TABLE}
@@ -47,7 +51,7 @@ TOPICS: dict[str, Topic] = {topic.name: topic for topic in _TABLE}
 def topic(name: str) -> Topic:
     """The entry for ``name``. ``camera/<name>`` streams each have a socket of their own, bound by the bridge."""
     if name.startswith("camera/"):
-        return Topic(name, "bridge", Pattern.PUB, 20.0, 0.3, 1, False)
+        return Topic(name, "bridge", Pattern.PUB, 20.0, 0.3, 1, False, 16 * MIB)
     try:
         return TOPICS[name]
     except KeyError:

@@ -35,7 +35,7 @@ from tests.robot_bridge.station import Actor, Operator
 
 HOOKS = Path(__file__).parent / "hooks"
 PERIOD_MS = 50.0
-BUSY = (HoldReason.POLICY_LATE, HoldReason.COMMAND_STALE, HoldReason.CONTROL_LATE, HoldReason.RECORDER_LOST)
+BUSY = (HoldReason.LEASE_LAPSED, HoldReason.POLICY_LATE, HoldReason.COMMAND_STALE, HoldReason.CONTROL_LATE, HoldReason.RECORDER_LOST)
 
 
 class Watch(threading.Thread):
@@ -128,6 +128,11 @@ class Rig:
         else:
             self.ask(Finish(sender="test", now=True))
         self.until(lambda s: s.mode is Mode.READY and not s.block_running, "the block has ended")
+
+    def ask_resume(self, operator: Operator) -> str:
+        """Resume as ``operator``; "" when nothing is held any more."""
+        state = self.watch.state
+        return operator.ask(Resume(sender=operator.name)).error if state is not None and state.mode is Mode.HOLD else ""
 
     # --- faults ---
 
