@@ -13,6 +13,7 @@ from takeover.app.commands import console as console_command
 from takeover.app.commands import devices as devices_command
 from takeover.app.commands import process as process_command
 from takeover.app.commands import run as run_command
+from takeover.app.commands import sim_server as sim_server_command
 from takeover.app.commands import store as store_command
 from takeover.app.commands.options import has_display
 from takeover.app.launcher import Interrupted, StationFailed
@@ -47,6 +48,7 @@ HANDLERS: dict[str, tuple[type, Callable[[Any], int]]] = {
     "data": (store_command.Data, store_command.data),
     "policy": (store_command.Policy, store_command.policy),
     "devices": (devices_command.Devices, devices_command.devices),
+    "sim-server": (sim_server_command.SimServer, sim_server_command.sim_server),
     "bridge": (process_command.Bridge, process_command.run_one),
     "actor": (process_command.Actor, process_command.run_one),
     "recorder": (process_command.Recorder, process_command.run_one),

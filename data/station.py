@@ -50,6 +50,7 @@ class Station(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     station_id: str = "local"
     person: str = "op-01"  # pseudonym
     robot: str = "sim"
+    robot_address: str = ""  # where a robot that is reached over a link is found
     task: str = "peg-insert"
     learner: str = "hil-serl"
     demonstrations: int = 20
@@ -173,6 +174,7 @@ station_id = "{station.station_id}"
 person = "{station.person}"  # a pseudonym; no real names
 
 robot = "{station.robot}"
+# robot_address = "127.0.0.1:5600"  # of robot "sim-server", the same arm in a process of its own
 task = "{station.task}"
 learner = "{station.learner}"
 demonstrations = {station.demonstrations}  # cloned into policy version 1

@@ -31,7 +31,9 @@ class StationOptions:
     workspace: Annotated[str, tyro.conf.arg(metavar="DIR", help_behavior_hint="")] = ""
     """Folder that holds everything recorded (default: the user data folder)."""
     robot: Annotated[str, tyro.conf.arg(metavar="NAME", help_behavior_hint="")] = ""
-    """`sim`, or with its task: `sim:peg-insert`, `sim:pick-lift`."""
+    """`sim`, or with its task: `sim:peg-insert`, `sim:pick-lift`; `sim-server`: the same arm in a process of its own."""
+    robot_address: Annotated[str, tyro.conf.arg(metavar="ADDRESS", help_behavior_hint="")] = ""
+    """Of a robot that is reached over a link (`sim-server`): HOST:PORT or the path of a UNIX socket."""
     task: Annotated[str, tyro.conf.arg(metavar="NAME", help_behavior_hint="")] = ""
     """`peg-insert` or `pick-lift` on the simulated robot."""
     learner: Annotated[str, tyro.conf.arg(metavar="NAME", help_behavior_hint="")] = ""
@@ -83,6 +85,7 @@ def make_config(options: StationOptions, *, operator: Operator, clock: Clock = "
         station_id=station.station_id,
         person=options.person or station.person,
         robot=robot,
+        robot_address=options.robot_address or station.robot_address,
         task=task,
         learner=learner,
         operator=operator,

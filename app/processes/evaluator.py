@@ -14,7 +14,7 @@ from takeover.policies.publish import load_policy, published_versions, version_f
 from takeover.policies.torch_setup import configure
 from takeover.robot_bridge.protocol import Endpoints, Publisher, Router
 from takeover.robot_bridge.robots.base import Robot, RobotError
-from takeover.robot_bridge.robots.registry import make_robot
+from takeover.robot_bridge.robots.registry import make_simulator
 
 log = logging.getLogger("evaluator")
 
@@ -30,7 +30,7 @@ def main(context: ProcessContext) -> None:
     os.nice(NICE)
     configure(1)
     try:
-        robot = make_robot(context.config)
+        robot = make_simulator(context.config)
         robot.connect()
     except RobotError as error:
         raise StartupError(str(error)) from error

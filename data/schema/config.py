@@ -16,6 +16,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True):
     station_id: str = "local"
     person: str = "op-01"  # pseudonym of who operates
     robot: str = "sim"
+    robot_address: str = ""  # of a robot that is reached over a link: HOST:PORT or the path of a UNIX socket
     task: str = "peg-insert"
     learner: str = "hil-serl"
     operator: Literal["scripted", "console", "none"] = "console"

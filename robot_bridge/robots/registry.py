@@ -4,7 +4,7 @@ from takeover.data.schema import RunConfig
 from takeover.robot_bridge.cameras import CameraSource
 from takeover.robot_bridge.robots.base import Robot, RobotError
 
-KNOWN_ROBOTS = ("sim",)
+KNOWN_ROBOTS = ("sim", "sim-server")
 SIM_TASKS = ("peg-insert", "pick-lift")
 
 
@@ -26,7 +26,18 @@ def make_robot(config: RunConfig) -> Robot:
         from takeover.robot_bridge.robots.sim import SimRobot
 
         return SimRobot(task, parameters=config.task_parameters)
+    if robot == "sim-server":
+        from takeover.robot_bridge.robots.sim_remote import RemoteSimRobot
+
+        return RemoteSimRobot(task, config.robot_address, config.task_parameters)
     raise RobotError(f"unknown robot {robot!r}; known: {', '.join(KNOWN_ROBOTS)}")
+
+
+def make_simulator(config: RunConfig) -> Robot:
+    """A simulated robot of one's own with the task and parameters of ``config``, never the station's. Raises `RobotError`."""
+    from takeover.robot_bridge.robots.sim import SimRobot
+
+    return SimRobot(split_robot(config.robot, config.task)[1], parameters=config.task_parameters)
 
 
 def make_cameras(config: RunConfig, robot: Robot) -> CameraSource | None:
@@ -35,7 +46,10 @@ def make_cameras(config: RunConfig, robot: Robot) -> CameraSource | None:
         return None
     from takeover.robot_bridge.robots.sim import SimRobot
     from takeover.robot_bridge.robots.sim_cameras import SimCameras
+    from takeover.robot_bridge.robots.sim_remote import RemoteSimRobot
 
+    if isinstance(robot, RemoteSimRobot):
+        return SimCameras(robot.mirror)
     if not isinstance(robot, SimRobot):
         raise RobotError(f"no cameras are known for robot {config.robot!r}")
     return SimCameras(robot)

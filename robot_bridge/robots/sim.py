@@ -206,6 +206,13 @@ class SimRobot:
         """Name the cameras that look at this robot, for its `spec`."""
         self._cameras = list(specs)
 
+    def show(self, qpos: list[float], variables: list[float], camera_offset: list[float], *, frozen: bool) -> None:
+        """Look like another robot of the same task and parameters, for the cameras of one that is never stepped."""
+        self._data.qpos[:] = qpos
+        self._variables[:] = variables
+        self._camera_offset[:] = camera_offset
+        self._faults[1] = float(frozen)
+
     @property
     def data(self) -> mujoco.MjData:
         return self._data

@@ -1,0 +1,178 @@
+"""Driver of the simulator server: the `Robot` that a bridge uses when the simulated arm is a process of its own."""
+
+import itertools
+import logging
+import socket
+import threading
+import time
+
+import msgspec
+import numpy as np
+
+from takeover.data.schema import CameraSpec, RobotSpec
+from takeover.robot_bridge.robots import sim_wire
+from takeover.robot_bridge.robots.base import Advice, Evaluation, FloatArray, Reading, RobotError
+from takeover.robot_bridge.robots.sim import SimRobot
+from takeover.robot_bridge.robots.sim_wire import Request, ServerReply, Snapshot
+
+log = logging.getLogger("bridge.robot")
+
+CONNECT_S = 1.0
+RESET_S = 3.0
+DEADLINE_PERIODS = 2.0
+
+
+class _Link:
+    """One connection: a request at a time, each with a deadline. After an error it is closed and made anew by the next `ask`."""
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+        self._family, self._where = sim_wire.parse_address(address)
+        self._stream: socket.socket | None = None
+        self._decoder = msgspec.msgpack.Decoder(ServerReply)
+        self._encoder = msgspec.msgpack.Encoder()
+        self._lock = threading.Lock()
+
+    def ask(self, request: Request, timeout_s: float) -> ServerReply:
+        """Raises `RobotError` when the server is gone, stuck, or refuses."""
+        with self._lock:
+            try:
+                stream = self._stream or self._connect(timeout_s)
+                stream.settimeout(timeout_s)
+                sim_wire.send(stream, self._encoder.encode(request))
+                reply = self._decoder.decode(sim_wire.receive(stream))
+            except (OSError, msgspec.DecodeError, msgspec.ValidationError) as error:
+                self.close()
+                text = "did not answer in time" if isinstance(error, TimeoutError) else f"is not there: {error}"
+                raise RobotError(f"the simulator server at {self._address} {text}; start it with `takeover sim-server`") from error
+        if reply.error:
+            raise RobotError(f"simulator server: {reply.error}")
+        return reply
+
+    def close(self) -> None:
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
+
+    def _connect(self, timeout_s: float) -> socket.socket:
+        stream = socket.socket(self._family, socket.SOCK_STREAM)
+        stream.settimeout(timeout_s)
+        try:
+            stream.connect(self._where)
+        except OSError:
+            stream.close()
+            raise
+        if self._family == socket.AF_INET:
+            stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._stream = stream
+        return stream
+
+
+class RemoteSimRobot:
+    """`Robot` over a link with deadlines. `stop` has a connection of its own and never waits for a reading."""
+
+    def __init__(self, task: str, address: str, parameters: dict[str, float] | None = None) -> None:
+        if not address:
+            raise RobotError(
+                "robot sim-server needs an address: --robot-address 127.0.0.1:PORT or /path/of/a/socket, as `takeover sim-server`"
+            )
+        self.mirror = SimRobot(task, parameters)  # never stepped: shows the cameras what the server's robot looks like
+        self._link, self._stop_link = _Link(address), _Link(address)
+        self._spec = self.mirror.spec
+        self._deadline_s = DEADLINE_PERIODS / self._spec.control_hz
+        self._session = ""
+        self._seq = itertools.count()
+        self._snapshot: Snapshot | None = None
+        self._stopped = threading.Event()
+
+    @property
+    def spec(self) -> RobotSpec:
+        return msgspec.structs.replace(self._spec, cameras=self.mirror.spec.cameras)
+
+    def connect(self) -> None:
+        reply = self._link.ask(Request(op="hello"), CONNECT_S)
+        self._session = reply.session
+        if reply.spec is None or reply.spec.action != self._spec.action or reply.spec.task_id != self._spec.task_id:
+            theirs = reply.spec.task_id if reply.spec is not None else "nothing"
+            raise RobotError(f"the simulator server runs {theirs}, this station {self._spec.task_id}: start both with the same task")
+        if reply.parameters != self.mirror.parameters:
+            raise RobotError("the simulator server has other task parameters than this station: give both the same --set task...")
+        self._stopped.clear()
+
+    def read(self) -> Reading:
+        snapshot = self._take(self._ask(Request(op="read")))
+        if snapshot.stopped == "watchdog":
+            raise RobotError("the robot's own watchdog has stopped it: no command reached it in time")
+        return Reading(
+            t_ns=time.monotonic_ns(),
+            observation=np.array(snapshot.observation),
+            tool_position=np.array(snapshot.tool_position),
+            tool_velocity=np.array(snapshot.tool_velocity),
+            tool_yaw=snapshot.tool_yaw,
+            gripper_width_m=snapshot.gripper_width_m,
+            force_n=np.array(snapshot.force_n),
+            joints=np.array(snapshot.joints),
+        )
+
+    def apply(self, action: FloatArray) -> None:
+        """Zeros are sent while stopped, so that the server's watchdog sees a living bridge."""
+        wanted = np.zeros(self._spec.action.size) if self._stopped.is_set() else np.asarray(action, np.float64)
+        self._ask(Request(op="command", session=self._session, seq=next(self._seq), action=wanted.tolist()))
+
+    def advance(self) -> None:
+        """The server has its own clock."""
+
+    def stop(self) -> None:
+        self._stopped.set()
+        try:
+            self._stop_link.ask(Request(op="stop"), self._deadline_s)
+        except RobotError as error:
+            log.error("stop did not reach the robot, whose watchdog will: %s", error)
+
+    def clear(self) -> None:
+        self._ask(Request(op="clear", session=self._session))
+        self._stopped.clear()
+
+    def reset(self, seed: int) -> None:
+        self._take(self._link.ask(Request(op="reset", seed=seed), RESET_S))
+
+    def evaluate(self) -> Evaluation:
+        snapshot = self._known()
+        return Evaluation(snapshot.reward, snapshot.success, snapshot.terminated)
+
+    def save(self) -> bytes:
+        return self._known().state
+
+    def restore(self, state: bytes) -> None:
+        self._take(self._link.ask(Request(op="restore", state=state), RESET_S))
+
+    def advice(self) -> Advice:
+        snapshot = self._known()
+        return Advice(snapshot.truth, snapshot.expert_action)
+
+    def inject(self, fault: str, value: float) -> None:
+        self._take(self._ask(Request(op="inject", name=fault, value=value)))
+
+    def attach_cameras(self, specs: list[CameraSpec]) -> None:
+        self.mirror.attach_cameras(specs)
+
+    def close(self) -> None:
+        self._link.close()
+        self._stop_link.close()
+
+    def _ask(self, request: Request) -> ServerReply:
+        return self._link.ask(request, self._deadline_s)
+
+    def _take(self, reply: ServerReply) -> Snapshot:
+        """Keep the newest snapshot and show it to the cameras. Raises `RobotError` when there is none."""
+        snapshot = reply.snapshot
+        if snapshot is None:
+            raise RobotError("the simulator server answered without a reading")
+        self._snapshot = snapshot
+        self.mirror.show(snapshot.qpos, snapshot.variables, snapshot.camera_offset, frozen=snapshot.camera_frozen)
+        return snapshot
+
+    def _known(self) -> Snapshot:
+        if self._snapshot is None:
+            raise RobotError("the simulator server was not read yet")
+        return self._snapshot

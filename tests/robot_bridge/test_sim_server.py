@@ -1,0 +1,260 @@
+"""The simulator server: a robot that lives in a process of its own, watches its bridge, and tells what it was asked to do."""
+
+import json
+import math
+import os
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from takeover.data.schema import RobotSpec
+from takeover.robot_bridge.robots import sim_wire
+from takeover.robot_bridge.robots.base import RobotError
+from takeover.robot_bridge.robots.sim import SimRobot
+from takeover.robot_bridge.robots.sim_monitor import Bounds, Monitor
+from takeover.robot_bridge.robots.sim_remote import RemoteSimRobot, _Link
+from takeover.robot_bridge.robots.sim_wire import Request
+
+PERIOD_S = 0.05
+
+
+class Server:
+    """A `takeover sim-server` process."""
+
+    def __init__(self, folder: Path, task: str = "peg-insert", address: str = "", watchdog_s: float = 0.15) -> None:
+        self.address = address or str(folder / "robot.sock")
+        self.report_path = folder / "monitor.json"
+        command = [sys.executable, "-m", "takeover.app.cli", "sim-server", "--robot", f"sim:{task}", "--address", self.address]
+        self.process = subprocess.Popen(
+            [*command, "--watchdog-s", str(watchdog_s), "--report", str(self.report_path)], stdout=subprocess.PIPE, text=True
+        )
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        assert line.startswith(f"sim-server: {task} on "), line
+        self.address = line.split(" on ")[1].strip()
+
+    def report(self) -> dict[str, object]:
+        """Ends the server; what its monitor saw."""
+        self.process.send_signal(signal.SIGTERM)
+        assert self.process.wait(10) == 0
+        return dict(json.loads(self.report_path.read_text()))
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait(10)
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    made = Server(tmp_path)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def robot(server: Server) -> Iterator[RemoteSimRobot]:
+    made = RemoteSimRobot("peg-insert", server.address)
+    made.connect()
+    yield made
+    made.close()
+
+
+def drive(robot: RemoteSimRobot, action: list[float], seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        robot.read()
+        robot.apply(np.array(action))
+        time.sleep(PERIOD_S)
+
+
+def test_it_is_the_same_robot(robot: RemoteSimRobot) -> None:
+    own = SimRobot("peg-insert")
+    own.reset(7)
+    robot.reset(7)
+    assert isinstance(robot.spec, RobotSpec)
+    assert robot.spec == own.spec
+    robot.restore(own.save())
+    assert robot.save() == own.save()
+    before = robot.read()
+    drive(robot, [0.0, 1.0, 0.0, 0.0], 0.5)
+    after = robot.read()
+    assert after.tool_position[1] - before.tool_position[1] > 0.02
+    assert robot.advice().expert_action
+    assert not robot.evaluate().terminated
+    robot.inject("frozen_camera", 1.0)
+    robot.read()
+    assert robot.mirror.camera_frozen
+    np.testing.assert_allclose(robot.mirror.data.qpos[:7], robot.read().joints, atol=0.05)
+    with pytest.raises(RobotError, match="unknown fault"):
+        robot.inject("earthquake", 1.0)
+
+
+def test_silence_trips_its_watchdog_and_only_a_clear_ends_that(server: Server, robot: RemoteSimRobot) -> None:
+    robot.reset(3)
+    drive(robot, [0.0, 0.8, 0.0, 0.0], 0.4)
+    time.sleep(0.5)
+    with pytest.raises(RobotError, match="watchdog"):
+        robot.read()
+    robot.apply(np.array([0.0, 0.8, 0.0, 0.0]))
+    with pytest.raises(RobotError, match="watchdog"):
+        robot.read()
+    robot.clear()
+    start = robot.read().tool_position
+    drive(robot, [0.0, 0.8, 0.0, 0.0], 0.3)
+    assert robot.read().tool_position[1] - start[1] > 0.01
+    report = server.report()
+    trips = report["watchdog_trips"]
+    assert isinstance(trips, list)
+    assert 150 <= trips[0]["after_ms"] < 1150
+    assert 150 <= trips[0]["standstill_ms"] < 1650
+    assert report["counts"] == {"while_stopped": 1}, "that command came while it stood"
+
+
+def test_stop_goes_another_way_and_holds(robot: RemoteSimRobot) -> None:
+    robot.reset(3)
+    drive(robot, [0.0, 0.8, 0.0, 0.0], 0.3)
+    robot.stop()
+    time.sleep(0.2)
+    stood = robot.read().tool_position
+    drive(robot, [0.0, 0.8, 0.0, 0.0], 0.3)
+    assert np.linalg.norm(robot.read().tool_position - stood) < 0.002
+
+
+def test_a_new_session_makes_the_old_one_a_stranger(server: Server, robot: RemoteSimRobot) -> None:
+    other = RemoteSimRobot("peg-insert", server.address)
+    other.connect()
+    with pytest.raises(RobotError, match="another session"):
+        robot.apply(np.zeros(4))
+    other.apply(np.zeros(4))
+    other.close()
+
+
+def test_a_frozen_server_is_noticed_and_a_new_one_is_found(server: Server, robot: RemoteSimRobot, tmp_path: Path) -> None:
+    robot.read()
+    os.kill(server.process.pid, signal.SIGSTOP)
+    asked = time.monotonic()
+    with pytest.raises(RobotError, match="did not answer in time"):
+        robot.read()
+    assert time.monotonic() - asked < 2 * PERIOD_S + 0.5
+    os.kill(server.process.pid, signal.SIGCONT)
+    server.close()
+    with pytest.raises(RobotError, match="is not there"):
+        robot.read()
+    again = Server(tmp_path, address=server.address)
+    try:
+        robot.connect()
+        robot.read()
+    finally:
+        again.close()
+
+
+def test_what_cannot_be_is_refused_and_counted(server: Server, robot: RemoteSimRobot) -> None:
+    link = _Link(server.address)
+    session = link.ask(Request(op="hello"), 1.0).session
+    start = robot.read().tool_position.tolist()
+    for seq, action in enumerate([[math.nan, 0.0, 0.0, 0.0], [0.0] * 7, [3.0, 0.0, 0.0, 0.0]]):
+        with pytest.raises(RobotError, match="not what this robot can execute"):
+            link.ask(Request(op="command", session=session, seq=seq, action=action), 1.0)
+    with pytest.raises(RobotError, match="old sequence"):
+        link.ask(Request(op="command", session=session, seq=1, action=[0.0] * 4), 1.0)
+    time.sleep(0.2)
+    assert np.linalg.norm(np.subtract(robot.read().tool_position, start)) < 0.002
+    link.close()
+    counts = server.report()["counts"]
+    assert isinstance(counts, dict)
+    assert counts["not_finite"] == counts["shape"] == counts["range"] == counts["old_sequence"] == 1
+
+
+@pytest.mark.parametrize(
+    "junk", [b"\xff\xff\xff\xff", struct.pack(">I", 4) + b"\xc1\xc1\xc1\xc1", b"\x00", struct.pack(">I", 2) + b"\x91" * 2]
+)
+def test_junk_ends_the_connection_and_nothing_else(server: Server, robot: RemoteSimRobot, junk: bytes) -> None:
+    with socket.socket(socket.AF_UNIX) as stream:
+        stream.connect(server.address)
+        stream.sendall(junk)
+        stream.settimeout(0.3)
+        if junk != b"\x00":
+            assert stream.recv(10) == b""
+    robot.read()
+
+
+@pytest.mark.parametrize("address", ["", "here", "10.0.0.1:5000", "127.0.0.1:x", "127.0.0.1:70000"])
+def test_addresses_that_are_none_or_would_be_open_to_others(address: str) -> None:
+    with pytest.raises(RobotError, match="address"):
+        RemoteSimRobot("peg-insert", address)
+
+
+def test_another_task_or_other_parameters_are_refused(server: Server) -> None:
+    with pytest.raises(RobotError, match="peg-insert"):
+        RemoteSimRobot("pick-lift", server.address).connect()
+    with pytest.raises(RobotError, match="parameters"):
+        RemoteSimRobot("peg-insert", server.address, {"clearance_m": 0.0021}).connect()
+
+
+def test_tcp_on_loopback(tmp_path: Path) -> None:
+    server = Server(tmp_path, address="127.0.0.1:0")
+    try:
+        robot = RemoteSimRobot("peg-insert", server.address)
+        robot.connect()
+        assert robot.read().observation.size == robot.spec.observation.size
+        robot.close()
+    finally:
+        server.close()
+
+
+BOUNDS = Bounds((0.01, 0.01, 0.01, 0.1), (0, 1, 2), 0.05, (-0.1, -0.1, 0.0), (0.1, 0.1, 0.2), max_step_m=0.012, max_speed_m_s=0.22)
+
+
+@pytest.mark.parametrize(
+    ("actions", "position", "found"),
+    [
+        ([[0.5, 0.5, 0.0, 0.0], [0.6, 0.5, 0.0, 0.0]], (0.0, 0.0, 0.1), set()),
+        ([[0.9, 0.9, 0.0, 0.0]], (0.0, 0.0, 0.1), {"step", "speed"}),
+        ([[1.1, 0.0, 0.0, 0.0]], (0.0, 0.0, 0.1), {"range"}),
+        ([["x", 0.0, 0.0, 0.0]], (0.0, 0.0, 0.1), {"shape"}),
+        ([[math.inf, 0.0, 0.0, 0.0]], (0.0, 0.0, 0.1), {"not_finite"}),
+        ([[0.5, 0.0, 0.0, 0.0]], (0.13, 0.0, 0.1), {"outside"}),
+        ([[-0.5, 0.0, 0.0, 0.0]], (0.13, 0.0, 0.1), set()),
+    ],
+)
+def test_the_monitor_judges(actions: list[list[object]], position: tuple[float, ...], found: set[str]) -> None:
+    monitor = Monitor(BOUNDS)
+    for action in actions:
+        monitor.command(action, position, stopped=False)
+    assert set(monitor.counts) == found
+    assert monitor.violations == sum(monitor.counts.values())
+
+
+def test_the_monitor_judges_acceleration_standstill_and_gaps() -> None:
+    monitor = Monitor(Bounds((0.01, 0.01, 0.01), (0, 1, 2), 0.05, (-1, -1, -1), (1, 1, 1), max_acceleration_m_s2=3.0))
+    monitor.command([0.5, 0.0, 0.0], (0, 0, 0), stopped=False, now_ns=1)
+    monitor.command([-0.5, 0.0, 0.0], (0, 0, 0), stopped=False, now_ns=80_000_001)
+    assert set(monitor.counts) == {"acceleration"}
+    monitor.standstill()
+    monitor.command([0.5, 0.0, 0.0], (0, 0, 0), stopped=False, now_ns=100_000_001)
+    assert monitor.counts == {"acceleration": 1}
+    monitor.command([0.1, 0.0, 0.0], (0, 0, 0), stopped=True, now_ns=100_000_002)
+    assert monitor.counts["while_stopped"] == 1
+    assert monitor.report()["gap_ms"]["max"] == 80.0
+
+
+def test_a_bad_frame_length_is_refused_before_it_is_read() -> None:
+    one, two = socket.socketpair()
+    with one, two:
+        one.sendall(struct.pack(">I", sim_wire.MAX_FRAME_BYTES + 1))
+        with pytest.raises(ConnectionError, match="limit"):
+            sim_wire.receive(two)
+
+
+def test_nothing_moves_before_the_first_command(robot: RemoteSimRobot) -> None:
+    start = robot.read().tool_position
+    time.sleep(0.4)
+    assert np.linalg.norm(robot.read().tool_position - start) < 0.001
