@@ -174,7 +174,7 @@ class _Driver:
         asked, mode, source = self._arbitrate(decision.deadman, np.asarray(decision.action), policy_action)
         result = loop.filter.apply(self.safety, asked, reading.tool_position, reading.force_n, source)
         self.safety = result.state
-        loop.holds += result.hold
+        loop.holds += bool(result.hold)
         robot.apply(result.action)
         robot.advance()
         self.reading = robot.read()

@@ -8,23 +8,11 @@ from typing import Any
 
 import msgspec
 
+from takeover.data.limits import LIMIT_RANGES, LimitError, check_limits
 from takeover.data.schema import SafetyLimits
 
 _ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z_.-]{0,63}")
 
-LIMIT_RANGES: dict[str, tuple[float, float, str]] = {
-    "max_step_m": (0.0005, 0.05, "m"),
-    "max_step_rad": (0.005, 0.5, "rad"),
-    "max_speed_m_s": (0.01, 1.0, "m/s"),
-    "max_acceleration_m_s2": (0.1, 50.0, "m/s^2"),
-    "max_force_n": (1.0, 150.0, "N"),
-    "force_debounce_steps": (1, 10, "steps"),
-    "slow_speed_m_s": (0.01, 0.25, "m/s"),
-    "slow_scale": (0.05, 1.0, ""),
-    "clamps_to_hold": (1, 20, "steps"),
-}
-"""Hard ranges of the safety limits: (lowest, highest, unit). A station may tighten within them, never leave them."""
-WORKSPACE_RANGE_M = (-2.0, 2.0)
 MAX_DEMONSTRATIONS = 10_000
 
 
@@ -135,11 +123,10 @@ def _check_values(file: Path, text: str, station: Station) -> None:
             raise _refuse(file, text, name, "", "a name")
     if not 1 <= station.demonstrations <= MAX_DEMONSTRATIONS:
         raise _refuse(file, text, "demonstrations", station.demonstrations, f"1 to {MAX_DEMONSTRATIONS}")
-    for name, (low, high, unit) in LIMIT_RANGES.items():
-        value = getattr(station.limits, name)
-        if not low <= value <= high:  # false for NaN too
-            raise _refuse(file, text, f"limits.{name}", value, f"{low:g} to {high:g} {unit}".rstrip())
-    _check_box(file, text, station.limits)
+    try:
+        check_limits(station.limits)
+    except LimitError as error:
+        raise _refuse(file, text, f"limits.{error.field}", error.value, error.allowed) from error
     if not all(_ID.fullmatch(name) for name in station.policy_cameras):
         raise _refuse(file, text, "policy_cameras", station.policy_cameras, "names of cameras: letters, digits, '-', '_', '.'")
     if not station.devices.allowed():
@@ -147,18 +134,6 @@ def _check_values(file: Path, text: str, station: Station) -> None:
     for name, value in station.learner_parameters.items():
         if isinstance(value, float) and not math.isfinite(value):
             raise _refuse(file, text, f"learner_parameters.{name}", value, "a finite number")
-
-
-def _check_box(file: Path, text: str, limits: SafetyLimits) -> None:
-    low, high = WORKSPACE_RANGE_M
-    for name in ("workspace_low", "workspace_high"):
-        box = getattr(limits, name)
-        if len(box) != 3 or not all(low <= value <= high for value in box):
-            raise _refuse(file, text, f"limits.{name}", box, f"three numbers from {low:g} to {high:g} m")
-    if not all(a < b for a, b in zip(limits.workspace_low, limits.workspace_high, strict=True)):
-        raise _refuse(
-            file, text, "limits.workspace_low", limits.workspace_low, f"less than workspace_high {limits.workspace_high} on each axis"
-        )
 
 
 def default_station_text() -> str:

@@ -352,12 +352,12 @@ class ControlLoop(ControlBase):
         """Through the safety filter; too many gross clamps of the policy in a row turn the step into a hold."""
         driver = Source.POLICY if decision.control_mode is ControlMode.POLICY else Source.HUMAN
         state, scale = self.safety_state, self.active_speed_scale()
-        result = self.filter.apply(state, decision.asked, reading.tool_position, reading.force_n, driver, scale)
+        result = self.filtered(state, decision.asked, reading, driver, scale)
         if result.hold:
             names = ", ".join(bit.name.lower() for bit in result.bits if bit.name)
-            self.change(ModeEvent.HOLD, HoldReason.REPEATED_CLAMP, names)
+            self.change(ModeEvent.HOLD, HoldReason.REPEATED_CLAMP, f"{names}: {result.hold}")
             decision = replace(decision, asked=np.zeros(self.spec.action.size), source=(Source.NONE,) * len(decision.source))
-            held = self.filter.apply(state, decision.asked, reading.tool_position, reading.force_n, Source.NONE, scale)
+            held = self.filtered(state, decision.asked, reading, Source.NONE, scale)
             result = replace(held, bits=held.bits | result.bits)
         self.safety_state = result.state
         return result, decision

@@ -15,8 +15,8 @@ from takeover.robot_bridge.episode import EpisodeBook, PendingStep
 from takeover.robot_bridge.inbox import Refused
 from takeover.robot_bridge.io import BridgeIO
 from takeover.robot_bridge.modes import ModeEvent, ModeState, transition
-from takeover.robot_bridge.robots.base import Reading, Robot
-from takeover.robot_bridge.safety import SafetyFilter, SafetyState
+from takeover.robot_bridge.robots.base import FloatArray, Reading, Robot
+from takeover.robot_bridge.safety import SafetyFilter, SafetyResult, SafetyState
 
 log = logging.getLogger("bridge.control")
 
@@ -120,6 +120,27 @@ class ControlBase:
     def active_speed_scale(self) -> float:
         return min(self.speed_scale, self.max_speed_scale)
 
+    def filtered(self, state: SafetyState, asked: FloatArray, reading: Reading, driver: Source, scale: float) -> SafetyResult:
+        """``asked`` (A,) through the safety filter, as the robot is now."""
+        return self.filter.apply(
+            state,
+            asked,
+            reading.tool_position,
+            reading.force_n,
+            driver,
+            scale,
+            joints=reading.joints,
+            gripper_force_n=reading.gripper_force_n,
+        )
+
+    def stand(self, reading: Reading) -> None:
+        """Command zero velocity, decelerating within the limits: in every mode in which nothing drives."""
+        zero = np.zeros(self.spec.action.size)
+        result = self.filtered(self.safety_state, zero, reading, Source.NONE, self.active_speed_scale())
+        self.safety_state = result.state
+        self.last_action = result.action
+        self.robot.apply(result.action)
+
     # --- mode changes ---
 
     def change(self, event: ModeEvent, reason: HoldReason = HoldReason.NONE, detail: str = "") -> None:
@@ -150,6 +171,7 @@ class ControlBase:
             raise Refused("press the deadman to go on with the demonstration")
         self.robot.clear()
         self.resumes += 1
+        self.safety_state = replace(self.safety_state, mistakes=0)  # a person has looked: the episode's budget begins anew
         if running:
             self.book.hand_back()
             self.change(ModeEvent.RESUME)

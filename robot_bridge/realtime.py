@@ -94,7 +94,7 @@ class RealTimeLoop(ControlLoop):
         if not self.waiting_for_press:
             self.seq += 1
             self._publish(self.reading)
-        self.robot.apply(np.zeros(self.spec.action.size))
+        self.stand(self.reading)
         self.robot.advance()
         self.robot_faults = 0
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from takeover.data.limits import check_limits
 from takeover.data.schema import RobotSpec, SafetyBit, SafetyLimits, Source
 
 FloatArray = npt.NDArray[np.float64]
@@ -25,21 +26,26 @@ class UnsafeAction(ValueError):
 
 @dataclass(frozen=True)
 class SafetyState:
-    """Memory between steps: last applied tool velocity (m/s, base frame), steps over the force limit, gross clamps in a row."""
+    """Memory between steps: last applied tool velocity (m/s, base frame), steps over the force limits, gross clamps in a row and in
+    the episode, and the action (A,) that took a joint to its limit."""
 
     velocity: tuple[float, float, float] = (0.0, 0.0, 0.0)
     over_force_steps: int = 0
+    over_grip_steps: int = 0
     clamps_in_a_row: int = 0
+    mistakes: int = 0
+    applied: tuple[float, ...] = ()  # last action
+    towards_limit: tuple[float, ...] = ()  # unit vector in action space; empty: no joint is at its limit
 
 
 @dataclass(frozen=True)
 class SafetyResult:
-    """``action`` (A,) in [-1, 1] to apply; ``hold`` when the policy was clamped too often in a row."""
+    """``action`` (A,) in [-1, 1] to apply; ``hold`` says why the policy must be held, "" when it need not."""
 
     action: FloatArray
     bits: SafetyBit
     state: SafetyState
-    hold: bool = False
+    hold: str = ""
 
 
 @dataclass(frozen=True)
@@ -84,6 +90,8 @@ class SafetyFilter:
     """Limits bound to a robot; `apply` is a pure function of its arguments."""
 
     def __init__(self, spec: RobotSpec, limits: SafetyLimits) -> None:
+        """Raises `ValueError` for limits outside their ranges or spaces that cannot be checked."""
+        check_limits(limits)
         self.spec = spec
         self.limits = limits
         self.axes = axes_of(spec)
@@ -95,6 +103,8 @@ class SafetyFilter:
                 f"limits.workspace_low/high {limits.workspace_low}..{limits.workspace_high} leave nothing of the robot's workspace "
                 f"{spec.workspace_low}..{spec.workspace_high}"
             )
+        self.joint_low, self.joint_high = np.array(spec.joint_low), np.array(spec.joint_high)
+        self.gripper = [i for group in spec.action.groups if group.name.endswith("gripper") for i in range(group.start, group.stop)]
         self._full_step_m = float(np.linalg.norm(self.axes.scale[list(self.axes.translation)])) if self.axes.translation else 0.0
 
     def speed_cap_m_s(self, speed_scale: float) -> float:
@@ -111,8 +121,12 @@ class SafetyFilter:
         force_n: FloatArray,
         driver: Source,
         speed_scale: float = 1.0,
+        joints: FloatArray | None = None,
+        gripper_force_n: float = -1.0,
     ) -> SafetyResult:
         """Limit ``asked`` (A,), canonical. ``tool_position`` (3,) m and ``force_n`` (3,) N act on the tool, base frame.
+
+        ``joints`` (J,) rad and ``gripper_force_n`` N where the robot tells them.
 
         Raises `UnsafeAction` for anything that is not finite or of the wrong shape.
         """
@@ -135,11 +149,57 @@ class SafetyFilter:
         action, turned_bits, turned_gross = self._limit_rotation(action, speed_scale)
         bits |= turned_bits
         gross |= turned_gross
+        action, joint_bits, state = self._limit_joints(state, action, joints)
+        action, grip_bits, state = self._limit_grip(state, action, gripper_force_n)
+        bits |= joint_bits | grip_bits
+        action = np.clip(action, -1.0, 1.0)
 
         counted = driver is Source.POLICY and gross and bool(bits & _COUNTED)
         in_a_row = state.clamps_in_a_row + 1 if counted else 0
-        state = replace(state, clamps_in_a_row=in_a_row)
-        return SafetyResult(np.clip(action, -1.0, 1.0), bits, state, hold=in_a_row >= self.limits.clamps_to_hold)
+        mistakes = state.mistakes + int(counted)
+        state = replace(state, clamps_in_a_row=in_a_row, mistakes=mistakes, applied=tuple(action.tolist()))
+        hold = ""
+        if in_a_row >= self.limits.clamps_to_hold:
+            hold = f"{in_a_row} in a row"
+        elif counted and mistakes >= self.limits.mistakes_per_episode:
+            hold = f"{mistakes} in this episode"
+        return SafetyResult(action, bits, state, hold)
+
+    def _limit_joints(self, state: SafetyState, action: FloatArray, joints: FloatArray | None) -> tuple[FloatArray, SafetyBit, SafetyState]:
+        """A joint near its limit: what took it there is taken out of the action; any other way, and the way back, are free."""
+        if joints is None or self.joint_low.shape != np.shape(joints):
+            return action, SafetyBit.NONE, state
+        margin = self.limits.joint_margin_rad
+        if ((joints > self.joint_low + margin) & (joints < self.joint_high - margin)).all():
+            return action, SafetyBit.NONE, replace(state, towards_limit=())
+        moving = [*self.axes.translation, *self.axes.rotation]
+        towards = np.array(state.towards_limit)
+        if not towards.size:
+            last = np.zeros(action.size)
+            last[moving] = np.array(state.applied or np.zeros(action.size))[moving]
+            length = float(np.linalg.norm(last))
+            if length < _TOLERANCE:
+                return action, SafetyBit.NONE, state  # it was there from the beginning: nothing is known of the way that led to it
+            towards = last / length
+        state = replace(state, towards_limit=tuple(towards.tolist()))
+        into = float(action @ towards)
+        if into <= _TOLERANCE:
+            return action, SafetyBit.NONE, state
+        limited = action - into * towards
+        scale = self.axes.scale[list(self.axes.translation)]
+        velocity = np.zeros(3)
+        velocity[list(self.axes.cartesian)] = limited[list(self.axes.translation)] * scale / self.period_s
+        return limited, SafetyBit.JOINT_LIMIT, replace(state, velocity=(float(velocity[0]), float(velocity[1]), float(velocity[2])))
+
+    def _limit_grip(self, state: SafetyState, action: FloatArray, force_n: float) -> tuple[FloatArray, SafetyBit, SafetyState]:
+        """Gripping too hard for some steps: commands that close further are dropped."""
+        over = state.over_grip_steps + 1 if force_n > self.limits.max_gripper_force_n else 0
+        state = replace(state, over_grip_steps=over)
+        if over < self.limits.force_debounce_steps or not self.gripper or not (action[self.gripper] < 0).any():
+            return action, SafetyBit.NONE, state
+        limited = action.copy()
+        limited[self.gripper] = np.maximum(limited[self.gripper], 0.0)
+        return limited, SafetyBit.GRIPPER, state
 
     def _limit_translation(
         self, state: SafetyState, action: FloatArray, position: FloatArray, force: FloatArray, speed_scale: float

@@ -79,6 +79,8 @@ class RobotSpec(msgspec.Struct, frozen=True, kw_only=True):
     workspace_high: list[float]
     parameters: list[ParameterSpec] = msgspec.field(default_factory=list)
     policy_cameras: list[str] = msgspec.field(default_factory=list)
+    joint_low: list[float] = msgspec.field(default_factory=list)  # rad, of Reading.joints; empty: not known
+    joint_high: list[float] = msgspec.field(default_factory=list)
 
 
 class SafetyLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,9 +91,12 @@ class SafetyLimits(msgspec.Struct, frozen=True, kw_only=True):
     max_speed_m_s: float = 0.50
     max_acceleration_m_s2: float = 20.0
     max_force_n: float = 60.0
+    max_gripper_force_n: float = 40.0
     force_debounce_steps: int = 3
+    joint_margin_rad: float = 0.02  # before a joint's own limit
     slow_speed_m_s: float = 0.25
     slow_scale: float = 0.25
     clamps_to_hold: int = 3
+    mistakes_per_episode: int = 50  # gross clamps of the policy
     workspace_low: list[float] = msgspec.field(default_factory=lambda: [-0.30, -0.30, 0.0])
     workspace_high: list[float] = msgspec.field(default_factory=lambda: [0.30, 0.30, 0.50])

@@ -27,6 +27,7 @@ class Reading:
     gripper_width_m: float
     force_n: FloatArray  # (3,) contact force at the tool
     joints: FloatArray  # (J,) rad
+    gripper_force_n: float = -1.0  # with which it grips; -1: not measured
 
 
 @dataclass(frozen=True)

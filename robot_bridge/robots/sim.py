@@ -66,6 +66,8 @@ class SimRobot:
             workspace_low=list(task.workspace_low),
             workspace_high=list(task.workspace_high),
             parameters=list(task.parameters),
+            joint_low=self._model.jnt_range[:_J, 0].tolist(),
+            joint_high=self._model.jnt_range[:_J, 1].tolist(),
         )
 
     def connect(self) -> None:
@@ -110,6 +112,7 @@ class SimRobot:
             gripper_width_m=sense.gripper_width,
             force_n=sense.force.copy(),
             joints=self._data.qpos[:_J].copy(),
+            gripper_force_n=self._grip_force_n(),
         )
 
     def apply(self, action: FloatArray) -> None:
@@ -314,6 +317,16 @@ class SimRobot:
             start=self._start,
             noise=self._noise,
         )
+
+    def _grip_force_n(self) -> float:
+        """With which the finger actuators close, from the state alone (so that a restored state reports the same); -1 without fingers."""
+        if self._gripper_index < 0:
+            return -1.0
+        model, data = self._model, self._data
+        gain, bias = model.actuator_gainprm[_FINGERS:, 0], model.actuator_biasprm[_FINGERS:]
+        force = gain * data.ctrl[_FINGERS:] + bias[:, 1] * data.qpos[_J : _J + 2] + bias[:, 2] * data.qvel[_J : _J + 2]
+        low, high = model.actuator_forcerange[_FINGERS:].T
+        return float(np.mean(np.abs(np.clip(force, low, high))))
 
     def _width(self) -> float:
         """Distance (m) between the finger pads."""

@@ -3,8 +3,9 @@
 import msgspec
 import pytest
 
+from takeover.data.limits import LIMIT_RANGES
 from takeover.data.schema import SafetyLimits
-from takeover.data.station import LIMIT_RANGES, Station, StationError, default_station_text, load_station
+from takeover.data.station import Station, StationError, default_station_text, load_station
 
 
 def load(tmp_path, text):

@@ -1,11 +1,15 @@
 """The safety filter: nothing non-finite, nothing over a limit, whatever is asked in whatever order."""
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from msgspec import structs
 
+from takeover.data.limits import LIMIT_RANGES
 from takeover.data.schema import SafetyBit, SafetyLimits, Source
 from takeover.robot_bridge.safety import SafetyFilter, SafetyState, UnsafeAction
 
@@ -109,7 +113,7 @@ def test_three_gross_clamps_of_the_policy_hold() -> None:
     for _ in range(3):
         result = safety.apply(state, asked, HERE, NO_FORCE, Source.POLICY)
         state = result.state
-        held.append(result.hold)
+        held.append(bool(result.hold))
     assert held == [False, False, True]
 
 
@@ -186,3 +190,85 @@ def test_slow_mode_caps_and_does_not_scale_twice() -> None:
 def test_limits_that_leave_no_workspace_are_refused() -> None:
     with pytest.raises(ValueError, match="workspace"):
         SafetyFilter(SPEC, SafetyLimits(workspace_low=[0.25, -0.3, 0.0]))
+
+
+@pytest.mark.parametrize("name", list(LIMIT_RANGES))
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 0.0, -1.0, 1e9])
+def test_no_limit_can_be_switched_off(name: str, value: float) -> None:
+    """Neither in the station file nor past it: the filter itself refuses to be made."""
+    low, high, _ = LIMIT_RANGES[name]
+    if low <= value <= high:
+        pytest.skip(f"{value} is within {name}'s range")
+    with pytest.raises(ValueError, match=f"limits.{name}"):
+        SafetyFilter(SPEC, structs.replace(LIMITS, **{name: value}))
+
+
+@pytest.mark.parametrize("box", [[math.nan, 0.0, 0.0], [-math.inf, -1.0, 0.0], [-5.0, -0.3, 0.0], [0.0, 0.0], [0.4, -0.3, 0.0]])
+def test_the_box_cannot_be_switched_off(box: list[float]) -> None:
+    with pytest.raises(ValueError, match="workspace"):
+        SafetyFilter(SPEC, structs.replace(LIMITS, workspace_low=box))
+
+
+def test_a_budget_of_mistakes_per_episode_holds_the_policy() -> None:
+    """Gross clamps, never two in a row: the fourth of four holds, and every one after it."""
+    safety, state = SafetyFilter(SPEC, SafetyLimits(mistakes_per_episode=4)), SafetyState()
+    held = []
+    for i in range(10):
+        asked = np.array([3.0 if i % 2 == 0 else 0.0, 0.0, 0.0, 0.0, 0.0])
+        result = safety.apply(state, asked, HERE, NO_FORCE, Source.POLICY)
+        state = result.state
+        held.append(result.hold)
+    assert held == ["", "", "", "", "", "", "4 in this episode", "", "5 in this episode", ""]
+    person = safety.apply(state, np.array([3.0, 0.0, 0.0, 0.0, 0.0]), HERE, NO_FORCE, Source.HUMAN)
+    assert person.hold == "", "a person's mistakes are not the policy's"
+    assert person.state.mistakes == 5
+
+
+def test_a_hold_decelerates_within_the_limit_and_then_stands() -> None:
+    safety, state = SafetyFilter(SPEC, SafetyLimits(max_acceleration_m_s2=1.0)), SafetyState()
+    for _ in range(6):
+        state = safety.apply(state, np.array([1.0, 0.0, 0.0, 0.0, 0.0]), HERE, NO_FORCE, Source.HUMAN).state
+    speeds = [state.velocity[0]]
+    while speeds[-1] > 0:
+        result = safety.apply(state, ZERO, HERE, NO_FORCE, Source.NONE)
+        state = result.state
+        speeds.append(state.velocity[0])
+        assert len(speeds) < 10
+    assert speeds[0] == pytest.approx(0.24)
+    assert np.diff(speeds).min() >= -0.05 - 1e-9, "1 m/s^2 at 20 Hz"
+    assert len(speeds) == 6
+    assert safety.apply(state, ZERO, HERE, NO_FORCE, Source.NONE).bits is SafetyBit.NONE
+
+
+JOINTED = structs.replace(SPEC, joint_low=[-1.0, -1.0], joint_high=[1.0, 1.0])
+
+
+def test_a_joint_at_its_limit_goes_no_further_and_may_come_back() -> None:
+    safety, state = SafetyFilter(JOINTED, LIMITS), SafetyState()
+    push = np.array([0.5, 0.0, 0.0, 0.5, 1.0])
+    free = safety.apply(state, push, HERE, NO_FORCE, Source.HUMAN, joints=np.array([0.9, 0.0]))
+    assert free.bits is SafetyBit.NONE
+    stopped = safety.apply(free.state, push, HERE, NO_FORCE, Source.HUMAN, joints=np.array([0.99, 0.0]))
+    assert stopped.bits is SafetyBit.JOINT_LIMIT
+    assert stopped.action.tolist() == pytest.approx([0.0, 0.0, 0.0, 0.0, 1.0]), "the gripper is no joint of the arm"
+    again = safety.apply(stopped.state, push, HERE, NO_FORCE, Source.HUMAN, joints=np.array([0.99, 0.0]))
+    assert again.action[0] == pytest.approx(0.0), "nor in the steps after it"
+    sideways = safety.apply(again.state, np.array([0.0, 0.5, 0.0, 0.0, 0.0]), HERE, NO_FORCE, Source.HUMAN, joints=np.array([0.99, 0.0]))
+    assert sideways.action[1] == pytest.approx(0.5)
+    back = safety.apply(again.state, -push, HERE, NO_FORCE, Source.HUMAN, joints=np.array([0.99, 0.0]))
+    assert back.bits is SafetyBit.NONE
+    assert back.action[0] == pytest.approx(-0.5)
+    left = safety.apply(back.state, push, HERE, NO_FORCE, Source.HUMAN, joints=np.array([0.9, 0.0]))
+    assert left.state.towards_limit == ()
+
+
+def test_gripping_too_hard_drops_what_closes_further() -> None:
+    safety, state = SafetyFilter(SPEC, LIMITS), SafetyState()
+    close, opened = np.array([0.0, 0.0, 0.0, 0.0, -1.0]), np.array([0.0, 0.0, 0.0, 0.0, 1.0])
+    for expected in (-1.0, -1.0, 0.0, 0.0):
+        result = safety.apply(state, close, HERE, NO_FORCE, Source.POLICY, gripper_force_n=LIMITS.max_gripper_force_n + 1.0)
+        state = result.state
+        assert result.action[4] == expected
+        assert bool(result.bits & SafetyBit.GRIPPER) == (expected == 0.0)
+    assert safety.apply(state, opened, HERE, NO_FORCE, Source.POLICY, gripper_force_n=90.0).action[4] == 1.0
+    assert safety.apply(state, close, HERE, NO_FORCE, Source.POLICY, gripper_force_n=LIMITS.max_gripper_force_n).action[4] == -1.0
