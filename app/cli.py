@@ -11,6 +11,7 @@ from takeover import __version__
 from takeover.app.commands import collect as collect_command
 from takeover.app.commands import console as console_command
 from takeover.app.commands import devices as devices_command
+from takeover.app.commands import keys as keys_command
 from takeover.app.commands import process as process_command
 from takeover.app.commands import run as run_command
 from takeover.app.commands import sim_server as sim_server_command
@@ -48,6 +49,8 @@ HANDLERS: dict[str, tuple[type, Callable[[Any], int]]] = {
     "data": (store_command.Data, store_command.data),
     "policy": (store_command.Policy, store_command.policy),
     "devices": (devices_command.Devices, devices_command.devices),
+    "keys": (keys_command.Keys, keys_command.keys),
+    "audit": (keys_command.Audit, keys_command.print_audit),
     "sim-server": (sim_server_command.SimServer, sim_server_command.sim_server),
     "bridge": (process_command.Bridge, process_command.run_one),
     "actor": (process_command.Actor, process_command.run_one),

@@ -46,7 +46,8 @@ class Launcher:
         if unknown:
             raise StartupError(f"unknown process {unknown[0]!r}; known: {', '.join(KNOWN_PROCESSES)}")
         self.config = msgspec.structs.replace(config, parent_pid=os.getpid())
-        self._names = list(processes)
+        # the bridge of a station that connects to one is another computer's
+        self._names = [name for name in processes if name != "bridge" or not config.connect]
         self._report = report or (lambda line: None)
         self._workspace = Workspace(Path(config.workspace))
         self._folder = Path(config.sockets)

@@ -62,7 +62,7 @@ class Supervisor:
         self._launcher = launcher
         self._plan = plan
         self._report = report
-        self._endpoints = Endpoints(config.sockets)
+        self._endpoints = Endpoints.of(config)
         self._link = StationLink(self._endpoints, "supervisor", config.workspace)
         self._request_id = 0
 

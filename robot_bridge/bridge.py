@@ -9,6 +9,7 @@ from collections.abc import Callable
 import msgspec
 from ulid import ULID
 
+from takeover.data import audit
 from takeover.data.schema import RunConfig, State
 from takeover.robot_bridge.camera_thread import CameraThread
 from takeover.robot_bridge.cameras import CameraSource
@@ -35,7 +36,10 @@ class Bridge:
         self.config = config
         self.session = str(ULID()).lower()
         lockstep = config.clock == "lockstep"
-        endpoints = Endpoints(config.sockets)
+        endpoints = Endpoints.of(config)
+        self._endpoints = endpoints
+        if lockstep and endpoints.link is not None:
+            raise ValueError("lockstep is for one computer; a bridge on a network runs in real time")
         endpoints.prepare()
         robot.connect()
         spec = robot.spec
@@ -45,8 +49,13 @@ class Bridge:
         known = [camera.name for camera in spec.cameras] if cameras is not None else []
         if unknown := [name for name in spec.policy_cameras if name not in known]:
             raise ValueError(f"policy_cameras: {', '.join(unknown)} is no camera of this station; known: {', '.join(known) or 'none'}")
+        endpoints.listen(self._client_refused)
+        for name, (before, now) in audit.note_limits(config.workspace, "bridge", msgspec.to_builtins(config.limits)).items():
+            log.warning("limit %s was %s in the run before, is %s now", name, before, now)
         self.io = BridgeIO(endpoints, self.session, spec, robot.stop, lockstep=lockstep)
         self.cameras = CameraThread(cameras, endpoints, self.io.records, synchronous=lockstep) if cameras is not None else None
+        if (cameras_thread := self.cameras) is not None:
+            self.io.on_view_report = lambda sender, age_ms: cameras_thread.quality.report(sender, age_ms, time.monotonic())
         book = EpisodeBook(config, spec, self.io.records, software)
         loop: type[ControlLoop] = LockstepLoop if lockstep else RealTimeLoop
         self.control = loop(config, robot, self.io, book, self.cameras)
@@ -83,7 +92,13 @@ class Bridge:
                 self.cameras.close()
             self.io.pump(0.0)
             self.io.close()
+            self._endpoints.close()
             control.robot.close()
+
+    def _client_refused(self, stream: str, public_key: str) -> None:
+        """Authenticator's thread: somebody without an admitted key, or with one that is not for this stream."""
+        log.warning("refused a connection to %s with key %s", stream, public_key)
+        self.io.connection_refused(stream, public_key)
 
     def _first_pictures(self) -> None:
         """Rendering threads exist before the control thread asks for priority: they would inherit it."""

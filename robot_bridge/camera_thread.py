@@ -3,19 +3,22 @@
 import logging
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import simplejpeg
 
 from takeover.data.schema import CameraFrame, CameraSpec
 from takeover.robot_bridge.cameras import CameraSource
+from takeover.robot_bridge.picture_quality import LEVELS, Level, PictureQuality
 from takeover.robot_bridge.protocol import Endpoints, Publisher
 from takeover.robot_bridge.record_log import MAX_BACKLOG_BYTES, RecordLog
 from takeover.robot_bridge.robots.base import Picture
 
 log = logging.getLogger("bridge.cameras")
 
-JPEG_QUALITY = 85
+MAX_PICTURE_BACKLOG_BYTES = 512 * 1024
 FROZEN_AFTER_S = 0.15  # three pictures at 20 Hz; with the step that acts on it, within 200 ms
 RETRY_S = 1.0
 
@@ -28,6 +31,10 @@ class CameraThread:
         self.specs: list[CameraSpec] = source.specs
         self.error = ""
         self._records = log_
+        self.quality = PictureQuality()
+        self._emitted: dict[str, int] = {}
+        self.pictures_not_recorded = 0
+        self._remote = endpoints.over_network("state") is not None
         self._publishers: dict[str, Publisher[CameraFrame]] = {
             spec.name: Publisher(endpoints, f"camera/{spec.name}", CameraFrame, queue=2) for spec in self.specs
         }
@@ -121,11 +128,10 @@ class CameraThread:
             self._emit(picture, episode_id, seq)
 
     def _emit(self, picture: Picture, episode_id: str, seq: int) -> None:
-        height, width = picture.rgb.shape[:2]
-        jpeg = simplejpeg.encode_jpeg(picture.rgb, quality=JPEG_QUALITY, colorspace="RGB", colorsubsampling="420", fastdct=True)
+        best, level = LEVELS[0], self.quality.level
 
-        def frame(session: str, rec_seq: int) -> CameraFrame:
-            return CameraFrame(
+        def frame(jpeg: bytes, width: int, height: int) -> Callable[[str, int], CameraFrame]:
+            return lambda session, rec_seq: CameraFrame(
                 session=session,
                 rec_seq=rec_seq,
                 camera=picture.camera,
@@ -143,6 +149,21 @@ class CameraThread:
             self._counters[picture.camera] = picture.counter
             self._changed_ns[picture.camera] = time.monotonic_ns()
             self._source_ns[picture.camera] = picture.t_source_ns
-        self._publishers[picture.camera].send(frame(self._records.session, -1))
-        if new and episode_id and self._records.bytes < MAX_BACKLOG_BYTES:
-            self._records.append(frame)
+        wanted = bool(new and episode_id)
+        # over a network steps come first: pictures are left out of the record when they pile up
+        fits = self._records.bytes < (MAX_PICTURE_BACKLOG_BYTES if self._remote else MAX_BACKLOG_BYTES)
+        self.pictures_not_recorded += wanted and not fits
+        number = self._emitted[picture.camera] = self._emitted.get(picture.camera, -1) + 1
+        full = encoded(picture, best) if level == best or (wanted and fits) else None
+        if number % level.every == 0:
+            shown = full if full is not None and level == best else encoded(picture, level)
+            self._publishers[picture.camera].send(frame(*shown)(self._records.session, -1))
+        if wanted and fits and full is not None:
+            self._records.append(frame(*full))
+
+
+def encoded(picture: Picture, level: Level) -> tuple[bytes, int, int]:
+    """JPEG, width and height of ``picture`` at ``level``."""
+    rgb = picture.rgb if level.stride == 1 else np.ascontiguousarray(picture.rgb[:: level.stride, :: level.stride])
+    jpeg = simplejpeg.encode_jpeg(rgb, quality=level.quality, colorspace="RGB", colorsubsampling="420", fastdct=True)
+    return jpeg, rgb.shape[1], rgb.shape[0]

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from takeover.data import audit
 from takeover.data.schema import EpisodeKind, HoldReason, Mode, Outcome, OutcomeSource, RunConfig, Source
 from takeover.robot_bridge.arbitration import Authority, Rules, command_life_s, ramp_steps, stale_steps
 from takeover.robot_bridge.camera_thread import CameraThread
@@ -188,6 +189,14 @@ class ControlBase:
         self.safety_state = SafetyState()
         self.change(ModeEvent.CLEAR)
         self.io.event("stop_cleared", sender)
+        self.audit(sender, "stop_cleared")
+
+    def audit(self, who: str, what: str, **details: object) -> None:
+        """Note it in the workspace's audit log; a log that cannot be written is said, and stops nothing."""
+        try:
+            audit.append(self.config.workspace, who, what, session=self.io.session, **details)
+        except OSError as error:
+            log.error("audit log: %s", error)
 
     def take_stop(self) -> None:
         """Latch a STOP that the I/O side has already acted on."""

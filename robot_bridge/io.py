@@ -29,6 +29,7 @@ from takeover.data.schema import (
     Role,
     State,
     Stop,
+    ViewReport,
 )
 from takeover.robot_bridge import chunks
 from takeover.robot_bridge.inbox import Inbox, PendingRequest, ReceivedCommand
@@ -50,10 +51,13 @@ class BridgeIO:
 
     def __init__(self, endpoints: Endpoints, session: str, spec: RobotSpec, stop_robot: Callable[[], None], *, lockstep: bool) -> None:
         self.session = session
+        self._gatekeeper = endpoints.gatekeeper
         self.inbox = Inbox()
         self.lease = LeaseTable(lapses=not lockstep)
         self.compose_state: Callable[[int, int], State | None] = lambda seq, now_ns: None
+        self.on_view_report: Callable[[str, float], None] = lambda sender, age_ms: None
         self.refused_commands = 0
+        self.refused_connections = 0
         self._spec = spec
         self._lockstep = lockstep
         self._observation_seq = -1
@@ -116,6 +120,11 @@ class BridgeIO:
                 session=session, rec_seq=rec_seq, kind=kind, text=text, t_ns=time.monotonic_ns(), wall_ns=time.time_ns(), **fields
             )
         )
+
+    def connection_refused(self, stream: str, public_key: str) -> None:
+        """Count a connection without an admitted key; at most one event a second for each key and stream."""
+        self.refused_connections += 1
+        self._note_refusal("client_refused", public_key, stream, time.monotonic_ns())
 
     def state_now(self) -> None:
         """Publish the state at the next opportunity instead of at its next turn."""
@@ -214,12 +223,15 @@ class BridgeIO:
     def _refuse(self, sender: str, why: str, now_ns: int) -> None:
         """Count every refused command; record at most one event a second for each sender and reason."""
         self.refused_commands += 1
+        self._note_refusal("command_refused", sender, why, now_ns)
+
+    def _note_refusal(self, kind: str, sender: str, why: str, now_ns: int) -> None:
         key = (sender[:64], why)
         if now_ns - self._refusals.get(key, -REFUSAL_EVENT_NS) >= REFUSAL_EVENT_NS:
             if len(self._refusals) >= MAX_PEERS:
                 self._refusals.clear()
             self._refusals[key] = now_ns
-            self.event("command_refused", f"{key[0]}: {why}")
+            self.event(kind, f"{key[0]}: {why}")
 
     def _on_control(self) -> None:
         while (received := self._control.receive_raw()) is not None:
@@ -247,6 +259,10 @@ class BridgeIO:
             self._answer(peer, envelope.request_id, "say hello first")
             return
         sender, role = self._peers[peer]
+        if isinstance(request, ViewReport):
+            self.on_view_report(f"{sender}/{peer.hex()}", request.age_ms)
+            self._answer(peer, envelope.request_id)
+            return
         if isinstance(request, Lease):
             self._lease_request(peer, envelope.request_id, request, sender, role, now)
             return
@@ -259,11 +275,24 @@ class BridgeIO:
         if hello.protocol != PROTOCOL_VERSION:
             self._answer(peer, request_id, f"protocol {hello.protocol} asked for, this bridge speaks {PROTOCOL_VERSION}")
             return
+        if refusal := self._role_refusal(hello):
+            self._answer(peer, request_id, refusal)
+            return
         while len(self._peers) >= MAX_PEERS:
             self._peers.pop(next(iter(self._peers)))
         self._peers[peer] = (hello.sender, hello.role)
-        reply = Reply(session=self.session, spec=self._spec)
+        reply = Reply(session=self.session, spec=self._spec, t_ns=time.monotonic_ns())
         self._control.send(peer, ReplyEnvelope(request_id=request_id, reply=reply))
+
+    def _role_refusal(self, hello: Hello) -> str:
+        """Over a network the role is bound to the key: nobody may ask for more than the list gives."""
+        if self._gatekeeper is None:
+            return ""
+        client = self._gatekeeper.client(self._control.user)
+        if client is None or hello.role not in client.roles:
+            name, roles = (client.name, ", ".join(sorted(client.roles))) if client is not None else ("this key", "nothing")
+            return f"role {hello.role} is not granted to {name}; granted: {roles}"
+        return ""
 
     def _lease_request(self, peer: bytes, request_id: int, lease: Lease, sender: str, role: Role, now_ns: int) -> None:
         if role is not Role.OPERATOR:
@@ -287,7 +316,7 @@ class BridgeIO:
         self._control.send(peer, ReplyEnvelope(request_id=request_id, reply=Reply(session=self.session, lease=token)))
 
     def _answer(self, peer: bytes, request_id: int, error: str = "") -> None:
-        reply = Reply(session=self.session, error=error)
+        reply = Reply(session=self.session, error=error, t_ns=time.monotonic_ns())
         self._control.send(peer, ReplyEnvelope(request_id=request_id, reply=reply))
 
     def _on_record(self) -> None:

@@ -86,6 +86,7 @@ class StatusBoard:
             scores=newest_policy.scores if newest_policy is not None else {},
             policy_latency_ms=control.latency.latest_s * 1000.0 if control.latency.latest_s >= 0 else -1.0,
             refused_commands=io.refused_commands,
+            refused_connections=io.refused_connections,
             gate=self._gate(now_ns, command_age_ms),
         )
 

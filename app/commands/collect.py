@@ -74,7 +74,7 @@ def _collect_headless(config: RunConfig, scripted: bool) -> int:
                 supervisor.prepare()
             else:
                 display.note(DEVICE_HELP)
-                with DeviceOperator(Endpoints(config.sockets), kinds=config.devices):
+                with DeviceOperator(Endpoints.of(config), kinds=config.devices):
                     supervisor.prepare()
         finally:
             supervisor.close()

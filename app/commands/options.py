@@ -2,6 +2,7 @@
 
 import os
 import socket
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from takeover.data.schema import RunConfig
 from takeover.data.station import Station, StationError, default_station_text, line_of, load_station
 from takeover.data.workspace import Workspace, WorkspaceError, runtime_folder
 from takeover.policies.registry import KNOWN_LEARNERS, check_parameters
+from takeover.robot_bridge.protocol import KeyProblem, KeyRefused, LinkProblem, RequestTimeout, check_link, greet_bridge
 from takeover.robot_bridge.robots.base import RobotError
 from takeover.robot_bridge.robots.registry import KNOWN_ROBOTS, split_robot
 
@@ -36,6 +38,8 @@ class StationOptions:
     """Of a robot that is reached over a link (`sim-server`): HOST:PORT or the path of a UNIX socket."""
     task: Annotated[str, tyro.conf.arg(metavar="NAME", help_behavior_hint="")] = ""
     """`peg-insert` or `pick-lift` on the simulated robot."""
+    connect: Annotated[str, tyro.conf.arg(metavar="tcp://HOST:PORT", help_behavior_hint="")] = ""
+    """The bridge is another computer's, which runs `takeover bridge --listen` (docs/remote.md); robot and task must be the same there."""
     learner: Annotated[str, tyro.conf.arg(metavar="NAME", help_behavior_hint="")] = ""
     """`hil-serl`, `sirius`, `iwr`, `hg-dagger`, `bc` or `none`."""
     person: Annotated[str, tyro.conf.arg(metavar="ID", help_behavior_hint="")] = ""
@@ -62,6 +66,7 @@ def make_config(options: StationOptions, *, operator: Operator, clock: Clock = "
         with found_in(place, "learner"):
             known_learner(station.learner)
     learner = known_learner(options.learner or station.learner)
+    known_link(options.connect, str(place.path.absolute() / "keys"))
     if options.demonstrations < 0:
         raise StartupError(f"--demonstrations {options.demonstrations}: at least 1")
     groups = parse_parameters(options.set)
@@ -82,6 +87,8 @@ def make_config(options: StationOptions, *, operator: Operator, clock: Clock = "
         session_id=session,
         workspace=str(place.path),
         sockets=str(sockets),
+        connect=options.connect,
+        keys=str(place.path.absolute() / "keys") if options.connect else "",
         station_id=station.station_id,
         person=options.person or station.person,
         robot=robot,
@@ -139,6 +146,19 @@ def known_settings(place: Workspace, learner: str, of_station: Mapping[str, Any]
             check_parameters(learner, {name: _scalar(value)})
         except ValueError as error:
             raise StartupError(f"--set learner.{name}={value}: {error}") from error
+
+
+def known_link(connect: str, keys: str) -> None:
+    """Raises `StartupError` when the bridge could not be reached with what is known: before anything starts."""
+    if not connect:
+        return
+    try:
+        check_link(connect, keys, listens=False)
+        greet_bridge(connect, keys)
+    except (LinkProblem, KeyProblem, KeyRefused) as error:
+        raise StartupError(str(error)) from error
+    except RequestTimeout:
+        print(f"takeover: no bridge answers at {connect} yet; waiting for it", file=sys.stderr, flush=True)
 
 
 def known_robot(robot: str, task: str | None) -> tuple[str, str]:

@@ -8,10 +8,11 @@ from typing import Annotated, Literal
 import msgspec
 import tyro
 
+from takeover.app.commands.keys import keys_folder
 from takeover.app.commands.options import StationOptions, make_config
 from takeover.app.launcher import RUN_FILE
 from takeover.app.processes.common import StartupError, run_process
-from takeover.robot_bridge.protocol import Endpoints
+from takeover.robot_bridge.protocol import Endpoints, KeyProblem, LinkProblem, check_link
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,9 @@ class ProcessOptions(StationOptions):
 @dataclass(frozen=True)
 class Bridge(ProcessOptions):
     """One process: the robot, its clock, mode, authority and safety."""
+
+    listen: Annotated[str, tyro.conf.arg(metavar="tcp://HOST:PORT", help_behavior_hint="")] = ""
+    """Let other computers reach it, with keys only (docs/remote.md): HOST is an address of this computer, or *."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,13 @@ def run_one(command: ProcessOptions) -> int:
 
 def _write_config(command: ProcessOptions) -> Path:
     config = make_config(command, operator=command.operator, clock=command.clock)
+    if isinstance(command, Bridge) and command.listen:
+        keys = keys_folder(config.workspace).path
+        try:
+            check_link(command.listen, str(keys), listens=True)
+        except (LinkProblem, KeyProblem) as error:
+            raise StartupError(str(error)) from error
+        config = msgspec.structs.replace(config, listen=command.listen, keys=str(keys), learner="none")
     if command.sockets:
         config = msgspec.structs.replace(config, sockets=str(Path(command.sockets).absolute()))
     try:

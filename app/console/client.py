@@ -37,13 +37,14 @@ from takeover.data.schema import (
     SetOutcome,
     State,
     Stop,
+    ViewReport,
 )
 from takeover.data.schema import Hold as HoldRequest
 from takeover.data.schema import Mark as MarkRequest
 from takeover.data.schema import Next as NextRequest
 from takeover.data.schema import Resume as ResumeRequest
 from takeover.data.schema import UndoOutcome as UndoRequest
-from takeover.robot_bridge.protocol import ControlClient, Dealer, Endpoints, Push, Subscriber, wait
+from takeover.robot_bridge.protocol import ClockOffset, ControlClient, Dealer, Endpoints, Push, Subscriber, wait
 
 LINK_LOST_MS = 500.0
 GUI_HEARTBEAT_MS = 100.0
@@ -136,6 +137,8 @@ class ConsoleClient:
         self._stop_asked: deque[str] = deque()
         self._ids = 0
         self._seq = 0
+        self._clock: ClockOffset | None = None
+        self._next_report_ns = 0
         self._next_lease_ns = 0
         self._next_hello_ns = 0
         self._pressed_ns = 0
@@ -202,6 +205,7 @@ class ConsoleClient:
         self._command_out: Push[Command] = Push(ends, "command", Command)
         self._control = ControlClient(ends, self.sender, Role.OPERATOR)
         self._launcher: Dealer[LauncherRequest, LauncherReply] = Dealer(ends, "launcher", LauncherRequest, LauncherReply)
+        self._clock = self._control.clock if ends.over_network("control") else None
         self._pending: dict[int, _Pending] = {}
         try:
             self._loop()
@@ -224,9 +228,30 @@ class ConsoleClient:
             self._handshake()
             self._send_requests()
             self._receive_replies()
+            self._report_view()
             if time.monotonic() >= next_command_s:
                 self._command()
                 next_command_s = max(next_command_s + COMMAND_PERIOD_S, time.monotonic())
+
+    def _report_view(self) -> None:
+        """Over a network, once a second: how late the pictures come, so that the bridge may send smaller ones."""
+        now = time.monotonic_ns()
+        if self._clock is None or self.spec is None or not self.frames or now < self._next_report_ns:
+            return
+        self._next_report_ns = now + 1_000_000_000
+        here_ns = now + self._clock.offset_ns
+        oldest_ns = max(here_ns - frame.t_source_ns for frame in list(self.frames.values()))
+        self._control.send(ViewReport(sender=self.sender, age_ms=(oldest_ns - max(0, self._clock.error_ns)) / 1e6))
+
+    @property
+    def clock_offset_ns(self) -> int:
+        """How far the bridge's clock is ahead; 0 on one computer."""
+        return self._clock.offset_ns if self._clock is not None else 0
+
+    @property
+    def clock_error_ns(self) -> int:
+        """How wrong that may be; -1: on one computer, or not known yet."""
+        return self._clock.error_ns if self._clock is not None else -1
 
     def _say_goodbye(self) -> None:
         self._send_stop()

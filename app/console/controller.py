@@ -60,7 +60,7 @@ class Controller:
         self._widest_m = 0.0
         self._felt = ""
         self.discarded: frozenset[str] = frozenset()  # segments excluded from here
-        self.client = ConsoleClient(Endpoints(config.sockets), f"console-{config.person}", self.devices, self.to_action)
+        self.client = ConsoleClient(Endpoints.of(config), f"console-{config.person}", self.devices, self.to_action)
         self.client.on_speed = self.step_speed
         self.client.only_on_press = config.operator == "scripted"
 
@@ -103,10 +103,11 @@ class Controller:
         )
 
     def picture_ages(self, now_ns: int) -> dict[str, float]:
-        """Per camera, since it was taken. Source time is this computer's clock on ipc links, the only ones there are yet."""
+        """Per camera, since it was taken, by the clock of the bridge's computer as far as it is known here."""
         frames = dict(self.client.frames)
         spec = self.client.spec
         names = [camera.name for camera in spec.cameras] if spec is not None else list(frames)
+        now_ns += self.client.clock_offset_ns
         return {name: (now_ns - frames[name].t_source_ns) / 1e6 for name in names if name in frames}
 
     # --- GUI thread, every tick ---

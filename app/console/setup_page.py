@@ -157,6 +157,16 @@ class SetupPage(QWidget):
         self._set(self.station, "Hold to run", "on" if config.hold_to_run else "off")
         self._set(self.station, "Commander", (state.commander or "nobody") if state else "–")
         self._set(self.station, "Command round trip", milliseconds(view.round_trip_ms))
+        self._set(self.station, "Bridge", config.connect or "on this computer")
+        if config.connect:
+            known = client.clock_error_ns >= 0
+            shown = f"{client.clock_offset_ns / 1e6:+,.1f} ± {client.clock_error_ns / 1e6:.1f} ms" if known else "–"
+            self._set(self.station, "Its clock against ours", shown)
+        if state is not None:
+            refused = f"{state.refused_commands} messages, {state.refused_connections} connections"
+            self._set(self.station, "Refused", refused, T2)
+        missed = ", ".join(f"{name} {count}" for name, count in client.frames_missed.items() if count)
+        self._set(self.station, "Pictures missed", missed or "none")
         if spec is not None:
             scale = ", ".join(f"{n} {s:g} {u}" for n, s, u in zip(spec.action.names, spec.action.scale, spec.action.units, strict=True))
             self._set(self.robot, "Robot", f"{spec.robot_id}{', simulated' if spec.simulated else ''}")

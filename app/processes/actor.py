@@ -20,7 +20,7 @@ def main(context: ProcessContext) -> None:
     """Answer observations until told to stop."""
     config = context.config
     configure(config.torch_threads)
-    endpoints = Endpoints(config.sockets)
+    endpoints = Endpoints.of(config)
     with (
         Subscriber[Observation](endpoints, "observation", Observation, latest=config.clock == "realtime") as observations,
         Subscriber[LearnerStatus](endpoints, "learner_status", LearnerStatus) as learner,

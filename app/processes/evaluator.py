@@ -34,7 +34,7 @@ def main(context: ProcessContext) -> None:
         robot.connect()
     except RobotError as error:
         raise StartupError(str(error)) from error
-    endpoints = Endpoints(context.config.sockets)
+    endpoints = Endpoints.of(context.config)
     try:
         with (
             Router[Evaluate, EvaluateReply](endpoints, "evaluate", Evaluate, EvaluateReply) as requests,

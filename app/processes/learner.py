@@ -32,7 +32,7 @@ def main(context: ProcessContext) -> None:
     except ValueError as error:
         raise StartupError(str(error)) from error
     configure(config.torch_threads)
-    endpoints = Endpoints(config.sockets)
+    endpoints = Endpoints.of(config)
     with (
         Subscriber[Committed](endpoints, "committed", Committed, latest=False) as committed,
         Publisher[LearnerStatus](endpoints, "learner_status", LearnerStatus) as status,

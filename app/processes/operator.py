@@ -30,7 +30,7 @@ class OperatorLoop:
     """Owns the sockets. One thread."""
 
     def __init__(self, config: RunConfig) -> None:
-        endpoints = Endpoints(config.sockets)
+        endpoints = Endpoints.of(config)
         self._config = config
         self._lockstep = config.clock == "lockstep"
         self._client = ControlClient(endpoints, SENDER, Role.OPERATOR)

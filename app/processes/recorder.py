@@ -134,7 +134,7 @@ def main(context: ProcessContext) -> None:
         recorder = Recorder(workspace, max_episode_bytes=episode_memory_bytes())
     except (WorkspaceError, CatalogError, LabelError) as error:
         raise StartupError(str(error)) from error
-    endpoints = Endpoints(config.sockets)
+    endpoints = Endpoints.of(config)
     try:
         endpoints.prepare()
         loop = RecorderLoop(recorder, endpoints, 0.0 if config.clock == "lockstep" else REALTIME_SYNC_S)

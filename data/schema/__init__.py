@@ -49,6 +49,7 @@ from takeover.data.schema.messages import (
     State,
     Stop,
     UndoOutcome,
+    ViewReport,
 )
 from takeover.data.schema.records import (
     AnyRecord,
@@ -132,4 +133,5 @@ __all__ = [
     "Stop",
     "Trigger",
     "UndoOutcome",
+    "ViewReport",
 ]

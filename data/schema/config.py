@@ -13,6 +13,11 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True):
     session_id: str
     workspace: str  # absolute path
     sockets: str  # absolute path of the 0700 folder with the ipc sockets
+    listen: str = ""  # tcp://HOST:PORT: the bridge is reached over the network, with keys; "": on this computer only
+    connect: str = ""  # tcp://HOST:PORT: the bridge is another computer's
+    keys: str = ""  # absolute path of the folder with keys, for both
+    own_key: str = ""  # name of the key pair used; "": the only one
+    bridge_key: str = ""  # name of the bridge's card; "": the only one
     station_id: str = "local"
     person: str = "op-01"  # pseudonym of who operates
     robot: str = "sim"

@@ -78,6 +78,7 @@ class State(Telemetry, frozen=True, kw_only=True, tag="state"):
     scores: dict[str, float] = msgspec.field(default_factory=dict)
     policy_latency_ms: float = -1.0  # observation sent to answer received, of the newest answer; -1: not known
     refused_commands: int = 0  # commands and answers refused in this session
+    refused_connections: int = 0  # over a network: without an admitted key
     gate: dict[str, str] = msgspec.field(default_factory=dict)  # start gate: item -> "" when passed, else what is missing
 
 
@@ -324,6 +325,13 @@ class SpeedScale(Strict, frozen=True, kw_only=True, tag="speed_scale"):
     scale: float
 
 
+class ViewReport(Strict, frozen=True, kw_only=True, tag="view_report"):
+    """How old the pictures are when a viewer on another computer gets them: the bridge lowers their quality for a slow link. Any role."""
+
+    sender: str
+    age_ms: float  # worst of the cameras, less the time that the network takes at its best
+
+
 class Fault(Strict, frozen=True, kw_only=True, tag="fault"):
     """Inject a simulator fault by name (drill mode and tests); refused by real robots."""
 
@@ -333,7 +341,22 @@ class Fault(Strict, frozen=True, kw_only=True, tag="fault"):
 
 
 ControlRequest = (
-    Hello | Lease | Start | Finish | Hold | Resume | Ready | Stop | Clear | SetOutcome | UndoOutcome | Next | Mark | SpeedScale | Fault
+    Hello
+    | Lease
+    | Start
+    | Finish
+    | Hold
+    | Resume
+    | Ready
+    | Stop
+    | Clear
+    | SetOutcome
+    | UndoOutcome
+    | Next
+    | Mark
+    | SpeedScale
+    | ViewReport
+    | Fault
 )
 
 
@@ -345,6 +368,7 @@ class Reply(Telemetry, frozen=True, kw_only=True, tag="reply"):
     lease: str = ""
     protocol: int = PROTOCOL_VERSION
     spec: RobotSpec | None = None  # with Hello
+    t_ns: int = 0  # the bridge's monotonic clock when it answered
 
 
 class ControlEnvelope(Strict, frozen=True, kw_only=True):

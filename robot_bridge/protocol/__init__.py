@@ -1,7 +1,9 @@
 """Wire protocol: topic table, codec, typed sockets, control client. The only place that touches ZMQ sockets directly."""
 
-from takeover.robot_bridge.protocol.client import ControlClient, RequestTimeout
+from takeover.robot_bridge.protocol.client import ClockOffset, ControlClient, KeyRefused, RequestTimeout, greet_bridge
 from takeover.robot_bridge.protocol.codec import BadMessage, Codec
+from takeover.robot_bridge.protocol.keys import KeyFolder, KeyProblem
+from takeover.robot_bridge.protocol.link import LinkProblem, check_link
 from takeover.robot_bridge.protocol.polling import PollSet, Wakeup
 from takeover.robot_bridge.protocol.sockets import (
     Dealer,
@@ -19,11 +21,16 @@ from takeover.robot_bridge.protocol.topics import TOPICS, Topic, topic
 __all__ = [
     "TOPICS",
     "BadMessage",
+    "ClockOffset",
     "Codec",
     "ControlClient",
     "Dealer",
     "EndpointError",
     "Endpoints",
+    "KeyFolder",
+    "KeyProblem",
+    "KeyRefused",
+    "LinkProblem",
     "PollSet",
     "Publisher",
     "Pull",
@@ -33,6 +40,8 @@ __all__ = [
     "Subscriber",
     "Topic",
     "Wakeup",
+    "check_link",
+    "greet_bridge",
     "topic",
     "wait",
 ]

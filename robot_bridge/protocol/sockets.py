@@ -7,20 +7,24 @@ gone; every receive has a deadline.
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import zmq
+from zmq.utils.monitor import parse_monitor_message
 
 from takeover.data.filelock import FileLock, Locked
+from takeover.data.schema import RunConfig
 from takeover.robot_bridge.protocol.codec import MAX_MESSAGE_BYTES, BadMessage, Codec
+from takeover.robot_bridge.protocol.link import Gatekeeper, Link, LinkProblem, secure_client
 from takeover.robot_bridge.protocol.topics import topic as topic_entry
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 MAX_IPC_PATH_BYTES = 107
+NETWORK_BUFFER_BYTES = 64 * 1024
 QUEUE = 64  # messages a peer may have waiting at least
 
 
@@ -29,10 +33,38 @@ class EndpointError(OSError):
 
 
 class Endpoints:
-    """Addresses of all streams of one station: ipc sockets in a private folder."""
+    """Addresses of all streams of one station: ipc sockets in a private folder; with a ``link`` the bridge's over the network."""
 
-    def __init__(self, folder: str | os.PathLike[str]) -> None:
+    def __init__(self, folder: str | os.PathLike[str], link: Link | None = None) -> None:
         self.folder = Path(folder)
+        self.link = link
+        self.gatekeeper: Gatekeeper | None = None
+
+    @classmethod
+    def of(cls, config: RunConfig) -> "Endpoints":
+        """Those of a run. Raises `EndpointError`."""
+        try:
+            return cls(config.sockets, Link.of(config))
+        except LinkProblem as error:
+            raise EndpointError(str(error)) from error
+
+    def listen(self, on_refused: Callable[[str, str], None]) -> None:
+        """The bridge, before it binds: where it is reached over the network, nobody without a known key is. Raises `EndpointError`."""
+        if self.link is not None and self.link.listens:
+            try:
+                self.gatekeeper = Gatekeeper(self.link, on_refused)
+            except LinkProblem as error:
+                raise EndpointError(str(error)) from error
+
+    def close(self) -> None:
+        """After every socket was closed."""
+        if self.gatekeeper is not None:
+            self.gatekeeper.close()
+            self.gatekeeper = None
+
+    def over_network(self, name: str) -> Link | None:
+        """The link that stream ``name`` goes over; None for a local one."""
+        return self.link if self.link is not None and self.link.serves(name) else None
 
     def prepare(self) -> None:
         """Create the folder with mode 0700; refuse one that others can enter."""
@@ -45,6 +77,8 @@ class Endpoints:
 
     def address(self, name: str) -> str:
         topic_entry(name)
+        if link := self.over_network(name):
+            return link.address(name)
         path = str(self.path(name))
         if len(path.encode()) > MAX_IPC_PATH_BYTES:
             raise EndpointError(f"socket path {path} is longer than {MAX_IPC_PATH_BYTES} bytes; choose a shorter runtime folder")
@@ -56,6 +90,13 @@ class _Bound:
 
     def __init__(self, socket: "zmq.Socket[bytes]", endpoints: Endpoints, name: str) -> None:
         address, self._path = endpoints.address(name), endpoints.path(name)
+        self._lock: FileLock | None = None
+        if endpoints.over_network(name):
+            if endpoints.gatekeeper is None:
+                raise EndpointError(f"{address}: nothing listens on a network without keys")
+            endpoints.gatekeeper.guard(socket, name)
+            self._bind(socket, address)
+            return
         try:
             self._lock = FileLock(self._path.with_suffix(".lock"))
         except Locked as error:
@@ -65,16 +106,21 @@ class _Bound:
             ) from None
         except OSError as error:
             raise EndpointError(f"cannot use the socket folder {endpoints.folder}: {error.strerror}") from error
+        self._bind(socket, address)
+
+    def _bind(self, socket: "zmq.Socket[bytes]", address: str) -> None:
         try:
             socket.bind(address)
         except zmq.ZMQError as error:
-            self._lock.release()
+            if self._lock is not None:
+                self._lock.release()
             raise EndpointError(f"cannot bind {address}: {error.strerror}") from error
 
     def release(self) -> None:
         """After the socket was closed; ZMQ leaves the path behind."""
-        self._path.unlink(missing_ok=True)
-        self._lock.release()
+        if self._lock is not None:
+            self._path.unlink(missing_ok=True)
+            self._lock.release()
 
 
 class _Socket(Generic[T]):
@@ -90,6 +136,8 @@ class _Socket(Generic[T]):
         self.socket.setsockopt(zmq.MAXMSGSIZE, limit)
         self.codec: Codec[T] = Codec(type_, limit)
         self.bad_messages = 0
+        self.user = ""  # over a network: public key of who sent the newest message
+        self._gatekeeper: Gatekeeper | None = None
         self._bound: _Bound | None = None
         self._prefix = name.encode() + b"\0"
 
@@ -106,6 +154,26 @@ class _Socket(Generic[T]):
         except EndpointError:
             self.socket.close(0)
             raise
+        if endpoints.over_network(self.name):
+            self._gatekeeper = endpoints.gatekeeper
+
+    def _connect(self, endpoints: Endpoints) -> None:
+        """Raises `EndpointError`, with nothing left open."""
+        if link := endpoints.over_network(self.name):
+            try:
+                secure_client(self.socket, link)
+            except LinkProblem as error:
+                self.socket.close(0)
+                raise EndpointError(str(error)) from error
+        self.socket.connect(endpoints.address(self.name))
+
+    def _parts(self) -> list[bytes] | None:
+        """The parts of the next message; None when its sender's key is not admitted any more. Raises `zmq.Again`."""
+        if self._gatekeeper is None:
+            return self.socket.recv_multipart(zmq.NOBLOCK)
+        frames = self.socket.recv_multipart(zmq.NOBLOCK, copy=False)
+        self.user = str(frames[-1].get("User-Id"))
+        return [frame.bytes for frame in frames] if self._gatekeeper.permits(self.user, self.name) else None
 
     def __enter__(self) -> Any:
         return self
@@ -129,7 +197,9 @@ class _Socket(Generic[T]):
             if not self.socket.poll(wait_ms):
                 return None
             try:
-                return self._unframe(self.socket.recv(zmq.NOBLOCK))
+                parts = self._parts()
+                if parts is not None:
+                    return self._unframe(parts[-1] if len(parts) == 1 else b"")
             except BadMessage:
                 self.bad_messages += 1
             except zmq.Again:
@@ -142,6 +212,8 @@ class Publisher(_Socket[T]):
     def __init__(self, endpoints: Endpoints, name: str, type_: Any, queue: int | None = None) -> None:
         super().__init__(zmq.PUB, name, type_)
         self.socket.setsockopt(zmq.SNDHWM, 1000 if queue is None else queue)
+        if endpoints.over_network(name) and queue:
+            self.socket.setsockopt(zmq.SNDBUF, NETWORK_BUFFER_BYTES)  # what waits in the system's buffers is old when it arrives
         self._bind(endpoints)
 
     def send(self, message: T) -> None:
@@ -158,7 +230,7 @@ class Subscriber(_Socket[T]):
             self.socket.setsockopt(zmq.CONFLATE, 1)
         else:
             self.socket.setsockopt(zmq.RCVHWM, 0)
-        self.socket.connect(endpoints.address(name))
+        self._connect(endpoints)
 
     def receive(self, timeout_s: float = 0.0) -> T | None:
         return self._receive(timeout_s)
@@ -171,7 +243,7 @@ class Push(_Socket[T]):
         super().__init__(zmq.PUSH, name, type_)
         self.socket.setsockopt(zmq.IMMEDIATE, 1)
         self.socket.setsockopt(zmq.SNDHWM, topic_entry(name).queue)
-        self.socket.connect(endpoints.address(name))
+        self._connect(endpoints)
 
     def send(self, message: T, timeout_s: float = 0.0) -> bool:
         if timeout_s and not self.socket.poll(int(timeout_s * 1000), zmq.POLLOUT):
@@ -221,7 +293,11 @@ class Router(_Socket[T], Generic[T, R]):
         """Undecoded, for answering bad messages with what was wrong."""
         if not self.socket.poll(int(timeout_s * 1000)):
             return None
-        parts = self.socket.recv_multipart(zmq.NOBLOCK)
+        parts = self._parts()
+        while parts is None:
+            if not self.socket.poll(0):
+                return None
+            parts = self._parts()
         return parts[0], parts[-1]
 
     def decode(self, data: bytes) -> T:
@@ -246,7 +322,25 @@ class Dealer(_Socket[R], Generic[T, R]):
         super().__init__(zmq.DEALER, name, receive_type)
         self.socket.setsockopt(zmq.RCVHWM, 0)
         self._send_codec: Codec[T] = Codec(send_type)
-        self.socket.connect(endpoints.address(name))
+        self._monitor: zmq.Socket[bytes] | None = None
+        if endpoints.over_network(name):
+            self._monitor = self.socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_FAILED_AUTH | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL)
+        self._connect(endpoints)
+
+    def refusal(self) -> str:
+        """Why the other side lets nobody in, as far as its refusals show; "" when it did not refuse since the last call."""
+        seen = ""
+        while self._monitor is not None and self._monitor.poll(0):
+            event = parse_monitor_message(self._monitor.recv_multipart())
+            known = event["event"] == zmq.EVENT_HANDSHAKE_FAILED_AUTH
+            seen = "it does not admit this key" if known else "the handshake fails: is its card the right one?"
+        return f"{self.socket.getsockopt_string(zmq.LAST_ENDPOINT).rstrip(chr(0))}: {seen}" if seen else ""
+
+    def close(self) -> None:
+        if self._monitor is not None:
+            self.socket.disable_monitor()
+            self._monitor = None
+        super().close()
 
     def send(self, message: T) -> bool:
         try:

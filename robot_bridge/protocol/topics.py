@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from takeover.data.schema import Role
+
 KIB = 1024
 MIB = 1024 * KIB
 
@@ -25,17 +27,23 @@ class Topic:
     queue: int
     lossless: bool
     max_bytes: int = 64 * KIB  # of one message towards the binder of a PULL or ROUTER, else towards its subscribers
+    roles: frozenset[Role] = frozenset(Role)  # over a network: whose keys may connect
 
+
+_ROBOT_SIDE = frozenset({Role.LEARNER})  # machines: actor, recorder, learner
+_DRIVES = frozenset({Role.OPERATOR})
+_TRUTH = frozenset({Role.LEARNER, Role.OPERATOR})
+_SPEAKS = frozenset({Role.LEARNER, Role.OPERATOR, Role.LABELER})
 
 _TABLE = (
     Topic("state", "bridge", Pattern.PUB, 50.0, 0.5, 1, False, MIB),
-    Topic("observation", "bridge", Pattern.PUB, 20.0, 0.2, 1, False, 16 * MIB),
-    Topic("privileged", "bridge", Pattern.PUB, 20.0, 0.2, 1, False, MIB),
-    Topic("policy_action", "bridge", Pattern.PULL, 20.0, 0.1, 16, False, 4 * MIB),
-    Topic("command", "bridge", Pattern.PULL, 50.0, 0.2, 16, False),
+    Topic("observation", "bridge", Pattern.PUB, 20.0, 0.2, 1, False, 16 * MIB, _TRUTH),
+    Topic("privileged", "bridge", Pattern.PUB, 20.0, 0.2, 1, False, MIB, _TRUTH),
+    Topic("policy_action", "bridge", Pattern.PULL, 20.0, 0.1, 16, False, 4 * MIB, _ROBOT_SIDE),
+    Topic("command", "bridge", Pattern.PULL, 50.0, 0.2, 16, False, roles=_DRIVES),
     Topic("control", "bridge", Pattern.ROUTER, 0.0, 1.0, 64, False),
-    Topic("event", "bridge", Pattern.PULL, 0.0, 1.0, 256, False),
-    Topic("record", "bridge", Pattern.ROUTER, 20.0, 0.5, 0, True),
+    Topic("event", "bridge", Pattern.PULL, 0.0, 1.0, 256, False, roles=_SPEAKS),
+    Topic("record", "bridge", Pattern.ROUTER, 20.0, 0.5, 0, True, roles=_ROBOT_SIDE),
     Topic("committed", "recorder", Pattern.PUB, 20.0, 1.0, 0, True, 64 * MIB),
     Topic("learner_status", "learner", Pattern.PUB, 2.0, 3.0, 1, False, MIB),
     Topic("actor_status", "actor", Pattern.PUB, 2.0, 3.0, 1, False),

@@ -219,7 +219,9 @@ class Operator:
 class Station:
     """The bridge in a thread of this process, and its peers."""
 
-    def __init__(self, folder: Path, **config: Any) -> None:
+    def __init__(self, folder: Path, *, link: bool = True, **config: Any) -> None:
+        """``link`` False: its state is not watched from here (a bridge on a network shows it to admitted keys only)."""
+        folder.mkdir(parents=True, exist_ok=True)
         defaults: dict[str, Any] = {
             "session_id": "test",
             "workspace": str(folder),
@@ -237,8 +239,10 @@ class Station:
         self._thread = threading.Thread(target=self.bridge.run, args=(self._stop.is_set, self._started.set), daemon=True)
         self._thread.start()
         assert self._started.wait(10.0)
-        self._states: Subscriber[State] = Subscriber(self.endpoints, "state", State)
         self.closers: list[Callable[[], None]] = []
+        if link:
+            self._states: Subscriber[State] = Subscriber(self.endpoints, "state", State)
+            self.closers.append(self._states.close)
 
     def recorder(self) -> Recorder:
         recorder = Recorder(self.endpoints)
@@ -286,7 +290,6 @@ class Station:
     def close(self) -> None:
         for close in self.closers:
             close()
-        self._states.close()
         self._stop.set()
         self._thread.join(5.0)
         assert not self._thread.is_alive()

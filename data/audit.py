@@ -1,0 +1,50 @@
+"""The audit log: who changed what that matters for safety. Append-only JSON lines, on disk before the change counts."""
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+FILE = "audit.log"
+MAX_TEXT = 500
+
+
+def append(workspace: Path | str, who: str, what: str, **details: Any) -> None:
+    """Add one entry. ``what``: limits_changed, stop_cleared, key_allowed, key_revoked, unattended_started, ... Raises `OSError`."""
+    entry = {"wall_ns": time.time_ns(), "who": who[:MAX_TEXT], "what": what, **details}
+    line = json.dumps(entry, ensure_ascii=True, default=str)[:65536] + "\n"
+    fd = os.open(Path(workspace) / FILE, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(fd, line.encode())
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def entries(workspace: Path | str) -> Iterator[dict[str, Any]]:
+    """All entries, oldest first; a line that a power cut left unfinished is skipped."""
+    path = Path(workspace) / FILE
+    if not path.exists():
+        return
+    with open(path, encoding="utf-8", errors="replace") as lines:
+        for line in lines:
+            try:
+                entry = json.loads(line)
+            except json.JSONDecodeError:
+                continue
+            if isinstance(entry, dict):
+                yield entry
+
+
+def note_limits(workspace: Path | str, who: str, limits: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Compare with the limits of the run before; note and return what differs (name -> (before, now)). The first run is noted too."""
+    before: dict[str, Any] = {}
+    for entry in entries(workspace):
+        if entry.get("what") == "limits_changed":
+            before = dict(entry.get("limits", {}))
+    changed = {name: (before.get(name), value) for name, value in limits.items() if before.get(name) != value}
+    if changed:
+        append(workspace, who, "limits_changed", changed=changed, limits=limits)
+    return changed if before else {}
