@@ -219,7 +219,7 @@ class Operator:
 class Station:
     """The bridge in a thread of this process, and its peers."""
 
-    def __init__(self, folder: Path, **config: Any) -> None:
+    def __init__(self, folder: Path, hardware: Any = None, **config: Any) -> None:
         defaults: dict[str, Any] = {
             "session_id": "test",
             "workspace": str(folder),
@@ -229,7 +229,7 @@ class Station:
         }
         self.config = RunConfig(**(defaults | config))
         self.endpoints = Endpoints(self.config.sockets)
-        self.robot = SimRobot(self.config.task)
+        self.robot: Any = hardware or SimRobot(self.config.task)
         cameras = SimCameras(self.robot) if self.config.cameras else None
         self.bridge = Bridge(self.config, self.robot, cameras, "test")
         self._stop = threading.Event()
