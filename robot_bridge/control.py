@@ -91,8 +91,8 @@ class ControlLoop(ControlBase):
         try:
             self.tick()
         except Exception as error:
-            log.exception("control step %d failed", self.seq)
-            self.fault(error)
+            if self.fault(error):
+                log.exception("control step %d failed (%d in a row)", self.seq, self.robot_faults)
 
     def tick(self) -> None:
         self.take_stop()

@@ -212,24 +212,30 @@ class ControlBase:
         else:
             self._abort_block()
 
-    def fault(self, error: Exception) -> None:
-        """The robot or the loop itself failed: stand still, say so, hold; offline when it goes on."""
+    def fault(self, error: Exception) -> bool:
+        """The robot or the loop itself failed: stand still, say so, hold; offline when it goes on.
+
+        Returns whether it was said: the first ones and then one in a second, as a robot that is off must fill neither log nor record.
+        """
         self.robot.stop()
         self.pending = None
         self.robot_faults += 1
         episode = self.book.episode
         if episode is not None:
             episode.run_broken = True
-        self.io.event("robot_fault", f"{type(error).__name__}: {error}", **self.where())
+        said = self.robot_faults <= FAULTS_TO_OFFLINE or self.robot_faults % round(self.spec.control_hz) == 0
+        if said:
+            self.io.event("robot_fault", f"{type(error).__name__}: {error}", **self.where())
         if self.mode.mode in (Mode.STOPPED, Mode.OFFLINE):
-            return
+            return said
         if self.robot_faults < FAULTS_TO_OFFLINE:
             self.change(ModeEvent.HOLD, HoldReason.ROBOT_FAULT, str(error))
-            return
+            return said
         if episode is not None and episode.recorded:
             self.book.end(Outcome.ABORTED, OutcomeSource.FAULT)
         self._abort_block()
         self.change(ModeEvent.LOSE, detail=str(error))
+        return said
 
     # --- episodes ---
 

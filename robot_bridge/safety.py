@@ -17,6 +17,8 @@ _TOLERANCE = 1e-6  # m, rad: what changes less than this is rounding, not a clam
 _RANGE_TOLERANCE = 1e-3  # rounding of a tanh output is not a clamp
 _GROSS_EXCESS = 1.25  # a limit exceeded by a quarter counts towards the hold; less is corrected and recorded only
 _GROSS_WORKSPACE_STEPS = 2.0  # pushing at the edge of the box is ordinary exploration; pushing on from two full steps outside is not
+_JOINT_PROGRESS_RAD = 1e-3  # a joint beyond its margin that goes on by this much is led there by the last action
+_REMEMBERED_WAYS = 6
 _COUNTED = SafetyBit.RANGE | SafetyBit.WORKSPACE | SafetyBit.TRANSLATION | SafetyBit.ROTATION | SafetyBit.SPEED | SafetyBit.ACCELERATION
 
 
@@ -27,7 +29,7 @@ class UnsafeAction(ValueError):
 @dataclass(frozen=True)
 class SafetyState:
     """Memory between steps: last applied tool velocity (m/s, base frame), steps over the force limits, gross clamps in a row and in
-    the episode, and the action (A,) that took a joint to its limit."""
+    the episode, and the actions (A,) that took a joint to its limit."""
 
     velocity: tuple[float, float, float] = (0.0, 0.0, 0.0)
     over_force_steps: int = 0
@@ -35,7 +37,8 @@ class SafetyState:
     clamps_in_a_row: int = 0
     mistakes: int = 0
     applied: tuple[float, ...] = ()  # last action
-    towards_limit: tuple[float, ...] = ()  # unit vector in action space; empty: no joint is at its limit
+    towards_limit: tuple[tuple[float, ...], ...] = ()  # unit vectors in action space; empty: no joint is at its limit
+    beyond_joint_rad: float = 0.0  # how far at most since a joint came to its limit
 
 
 @dataclass(frozen=True)
@@ -149,7 +152,7 @@ class SafetyFilter:
         action, turned_bits, turned_gross = self._limit_rotation(action, speed_scale)
         bits |= turned_bits
         gross |= turned_gross
-        action, joint_bits, state = self._limit_joints(state, action, joints)
+        action, joint_bits, state = self._limit_joints(state, action, joints, force)
         action, grip_bits, state = self._limit_grip(state, action, gripper_force_n)
         bits |= joint_bits | grip_bits
         action = np.clip(action, -1.0, 1.0)
@@ -165,30 +168,39 @@ class SafetyFilter:
             hold = f"{mistakes} in this episode"
         return SafetyResult(action, bits, state, hold)
 
-    def _limit_joints(self, state: SafetyState, action: FloatArray, joints: FloatArray | None) -> tuple[FloatArray, SafetyBit, SafetyState]:
-        """A joint near its limit: what took it there is taken out of the action; any other way, and the way back, are free."""
+    def _limit_joints(
+        self, state: SafetyState, action: FloatArray, joints: FloatArray | None, force: FloatArray
+    ) -> tuple[FloatArray, SafetyBit, SafetyState]:
+        """A joint near its limit: components that lead where it was led to it are dropped; any other way, and the way back, are free.
+
+        Components only ever vanish, so that what the limits before made of the action stays within them.
+        """
         if joints is None or self.joint_low.shape != np.shape(joints):
             return action, SafetyBit.NONE, state
         margin = self.limits.joint_margin_rad
-        if ((joints > self.joint_low + margin) & (joints < self.joint_high - margin)).all():
-            return action, SafetyBit.NONE, replace(state, towards_limit=())
+        beyond = float(np.max(np.maximum(self.joint_low + margin - joints, joints - self.joint_high + margin), initial=-np.inf))
+        if beyond < 0.0:
+            return action, SafetyBit.NONE, replace(state, towards_limit=(), beyond_joint_rad=0.0)
         moving = [*self.axes.translation, *self.axes.rotation]
-        towards = np.array(state.towards_limit)
-        if not towards.size:
+        ways = state.towards_limit
+        if not ways or beyond > state.beyond_joint_rad + _JOINT_PROGRESS_RAD:
+            # the last action led to the limit, or deeper into it on a way not known yet; whoever began there may try
             last = np.zeros(action.size)
             last[moving] = np.array(state.applied or np.zeros(action.size))[moving]
-            length = float(np.linalg.norm(last))
-            if length < _TOLERANCE:
-                return action, SafetyBit.NONE, state  # it was there from the beginning: nothing is known of the way that led to it
-            towards = last / length
-        state = replace(state, towards_limit=tuple(towards.tolist()))
-        into = float(action @ towards)
-        if into <= _TOLERANCE:
+            if (length := float(np.linalg.norm(last))) > _TOLERANCE:
+                ways = (*ways, tuple((last / length).tolist()))[-_REMEMBERED_WAYS:]
+        state = replace(state, towards_limit=ways, beyond_joint_rad=max(beyond, state.beyond_joint_rad))
+        limited = action.copy()
+        while leading := [way for way in ways if float(limited @ way) > _TOLERANCE]:
+            # what is dropped for one way may have held another one back: until none is left
+            limited[limited * np.array(leading[0]) > 0.0] = 0.0
+        if (limited == action).all():
             return action, SafetyBit.NONE, state
-        limited = action - into * towards
-        scale = self.axes.scale[list(self.axes.translation)]
+        index, axis = list(self.axes.translation), list(self.axes.cartesian)
         velocity = np.zeros(3)
-        velocity[list(self.axes.cartesian)] = limited[list(self.axes.translation)] * scale / self.period_s
+        velocity[axis] = limited[index] * self.axes.scale[index] / self.period_s
+        if state.over_force_steps >= self.limits.force_debounce_steps and float(velocity @ force) < 0.0:
+            velocity[:] = limited[index] = 0.0  # what is left of a slide along a contact would press on
         return limited, SafetyBit.JOINT_LIMIT, replace(state, velocity=(float(velocity[0]), float(velocity[1]), float(velocity[2])))
 
     def _limit_grip(self, state: SafetyState, action: FloatArray, force_n: float) -> tuple[FloatArray, SafetyBit, SafetyState]:

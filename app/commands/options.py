@@ -19,7 +19,7 @@ from takeover.data.workspace import Workspace, WorkspaceError, runtime_folder
 from takeover.policies.registry import KNOWN_LEARNERS, check_parameters
 from takeover.robot_bridge.protocol import KeyProblem, KeyRefused, LinkProblem, RequestTimeout, check_link, greet_bridge
 from takeover.robot_bridge.robots.base import RobotError
-from takeover.robot_bridge.robots.registry import KNOWN_ROBOTS, split_robot
+from takeover.robot_bridge.robots.registry import KNOWN_ROBOTS, check_clock, split_robot
 
 NO_LEARNER = "none"
 Operator = Literal["scripted", "console", "none"]
@@ -62,6 +62,10 @@ def make_config(options: StationOptions, *, operator: Operator, clock: Clock = "
         with found_in(place, "robot" if station.robot.partition(":")[0] not in KNOWN_ROBOTS else "task"):
             known_robot(station.robot, station.task)
     robot, task = known_robot(options.robot or station.robot, options.task or (station.task if not options.robot else None))
+    try:
+        check_clock(robot, clock)
+    except RobotError as error:
+        raise StartupError(str(error)) from error
     if not options.learner:
         with found_in(place, "learner"):
             known_learner(station.learner)

@@ -27,10 +27,17 @@ def make_robot(config: RunConfig) -> Robot:
 
         return SimRobot(task, parameters=config.task_parameters)
     if robot == "sim-server":
+        check_clock(robot, config.clock)
         from takeover.robot_bridge.robots.sim_remote import RemoteSimRobot
 
         return RemoteSimRobot(task, config.robot_address, config.task_parameters)
     raise RobotError(f"unknown robot {robot!r}; known: {', '.join(KNOWN_ROBOTS)}")
+
+
+def check_clock(robot: str, clock: str) -> None:
+    """Raises `RobotError` for a robot with a clock of its own in a run that must not depend on one."""
+    if clock == "lockstep" and robot != "sim":
+        raise RobotError(f"robot {robot!r} lives by its own clock: lockstep needs robot 'sim'")
 
 
 def make_simulator(config: RunConfig) -> Robot:

@@ -37,10 +37,11 @@ class _Link:
         """Raises `RobotError` when the server is gone, stuck, or refuses."""
         with self._lock:
             try:
+                until = time.monotonic() + timeout_s
                 stream = self._stream or self._connect(timeout_s)
                 stream.settimeout(timeout_s)
                 sim_wire.send(stream, self._encoder.encode(request))
-                reply = self._decoder.decode(sim_wire.receive(stream))
+                reply = self._decoder.decode(sim_wire.receive(stream, until))
             except (OSError, msgspec.DecodeError, msgspec.ValidationError) as error:
                 self.close()
                 text = "did not answer in time" if isinstance(error, TimeoutError) else f"is not there: {error}"
@@ -90,7 +91,11 @@ class RemoteSimRobot:
         return msgspec.structs.replace(self._spec, cameras=self.mirror.spec.cameras)
 
     def connect(self) -> None:
-        reply = self._link.ask(Request(op="hello"), CONNECT_S)
+        self._hello(CONNECT_S)
+
+    def _hello(self, timeout_s: float) -> None:
+        """A new session; the one before may be replaced by nobody else while it drives."""
+        reply = self._link.ask(Request(op="hello", session=self._session), timeout_s)
         self._session = reply.session
         if reply.spec is None or reply.spec.action != self._spec.action or reply.spec.task_id != self._spec.task_id:
             theirs = reply.spec.task_id if reply.spec is not None else "nothing"
@@ -117,7 +122,7 @@ class RemoteSimRobot:
     def apply(self, action: FloatArray) -> None:
         """Zeros are sent while stopped, so that the server's watchdog sees a living bridge."""
         wanted = np.zeros(self._spec.action.size) if self._stopped.is_set() else np.asarray(action, np.float64)
-        self._ask(Request(op="command", session=self._session, seq=next(self._seq), action=wanted.tolist()))
+        self._ask(Request(op="command", session=self._session, seq=next(self._seq), t_ns=time.monotonic_ns(), action=wanted.tolist()))
 
     def advance(self) -> None:
         """The server has its own clock."""
@@ -130,11 +135,11 @@ class RemoteSimRobot:
             log.error("stop did not reach the robot, whose watchdog will: %s", error)
 
     def clear(self) -> None:
-        self._ask(Request(op="clear", session=self._session))
-        self._stopped.clear()
+        """With a new session: also a server that was started anew meanwhile knows it, and nothing older counts."""
+        self._hello(self._deadline_s)
 
     def reset(self, seed: int) -> None:
-        self._take(self._link.ask(Request(op="reset", seed=seed), RESET_S))
+        self._take(self._link.ask(Request(op="reset", session=self._session, seed=seed), RESET_S))
 
     def evaluate(self) -> Evaluation:
         snapshot = self._known()
@@ -144,14 +149,14 @@ class RemoteSimRobot:
         return self._known().state
 
     def restore(self, state: bytes) -> None:
-        self._take(self._link.ask(Request(op="restore", state=state), RESET_S))
+        self._take(self._link.ask(Request(op="restore", session=self._session, state=state), RESET_S))
 
     def advice(self) -> Advice:
         snapshot = self._known()
         return Advice(snapshot.truth, snapshot.expert_action)
 
     def inject(self, fault: str, value: float) -> None:
-        self._take(self._ask(Request(op="inject", name=fault, value=value)))
+        self._take(self._ask(Request(op="inject", session=self._session, name=fault, value=value)))
 
     def attach_cameras(self, specs: list[CameraSpec]) -> None:
         self.mirror.attach_cameras(specs)

@@ -26,6 +26,7 @@ WATCHDOG_S = 0.15
 DECELERATION_M_S2 = 5.0
 STANDSTILL_M_S = 0.002
 MAX_CONNECTIONS = 16
+_COMMANDERS = ("command", "reset", "restore", "inject")  # what only the session that drives may ask; anyone may read and stop
 
 
 class SimServer:
@@ -53,6 +54,7 @@ class SimServer:
         self._action = np.zeros(spec.action.size)
         self._fed_ns = 0  # when the newest command arrived; 0: none since the session began
         self._latched = ""
+        self._silent_since_ns = 0  # of the watchdog's newest trip
         self._tick = 0
         family, where = sim_wire.parse_address(address)
         self._path = Path(address) if family == socket.AF_UNIX else None
@@ -76,7 +78,6 @@ class SimServer:
             "read": lambda request: ServerReply(snapshot=self._snapshot()),
             "command": self._command,
             "stop": self._stop,
-            "clear": self._clear,
             "reset": self._reset,
             "restore": self._restore,
             "inject": self._inject,
@@ -107,7 +108,7 @@ class SimServer:
         now = time.monotonic_ns()
         silent_s = (now - self._fed_ns) / 1e9 if self._fed_ns else 0.0
         if not self._latched and silent_s > self.watchdog_s:
-            self._latched = "watchdog"
+            self._latched, self._silent_since_ns = "watchdog", self._fed_ns
             self.monitor.tripped(silent_s * 1000.0)
             log.warning("no command for %.0f ms: stopping", silent_s * 1000.0)
         if self._latched:
@@ -117,7 +118,7 @@ class SimServer:
         self._tick += 1
         speed = float(np.linalg.norm(self.robot.read().tool_velocity))
         if self._latched == "watchdog" and speed < STANDSTILL_M_S:
-            self.monitor.stood_still((time.monotonic_ns() - self._fed_ns) / 1e6)
+            self.monitor.stood_still((time.monotonic_ns() - self._silent_since_ns) / 1e6)
 
     def _decelerate(self) -> None:
         """Shorten the command evenly until it is zero; rotation and gripper stop at once."""
@@ -155,7 +156,14 @@ class SimServer:
     # --- requests, lock held ---
 
     def _hello(self, request: Request) -> ServerReply:
-        """A new session: what was commanded before counts no more; the robot stands until the first command."""
+        """A new session: what was commanded before counts no more; the robot stands until the first command.
+
+        The only way out of a latched stop. Refused while another session drives: a robot has one commander.
+        """
+        drives = self._fed_ns and not self._latched and time.monotonic_ns() - self._fed_ns <= self.watchdog_s * 1e9
+        if drives and request.session != self._session:
+            self.monitor.refused("second_commander")
+            return ServerReply(error="another bridge drives this robot; stop that one first")
         self._session, self._seq, self._fed_ns = secrets.token_hex(8), -1, 0
         self._action = np.zeros_like(self._action)
         self._latched = ""
@@ -163,13 +171,15 @@ class SimServer:
         return ServerReply(session=self._session, spec=self._spec, watchdog_s=self.watchdog_s, parameters=self.robot.parameters)
 
     def _command(self, request: Request) -> ServerReply:
-        if request.session != self._session:
-            self.monitor.refused("foreign_session")
-            return ServerReply(error="command of another session")
         if request.seq <= self._seq:
             self.monitor.refused("old_sequence")
             return ServerReply(error="command with an old sequence number")
         self._seq = request.seq
+        age_s = (time.monotonic_ns() - request.t_ns) / 1e9
+        if not 0.0 <= age_s <= self.watchdog_s:
+            # it waited in the socket of a process that hung: what was meant for then is not done now
+            self.monitor.refused("late")
+            return ServerReply(error=f"the command was sent {age_s:.3f} s ago; a command lives {self.watchdog_s} s")
         sound = self.monitor.command(request.action, self.robot.read().tool_position.tolist(), bool(self._latched))
         if not sound:
             return ServerReply(error="the command is not what this robot can execute")
@@ -184,12 +194,6 @@ class SimServer:
         self.monitor.standstill()
         return ServerReply()
 
-    def _clear(self, request: Request) -> ServerReply:
-        if request.session != self._session:
-            return ServerReply(error="clear of another session")
-        self._latched, self._fed_ns = "", 0
-        return ServerReply()
-
     def _reset(self, request: Request) -> ServerReply:
         self.robot.reset(request.seed)
         self._action, self._fed_ns = np.zeros_like(self._action), 0
@@ -198,6 +202,8 @@ class SimServer:
 
     def _restore(self, request: Request) -> ServerReply:
         self.robot.restore(request.state)
+        self._action, self._fed_ns = np.zeros_like(self._action), 0
+        self.monitor.standstill()
         return ServerReply(snapshot=self._snapshot())
 
     def _inject(self, request: Request) -> ServerReply:
@@ -233,6 +239,9 @@ class SimServer:
 
     def _answer(self, request: Request) -> ServerReply:
         with self._lock:
+            if request.op in _COMMANDERS and request.session != self._session:
+                self.monitor.refused("foreign_session")
+                return ServerReply(error=f"{request.op} of another session")
             try:
                 return self._handlers[request.op](request)
             except RobotError as error:

@@ -5,6 +5,7 @@ A frame is a big-endian uint32 length and that many bytes. Every request gets on
 
 import socket
 import struct
+import time
 from typing import Any, Literal
 
 import msgspec
@@ -17,9 +18,10 @@ _LENGTH = struct.Struct(">I")
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    op: Literal["hello", "read", "command", "stop", "clear", "reset", "restore", "inject", "monitor"]
+    op: Literal["hello", "read", "command", "stop", "reset", "restore", "inject", "monitor"]
     session: str = ""  # as `hello` returned it; a command of another one is refused
     seq: int = 0  # of commands: increasing
+    t_ns: int = 0  # of commands: monotonic clock of this computer when it was sent
     action: list[float] = []  # canonical
     seed: int = 0
     state: bytes = b""
@@ -77,17 +79,25 @@ def send(stream: socket.socket, payload: bytes) -> None:
     stream.sendall(_LENGTH.pack(len(payload)) + payload)
 
 
-def receive(stream: socket.socket) -> bytes:
-    """One frame; raises `ConnectionError` at the end of the stream or when it is too large."""
-    (size,) = _LENGTH.unpack(_exactly(stream, _LENGTH.size))
+def receive(stream: socket.socket, until: float | None = None) -> bytes:
+    """One frame, by the time ``until`` (`time.monotonic`) or whenever it comes.
+
+    Raises `TimeoutError`, or `ConnectionError` at the end of the stream or when the frame is too large.
+    """
+    (size,) = _LENGTH.unpack(_exactly(stream, _LENGTH.size, until))
     if size > MAX_FRAME_BYTES:
         raise ConnectionError(f"frame of {size} bytes; the limit is {MAX_FRAME_BYTES}")
-    return _exactly(stream, size)
+    return _exactly(stream, size, until)
 
 
-def _exactly(stream: socket.socket, count: int) -> bytes:
+def _exactly(stream: socket.socket, count: int, until: float | None) -> bytes:
     parts = bytearray()
     while len(parts) < count:
+        if until is not None:
+            # a deadline for the whole frame: a socket's own timeout begins anew with every byte
+            if (left := until - time.monotonic()) <= 0:
+                raise TimeoutError("no whole answer in time")
+            stream.settimeout(left)
         part = stream.recv(min(65536, count - len(parts)))
         if not part:
             raise ConnectionError("the other side closed the connection")

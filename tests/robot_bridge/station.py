@@ -219,7 +219,7 @@ class Operator:
 class Station:
     """The bridge in a thread of this process, and its peers."""
 
-    def __init__(self, folder: Path, *, link: bool = True, **config: Any) -> None:
+    def __init__(self, folder: Path, hardware: Any = None, *, link: bool = True, **config: Any) -> None:
         """``link`` False: its state is not watched from here (a bridge on a network shows it to admitted keys only)."""
         folder.mkdir(parents=True, exist_ok=True)
         defaults: dict[str, Any] = {
@@ -231,7 +231,7 @@ class Station:
         }
         self.config = RunConfig(**(defaults | config))
         self.endpoints = Endpoints(self.config.sockets)
-        self.robot = SimRobot(self.config.task)
+        self.robot: Any = hardware or SimRobot(self.config.task)
         cameras = SimCameras(self.robot) if self.config.cameras else None
         self.bridge = Bridge(self.config, self.robot, cameras, "test")
         self._stop = threading.Event()

@@ -240,6 +240,51 @@ def test_a_hold_decelerates_within_the_limit_and_then_stands() -> None:
     assert safety.apply(state, ZERO, HERE, NO_FORCE, Source.NONE).bits is SafetyBit.NONE
 
 
+ANGLES = hnp.arrays(np.float64, 2, elements=st.sampled_from([-1.1, -0.99, 0.0, 0.5, 0.985, 0.99, 1.2]))
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    steps=st.lists(st.tuples(hnp.arrays(np.float64, 5, elements=numbers), ANGLES), min_size=2, max_size=10),
+    position=positions,
+    force=forces,
+    scale=st.floats(0.05, 1.0),
+)
+def test_the_joint_limit_takes_away_and_adds_nothing(
+    steps: list[tuple[np.ndarray, np.ndarray]], position: np.ndarray, force: np.ndarray, scale: float
+) -> None:
+    """Box, force guard and slow mode were applied before it: no component may grow or turn round, no new pressing may remain."""
+    safety, blind = SafetyFilter(JOINTED, LIMITS), SafetyFilter(SPEC, LIMITS)
+    state = SafetyState()
+    for asked, angles in steps:
+        without = blind.apply(state, asked, position, force, Source.HUMAN, scale).action
+        result = safety.apply(state, asked, position, force, Source.HUMAN, scale, joints=angles)
+        assert (np.abs(result.action) <= np.abs(without)).all()
+        assert (result.action * without >= 0.0).all()
+        if result.state.over_force_steps >= LIMITS.force_debounce_steps and translation(without) @ force >= 0.0:
+            assert translation(result.action) @ force >= 0.0
+        assert bool(result.bits & SafetyBit.JOINT_LIMIT) == bool((result.action != without).any())
+        assert result.state.velocity == pytest.approx(tuple(translation(result.action) / 0.05)), "the next step accelerates from this"
+        for way in result.state.towards_limit:
+            assert result.action @ np.array(way) <= 1e-6
+        state, position = result.state, position + translation(result.action)
+
+
+def test_another_way_that_leads_deeper_is_found_out() -> None:
+    """One way that led to a limit does not say what others do to that joint: who goes deeper on one loses that one too."""
+    safety, at = SafetyFilter(JOINTED, LIMITS), np.array([0.99, 0.0])
+    state = safety.apply(SafetyState(), np.array([1.0, 0, 0, 0, 0]), HERE, NO_FORCE, Source.HUMAN, joints=np.array([0.9, 0.0])).state
+    sideways = np.array([0.0, 1.0, 0.0, 0.0, 0.0])
+    first = safety.apply(state, sideways, HERE, NO_FORCE, Source.HUMAN, joints=at)
+    assert first.action[1] == pytest.approx(1.0)
+    second = safety.apply(first.state, sideways, HERE, NO_FORCE, Source.HUMAN, joints=np.array([1.0, 0.0]))
+    assert second.bits is SafetyBit.JOINT_LIMIT
+    assert not second.action.any()
+    forward = safety.apply(second.state, np.array([1.0, 0, 0, 0, 0]), HERE, NO_FORCE, Source.HUMAN, joints=np.array([1.0, 0.0]))
+    assert not forward.action.any(), "the first way is not forgotten for it"
+    assert safety.apply(second.state, -sideways, HERE, NO_FORCE, Source.HUMAN, joints=np.array([1.0, 0.0])).bits is SafetyBit.NONE
+
+
 JOINTED = structs.replace(SPEC, joint_low=[-1.0, -1.0], joint_high=[1.0, 1.0])
 
 

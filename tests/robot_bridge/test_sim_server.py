@@ -1,5 +1,7 @@
 """The simulator server: a robot that lives in a process of its own, watches its bridge, and tells what it was asked to do."""
 
+import contextlib
+import itertools
 import json
 import math
 import os
@@ -8,8 +10,9 @@ import socket
 import struct
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +24,7 @@ from takeover.robot_bridge.robots.base import RobotError
 from takeover.robot_bridge.robots.sim import SimRobot
 from takeover.robot_bridge.robots.sim_monitor import Bounds, Monitor
 from takeover.robot_bridge.robots.sim_remote import RemoteSimRobot, _Link
+from takeover.robot_bridge.robots.sim_server import SimServer
 from takeover.robot_bridge.robots.sim_wire import Request
 
 PERIOD_S = 0.05
@@ -137,6 +141,96 @@ def test_a_new_session_makes_the_old_one_a_stranger(server: Server, robot: Remot
     other.close()
 
 
+def test_a_robot_that_is_driven_has_one_commander(server: Server, robot: RemoteSimRobot) -> None:
+    """Nobody takes it over while commands come, or resets it; who asks may still read and stop."""
+    other = RemoteSimRobot("peg-insert", server.address)
+    drive(robot, [0.0, 0.0, 0.0, 0.0], 0.2)
+    with pytest.raises(RobotError, match="another bridge drives"):
+        other.connect()
+    with pytest.raises(RobotError, match="another session"):
+        other.reset(1)
+    other.read()
+    other.stop()
+    robot.clear()
+    robot.apply(np.zeros(4))
+    time.sleep(0.5)  # the watchdog has let go of it
+    other.connect()
+    other.close()
+    counts = server.report()["counts"]
+    assert counts == {"second_commander": 1, "foreign_session": 1}
+
+
+def in_process(tmp_path: Path) -> tuple[SimServer, Callable[[float], None]]:
+    """A server without its threads, and how to send it a command of that age (s)."""
+    server = SimServer(SimRobot("pick-lift"), str(tmp_path / "s"))
+    session = server._answer(Request(op="hello")).session
+    seq = itertools.count()
+
+    def command(age_s: float) -> None:
+        sent = time.monotonic_ns() - int(age_s * 1e9)
+        error = server._answer(Request(op="command", session=session, seq=next(seq), t_ns=sent, action=[1.0, 1.0, 1.0, 0.0, 0.0])).error
+        if error:
+            raise RobotError(error)
+
+    return server, command
+
+
+def test_a_session_begun_while_it_decelerates_inherits_no_motion(tmp_path: Path) -> None:
+    """With what was left of the old motion, and a watchdog that waits for the first command, it would run on for ever."""
+    server, command = in_process(tmp_path)
+    command(0.0)
+    server._step()
+    server._fed_ns -= 10**9
+    server._step()
+    assert server._latched == "watchdog"
+    assert np.abs(server._action).max() > 0.1, "still decelerating"
+    silent_since = server._silent_since_ns
+    command(0.0)  # the bridge is back, and does not know yet
+    for _ in range(20):
+        server._step()
+    assert not server._action.any()
+    assert server.monitor.trips[0]["standstill_ms"] > (time.monotonic_ns() - silent_since) / 1e6 - 1000.0, "since the silence began"
+    server._answer(Request(op="hello"))
+    position = server.robot.read().tool_position
+    for _ in range(10):
+        server._step()
+    assert np.linalg.norm(server.robot.read().tool_position - position) < 0.001
+    server.close()
+
+
+@pytest.mark.parametrize("age_s", [0.3, 1e6, -1.0])
+def test_a_command_that_waited_is_not_executed(tmp_path: Path, age_s: float) -> None:
+    """It lay in the socket of a server that hung, or its time cannot be."""
+    server, command = in_process(tmp_path)
+    with pytest.raises(RobotError, match="a command lives"):
+        command(age_s)
+    assert not server._action.any()
+    assert server.monitor.counts == {"late": 1}
+    command(0.01)
+    server.close()
+
+
+def test_a_server_that_dribbles_does_not_outlast_the_deadline(tmp_path: Path) -> None:
+    """Each byte within its own timeout, the answer never: the control thread waits for the deadline and no longer."""
+    address = str(tmp_path / "slow")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(address)
+        listener.listen(1)
+
+        def dribble() -> None:
+            stream, _ = listener.accept()
+            with stream, contextlib.suppress(OSError):
+                for byte in struct.pack(">I", 1000) + bytes(60):
+                    stream.sendall(bytes([byte]))
+                    time.sleep(0.05)
+
+        threading.Thread(target=dribble, daemon=True).start()
+        began = time.monotonic()
+        with pytest.raises(RobotError, match="in time"):
+            _Link(address).ask(Request(op="read"), 0.1)
+        assert time.monotonic() - began < 1.0
+
+
 def test_a_frozen_server_is_noticed_and_a_new_one_is_found(server: Server, robot: RemoteSimRobot, tmp_path: Path) -> None:
     robot.read()
     os.kill(server.process.pid, signal.SIGSTOP)
@@ -162,9 +256,9 @@ def test_what_cannot_be_is_refused_and_counted(server: Server, robot: RemoteSimR
     start = robot.read().tool_position.tolist()
     for seq, action in enumerate([[math.nan, 0.0, 0.0, 0.0], [0.0] * 7, [3.0, 0.0, 0.0, 0.0]]):
         with pytest.raises(RobotError, match="not what this robot can execute"):
-            link.ask(Request(op="command", session=session, seq=seq, action=action), 1.0)
+            link.ask(Request(op="command", session=session, seq=seq, t_ns=time.monotonic_ns(), action=action), 1.0)
     with pytest.raises(RobotError, match="old sequence"):
-        link.ask(Request(op="command", session=session, seq=1, action=[0.0] * 4), 1.0)
+        link.ask(Request(op="command", session=session, seq=1, t_ns=time.monotonic_ns(), action=[0.0] * 4), 1.0)
     time.sleep(0.2)
     assert np.linalg.norm(np.subtract(robot.read().tool_position, start)) < 0.002
     link.close()
