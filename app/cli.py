@@ -8,6 +8,7 @@ from typing import Any
 import tyro
 
 from takeover import __version__
+from takeover.app.commands import bench as bench_command
 from takeover.app.commands import collect as collect_command
 from takeover.app.commands import console as console_command
 from takeover.app.commands import devices as devices_command
@@ -51,6 +52,7 @@ HANDLERS: dict[str, tuple[type, Callable[[Any], int]]] = {
     "devices": (devices_command.Devices, devices_command.devices),
     "keys": (keys_command.Keys, keys_command.keys),
     "audit": (keys_command.Audit, keys_command.print_audit),
+    "bench": (bench_command.Bench, lambda command: bench_command.bench([command.name] if command.name else [])),
     "sim-server": (sim_server_command.SimServer, sim_server_command.sim_server),
     "bridge": (process_command.Bridge, process_command.run_one),
     "actor": (process_command.Actor, process_command.run_one),
@@ -72,6 +74,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments == ["--version"]:
         print(f"takeover {__version__}")
         return 0
+    if arguments[:1] == ["bench"]:
+        return _guarded(lambda: bench_command.bench(arguments[1:]))
     if not arguments and not has_display():
         return _guarded(lambda: run_command.first_look())
     if not arguments or (arguments[0].startswith("-") and arguments[0] not in ("-h", "--help")):

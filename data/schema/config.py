@@ -25,6 +25,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True):
     task: str = "peg-insert"
     learner: str = "hil-serl"
     operator: Literal["scripted", "console", "none"] = "console"
+    control_hz: float = 0.0  # of the simulated robot; 0: its own, 20
     clock: Literal["realtime", "lockstep"] = "realtime"
     cameras: bool = True
     seed: int = 0

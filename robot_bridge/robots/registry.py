@@ -23,9 +23,9 @@ def make_robot(config: RunConfig) -> Robot:
     """The robot of ``config``, not yet connected."""
     robot, task = split_robot(config.robot, config.task)
     if robot == "sim":
-        from takeover.robot_bridge.robots.sim import SimRobot
+        from takeover.robot_bridge.robots.sim import CONTROL_HZ, SimRobot
 
-        return SimRobot(task, parameters=config.task_parameters)
+        return SimRobot(task, config.task_parameters, config.control_hz or CONTROL_HZ)
     if robot == "sim-server":
         check_clock(robot, config.clock)
         from takeover.robot_bridge.robots.sim_remote import RemoteSimRobot
@@ -42,9 +42,9 @@ def check_clock(robot: str, clock: str) -> None:
 
 def make_simulator(config: RunConfig) -> Robot:
     """A simulated robot of one's own with the task and parameters of ``config``, never the station's. Raises `RobotError`."""
-    from takeover.robot_bridge.robots.sim import SimRobot
+    from takeover.robot_bridge.robots.sim import CONTROL_HZ, SimRobot
 
-    return SimRobot(split_robot(config.robot, config.task)[1], parameters=config.task_parameters)
+    return SimRobot(split_robot(config.robot, config.task)[1], config.task_parameters, config.control_hz or CONTROL_HZ)
 
 
 def make_cameras(config: RunConfig, robot: Robot) -> CameraSource | None:

@@ -1,4 +1,4 @@
-"""The simulated robot: a seven-joint arm on a table, commanded in Cartesian steps at 20 Hz, exact to save and restore.
+"""The simulated robot: a seven-joint arm on a table, commanded in Cartesian steps (at 20 Hz), exact to save and restore.
 
 One control period: the command passes the latency queue and the gain and moves a *target pose*, which pulls the tool through the
 impedance of `sim_model`. The target stays within `_WINDOW_STEPS` of where the tool really is, so pushing against something gives a
@@ -8,6 +8,7 @@ bounded force however long it lasts. All of it happens on the control thread; on
 import threading
 import time
 
+import msgspec
 import mujoco
 import numpy as np
 
@@ -20,9 +21,10 @@ from takeover.robot_bridge.tasks.base import Sense
 from takeover.robot_bridge.tasks.registry import make_task
 
 CONTROL_HZ = 20.0
+CONTROL_RATES_HZ = (20.0, 50.0, 100.0)  # the built-in tasks are made for 20; the others show what the bridge can do
 MAX_LATENCY_STEPS = 10
-_BLOCKS = 5  # the target moves in this many small steps per period
-_STEPS_PER_BLOCK = round(1.0 / CONTROL_HZ / sim_model.TIMESTEP_S) // _BLOCKS
+_BLOCK_S = 0.01  # the target moves in small steps of this length
+_STEPS_PER_BLOCK = round(_BLOCK_S / sim_model.TIMESTEP_S)
 _WINDOW_STEPS = 1.2  # target to actual, in action scales
 _WINDOW_MIN_M = 0.006
 _GRIP, _FRESH = 0, 1  # indices of the flags
@@ -34,14 +36,23 @@ _FINGERS = 6  # index of the first finger actuator, after x, y, z, yaw, roll, pi
 class SimRobot:
     """`Robot` in MuJoCo. ``parameters`` override the task's nominal ones; outside their range raises `RobotError`."""
 
-    def __init__(self, task: str = "peg-insert", parameters: dict[str, float] | None = None) -> None:
+    def __init__(self, task: str = "peg-insert", parameters: dict[str, float] | None = None, control_hz: float = CONTROL_HZ) -> None:
+        if control_hz not in CONTROL_RATES_HZ:
+            raise RobotError(f"control rate {control_hz:g} Hz; this robot runs at {', '.join(f'{rate:g}' for rate in CONTROL_RATES_HZ)} Hz")
         self.task = make_task(task)
+        self._hz = control_hz
+        self._blocks = max(1, round(1.0 / control_hz / _BLOCK_S))
         self.parameters = check_parameters(self.task.parameters, parameters or {})
         self._stopped = threading.Event()  # commands are ignored
         self._halted = threading.Event()  # the next period stands still, also when `clear` came before it
         self._cameras: list[CameraSpec] = []
         self._action_size = self.task.action.size
-        self._scale = np.array(self.task.action.scale)
+        faster = control_hz / CONTROL_HZ  # a step is shorter in time and length, the speed of full scale the same
+        units = self.task.action.units
+        scale = [value / faster if unit in ("m", "rad") else value for value, unit in zip(self.task.action.scale, units, strict=True)]
+        self._action = msgspec.structs.replace(self.task.action, scale=scale)
+        self._scale = np.array(scale)
+        self._window = np.maximum(_WINDOW_STEPS * np.array(self.task.action.scale[:4]), _WINDOW_MIN_M)
         self._gripper_index = 4 if self.task.action.gripper != "none" else -1
         self._compile()
         self.reset(0)
@@ -55,9 +66,9 @@ class SimRobot:
             robot_id="sim",
             task_id=task.name,
             prompt=task.prompt,
-            control_hz=CONTROL_HZ,
-            max_steps=task.max_steps,
-            action=task.action,
+            control_hz=self._hz,
+            max_steps=round(task.max_steps * self._hz / CONTROL_HZ),
+            action=self._action,
             observation=task.observation,
             cameras=list(self._cameras),
             simulated=True,
@@ -269,7 +280,7 @@ class SimRobot:
         latency = min(round(self.parameters["latency_steps"]) + int(self._faults[0]), MAX_LATENCY_STEPS)
         command = self._queue[-1 - latency]
         moved = self._target + command[:4] * self._scale[:4] * self.parameters["actuator_gain"]
-        window = np.maximum(_WINDOW_STEPS * self._scale[:4], _WINDOW_MIN_M)
+        window = self._window
         actual = self._sense.position
         np.clip(moved[:3], actual - window[:3], actual + window[:3], out=moved[:3])
         np.clip(moved[:3], self.task.workspace_low, self.task.workspace_high, out=moved[:3])
@@ -283,19 +294,19 @@ class SimRobot:
         """The pull's origin moves evenly from the previous target to the present one, fed forward by the impedance's lag."""
         model, data = self._model, self._data
         change = self._target - self._previous
-        lead = change * (sim_model.DAMPING_TIME_S * CONTROL_HZ)
+        lead = change * (sim_model.DAMPING_TIME_S * self._hz)
         if self._gripper_index >= 0:
             data.ctrl[_FINGERS:] = 0.0 if self._flags[_GRIP] > 0 else model.jnt_range[_J : _J + 2, 0]
         loads = np.zeros(_J)
-        for block in range(1, _BLOCKS + 1):
-            data.ctrl[:4] = self._previous + change * (block / _BLOCKS) + lead
+        for block in range(1, self._blocks + 1):
+            data.ctrl[:4] = self._previous + change * (block / self._blocks) + lead
             mujoco.mj_step(model, data, nstep=_STEPS_PER_BLOCK)
             loads += data.qfrc_constraint[:_J]
         if not np.isfinite(data.qpos).all() or data.warning[mujoco.mjtWarning.mjWARN_BADQACC].number:
             raise RobotError("the simulation became unstable; reset it")
         # what a torque-sensing arm reports: the wrench at the tool that explains the joints' external torques
         jacobian = self._jacobian[:, :_J]
-        self._wrench[:] = np.linalg.solve(jacobian @ jacobian.T + 1e-8 * np.eye(6), jacobian @ (loads / _BLOCKS))
+        self._wrench[:] = np.linalg.solve(jacobian @ jacobian.T + 1e-8 * np.eye(6), jacobian @ (loads / self._blocks))
 
     def _refresh(self) -> None:
         """Positions and velocities of the present state (mj_step leaves those of one time step before)."""

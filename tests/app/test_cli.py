@@ -192,3 +192,10 @@ def test_version(capsys):
 def test_nothing_of_ours_is_needed_from_the_current_folder(tmp_path: Path):
     result = subprocess.run([Path(sys.executable).with_name("takeover"), "--version"], cwd=tmp_path, capture_output=True, timeout=60)
     assert result.returncode == 0
+
+
+def test_benchmarks_are_listed_and_unknown_ones_named(capsys):
+    assert main(["bench"]) == 0
+    assert "control" in capsys.readouterr().out
+    assert main(["bench", "speed"]) == 2
+    assert "known: control, chunks" in capsys.readouterr().err

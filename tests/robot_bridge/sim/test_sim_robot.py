@@ -379,3 +379,20 @@ def test_the_registry_names_every_task_and_refuses_others() -> None:
         split_robot("shovel")
     with pytest.raises(RobotError, match="unknown task 'juggling' for robot 'sim'; known: peg-insert, pick-lift"):
         split_robot("sim:juggling")
+
+
+@pytest.mark.parametrize("control_hz", [50.0, 100.0])
+def test_other_control_rates_move_at_the_same_speed(control_hz: float) -> None:
+    robots = SimRobot("peg-insert"), SimRobot("peg-insert", control_hz=control_hz)
+    moved = []
+    for robot in robots:
+        robot.reset(3)
+        start = robot.read().tool_position
+        for _ in range(round(0.5 * robot.spec.control_hz)):
+            robot.apply(np.array([0.0, 0.8, 0.0, 0.0]))
+            robot.advance()
+        moved.append(robot.read().tool_position - start)
+    np.testing.assert_allclose(moved[0], moved[1], atol=0.002)
+    assert robots[1].spec.max_steps == robots[0].spec.max_steps * control_hz / 20.0
+    with pytest.raises(RobotError, match="20, 50, 100 Hz"):
+        SimRobot("peg-insert", control_hz=30.0)
