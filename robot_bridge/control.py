@@ -103,12 +103,14 @@ class ControlLoop(ControlBase):
         self.requests.handle_all()
         self._complete(reading)
         if self.mode.mode is Mode.RESETTING and time.monotonic_ns() >= self.reset_due_ns:
+            self.supervise()
+            if self.mode.mode is Mode.RESETTING and self.travels_to_start(reading):
+                self._offer_pictures()
+                return
+        if self.mode.mode is Mode.RESETTING and time.monotonic_ns() >= self.reset_due_ns:
             self.reset_now()
             reading = self._read()
-        if self.cameras is not None:
-            episode = self.book.episode
-            recorded = episode is not None and episode.recorded and not self._held_too_long()
-            self.cameras.offer(episode.id if recorded and episode is not None else "", self.seq + 1)
+        self._offer_pictures()
         episode_runs = self.mode.mode in (Mode.POLICY, Mode.TAKEOVER, Mode.HOLD)
         if not episode_runs and not (self.mode.mode is Mode.READY and self.waiting_for_press):
             self.idle()
@@ -120,6 +122,12 @@ class ControlLoop(ControlBase):
         self._publish(reading)
         if self.await_answers():
             self._step(reading)
+
+    def _offer_pictures(self) -> None:
+        if self.cameras is not None:
+            episode = self.book.episode
+            recorded = episode is not None and episode.recorded and not self._held_too_long()
+            self.cameras.offer(episode.id if recorded and episode is not None else "", self.seq + 1)
 
     def _reconnect(self) -> None:
         now = time.monotonic_ns()
@@ -146,7 +154,7 @@ class ControlLoop(ControlBase):
         pending, self.pending = self.pending, None
         request = self.end_request
         if pending is None or pending.held:
-            if pending is not None and self._records_held():
+            if pending is not None and self._in_episode() and self._records_held():
                 self.book.record(pending, reading, 0.0, "task", terminated=False, truncated=False)
             if request is not None and self.book.episode is not None:
                 self.end_episode(*request)
@@ -180,6 +188,10 @@ class ControlLoop(ControlBase):
         self.steps_total += 1
         if end is not None:
             self.end_episode(*end)
+
+    def _in_episode(self) -> bool:
+        """Whether a hold interrupts an episode. Without one (READY, on the way to a start pose) nothing can go on."""
+        return self.book.episode is not None and self.book.episode.recorded
 
     def _held_too_long(self) -> bool:
         return self.mode.mode is Mode.HOLD and self.held_steps > HELD_RECORDED_S * self.spec.control_hz
@@ -275,6 +287,8 @@ class ControlLoop(ControlBase):
         size = self.spec.action.size
         t_decision_ns = time.monotonic_ns()
         human = answers.newest_human(self.io.inbox, size, t_decision_ns, self.seq if self.lockstep else None)
+        if self.mode.mode is Mode.HOLD and not self._in_episode():
+            human = None  # no takeover: only Resume leads out
         chunk = self.io.inbox.chunk
         if chunk is not None and not (self.asks_policy() and self.answered_by(chunk)):
             chunk = None

@@ -12,16 +12,17 @@ from takeover.data.schema import EpisodeKind, HoldReason, Mode, Outcome, Outcome
 from takeover.robot_bridge.arbitration import Authority, Rules, command_life_s, ramp_steps, stale_steps
 from takeover.robot_bridge.camera_thread import CameraThread
 from takeover.robot_bridge.chunks import AnswerLatency
-from takeover.robot_bridge.episode import EpisodeBook, PendingStep
+from takeover.robot_bridge.episode import Episode, EpisodeBook, PendingStep
 from takeover.robot_bridge.inbox import Refused
 from takeover.robot_bridge.io import BridgeIO
 from takeover.robot_bridge.modes import ModeEvent, ModeState, transition
-from takeover.robot_bridge.robots.base import FloatArray, Reading, Robot
-from takeover.robot_bridge.safety import SafetyFilter, SafetyResult, SafetyState
+from takeover.robot_bridge.robots.base import FloatArray, MovesToStart, Reading, Robot, RobotError
+from takeover.robot_bridge.safety import SafetyFilter, SafetyResult, SafetyState, checked
 
 log = logging.getLogger("bridge.control")
 
 FAULTS_TO_OFFLINE = 3
+WAY_TO_START_S = 30.0  # a start pose that is not reached by then is not reached
 
 
 class ControlBase:
@@ -56,6 +57,8 @@ class ControlBase:
         self.reset_due_ns = 0
         self.waiting_for_press = False  # a demonstration's start state is made
         self.waiting_for_next = False  # a real robot waits for a person before the next episode
+        self.way_to_start: Episode | None = None  # whose start pose the robot is travelling to
+        self.start_steps = 0  # on that way
         self.held_steps = 0
         self.robot_faults = 0
 
@@ -96,6 +99,11 @@ class ControlBase:
 
     def watch_hands(self) -> None:
         """Note whether the deadman is let go (real time; in lockstep only the answer to a step says it)."""
+
+    @property
+    def on_way_to_start(self) -> bool:
+        """Whether the robot moves although no episode runs."""
+        return self.mode.mode is Mode.RESETTING and self.start_steps > 0
 
     def where(self) -> dict[str, str | int]:
         """Episode and step, for an event."""
@@ -242,16 +250,47 @@ class ControlBase:
     def begin_reset(self) -> None:
         """Go for the next episode of the block."""
         self.book.forget_prepared()
+        self.way_to_start, self.start_steps = None, 0
         self.waiting_for_press = self.waiting_for_next = False
         pause_ns = int(self.reset_pause_s * 1e9) if self.book.last is not None else 0
         self.reset_due_ns = time.monotonic_ns() + pause_ns
         self.change(ModeEvent.RESET)
 
+    def travels_to_start(self, reading: Reading) -> bool:
+        """One step on the way to the start pose, through the filter and at slow speed; False when there, or when none is needed.
+
+        Raises `RobotError` when it takes too long.
+        """
+        robot = self.robot
+        if not isinstance(robot, MovesToStart):
+            return False
+        if self.way_to_start is None:
+            self.way_to_start = self.book.prepare()
+        wanted = robot.start_action(reading, self.way_to_start.start_seed)
+        if wanted is None:
+            return False
+        self.start_steps += 1
+        if self.start_steps * self.period_s > WAY_TO_START_S:
+            raise RobotError(f"the start pose was not reached within {WAY_TO_START_S:.0f} s; clear the way and resume")
+        scale = min(self.active_speed_scale(), self.config.limits.slow_scale)
+        asked = checked(wanted, self.spec.action.size, "action towards the start pose")
+        result = self.filtered(self.safety_state, asked, reading, Source.NONE, scale)
+        self.safety_state = result.state
+        for bit in result.bits:
+            self.safety_counts[bit.name.lower() if bit.name else str(int(bit))] += 1
+        self.last_action = result.action
+        robot.apply(result.action)
+        robot.advance()
+        self.robot_faults = 0
+        return True
+
     def reset_now(self) -> None:
         """Make the start state; a policy starts at once, a demonstration waits for the deadman."""
-        episode = self.book.prepare()
+        episode = self.way_to_start or self.book.prepare()
+        velocity = self.safety_state.velocity if self.start_steps else (0.0, 0.0, 0.0)
+        self.way_to_start, self.start_steps = None, 0
         self.robot.reset(episode.start_seed)
-        self.safety_state = SafetyState()
+        self.safety_state = SafetyState(velocity=velocity)
         self.authority = replace(self.authority, armed=False, ramp=0, late_answers=0)
         self.watch_hands()
         self.last_action = np.zeros(self.spec.action.size)

@@ -110,7 +110,7 @@ class RealTimeLoop(ControlLoop):
         self.authority = watch(self.mode.mode, self.authority, human, self.rules())
 
     def supervise(self) -> None:
-        if self.mode.mode not in (Mode.POLICY, Mode.TAKEOVER):
+        if self.mode.mode not in (Mode.POLICY, Mode.TAKEOVER) and not self.on_way_to_start:
             return
         reason, detail = self._missing(time.monotonic_ns())
         if reason is not HoldReason.NONE:
@@ -128,11 +128,11 @@ class RealTimeLoop(ControlLoop):
             return HoldReason.DISK_FULL, self.io.records.error
         if trouble := self.io.records.trouble(now_ns):
             return HoldReason.RECORDER_LOST, trouble
-        if self.mode.mode is Mode.POLICY:
-            if reason := self._nobody_there(now_ns):
-                return reason, "nobody holds the lease"
-            return self.camera_trouble(now_ns)
-        return HoldReason.NONE, ""
+        if self.mode.mode is Mode.TAKEOVER:
+            return HoldReason.NONE, ""
+        if reason := self._nobody_there(now_ns):
+            return reason, "nobody holds the lease"
+        return self.camera_trouble(now_ns) if self.mode.mode is Mode.POLICY else (HoldReason.NONE, "")
 
     def _nobody_there(self, now_ns: int) -> HoldReason | None:
         if self.config.operator == "none" or self.config.unattended or self.io.lease.holder(now_ns):

@@ -119,7 +119,7 @@ class RequestHandler:
 
     def _hold(self, request: Hold) -> None:
         control = self._control
-        if control.mode.mode not in (Mode.POLICY, Mode.TAKEOVER, Mode.HOLD):
+        if control.mode.mode not in (Mode.POLICY, Mode.TAKEOVER, Mode.HOLD) and not control.on_way_to_start:
             raise Refused(f"nothing moves in mode {control.mode.mode}")
         control.change(ModeEvent.HOLD, HoldReason.OPERATOR, request.sender)
 

@@ -200,7 +200,7 @@ class SafetyFilter:
         velocity = np.zeros(3)
         velocity[axis] = limited[index] * self.axes.scale[index] / self.period_s
         if state.over_force_steps >= self.limits.force_debounce_steps and float(velocity @ force) < 0.0:
-            velocity[:] = limited[index] = 0.0  # what is left of a slide along a contact would press on
+            velocity[:] = limited[moving] = 0.0  # what is left of a slide along a contact would press on
         return limited, SafetyBit.JOINT_LIMIT, replace(state, velocity=(float(velocity[0]), float(velocity[1]), float(velocity[2])))
 
     def _limit_grip(self, state: SafetyState, action: FloatArray, force_n: float) -> tuple[FloatArray, SafetyBit, SafetyState]:

@@ -98,3 +98,14 @@ class Robot(Protocol):
         """Simulator faults by name; raises `RobotError` naming the known ones."""
 
     def close(self) -> None: ...
+
+
+@runtime_checkable
+class MovesToStart(Protocol):
+    """Offered in addition by a robot that has to travel to its start pose: the bridge drives it there through the safety filter, slowly.
+
+    STOP and Hold work on the way. `Robot.reset` with the same seed follows on arrival and must not move the robot any more.
+    """
+
+    def start_action(self, reading: Reading, seed: int) -> FloatArray | None:
+        """The next action (A,) on the way to the start state of ``seed``; None on arrival."""

@@ -1,6 +1,7 @@
 """The safety filter: nothing non-finite, nothing over a limit, whatever is asked in whatever order."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -317,3 +318,9 @@ def test_gripping_too_hard_drops_what_closes_further() -> None:
         assert bool(result.bits & SafetyBit.GRIPPER) == (expected == 0.0)
     assert safety.apply(state, opened, HERE, NO_FORCE, Source.POLICY, gripper_force_n=90.0).action[4] == 1.0
     assert safety.apply(state, close, HERE, NO_FORCE, Source.POLICY, gripper_force_n=LIMITS.max_gripper_force_n).action[4] == -1.0
+
+
+def test_the_documented_limits_are_those_of_the_code() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "safety.md").read_text()
+    for name, (low, high, unit) in LIMIT_RANGES.items():
+        assert f"| `{name}` | {getattr(LIMITS, name):g} {unit}".rstrip() + f" | {low:g} to {high:g} |" in text, name
