@@ -86,7 +86,7 @@ def killed_by(folder: Path, mutation: Mutation) -> str:
 
 def key_of(mutation: Mutation) -> str:
     """Changes with the mutated file, the mutation and the tests' files."""
-    files = sorted({mutation.file, *(test.partition("::")[0] for test in mutation.tests)})
+    files = sorted({mutation.file, *(test.partition("::")[0] for test in mutation.tests if not test.startswith("-"))})
     parts = [mutation.file, mutation.text, mutation.replacement, *mutation.tests, *((ROOT / file).read_text() for file in files)]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 

@@ -7,7 +7,7 @@ T = "tests/robot_bridge/test_"
 DECIDE: list[Mutation] = [
     *of(
         "robot_bridge/safety.py",
-        T + "safety.py",
+        T + "safety_limits.py",
         ("filter: finite", "if not np.isfinite(array).all():", "if False:"),
         ("filter: shape", "if array.shape != (size,):", "if False:"),
         ("filter: action space", 'if action.kind != "ee_delta" or action.frame != "base":', "if False:"),
@@ -54,7 +54,7 @@ DECIDE: list[Mutation] = [
     ),
     *of(
         "robot_bridge/arbitration.py",
-        T + "arbitration.py",
+        f"{T}arbitration.py --deselect={T}arbitration.py::TestMachine",
         ("command: life at most", "0.120), 0.200)", "0.120), 2.0)"),
         ("command: life at least", "max(3.0 * period_s, 0.120)", "3.0 * period_s"),
         ("drive: no command", 'return HoldReason.COMMAND_STALE, "no command"', 'return HoldReason.NONE, ""'),
@@ -100,7 +100,7 @@ DECIDE: list[Mutation] = [
     ),
     *of(
         "robot_bridge/modes.py",
-        T + "modes.py",
+        f"{T}modes.py",
         (
             "modes: illegal",
             "if target is None:\n        raise IllegalTransition(",
