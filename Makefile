@@ -4,7 +4,7 @@ export VENV
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: run demo test setup setup-test check types imports tests format screenshots bench clean help
+.PHONY: run demo test setup setup-test check types imports tests format screenshots bench mutation clean help
 
 run: setup
 	$(BIN)/takeover $(ARGS)
@@ -44,6 +44,10 @@ screenshots: setup-test
 # One reproducible run of the whole loop; see also benchmarks/.
 bench: setup
 	$(BIN)/takeover run --headless --clock lockstep --robot sim:peg-insert --episodes 380 --seed 1 --summary bench.json $(ARGS)
+
+# Whether the tests notice when a limit, a refusal or a timeout is taken away.
+mutation: setup-test
+	$(BIN)/python -m benchmarks.mutation_check --out docs/results/mutation.txt $(ARGS)
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .grimp_cache

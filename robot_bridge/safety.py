@@ -190,17 +190,15 @@ class SafetyFilter:
             if (length := float(np.linalg.norm(last))) > _TOLERANCE:
                 ways = (*ways, tuple((last / length).tolist()))[-_REMEMBERED_WAYS:]
         state = replace(state, towards_limit=ways, beyond_joint_rad=max(beyond, state.beyond_joint_rad))
-        limited = action.copy()
-        while leading := [way for way in ways if float(limited @ way) > _TOLERANCE]:
-            # what is dropped for one way may have held another one back: until none is left
-            limited[limited * np.array(leading[0]) > 0.0] = 0.0
+        limited = _not_along(ways, action)
         if (limited == action).all():
             return action, SafetyBit.NONE, state
         index, axis = list(self.axes.translation), list(self.axes.cartesian)
         velocity = np.zeros(3)
         velocity[axis] = limited[index] * self.axes.scale[index] / self.period_s
         if state.over_force_steps >= self.limits.force_debounce_steps and float(velocity @ force) < 0.0:
-            velocity[:] = limited[moving] = 0.0  # what is left of a slide along a contact would press on
+            velocity[:] = limited[index] = 0.0  # what is left of a slide along a contact would press on
+            limited = _not_along(ways, limited)  # and may have held a rotation back
         return limited, SafetyBit.JOINT_LIMIT, replace(state, velocity=(float(velocity[0]), float(velocity[1]), float(velocity[2])))
 
     def _limit_grip(self, state: SafetyState, action: FloatArray, force_n: float) -> tuple[FloatArray, SafetyBit, SafetyState]:
@@ -286,3 +284,11 @@ class SafetyFilter:
                 bits |= SafetyBit.SLOW_MODE
                 turned[i] = np.sign(turned[i]) * speed_scale
         return turned, bits, gross
+
+
+def _not_along(ways: tuple[tuple[float, ...], ...], action: FloatArray) -> FloatArray:
+    """``action`` without the components that lead along one of ``ways``. What is dropped may have held another back: until none is left."""
+    left = action.copy()
+    while leading := [way for way in ways if float(left @ way) > _TOLERANCE]:
+        left[left * np.array(leading[0]) > 0.0] = 0.0
+    return left

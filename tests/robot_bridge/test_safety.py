@@ -271,6 +271,19 @@ def test_the_joint_limit_takes_away_and_adds_nothing(
         state, position = result.state, position + translation(result.action)
 
 
+def test_what_the_force_guard_drops_may_have_held_a_rotation_back() -> None:
+    """Found by random search: the slide went, the rotation that it had balanced stayed and led on to the joint's limit."""
+    safety, state = SafetyFilter(JOINTED, LIMITS), SafetyState()
+    force, at = np.array([-38.0, 33.0, 33.0]), np.array([-1.1, -1.1])
+    asked = [np.array([-1.0, -1.0, -1.0, -1.0, -1.0]), np.array([0.0, 1.0, 0.0, 0.0, 0.0]), ZERO, np.array([1.0, 0.0, 0.0, -1.0, 0.0])]
+    for action, joints in zip(asked, [at, at, np.array([1.2, -1.1]), at], strict=True):
+        result = safety.apply(state, action, np.zeros(3), force, Source.HUMAN, 0.5, joints=joints)
+        state = result.state
+    assert state.towards_limit
+    for way in state.towards_limit:
+        assert result.action @ np.array(way) <= 1e-6
+
+
 def test_another_way_that_leads_deeper_is_found_out() -> None:
     """One way that led to a limit does not say what others do to that joint: who goes deeper on one loses that one too."""
     safety, at = SafetyFilter(JOINTED, LIMITS), np.array([0.99, 0.0])

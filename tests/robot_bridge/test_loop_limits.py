@@ -1,0 +1,452 @@
+"""Every limit and timeout of the real-time loop, one at a time, step by step without threads."""
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from msgspec import structs
+
+from takeover.data.schema import (
+    Clear,
+    EpisodeKind,
+    Fault,
+    Hold,
+    HoldReason,
+    Mode,
+    Outcome,
+    OutcomeSource,
+    Ready,
+    Resume,
+    Role,
+    SafetyLimits,
+    SetOutcome,
+    SpeedScale,
+    Start,
+)
+from takeover.robot_bridge.control_base import FAULTS_TO_OFFLINE
+from takeover.robot_bridge.modes import ModeEvent
+from takeover.robot_bridge.realtime import LATE_TO_HOLD
+
+from .by_hand import SECOND, ByHand, by_hand
+
+
+@pytest.fixture
+def hand(tmp_path: Path) -> Iterator[ByHand]:
+    with by_hand(tmp_path) as made:
+        yield made
+
+
+def held(hand: ByHand) -> HoldReason:
+    """Why the robot is held; it stands."""
+    assert hand.mode is Mode.HOLD
+    assert not hand.control.last_action.any()
+    return hand.control.mode.reason
+
+
+def moving(hand: ByHand) -> None:
+    hand.answers = [[0.3, 0.0, 0.0, 0.0]]
+    hand.run()
+    hand.tick(3)
+    assert hand.control.last_action.any()
+
+
+# --- who drives ---
+
+
+def test_the_policy_drives_and_a_person_takes_over(hand: ByHand) -> None:
+    moving(hand)
+    hand.take_over()
+    hand.tick(4)
+    assert hand.control.last_action[0] == pytest.approx(0.5)
+    hand.deadman, hand.action = False, [0.0] * 4
+    hand.tick()
+    assert hand.mode is Mode.POLICY
+
+
+def test_a_command_lives_150_ms(hand: ByHand) -> None:
+    moving(hand)
+    hand.take_over()
+    hand.age_s = 0.1
+    hand.tick()
+    assert hand.mode is Mode.TAKEOVER
+    hand.age_s = 0.16
+    hand.tick()
+    assert held(hand) is HoldReason.COMMAND_STALE
+
+
+def test_silence_of_the_policy_is_awaited_for_part_of_a_period_and_holds(hand: ByHand) -> None:
+    moving(hand)
+    hand.answers = None
+    began = time.monotonic()
+    hand.tick()
+    assert 0.02 < time.monotonic() - began < 5.0
+    assert hand.mode is Mode.POLICY
+    assert not hand.control.last_action.any()
+    hand.tick()
+    assert held(hand) is HoldReason.POLICY_LATE
+
+
+def test_nothing_is_awaited_once_stop_was_pressed(hand: ByHand, monkeypatch: pytest.MonkeyPatch) -> None:
+    moving(hand)
+    hand.answers = None
+    hand.io.inbox.chunk = None
+    control = hand.control
+
+    def stopped_meanwhile() -> bool:
+        hand.io.inbox.stop_reason = "now"
+        began = time.monotonic()
+        control._deadline = time.monotonic_ns() + 3 * SECOND
+        done = type(control).await_answers(control)
+        assert time.monotonic() - began < 2.0
+        return done
+
+    monkeypatch.setattr(control, "await_answers", stopped_meanwhile)
+    applied = len(hand.steps)
+    before = control.pending
+    hand.tick()
+    assert control.pending is None or control.pending is before, "a step that STOP overtook is not made"
+    hand.tick()
+    assert hand.mode is Mode.STOPPED
+    assert len(hand.steps) <= applied + 1
+
+
+def test_answers_from_before_a_flush_do_not_count(hand: ByHand) -> None:
+    moving(hand)
+    hand.answers = None
+    hand.answer(hand.control.seq, [[0.3, 0.0, 0.0, 0.0]] * 50)
+    hand.tick()
+    assert hand.control.last_action.any()
+    assert hand.ask(Hold(sender="console")) == ""
+    assert hand.ask(Resume(sender="console")) == ""
+    hand.tick()
+    assert not hand.control.last_action.any()
+
+
+def test_the_last_row_is_repeated_for_three_steps(hand: ByHand) -> None:
+    moving(hand)
+    hand.answers = None
+    seq = hand.control.seq + 1
+    hand.answer(seq, [[0.3, 0.0, 0.0, 0.0]])
+    chunk = hand.io.inbox.chunk
+    assert chunk is not None
+    hand.io.inbox.chunk = replace(chunk, answer=structs.replace(chunk.answer, valid_until_seq=seq + 99))
+    hand.tick(4)
+    assert hand.control.last_action.any()
+    hand.tick()
+    assert not hand.control.last_action.any()
+
+
+def test_a_slow_actor_is_not_late_just_after_a_flush(hand: ByHand) -> None:
+    moving(hand)
+    hand.answers = None
+    hand.control.latency.rows, hand.control.latency.latest_s = 50, 0.2
+    hand.control.flush = True
+    hand.io.inbox.chunk = None
+    hand.tick(8)
+    assert hand.mode is Mode.POLICY
+    hand.tick(6)
+    assert held(hand) is HoldReason.POLICY_LATE
+
+
+# --- what a moving robot relies on ---
+
+
+def test_a_silent_recorder_holds(hand: ByHand) -> None:
+    moving(hand)
+    hand.recorder = False
+    hand.io.records.heard_ns -= SECOND
+    hand.tick()
+    assert held(hand) is HoldReason.RECORDER_LOST
+
+
+def test_a_recorder_that_cannot_write_holds(hand: ByHand) -> None:
+    moving(hand)
+    hand.io.records.error = "No space left"
+    hand.tick()
+    assert held(hand) is HoldReason.DISK_FULL
+
+
+def test_too_many_late_steps_hold(hand: ByHand) -> None:
+    moving(hand)
+    for _ in range(LATE_TO_HOLD - 1):
+        hand.control._count_lateness(0.03)
+    hand.tick()
+    assert hand.mode is Mode.POLICY
+    assert hand.control.steps_late == LATE_TO_HOLD - 1
+    for _ in range(LATE_TO_HOLD):
+        hand.control._count_lateness(0.02)
+    assert hand.control.steps_late == LATE_TO_HOLD - 1, "less than half a period is not late"
+    hand.tick()
+    assert hand.mode is Mode.POLICY, "only those of the last second count, and it takes half of them"
+    for _ in range(LATE_TO_HOLD):
+        hand.control._count_lateness(0.03)
+    hand.tick()
+    assert held(hand) is HoldReason.CONTROL_LATE
+
+
+def test_lateness_counts_only_while_the_robot_moves(hand: ByHand) -> None:
+    for _ in range(LATE_TO_HOLD):
+        hand.control._count_lateness(0.03)
+    hand.run()
+    hand.tick()
+    assert hand.mode is Mode.POLICY
+    assert hand.control.steps_late == 0
+
+
+def test_dropped_steps_are_counted_and_never_caught_up(hand: ByHand, monkeypatch: pytest.MonkeyPatch) -> None:
+    moving(hand)
+    ticks: list[int] = []
+
+    def slow() -> None:
+        ticks.append(time.monotonic_ns())
+        if len(ticks) == 1:
+            time.sleep(0.23)
+
+    monkeypatch.setattr(hand.control, "guarded_tick", slow)
+    hand.control.run(lambda: len(ticks) >= 4)
+    assert 3 <= hand.control.steps_dropped < 40
+    assert ticks[2] - ticks[1] > 0.02 * SECOND, "not made up for"
+    assert any(hand.control._late)
+
+
+def test_a_stuck_control_thread_stops_the_robot_and_the_heartbeat_then_holds(hand: ByHand) -> None:
+    moving(hand)
+    now = time.monotonic_ns()
+    hand.control.ticked_ns = now - SECOND * 4 // 10
+    assert hand.bridge._compose_alive(0, now) is not None
+    assert not hand.robot._stopped.is_set()
+    hand.control.ticked_ns = now - SECOND * 6 // 10
+    assert hand.bridge._compose_alive(0, now) is None
+    assert hand.robot._stopped.is_set()
+    hand.control.ticked_ns = time.monotonic_ns()
+    assert hand.bridge._compose_alive(0, now) is not None
+    hand.tick()
+    assert held(hand) is HoldReason.CONTROL_LATE
+
+
+def test_nobody_there_nobody_drives(hand: ByHand) -> None:
+    moving(hand)
+    hand.commands = False
+    hand.io.lease.heard_ns -= SECOND
+    hand.tick()
+    assert held(hand) is HoldReason.LEASE_LAPSED
+
+
+def test_nobody_was_ever_there(hand: ByHand) -> None:
+    hand.commands = False
+    hand.io.lease.release("console")
+    hand.io.lease.grants = 0
+    hand.control.book.start_block(EpisodeKind.POLICY, 0)
+    hand.control.begin_reset()
+    hand.tick(3)
+    assert held(hand) is HoldReason.NOT_PRESENT
+
+
+# --- faults ---
+
+
+def test_a_reading_that_is_not_finite_holds_and_moves_nothing(hand: ByHand, monkeypatch: pytest.MonkeyPatch) -> None:
+    moving(hand)
+    read, applied = hand.robot.read, []
+    for part in ("observation", "tool_position", "tool_velocity", "force_n"):
+        bad = replace(read(), **{part: np.full(3, math.nan)})
+        monkeypatch.setattr(hand.robot, "read", lambda bad=bad: bad)
+        with monkeypatch.context() as patched:
+            patched.setattr(hand.robot, "apply", applied.append)
+            hand.tick()
+        assert hand.control.mode.reason is HoldReason.ROBOT_FAULT
+        assert hand.robot._stopped.is_set()
+        assert applied == []
+        monkeypatch.setattr(hand.robot, "read", read)
+        hand.tick()
+        assert hand.ask(Resume(sender="console")) == ""
+        assert hand.mode is Mode.POLICY
+
+
+def test_faults_in_a_row_take_the_robot_offline_and_are_said_once_a_second(hand: ByHand, monkeypatch: pytest.MonkeyPatch) -> None:
+    moving(hand)
+    monkeypatch.setattr(hand.robot, "read", lambda: 1 / 0)
+    hand.tick(FAULTS_TO_OFFLINE - 1)
+    assert hand.mode is Mode.HOLD
+    hand.tick()
+    assert hand.mode is Mode.OFFLINE
+    assert hand.robot._stopped.is_set()
+    assert [record.outcome for record in hand.records if hasattr(record, "outcome")] == [Outcome.ABORTED]
+    hand.control.mode = replace(hand.control.mode, mode=Mode.STOPPED)
+    for _ in range(60):
+        hand.control.fault(RuntimeError("off"))
+    assert len(hand.events("robot_fault")) == FAULTS_TO_OFFLINE + 3
+
+
+def test_a_robot_that_is_off_is_asked_once_a_second(hand: ByHand, monkeypatch: pytest.MonkeyPatch) -> None:
+    hand.control.change(ModeEvent.LOSE)
+    asked: list[int] = []
+    monkeypatch.setattr(hand.robot, "connect", lambda: asked.append(1) or 1 / 0)
+    hand.tick(5)
+    assert len(asked) == 1
+    monkeypatch.undo()
+    hand.tick()
+    assert hand.mode is Mode.OFFLINE
+    hand.control._reconnect_ns -= 2 * SECOND
+    hand.tick()
+    assert hand.mode is Mode.READY
+
+
+def test_stop_latches_stops_the_robot_and_aborts(hand: ByHand) -> None:
+    moving(hand)
+    hand.io.inbox.stop_reason = "pressed"
+    hand.tick(3)
+    assert hand.mode is Mode.STOPPED
+    assert hand.robot._stopped.is_set()
+    ends = [record for record in hand.records if hasattr(record, "outcome_source")]
+    assert [(end.outcome, end.outcome_source) for end in ends] == [(Outcome.ABORTED, OutcomeSource.STOP)]
+    hand.control.authority = replace(hand.control.authority, armed=True, needs_neutral=False)
+    hand.deadman = True
+    assert hand.ask(Clear(sender="console")) == ""
+    assert not hand.control.authority.armed, "what was armed before the stop is not"
+    assert hand.mode is Mode.READY
+
+
+# --- limits ---
+
+
+def test_a_hold_after_gross_clamps_stands_in_the_same_step(tmp_path: Path) -> None:
+    with by_hand(tmp_path) as hand:
+        moving(hand)
+        hand.answers = [[3.0, 0.0, 0.0, 0.0]]
+        hand.tick(hand.config.limits.clamps_to_hold)
+        assert held(hand) is HoldReason.REPEATED_CLAMP
+
+
+def test_every_hold_disarms(hand: ByHand) -> None:
+    moving(hand)
+    hand.tick()
+    assert hand.control.authority.armed
+    hand.control.change(ModeEvent.HOLD, HoldReason.OPERATOR)
+    assert not hand.control.authority.armed
+    assert hand.control.authority.needs_neutral
+    hand.deadman, hand.action = True, [0.5, 0.0, 0.0, 0.0]
+    hand.tick(2)
+    assert held(hand) is HoldReason.OPERATOR, "kept down it starts nothing"
+
+
+def test_the_budget_of_mistakes_begins_anew_when_a_person_resumes(hand: ByHand) -> None:
+    moving(hand)
+    assert hand.ask(Hold(sender="console")) == ""
+    hand.control.safety_state = replace(hand.control.safety_state, mistakes=7)
+    assert hand.ask(Resume(sender="console")) == ""
+    assert hand.control.safety_state.mistakes == 0
+
+
+def test_resume_wants_the_device_at_rest(hand: ByHand) -> None:
+    moving(hand)
+    assert hand.ask(Hold(sender="console")) == ""
+    hand.action = [0.5, 0.0, 0.0, 0.0]
+    assert "centre the device" in hand.ask(Resume(sender="console"))
+    hand.action = [0.0] * 4
+    assert hand.ask(Resume(sender="console")) == ""
+
+
+def test_a_demonstration_goes_on_by_a_press_only(hand: ByHand) -> None:
+    hand.run(EpisodeKind.DEMONSTRATION)
+    hand.take_over()
+    hand.deadman, hand.action = False, [0.0] * 4
+    hand.tick()
+    assert hand.control.mode.reason is HoldReason.RELEASED
+    assert "press the deadman" in hand.ask(Resume(sender="console"))
+    assert hand.mode is Mode.HOLD
+
+
+@pytest.mark.parametrize(("config", "scale"), [({}, 1.0), ({"unattended": True}, SafetyLimits().slow_scale)])
+def test_a_robot_that_nobody_watches_is_slow(tmp_path: Path, config: dict[str, bool], scale: float) -> None:
+    with by_hand(tmp_path, **config) as hand:
+        assert hand.ask(SpeedScale(sender="console", scale=1.0)) == ""
+        assert hand.control.active_speed_scale() == scale
+        assert hand.ask(SpeedScale(sender="console", scale=0.1)) == ""
+        assert hand.control.active_speed_scale() == 0.1
+
+
+def test_an_episode_ends_at_its_step_limit(hand: ByHand) -> None:
+    moving(hand)
+    episode = hand.control.book.episode
+    assert episode is not None
+    episode.steps = hand.control.spec.max_steps - 2
+    hand.tick(3)
+    ends = [record for record in hand.records if hasattr(record, "outcome_source")]
+    assert [(end.outcome, end.outcome_source) for end in ends] == [(Outcome.FAILURE, OutcomeSource.LIMIT)]
+
+
+def test_a_long_hold_is_recorded_once_a_second(hand: ByHand) -> None:
+    moving(hand)
+    assert hand.ask(Hold(sender="console")) == ""
+    hand.tick(2)
+    before = len(hand.steps)
+    hand.tick(10)
+    assert len(hand.steps) == before + 10
+    hand.control.held_steps = 201
+    before = len(hand.steps)
+    hand.tick(40)
+    assert len(hand.steps) == before + 2
+
+
+def test_with_nobody_to_resume_a_hold_ends_the_episode(tmp_path: Path) -> None:
+    with by_hand(tmp_path, operator="none") as hand:
+        moving(hand)
+        hand.answers = None
+        hand.io.inbox.chunk = None
+        hand.tick(2)
+        assert held(hand) is HoldReason.POLICY_LATE
+        hand.answers = [[0.0] * 4]
+        hand.tick(15)
+        assert hand.mode is Mode.HOLD
+        hand.tick(8)
+        ends = [record for record in hand.records if hasattr(record, "outcome_source")]
+        assert [(end.outcome, end.outcome_source) for end in ends] == [(Outcome.ABORTED, OutcomeSource.FAULT)]
+
+
+# --- requests ---
+
+
+@pytest.mark.parametrize("role", [Role.LABELER, Role.OBSERVER, Role.LEARNER])
+def test_who_may_ask_for_what(hand: ByHand, role: Role) -> None:
+    for request in (Start(sender="x", kind=EpisodeKind.DEMONSTRATION), Resume(sender="x"), SpeedScale(sender="x", scale=0.5)):
+        assert "may not ask" in hand.ask(request, role, "x")
+    assert ("may not ask" in hand.ask(SetOutcome(sender="x", outcome=Outcome.SUCCESS), role, "x")) == (role is not Role.LABELER)
+    hand.run()
+    assert hand.ask(Hold(sender="x"), role, "x") == "", "anyone may hold"
+    assert "console holds the lease" in hand.ask(Resume(sender="y"), Role.OPERATOR, "y")
+    hand.io.lease.device_kind = "scripted"
+    hand.commands = False
+    assert hand.ask(SpeedScale(sender="y", scale=0.5), Role.OPERATOR, "y") == "", "a script's lease keeps no person out"
+
+
+def test_requests_out_of_place_are_refused(hand: ByHand) -> None:
+    assert "nothing moves" in hand.ask(Hold(sender="console"))
+    assert "possible in mode hold" in hand.ask(Resume(sender="console"))
+    assert "nothing to clear" in hand.ask(Clear(sender="console"))
+    assert "no manual reset" in hand.ask(Ready(sender="console"))
+    for scale in (0.0, 0.04, 1.01, math.nan, -1.0):
+        assert "allowed" in hand.ask(SpeedScale(sender="console", scale=scale))
+    hand.run()
+    assert "possible in mode ready" in hand.ask(Start(sender="console", kind=EpisodeKind.POLICY))
+    assert "success or failure" in hand.ask(SetOutcome(sender="console", outcome=Outcome.ABORTED))
+
+
+def test_what_a_start_needs(hand: ByHand) -> None:
+    hand.answers = None
+    assert "no policy" in hand.ask(Start(sender="console", kind=EpisodeKind.POLICY))
+    hand.answers = [[0.0] * 4]
+    hand.recorder = False
+    hand.io.records.heard_ns = 0
+    assert "no recorder" in hand.ask(Start(sender="console", kind=EpisodeKind.POLICY))
+    hand.recorder = True
+    assert hand.ask(Start(sender="console", kind=EpisodeKind.POLICY)) == ""
+
+
+def test_faults_are_for_simulators(hand: ByHand) -> None:
+    hand.control.spec = structs.replace(hand.control.spec, simulated=False)
+    assert "simulators" in hand.ask(Fault(sender="console", name="frozen_camera", value=1.0))
