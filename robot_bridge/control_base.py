@@ -221,7 +221,7 @@ class ControlBase:
             self._abort_block()
 
     def fault(self, error: Exception) -> bool:
-        """The robot or the loop itself failed: stand still, say so, hold; offline when it goes on.
+        """The robot or the loop itself failed: stand still, say so, hold; offline when it goes on, or when no episode runs to be held.
 
         Returns whether it was said: the first ones and then one in a second, as a robot that is off must fill neither log nor record.
         """
@@ -236,7 +236,7 @@ class ControlBase:
             self.io.event("robot_fault", f"{type(error).__name__}: {error}", **self.where())
         if self.mode.mode in (Mode.STOPPED, Mode.OFFLINE):
             return said
-        if self.robot_faults < FAULTS_TO_OFFLINE:
+        if self.robot_faults < FAULTS_TO_OFFLINE and episode is not None and episode.recorded:
             self.change(ModeEvent.HOLD, HoldReason.ROBOT_FAULT, str(error))
             return said
         if episode is not None and episode.recorded:

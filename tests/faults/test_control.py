@@ -139,3 +139,18 @@ def test_row_08_bridge_stopped_and_continued(running: tuple[Rig, Operator], boun
     between = [step for step in station.steps_since(fault + int(3e7)) if step.t_applied_ns < back]
     bound(float(len(between)), 1.0, "steps")
     assert not [t for t, s in station.watch.states if fault + int(2e8) < t < back]
+
+
+@pytest.mark.parametrize("waits", [True, False])
+def test_fault_while_no_episode_runs(shared: Rig, waits: bool) -> None:
+    """There is nothing to hold or to resume: offline, and by itself ready again; what waited for a press is asked for anew."""
+    operator = shared.operator()
+    if waits:
+        shared.begin(operator)
+    shared.hook("bridge", "fail", "control")
+    shared.until(lambda s: s.mode is Mode.OFFLINE and not s.block_running, "offline")
+    shared.until(lambda s: s.mode is Mode.READY, "ready again")
+    shared.begin(operator)
+    shared.drive(operator)
+    operator.close()
+    shared.end_block()
