@@ -143,7 +143,6 @@ class FakeBridge(threading.Thread):
 
     def _composed(self, seq: int) -> State:
         size, now_ns = self.spec.action.size, time.monotonic_ns()
-        zeros = dict.fromkeys(("steps_total", "steps_dropped", "steps_late", "train_steps", "takeovers", "human_steps", "resumes"), 0)
         return State(
             session=self.session,
             seq=seq,
@@ -186,5 +185,11 @@ class FakeBridge(threading.Thread):
             record_backlog=0,
             recorder_age_ms=-1.0,
             disk_free_bytes=-1,
-            **zeros,
+            steps_total=0,
+            steps_dropped=0,
+            steps_late=0,
+            train_steps=0,
+            takeovers=0,
+            human_steps=0,
+            resumes=0,
         )

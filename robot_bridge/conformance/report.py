@@ -1,7 +1,7 @@
 """Checks, their results, and how both are shown."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any, Generic, TypeVar
@@ -59,14 +59,20 @@ class Suite(Generic[R]):
 
         return add
 
+    @property
+    def names(self) -> list[str]:
+        return [item.name for item in self.checks]
+
     def skipped(self, why: str) -> list[Result]:
         """Every check, not made."""
         return [Result(item.name, item.did, item.expected, why, Status.SKIP) for item in self.checks]
 
-    def run(self, rig: R, told: Callable[[Result], None]) -> list[Result]:
-        """Make every check; ``told`` hears of each result at once. A check that times out has failed."""
+    def run(self, rig: R, told: Callable[[Result], None], only: Collection[str] = ()) -> list[Result]:
+        """Make every check, or ``only`` those; ``told`` hears of each result at once. A check that times out has failed."""
         results = []
         for item in self.checks:
+            if only and item.name not in only:
+                continue
             try:
                 observed, status = item.run(rig), Status.PASS
             except (Failed, TimeoutError) as error:
@@ -76,6 +82,11 @@ class Suite(Generic[R]):
             results.append(Result(item.name, item.did, item.expected, observed, status))
             told(results[-1])
         return results
+
+
+def unknown(only: Collection[str], *suites: "Suite[Any]") -> list[str]:
+    """Names in ``only`` that no check has."""
+    return sorted(set(only) - {name for suite in suites for name in suite.names})
 
 
 def need(condition: object, observed: str) -> None:
