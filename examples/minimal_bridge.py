@@ -47,9 +47,9 @@ class Bridge:
             socket.bind(f"ipc://{folder}/{name}.sock")
             self.poller.register(socket, zmq.POLLIN if kind != zmq.PUB else 0)
         self.mode, self.reason, self.flush, self.flushed_at, self.seq, self.step, self.undecided = "ready", "", True, 0, -1, None, False
-        self.peers, self.holder, self.owner, self.token, self.heard, self.refused, self.states = {}, "", b"", "", 0.0, 0, []
+        self.peers, self.holder, self.owner, self.token, self.heard, self.refused, self.states, self.steps = {}, "", b"", "", 0.0, 0, [], 0
         self.command, self.arrived, self.command_seq, self.armed, self.needs_neutral, self.late = None, 0.0, -1, False, True, 0
-        self.place, self.goal, self.action, self.chunk, self.chunk_at, self.source, self.steps = [0.0] * A, [0.1] * A, [0.0] * A, None, 0.0, 0, 0
+        self.place, self.goal, self.action, self.chunk, self.chunk_at, self.source = [0.0] * A, [0.1] * A, [0.0] * A, None, 0.0, 0
         self.size, self.blocks, self.done, self.end, self.last, self.number, self.episode = -1, 0, 0, None, (None, ""), 0, ""
         self.records, self.rec_seq, self.next_send, self.recorder, self.recorder_at, self.ack, self.run_id = [], 0, 0, None, 0.0, {}, 0
     def send(self, name, message, *peer):
