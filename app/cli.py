@@ -9,6 +9,7 @@ import tyro
 
 from takeover import __version__
 from takeover.app.commands import bench as bench_command
+from takeover.app.commands import check as check_command
 from takeover.app.commands import collect as collect_command
 from takeover.app.commands import console as console_command
 from takeover.app.commands import devices as devices_command
@@ -56,6 +57,8 @@ HANDLERS: dict[str, tuple[type, Callable[[Any], int]]] = {
     "sim-server": (sim_server_command.SimServer, sim_server_command.sim_server),
     "bridge": (process_command.Bridge, process_command.run_one),
     "actor": (process_command.Actor, process_command.run_one),
+    "bridge-check": (check_command.BridgeCheck, check_command.bridge_check),
+    "actor-check": (check_command.ActorCheck, check_command.actor_check),
     "recorder": (process_command.Recorder, process_command.run_one),
     "learner": (process_command.Learner, process_command.run_one),
     "evaluator": (process_command.Evaluator, process_command.run_one),
@@ -76,6 +79,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     if arguments[:1] == ["bench"]:
         return _guarded(lambda: bench_command.bench(arguments[1:]))
+    if arguments[:2] in (["bridge", "check"], ["actor", "check"]):
+        arguments[:2] = ["-".join(arguments[:2])]
     if not arguments and not has_display():
         return _guarded(lambda: run_command.first_look())
     if not arguments or (arguments[0].startswith("-") and arguments[0] not in ("-h", "--help")):

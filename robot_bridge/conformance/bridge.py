@@ -1,0 +1,35 @@
+"""The conformance suite of a bridge: `check_bridge` plays operator, actor and recorder against any."""
+
+from collections.abc import Callable, Collection
+
+from takeover.robot_bridge.conformance.bridge_hands import HANDS
+from takeover.robot_bridge.conformance.bridge_passive import PASSIVE
+from takeover.robot_bridge.conformance.bridge_policy import AFTER, BEFORE, POLICY
+from takeover.robot_bridge.conformance.report import Failed, Result, unknown
+from takeover.robot_bridge.conformance.rig import Rig
+from takeover.robot_bridge.protocol import Endpoints
+
+DRIVING = (BEFORE, POLICY, HANDS, AFTER)
+NOT_DRIVEN = "moves the robot: only with --drive"
+
+
+def check_bridge(
+    endpoints: Endpoints, *, drive: bool, only: Collection[str] = (), told: Callable[[Result], None] = lambda _: None
+) -> list[Result]:
+    """Make every check (or ``only`` those); without ``drive`` none that moves the robot. Raises `Failed` when no bridge answers there."""
+    if names := unknown(only, PASSIVE, *DRIVING):
+        raise Failed(f"no such check: {', '.join(names)}")
+    rig = Rig(endpoints)
+    try:
+        results = PASSIVE.run(rig, told, only)
+        for suite in DRIVING:
+            if drive:
+                results += suite.run(rig, told, {*only, *AFTER.names} if only else ())
+            elif not only:
+                skipped = suite.skipped(NOT_DRIVEN)
+                results += skipped
+                for result in skipped:
+                    told(result)
+        return results
+    finally:
+        rig.close()

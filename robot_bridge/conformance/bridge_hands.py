@@ -1,0 +1,197 @@
+"""Checks of a bridge that move its robot: a person takes over, hands back, is lost, comes back."""
+
+import itertools
+import math
+import time
+from typing import Any
+
+from takeover.data.schema import ControlMode, Hold, Lease, Mode, Resume, Role, Source
+from takeover.robot_bridge.conformance.report import Failed, Skipped, Suite, need
+from takeover.robot_bridge.conformance.rig import AMPLITUDE, ME, SLACK_S, Rig, all_finite
+from takeover.robot_bridge.protocol import ControlClient
+
+HANDS: Suite[Rig] = Suite()
+check = HANDS.check
+
+
+@check("pressed the deadman in mode policy", "takeover within 0.5 s; steps of source human; ramp (control_mode 2) before control_mode 1")
+def takeover_by_deadman(rig: Rig) -> str:
+    rig.policy()
+    since = rig.peers.acked
+    pressed = time.monotonic()
+    rig.hand(deadman=True, action=rig.push())
+    rig.mode(Mode.TAKEOVER, 0.5 + SLACK_S)
+    took_s = time.monotonic() - pressed
+    steps = [step for step in rig.recorded(since, 12) if step.mode is Mode.TAKEOVER]
+    need(len(steps) >= 5, f"only {len(steps)} steps in mode takeover")
+    need(all(set(step.source) == {Source.HUMAN} for step in steps), f"sources {[step.source for step in steps]}")
+    modes = [step.control_mode for step in steps]
+    ramp = modes.index(ControlMode.HUMAN) if ControlMode.HUMAN in modes else len(modes)
+    need(ramp < len(modes) and set(modes[:ramp]) == {ControlMode.TRANSITION} and set(modes[ramp:]) == {ControlMode.HUMAN}, f"modes {modes}")
+    need(0.05 <= ramp * rig.period_s <= 0.25, f"ramp of {ramp} steps")
+    need(math.isclose(steps[-1].asked_action[0], AMPLITUDE, abs_tol=1e-6), f"asked {steps[-1].asked_action}")
+    need(all(a.asked_action[0] <= b.asked_action[0] + 1e-9 for a, b in itertools.pairwise(steps)), "the ramp does not rise")
+    return f"after {took_s * 1000:.0f} ms, ramp of {ramp} steps"
+
+
+@check("released the deadman", "back to policy (or, with hold-to-run, hold `released`)")
+def release_hands_back(rig: Rig) -> str:
+    rig.takeover()
+    rig.hand()
+    state = rig.until(lambda state: state.mode is not Mode.TAKEOVER, "end of the takeover", 0.5 + SLACK_S)
+    need(
+        state.mode is Mode.POLICY or (state.mode is Mode.HOLD and state.hold_reason == "released"), f"mode {state.mode} {state.hold_reason}"
+    )
+    return state.mode.value
+
+
+@check("took over and handed back, looking at `Observation.flush`", "true once after each change of mode")
+def observations_say_flush(rig: Rig) -> str:
+    rig.policy()
+    first = rig.now().step_seq
+    rig.hand(deadman=True, action=rig.push())
+    rig.mode(Mode.TAKEOVER)
+    time.sleep(4 * rig.period_s)
+    rig.hand()
+    rig.until(lambda state: state.mode is not Mode.TAKEOVER, "end of the takeover")
+    time.sleep(4 * rig.period_s)
+    flushes = [message.seq for _, message in list(rig.peers.observations) if message.seq > first and message.flush]
+    need(len(flushes) == 2, f"flush at {flushes}, expected twice after {first}")
+    return f"at {flushes}"
+
+
+def _lost(rig: Rig, reasons: tuple[str, ...], within_s: float, **changes: Any) -> str:
+    """Take over, then let the device say ``changes``: a hold."""
+    rig.takeover()
+    time.sleep(3 * rig.period_s)
+    at = time.monotonic()
+    rig.hand(deadman=True, **({"action": rig.push()} | changes))
+    state = rig.hold(*reasons, timeout_s=within_s + SLACK_S)
+    return f"{state.hold_reason} after {(time.monotonic() - at) * 1000:.0f} ms"
+
+
+@check("took over, then sent nothing any more", "hold `command_stale` within T_cmd + 2 periods")
+def silence_holds(rig: Rig) -> str:
+    rig.takeover()
+    time.sleep(3 * rig.period_s)
+    at = time.monotonic()
+    rig.peers.command = None
+    state = rig.hold("command_stale", "lease_lapsed", timeout_s=rig.command_life_s + 2 * rig.period_s + SLACK_S)
+    took_s = time.monotonic() - at
+    return f"{state.hold_reason} after {took_s * 1000:.0f} ms (T_cmd {rig.command_life_s * 1000:.0f} ms)"
+
+
+@check(
+    "came back from that hold with the deadman pressed and the device deflected", "stays in hold, also when released without being neutral"
+)
+def no_motion_before_neutral(rig: Rig) -> str:
+    rig.takeover()
+    rig.peers.command = None
+    rig.hold("command_stale", "lease_lapsed")
+    since = rig.peers.acked
+    time.sleep(0.6)  # the lease has lapsed too
+    rig.lease()
+    rig.hand(deadman=True, action=rig.push())
+    rig.stays(Mode.HOLD, 0.4)
+    rig.hand(deadman=False, action=rig.push())
+    rig.stays(Mode.HOLD, 0.2)
+    rig.hand(deadman=True, action=rig.push())
+    rig.stays(Mode.HOLD, 0.3)
+    moved = [step.seq for step in rig.steps_after(since) if any(step.asked_action)]
+    need(not moved, f"steps {moved} moved")
+    return "stayed in hold, nothing asked of the robot"
+
+
+@check("in a hold: asked to resume with the device deflected, then neutral", "refused, then policy")
+def resume_needs_neutral(rig: Rig) -> str:
+    rig.policy()
+    rig.done(Hold(sender=ME))
+    rig.hold("operator")
+    rig.hand(deadman=False, action=rig.push())
+    time.sleep(0.1)
+    error = rig.refused(Resume(sender=ME))
+    rig.hand()
+    time.sleep(0.1)
+    rig.done(Resume(sender=ME))
+    rig.mode(Mode.POLICY)
+    return error
+
+
+@check("in a hold: released, neutral, pressed", "takeover")
+def fresh_press_ends_a_hold(rig: Rig) -> str:
+    rig.policy()
+    rig.done(Hold(sender=ME))
+    rig.hold("operator")
+    rig.hand()
+    time.sleep(0.1 + 2 * rig.period_s)
+    rig.hand(deadman=True, action=rig.push())
+    rig.mode(Mode.TAKEOVER, 0.5 + SLACK_S)
+    return "takeover"
+
+
+@check("took over, then said that the device is gone", "hold `device_lost` within 3 periods")
+def device_lost_holds(rig: Rig) -> str:
+    return _lost(rig, ("device_lost",), 3 * rig.period_s, device_alive=False)
+
+
+@check("took over, then said that the operator's window hangs (`gui_alive` false)", "hold within 3 periods")
+def frozen_console_holds(rig: Rig) -> str:
+    return _lost(rig, ("command_stale",), 3 * rig.period_s, gui_alive=False)
+
+
+@check("took over with a keyboard, then lost its focus", "hold `focus_lost` within 3 periods")
+def focus_lost_holds(rig: Rig) -> str:
+    return _lost(rig, ("focus_lost",), 3 * rig.period_s, device_kind="keyboard", focused=False)
+
+
+@check("took over, then commanded NaN", "hold `human_fault` within 3 periods; no step is asked to do what is not finite")
+def command_nan_refused(rig: Rig) -> str:
+    since = rig.peers.acked
+    observed = _lost(rig, ("human_fault",), 3 * rig.period_s, action=rig.push(math.nan))
+    all_finite(rig.steps_after(since))
+    return observed
+
+
+@check("took over, then commanded one number too many", "hold `human_fault` within 3 periods")
+def command_shape_refused(rig: Rig) -> str:
+    return _lost(rig, ("human_fault",), 3 * rig.period_s, action=[*rig.push(), 0.0])
+
+
+@check("took over, then commanded with an old `newest_state_seq`, as over a link that is late", "hold `command_stale`")
+def late_link_holds(rig: Rig) -> str:
+    rig.takeover()
+    time.sleep(3 * rig.period_s)
+    state = rig.now()
+    rig.peers.frozen_state_seq = state.seq
+    held = rig.hold("command_stale", timeout_s=rig.command_life_s + 2 * rig.period_s + SLACK_S)
+    return held.hold_detail or held.hold_reason.value
+
+
+@check("took over; a second operator asked for the lease, and sent commands with ours", "refused; the takeover goes on")
+def second_commander_refused(rig: Rig) -> str:
+    rig.takeover()
+    other = ControlClient(rig.endpoints, "check-other", Role.OPERATOR)
+    try:
+        other.hello("check", 2.0)
+        reply = other.ask(Lease(sender="check-other", device_kind="gamepad"), 2.0)
+        need(reply.error and not reply.lease, "granted")
+        refused = other.ask(Resume(sender="check-other"), 2.0)
+        need(refused.error, "somebody without the lease resumed")
+    finally:
+        other.close()
+    rig.stays(Mode.TAKEOVER, 0.3)
+    return reply.error
+
+
+@check("stopped commanding in mode policy, and let the lease lapse", "hold `lease_lapsed` or `not_present` within 1 s")
+def nobody_present_holds(rig: Rig) -> str:
+    state = rig.policy()
+    rig.peers.command = None
+    try:
+        held = rig.hold("lease_lapsed", "not_present", timeout_s=1.0 + SLACK_S)
+    except Failed:
+        if "command_echo" not in state.gate:
+            raise Skipped("this bridge runs without an operator (no `command_echo` in its gate)") from None
+        raise
+    rig.lease()
+    return held.hold_reason.value

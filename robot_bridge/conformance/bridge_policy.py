@@ -1,0 +1,371 @@
+"""Checks of a bridge that move its robot: the policy's answers and chunks, episodes and their record, STOP."""
+
+import itertools
+import math
+import time
+
+from takeover.data.schema import (
+    Clear,
+    EpisodeEnd,
+    EpisodeKind,
+    EpisodeStart,
+    Finish,
+    Mode,
+    Observation,
+    Outcome,
+    OutcomeSource,
+    PolicyAction,
+    Resume,
+    SetOutcome,
+    Source,
+    Start,
+    Step,
+    Stop,
+)
+from takeover.robot_bridge.conformance.peers import raw
+from takeover.robot_bridge.conformance.report import Skipped, Suite, need
+from takeover.robot_bridge.conformance.rig import AMPLITUDE, ME, SLACK_S, Answer, Rig, all_finite
+
+BEFORE: Suite[Rig] = Suite()
+POLICY: Suite[Rig] = Suite()
+AFTER: Suite[Rig] = Suite()
+
+ROWS = 8
+
+
+@BEFORE.check("asked for policy episodes before any actor had answered, and without a recorder", "refused")
+def start_needs_policy_and_recorder(rig: Rig) -> str:
+    rig.free()
+    rig.lease()
+    rig.peers.recorder = False
+    rig.until(lambda state: state.recorder_age_ms < 0 or state.recorder_age_ms > 600, "loss of the recorder")
+    errors = []
+    if rig.now().policy_age_ms < 0:
+        rig.peers.recorder = True
+        rig.until(lambda state: 0 <= state.recorder_age_ms < 300, "recorder")
+        errors.append(rig.refused(Start(sender=ME, kind=EpisodeKind.POLICY)))
+        rig.peers.recorder = False
+        rig.until(lambda state: state.recorder_age_ms > 600, "loss of the recorder")
+    rig.peers.answer = rig.answered
+    rig.until(lambda state: 0 <= state.policy_age_ms < 300, "answer of the actor", 2.0)
+    errors.append(rig.refused(Start(sender=ME, kind=EpisodeKind.POLICY)))
+    return "; ".join(errors)
+
+
+@POLICY.check(
+    "drove with one row per observation", "steps of source policy, the row recorded as policy_action with its from_seq, asked as it is"
+)
+def policy_drives(rig: Rig) -> str:
+    rig.policy()
+    since = rig.peers.acked
+    rig.peers.answer = lambda seen: rig.answered(seen, [rig.push()], policy_version=7)
+    steps = [step for step in rig.recorded(since, 10) if step.policy_version == 7]
+    need(len(steps) >= 5, f"{len(steps)} of 10 steps were driven by the answers")
+    for step in steps:
+        need(step.mode is Mode.POLICY and set(step.source) == {Source.POLICY}, f"step {step.seq}: {step.mode} {step.source}")
+        need(step.policy_action == rig.push() and step.policy_from_seq == step.seq, f"step {step.seq}: {step.policy_action}")
+        need(math.isclose(step.asked_action[0], AMPLITUDE), f"step {step.seq} asked {step.asked_action}")
+    all_finite(steps)
+    return f"{len(steps)} steps"
+
+
+@POLICY.check("sent an answer with an unknown field", "used: telemetry may grow")
+def unknown_field_in_answers(rig: Rig) -> str:
+    rig.policy()
+    size = rig.spec.action.size
+
+    def answer(seen: Observation) -> PolicyAction | None:
+        fields = {"type": "policy_action", "session": seen.session, "from_seq": seen.seq, "actions": [[0.0] * size], "policy_version": 8}
+        rig.peers.outgoing.append(("policy_action", raw("policy_action", fields | {"valid_until_seq": seen.seq, "mood": "good"})))
+        return None
+
+    rig.peers.answer = answer
+    rig.until(lambda state: state.policy_version == 8, "answer that counts", 2.0)
+    rig.stays(Mode.POLICY, 0.3)
+    return "used"
+
+
+def _ramp(rows: int) -> list[float]:
+    """Distinct values, so that the row of a chunk can be told."""
+    return [AMPLITUDE * (i + 1) / rows for i in range(rows)]
+
+
+def _chunks(rig: Rig, every: int, rows: int, **changes: int) -> None:
+    """Answer every ``every``th observation with a chunk."""
+    size = rig.spec.action.size
+    chunk = [[value] + [0.0] * (size - 1) for value in _ramp(rows)]
+    last = [-(10**9)]
+
+    def answer(seen: Observation) -> PolicyAction | None:
+        if seen.seq - last[0] < every:
+            return None
+        last[0] = seen.seq
+        valid = seen.seq + changes["valid"] if "valid" in changes else None
+        return rig.answered(seen, chunk, valid, policy_version=9)
+
+    rig.peers.answer = answer
+
+
+def _row_of(step: Step, rows: int) -> int:
+    value = step.policy_action[0] if step.policy_action is not None else -1.0
+    return min(range(rows), key=lambda i: abs(_ramp(rows)[i] - value))
+
+
+@POLICY.check(
+    f"answered every 4th observation with a chunk of {ROWS} rows", "step k takes row k - from_seq; a newer chunk replaces the older one"
+)
+def chunk_rows(rig: Rig) -> str:
+    rig.policy()
+    since = rig.peers.acked
+    _chunks(rig, 4, ROWS)
+    steps = [step for step in rig.recorded(since, 16) if step.policy_version == 9]
+    need(len(steps) >= 10, f"{len(steps)} of 16 steps were driven by chunks")
+    wrong = [
+        (step.seq, step.policy_from_seq, _row_of(step, ROWS)) for step in steps if _row_of(step, ROWS) != step.seq - step.policy_from_seq
+    ]
+    need(not wrong, f"(seq, from_seq, row): {wrong[:3]}")
+    need(len({step.policy_from_seq for step in steps}) >= 2, "one chunk only")
+    need(max(step.seq - step.policy_from_seq for step in steps) >= 3, "later rows were never used")
+    return f"{len(steps)} steps from {len({step.policy_from_seq for step in steps})} chunks"
+
+
+@POLICY.check(
+    "sent a chunk of 200 rows, took over, handed back, and answered no more",
+    "no row of it is used after the flush; then hold `policy_late`",
+)
+def chunk_flushed(rig: Rig) -> str:
+    rig.policy()
+    _chunks(rig, 10**6, 200)
+    time.sleep(5 * rig.period_s)
+    rig.hand(deadman=True, action=rig.push())
+    rig.mode(Mode.TAKEOVER)
+    time.sleep(4 * rig.period_s)
+    since = rig.peers.acked
+    rig.hand()
+    state = rig.until(lambda state: state.mode is not Mode.TAKEOVER, "end of the takeover")
+    if state.hold_reason == "released":
+        raise Skipped("hold-to-run: nothing is handed back")
+    rig.hold("policy_late", timeout_s=1.5 + SLACK_S + 4 * rig.period_s)
+    time.sleep(0.2)
+    used = [step.seq for step in rig.steps_after(since) if step.policy_version == 9 or step.policy_action is not None]
+    need(not used, f"steps {used[:5]} took rows from before the flush")
+    return "none used, held"
+
+
+@POLICY.check(
+    "sent one chunk of 50 rows that is valid for 4 steps, and answered no more",
+    "no row is used after valid_until_seq; then hold `policy_late`",
+)
+def chunk_expires(rig: Rig) -> str:
+    rig.policy()
+    since = rig.peers.acked
+    _chunks(rig, 10**6, 50, valid=3)
+    rig.hold("policy_late", timeout_s=1.5 + SLACK_S)
+    time.sleep(0.2)
+    used = [step.seq - step.policy_from_seq for step in rig.steps_after(since) if step.policy_version == 9]
+    need(used and max(used) <= 3, f"rows {used} were used")
+    return f"rows {used}"
+
+
+@POLICY.check(
+    "sent one chunk of 3 rows that is valid for long, and answered no more",
+    "its last row is repeated for at most T_cmd; then hold `policy_late`",
+)
+def chunk_ends(rig: Rig) -> str:
+    rig.policy()
+    since = rig.peers.acked
+    _chunks(rig, 10**6, 3, valid=1000)
+    rig.hold("policy_late", timeout_s=1.5 + SLACK_S)
+    time.sleep(0.2)
+    used = [step.seq - step.policy_from_seq for step in rig.steps_after(since) if step.policy_version == 9]
+    repeats = math.floor(rig.command_life_s * rig.spec.control_hz + 1e-9)
+    need(used and max(used) <= 2 + repeats, f"rows {used} were used, at most {2 + repeats} repeats are allowed")
+    return f"rows {used}"
+
+
+@POLICY.check("answered nothing any more", "one step without motion, then hold `policy_late`")
+def silent_policy_holds(rig: Rig) -> str:
+    rig.policy()
+    at = time.monotonic()
+    rig.peers.answer = None
+    rig.hold("policy_late", timeout_s=0.5 + 4 * rig.period_s + SLACK_S)
+    return f"after {(time.monotonic() - at) * 1000:.0f} ms"
+
+
+def _unused(rig: Rig, answer: Answer) -> str:
+    """Answers that must not count: the policy counts as silent."""
+    rig.policy()
+    since = rig.peers.acked
+    rig.peers.answer = answer
+    rig.hold("policy_late", timeout_s=0.5 + 4 * rig.period_s + SLACK_S)
+    time.sleep(0.1)
+    used = [step.seq for step in rig.steps_after(since) if step.policy_version == 66]
+    need(not used, f"steps {used} were driven by it")
+    return "not used, held"
+
+
+@POLICY.check("answered for another session", "not used; hold `policy_late`")
+def answer_of_another_session(rig: Rig) -> str:
+    return _unused(rig, lambda seen: rig.answered(seen, [rig.push()], session="01somebodyelse", policy_version=66))
+
+
+@POLICY.check("answered observations that were not sent yet", "not used; hold `policy_late`")
+def answer_to_the_future(rig: Rig) -> str:
+    return _unused(
+        rig, lambda seen: rig.answered(seen, [rig.push()] * 1000, from_seq=seen.seq + 500, valid_until_seq=10**9, policy_version=66)
+    )
+
+
+def _faulty(rig: Rig, rows: list[list[float]]) -> str:
+    rig.policy()
+    since = rig.peers.acked
+    rig.peers.answer = lambda seen: rig.answered(seen, rows, policy_version=66)
+    state = rig.hold("policy_fault", timeout_s=0.5 + 4 * rig.period_s + SLACK_S)
+    time.sleep(0.1)
+    steps = rig.steps_after(since)
+    moved = [step.seq for step in steps if step.policy_version == 66 and any(step.asked_action)]
+    need(not moved, f"steps {moved} moved")
+    all_finite(steps)
+    return state.hold_detail or state.hold_reason.value
+
+
+@POLICY.check("answered NaN", "hold `policy_fault`, nothing of it asked of the robot")
+def answer_nan_refused(rig: Rig) -> str:
+    return _faulty(rig, [rig.push(math.nan)])
+
+
+@POLICY.check("answered a chunk whose 5th row is infinite", "the whole chunk is refused: hold `policy_fault`, its first row is not used")
+def chunk_with_one_bad_row(rig: Rig) -> str:
+    return _faulty(rig, [*([rig.push()] * 4), rig.push(math.inf), rig.push()])
+
+
+@POLICY.check("answered rows with one number too many", "hold `policy_fault`")
+def answer_shape_refused(rig: Rig) -> str:
+    return _faulty(rig, [[*rig.push(), 0.0]])
+
+
+@POLICY.check("answered 1025 rows", "hold `policy_fault`: at most 1024 are allowed")
+def chunk_too_long(rig: Rig) -> str:
+    return _faulty(rig, [rig.push()] * 1025)
+
+
+@POLICY.check("commanded the policy to twice the allowed range", "every applied action within [-1, 1]")
+def actions_limited(rig: Rig) -> str:
+    rig.policy()
+    since = rig.peers.acked
+    rig.peers.answer = lambda seen: rig.answered(seen, [rig.push(2.0)], policy_version=10)
+    deadline = time.monotonic() + 1.0
+    while time.monotonic() < deadline and len(rig.steps_after(since)) < 4:
+        time.sleep(0.01)
+    rig.peers.answer = rig.answered
+    steps = [step for step in rig.steps_after(since) if step.policy_version == 10]
+    need(steps, "no step was recorded")
+    all_finite(steps, applied_only=True)
+    return f"applied {max(abs(step.action[0]) for step in steps):.3f} at most"
+
+
+@POLICY.check("fell silent as recorder in mode policy", "hold `recorder_lost` within 1.5 s, and all records come after a new hello")
+def recorder_lost_holds(rig: Rig) -> str:
+    rig.policy()
+    rig.peers.recorder = False
+    state = rig.hold("recorder_lost", timeout_s=1.5 + SLACK_S)
+    rig.peers.recorder = True
+    rig.until(lambda state: state.record_backlog == 0, "record_backlog of 0")
+    need(not rig.peers.out_of_order, f"gaps: {rig.peers.out_of_order[:3]}")
+    return state.hold_detail or state.hold_reason.value
+
+
+@POLICY.check("acknowledged nothing for a while, then said hello again", "what was not acknowledged comes again, without gaps")
+def records_sent_again(rig: Rig) -> str:
+    rig.policy()
+    peers = rig.peers
+    peers.acknowledge = False
+    since = peers.acked
+    rig.recorded(since, 4)
+    before = list(peers.records)
+    peers.records = [item for item in before if item.rec_seq <= since]
+    peers.rejoin = True
+    rig.recorded(since, 4)
+    peers.acknowledge = True
+    again = [item for item in list(peers.records) if since < item.rec_seq <= before[-1].rec_seq]
+    need(again and not peers.out_of_order, f"{len(again)} came again, gaps: {peers.out_of_order[:3]}")
+    first = [item for item in before if item.rec_seq > since][: len(again)]
+    need(again == first, "other records came again than had come before")
+    return f"{len(again)} records came again"
+
+
+@POLICY.check(
+    "drove an episode and ended it with success",
+    "start, steps and end recorded; seq by one, each next_observation the observation of the next step",
+)
+def episode_record(rig: Rig) -> str:
+    rig.ready()
+    since = rig.peers.acked
+    rig.policy()
+    time.sleep(10 * rig.period_s)
+    rig.done(SetOutcome(sender=ME, outcome=Outcome.SUCCESS))
+    rig.ask(Finish(sender=ME))
+    rig.until(lambda state: not state.block_running, "end of the block of episodes", 8.0)
+    rig.until(lambda state: state.record_backlog == 0, "record_backlog of 0")
+    records = [item for item in list(rig.peers.records) if item.rec_seq > since]
+    starts = [item for item in records if isinstance(item, EpisodeStart)]
+    ends = [item for item in records if isinstance(item, EpisodeEnd)]
+    need(starts and ends, f"{len(starts)} starts, {len(ends)} ends")
+    start, end = starts[0], ends[0]
+    steps = [item for item in records if isinstance(item, Step) and item.episode_id == start.episode_id]
+    need(end.episode_id == start.episode_id, "the first end is of another episode")
+    need(end.outcome is Outcome.SUCCESS and end.outcome_source is OutcomeSource.OPERATOR, f"{end.outcome} {end.outcome_source}")
+    need(
+        end.steps == len([step for step in steps if step.mode is not Mode.HOLD]), f"end says {end.steps} steps, {len(steps)} were recorded"
+    )
+    for a, b in itertools.pairwise(steps):
+        need(b.seq == a.seq + 1, f"step {b.seq} after {a.seq}")
+        need(b.observation == a.next_observation, f"step {a.seq}: its next_observation is not what step {b.seq} saw")
+    need(steps[-1].terminated and not steps[-1].truncated, "the last step is not marked as terminated")
+    need(start.spec.action == rig.spec.action, "the start has another spec than the handshake")
+    return f"{len(steps)} steps"
+
+
+@POLICY.check(
+    "sent STOP in mode policy, without a handshake; then asked to start and resume, and pressed the deadman", "stopped at once, latched"
+)
+def stop_latches(rig: Rig) -> str:
+    rig.policy()
+    since = rig.peers.acked
+    at = time.monotonic()
+    with rig.raw() as client:
+        envelope = client.ask({"type": "stop", "sender": "check-bystander", "reason": "check"})
+        need(envelope is not None and not envelope.reply.error, "STOP was not acknowledged")
+        rig.mode(Mode.STOPPED, 0.3 + SLACK_S)
+    took_s = time.monotonic() - at
+    rig.refused(Start(sender=ME, kind=EpisodeKind.POLICY))
+    rig.refused(Resume(sender=ME))
+    rig.hand()
+    time.sleep(3 * rig.period_s)
+    rig.hand(deadman=True, action=rig.push())
+    rig.stays(Mode.STOPPED, 0.4)
+    rig.hand()
+    ends = [item for item in list(rig.peers.records) if isinstance(item, EpisodeEnd) and item.rec_seq > since]
+    need(ends and ends[-1].outcome is Outcome.ABORTED and ends[-1].outcome_source is OutcomeSource.STOP, f"end of the episode: {ends[-1:]}")
+    need(not rig.now().block_running, "the block of episodes goes on")
+    return f"after {took_s * 1000:.0f} ms"
+
+
+@POLICY.check("sent Stop in a takeover, then Clear", "stopped with the deadman pressed; ready only after Clear")
+def stop_and_clear(rig: Rig) -> str:
+    rig.takeover()
+    rig.done(Stop(sender=ME))
+    rig.mode(Mode.STOPPED, 0.3 + SLACK_S)
+    rig.stays(Mode.STOPPED, 0.3)
+    rig.hand()
+    rig.done(Clear(sender=ME))
+    rig.mode(Mode.READY)
+    return "ready"
+
+
+@AFTER.check("ended what was running", "mode ready, no block of episodes, every record received")
+def leave_it_ready(rig: Rig) -> str:
+    rig.ready()
+    rig.until(lambda state: state.record_backlog == 0, "record_backlog of 0")
+    need(not rig.peers.out_of_order, f"gaps: {rig.peers.out_of_order[:3]}")
+    return f"{len(rig.peers.records)} records"
