@@ -14,6 +14,7 @@ from takeover.app.commands import collect as collect_command
 from takeover.app.commands import console as console_command
 from takeover.app.commands import devices as devices_command
 from takeover.app.commands import keys as keys_command
+from takeover.app.commands import practice as practice_command
 from takeover.app.commands import process as process_command
 from takeover.app.commands import run as run_command
 from takeover.app.commands import sim_server as sim_server_command
@@ -47,6 +48,7 @@ HANDLERS: dict[str, tuple[type, Callable[[Any], int]]] = {
     "demo": (console_command.Demo, console_command.demo),
     "collect": (collect_command.Collect, collect_command.collect),
     "run": (run_command.Run, run_command.run),
+    "practice": (practice_command.Practice, practice_command.practice),
     "evaluate": (store_command.Evaluate, store_command.evaluate),
     "data": (store_command.Data, store_command.data),
     "policy": (store_command.Policy, store_command.policy),

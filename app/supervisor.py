@@ -7,9 +7,9 @@ from typing import Any
 
 from takeover.app.launcher import Launcher
 from takeover.app.operators.scripted import operator_parameters
-from takeover.app.stream import StationLink
+from takeover.app.stream import FinishedEpisode, StationLink
 from takeover.app.summary import intervention_rate, summarise, weights_sha256
-from takeover.data.schema import EpisodeKind, Evaluate, EvaluateReply, Mode, Reply, Resume, RobotSpec, RunConfig, Start, State
+from takeover.data.schema import EpisodeKind, Evaluate, EvaluateReply, Mode, Outcome, Reply, Resume, RobotSpec, RunConfig, Start, State
 from takeover.robot_bridge.protocol import Dealer, Endpoints
 
 READY_TIMEOUT_S = 120.0
@@ -45,12 +45,14 @@ class _Block:
     asked_s: float = 0.0
     refused_since_s: float = 0.0
     over_since_s: float = 0.0
+    failures: int = 0
 
 
 @dataclass
 class RunPlan:
     episodes: int
     evaluation_starts: int = 200
+    max_failures: int = 0  # with nobody there the robot practises until it has failed so often; 0: in every episode
     wall_s: dict[str, float] = field(default_factory=lambda: {"demonstrations": 0.0, "loop": 0.0, "evaluation": 0.0})
 
 
@@ -140,6 +142,14 @@ class Supervisor:
         self._await(cloned, 600.0, "cloning did not publish a policy")
         self._report(Progress("cloning", 1.0, 1.0, "version 1"))
 
+    def practise(self) -> list[FinishedEpisode]:
+        """With nobody there, on a policy of an earlier run; ends early after `RunPlan.max_failures`. The episodes."""
+        self._launcher.wait_ready(READY_TIMEOUT_S)
+        self._shake_hands()
+        log, before = self._link.log, len(self._link.log.of_kind(EpisodeKind.POLICY))
+        self.work()
+        return log.of_kind(EpisodeKind.POLICY)[before:]
+
     def work(self) -> None:
         """The loop: the policy drives, the operator corrects, the learner learns."""
         started_s = time.monotonic()
@@ -201,6 +211,9 @@ class Supervisor:
         done_before = len(log.of_kind(kind))
         moved_s, moved_seq, held_s = time.monotonic(), -1, 0.0
         while (done := len(log.of_kind(kind)) - done_before) < episodes:
+            block.failures = sum(episode.end.outcome is not Outcome.SUCCESS for episode in log.of_kind(kind)[done_before:])
+            if self._plan.max_failures and block.failures >= self._plan.max_failures:
+                break
             self._tick()
             state = self._link.state
             if state is None:
@@ -244,7 +257,10 @@ class Supervisor:
         if episodes <= 0:
             return
         block.session, block.number, block.asked_s, block.over_since_s = state.session, state.block_number + 1, now_s, 0.0
-        refusal = self._link.ask(Start(sender=self._link.sender, kind=block.kind, episodes=episodes))
+        alone = self._config.operator == "none" and self._config.clock == "realtime"
+        budget = min(1000, self._plan.max_failures - block.failures if self._plan.max_failures else episodes)
+        start = Start(sender=self._link.sender, kind=block.kind, episodes=episodes, unattended=alone, max_failures=budget if alone else 0)
+        refusal = self._link.ask(start)
         if not refusal:
             return
         block.refused_since_s = block.refused_since_s or now_s

@@ -181,7 +181,7 @@ class ControlLoop(ControlBase):
             truncated = not terminated
             if terminated:
                 reward, reward_source = (1.0 if request[0] is Outcome.SUCCESS else 0.0), "operator"
-        elif episode.steps + 1 >= self.spec.max_steps:
+        elif episode.steps + 1 >= self.max_steps:
             truncated = True
             end = (Outcome.FAILURE, OutcomeSource.LIMIT, False)
         self.book.record(pending, reading, reward, reward_source, terminated=terminated, truncated=truncated)
@@ -201,8 +201,10 @@ class ControlLoop(ControlBase):
 
     def _nobody_resumes(self) -> bool:
         episode = self.book.episode
-        unattended = self.config.operator == "none" or (
-            self.config.operator == "scripted" and episode is not None and episode.kind is EpisodeKind.EVALUATION
+        unattended = (
+            self.unattended
+            or self.config.operator == "none"
+            or (self.config.operator == "scripted" and episode is not None and episode.kind is EpisodeKind.EVALUATION)
         )
         return (
             unattended
@@ -355,6 +357,7 @@ class ControlLoop(ControlBase):
             continues = self.mode.mode is Mode.HOLD
             if self.mode.mode is Mode.READY:
                 self.open_episode()
+            self.attend()
             if continues:
                 self.robot.clear()
             self.book.take_over(continues=continues)

@@ -5,10 +5,12 @@ import time
 from collections import Counter
 from dataclasses import replace
 
+import msgspec
 import numpy as np
 
 from takeover.data import audit
-from takeover.data.schema import EpisodeKind, HoldReason, Mode, Outcome, OutcomeSource, RunConfig, Source
+from takeover.data.limits import LIMIT_RANGES
+from takeover.data.schema import EpisodeKind, HoldReason, Mode, Outcome, OutcomeSource, RunConfig, SafetyLimits, Source
 from takeover.robot_bridge.arbitration import Authority, Rules, command_life_s, ramp_steps, stale_steps
 from takeover.robot_bridge.camera_thread import CameraThread
 from takeover.robot_bridge.chunks import AnswerLatency
@@ -23,6 +25,18 @@ log = logging.getLogger("bridge.control")
 
 FAULTS_TO_OFFLINE = 3
 WAY_TO_START_S = 30.0  # a start pose that is not reached by then is not reached
+
+
+def practice_limits(limits: SafetyLimits) -> SafetyLimits:
+    """Tighter ones, for when nobody watches: half the forces, half the mistakes, held after one gross clamp less."""
+    low = {name: bounds[0] for name, bounds in LIMIT_RANGES.items()}
+    return msgspec.structs.replace(
+        limits,
+        max_force_n=max(low["max_force_n"], limits.max_force_n / 2),
+        max_gripper_force_n=max(low["max_gripper_force_n"], limits.max_gripper_force_n / 2),
+        clamps_to_hold=max(1, limits.clamps_to_hold - 1),
+        mistakes_per_episode=max(1, limits.mistakes_per_episode // 2),
+    )
 
 
 class ControlBase:
@@ -40,8 +54,7 @@ class ControlBase:
         self.spec = book.spec
         self.period_s = 1.0 / self.spec.control_hz
         self.filter = SafetyFilter(self.spec, config.limits)
-        # a robot that cannot stop by itself, or that nobody watches, moves slowly whatever is asked
-        self.max_speed_scale = 1.0 if self.spec.has_watchdog and not config.unattended else config.limits.slow_scale
+        self.practice_filter = SafetyFilter(self.spec, practice_limits(config.limits))
         self.speed_scale = 1.0
 
         self.mode = ModeState()
@@ -127,11 +140,30 @@ class ControlBase:
         return False
 
     def active_speed_scale(self) -> float:
-        return min(self.speed_scale, self.max_speed_scale)
+        """A robot that cannot stop by itself, or that nobody watches, moves slowly whatever is asked."""
+        slow = self.unattended or not self.spec.has_watchdog
+        return min(self.speed_scale, self.config.limits.slow_scale) if slow else self.speed_scale
+
+    @property
+    def unattended(self) -> bool:
+        """Whether a block of practice runs with nobody there."""
+        return self.book.block is not None and self.book.block.max_failures > 0
+
+    @property
+    def max_steps(self) -> int:
+        """Of an episode: who must go slowly gets the time for it."""
+        return round(self.spec.max_steps / self.config.limits.slow_scale) if self.unattended else self.spec.max_steps
+
+    def attend(self) -> None:
+        """A person has taken over: the rest of the block is attended."""
+        block = self.book.block
+        if block is not None and block.max_failures:
+            block.max_failures = 0
+            self.io.event("unattended_ended", "a person took over", **self.where())
 
     def filtered(self, state: SafetyState, asked: FloatArray, reading: Reading, driver: Source, scale: float) -> SafetyResult:
         """``asked`` (A,) through the safety filter, as the robot is now."""
-        return self.filter.apply(
+        return (self.practice_filter if self.unattended else self.filter).apply(
             state,
             asked,
             reading.tool_position,
@@ -321,6 +353,9 @@ class ControlBase:
         self.end_request = None
         self.pending = None
         block = self.book.block
+        if block is not None and block.max_failures and block.failures >= block.max_failures and not block.finishing:
+            block.finishing = True
+            self.io.event("practice_stopped", f"{block.failures} failures in {block.done} episodes", value=float(block.failures))
         if self.mode.mode is Mode.STOPPED or block is None:
             self._abort_block()
         elif block.complete:

@@ -43,12 +43,14 @@ class EpisodeError(ValueError):
 
 @dataclass
 class Block:
-    """What `Start` asked for: ``size`` episodes of one kind (0: until told otherwise)."""
+    """What `Start` asked for: ``size`` episodes of one kind (0: until told otherwise). ``max_failures`` > 0: unattended practice."""
 
     kind: EpisodeKind
     size: int
     done: int = 0
     finishing: bool = False
+    max_failures: int = 0
+    failures: int = 0
 
     @property
     def complete(self) -> bool:
@@ -134,7 +136,7 @@ class EpisodeBook:
 
     # --- blocks ---
 
-    def start_block(self, kind: EpisodeKind, size: int) -> None:
+    def start_block(self, kind: EpisodeKind, size: int, max_failures: int = 0) -> None:
         """Raises `EpisodeError`."""
         if kind is EpisodeKind.MANUAL_RESET:
             raise EpisodeError("a manual reset is not started as a block of episodes")
@@ -142,7 +144,7 @@ class EpisodeBook:
             raise EpisodeError(f"{size} episodes; ask for 0 (until told otherwise) or more")
         if self.block is not None:
             raise EpisodeError(f"a block of {self.block.kind} episodes is running; finish it first")
-        self.block = Block(kind, size)
+        self.block = Block(kind, size, max_failures=max_failures)
         self.block_done, self.block_size = 0, size
         self.block_number += 1
 
@@ -174,6 +176,7 @@ class EpisodeBook:
         """Record the start."""
         episode = self._current()
         episode.recorded = True
+        unattended = self.block is not None and self.block.max_failures > 0
         self.log.append(
             lambda session, rec_seq: EpisodeStart(
                 session=session,
@@ -181,6 +184,7 @@ class EpisodeBook:
                 episode_id=episode.id,
                 number=episode.number,
                 kind=episode.kind,
+                unattended=unattended,
                 spec=self.spec,
                 station_id=self.config.station_id,
                 operator=self.operator or self.config.person,
@@ -316,6 +320,7 @@ class EpisodeBook:
         if self.block is not None and not discarded:
             self.block.done += 1
             self.block_done = self.block.done
+            self.block.failures += outcome is not Outcome.SUCCESS
 
     # --- outcomes after the end ---
 

@@ -135,7 +135,7 @@ class RealTimeLoop(ControlLoop):
         return self.camera_trouble(now_ns) if self.mode.mode is Mode.POLICY else (HoldReason.NONE, "")
 
     def _nobody_there(self, now_ns: int) -> HoldReason | None:
-        if self.config.operator == "none" or self.config.unattended or self.io.lease.holder(now_ns):
+        if self.unattended or self.io.lease.holder(now_ns):
             return None
         episode = self.book.episode
         if episode is None or episode.kind is EpisodeKind.DEMONSTRATION:

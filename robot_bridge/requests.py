@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from takeover.robot_bridge.control import ControlLoop
 
 MIN_SPEED_SCALE = 0.05
+MAX_FAILURES = 1000
 
 
 _LABELLING = (SetOutcome, UndoOutcome, Mark)
@@ -102,9 +103,29 @@ class RequestHandler:
         lack, detail = control.camera_trouble(time.monotonic_ns())
         if lack is not HoldReason.NONE and request.kind is not EpisodeKind.DEMONSTRATION and not control.lockstep:
             raise Refused(f"the policy needs the camera: {lack.replace('_', ' ')}: {detail}")
-        control.book.start_block(request.kind, request.episodes)
+        if request.unattended:
+            self._permit_practice(request)
+        control.book.start_block(request.kind, request.episodes, request.max_failures if request.unattended else 0)
+        if request.unattended:
+            control.io.event("unattended_started", f"{request.sender}: at most {request.max_failures} failures")
+            control.audit(request.sender, "unattended_started", episodes=request.episodes, max_failures=request.max_failures)
         control.io.event("block_started", f"{request.kind} x {request.episodes or 'open end'}", value=float(request.episodes))
         control.begin_reset()
+
+    def _permit_practice(self, request: Start) -> None:
+        """Nobody will be there: the robot must stop, reset and judge by itself."""
+        spec = self._control.spec
+        if request.kind is EpisodeKind.DEMONSTRATION:
+            raise Refused("demonstrations need a person")
+        if self._control.lockstep:
+            raise Refused("unattended practice is for real time")
+        if not 1 <= request.max_failures <= MAX_FAILURES:
+            raise Refused(f"unattended practice needs a budget of 1 to {MAX_FAILURES} failures, not {request.max_failures}")
+        lacks = [text for has, text in ((spec.has_watchdog, "a watchdog"), (spec.can_reset, "an automatic reset")) if not has]
+        if not spec.simulated:
+            lacks.append("a task that judges its own outcome")
+        if lacks:
+            raise Refused(f"unattended practice needs {' and '.join(lacks)}, which robot {spec.robot_id} does not have")
 
     def _finish(self, request: Finish) -> None:
         control = self._control

@@ -61,7 +61,7 @@ class StatusBoard:
             episode_kind=episode.kind if episode is not None else None,
             episode_number=episode.number if episode is not None else -1,
             episode_step=steps,
-            episode_max_steps=control.spec.max_steps,
+            episode_max_steps=control.max_steps,
             episode_time_s=steps * control.period_s,
             intervention_id=episode.intervention_id if episode is not None and episode.intervention_open else -1,
             takeovers=episode.takeovers if episode is not None else 0,
@@ -86,6 +86,9 @@ class StatusBoard:
             scores=newest_policy.scores if newest_policy is not None else {},
             policy_latency_ms=control.latency.latest_s * 1000.0 if control.latency.latest_s >= 0 else -1.0,
             refused_commands=io.refused_commands,
+            unattended=control.unattended,
+            failures=book.block.failures if book.block is not None else 0,
+            max_failures=book.block.max_failures if book.block is not None else 0,
             refused_connections=io.refused_connections,
             gate=self._gate(now_ns, command_age_ms),
         )

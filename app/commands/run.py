@@ -12,7 +12,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import msgspec
 import tyro
 
 from takeover.app.commands.options import NO_LEARNER, StationOptions, make_config
@@ -84,8 +83,6 @@ def _check(command: Run) -> None:
 
 def run_headless(config: RunConfig, episodes: int, starts: int, summary_path: str, picture_path: str) -> int:
     """All processes, the supervisor on top; prints the summary. Returns the exit status."""
-    if config.operator == "none":
-        config = msgspec.structs.replace(config, unattended=True)
     summary = _supervise(config, RunPlan(episodes=episodes, evaluation_starts=starts))
     if summary_path:
         write_json(Path(summary_path), summary)

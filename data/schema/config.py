@@ -37,7 +37,6 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True):
     publish_every_updates: int = 75  # in lockstep; in real time at most every publish_every_s
     publish_every_s: float = 2.0
     hold_to_run: bool = False
-    unattended: bool = False  # POLICY without a present operator; tighter limits
     torch_threads: int = 1
     parent_pid: int = 0  # a process exits when this one is gone; 0: never
     limits: SafetyLimits = msgspec.field(default_factory=SafetyLimits)

@@ -76,6 +76,9 @@ class State(Telemetry, frozen=True, kw_only=True, tag="state"):
     block_number: int = 0  # blocks begun in this session: tells the state before a `Start` from the one after it
     block_running: bool = False
     scores: dict[str, float] = msgspec.field(default_factory=dict)
+    unattended: bool = False  # practice with nobody there
+    failures: int = 0  # of the block of unattended practice, and how many end it
+    max_failures: int = 0
     policy_latency_ms: float = -1.0  # observation sent to answer received, of the newest answer; -1: not known
     refused_commands: int = 0  # commands and answers refused in this session
     refused_connections: int = 0  # over a network: without an admitted key
@@ -262,6 +265,8 @@ class Start(Strict, frozen=True, kw_only=True, tag="start"):
     sender: str
     kind: EpisodeKind
     episodes: int = 0
+    unattended: bool = False  # practice with nobody there: slow, tighter limits, ends after `max_failures`
+    max_failures: int = 0  # of unattended practice, 1 to 1000
 
 
 class Finish(Strict, frozen=True, kw_only=True, tag="finish"):

@@ -30,6 +30,7 @@ class EpisodeStart(Record, frozen=True, kw_only=True, tag="episode_start"):
     t_ns: int
     parameters: dict[str, float] = msgspec.field(default_factory=dict)
     software: str = ""
+    unattended: bool = False  # practice with nobody there: slow and with tighter limits
 
 
 class PolicyImage(msgspec.Struct, frozen=True, kw_only=True):

@@ -38,7 +38,7 @@ from takeover.data.schema import (
     UndoOutcome,
 )
 from takeover.robot_bridge.bridge import Bridge
-from takeover.robot_bridge.protocol import ControlClient, Push
+from takeover.robot_bridge.protocol import ControlClient, Push, Subscriber
 from takeover.robot_bridge.robots.base import Picture
 from takeover.robot_bridge.robots.sim import SimRobot
 from takeover.robot_bridge.robots.sim_cameras import SimCameras
@@ -579,18 +579,16 @@ def test_a_stuck_control_thread_stops_robot_and_heartbeat(scene: Scene, monkeypa
 
 def test_flush_marks_every_change_of_who_drives(scene: Scene) -> None:
     seen: list[Observation] = []
-
-    def act(observation: Observation) -> list[float]:
-        seen.append(observation)
-        return [0.0] * 4
-
-    scene.actor.act = act
-    scene.run_policy()
-    scene.take_over()
-    time.sleep(0.3)
-    scene.neutral()
-    scene.until_mode(Mode.POLICY)
-    time.sleep(0.2)
+    with Subscriber[Observation](scene.station.endpoints, "observation", Observation, latest=False) as observations:
+        assert observations.receive(2.0) is not None
+        scene.run_policy()
+        scene.take_over()
+        time.sleep(0.3)
+        scene.neutral()
+        scene.until_mode(Mode.POLICY)
+        time.sleep(0.2)
+        while (observation := observations.receive()) is not None:
+            seen.append(observation)
     running = [observation for observation in seen if observation.episode_id]
     assert running[0].flush
     changes = [two for one, two in itertools.pairwise(running) if one.mode is not two.mode]

@@ -53,6 +53,8 @@ def banner(view: Snapshot) -> Banner:
         return Banner("STOPPED", "octagon", STOP, elapsed, (f"**{detail}**", "Hold **Clear** for 1 s to go on"), filled=True, hatched=True)
     if view.mode is Mode.POLICY:
         parts = [f"v{state.policy_version} drives", f"hold **{deadman}** to take over"]
+        if state.unattended:
+            parts[0] = f"**Unattended practice**, {state.failures} of {state.max_failures} failures"
         if not view.holds_lease and state.commander:
             parts[1] = (
                 f"the scripted operator supervises, hold **{deadman}** to drive" if view.scripted else f"{state.commander} supervises"
