@@ -287,6 +287,17 @@ class Station:
                 raise TimeoutError(error)
             time.sleep(0.05)
 
+    def drive(self, operator: Operator, action: list[float]) -> None:
+        """Press the deadman and drive; again if a busy machine made the press late."""
+        for _ in range(8):
+            operator.deadman, operator.action = False, [0.0] * len(action)
+            time.sleep(0.25)
+            operator.action, operator.deadman = action, True
+            with contextlib.suppress(TimeoutError):
+                self.until_mode(Mode.TAKEOVER, 3.0)
+                return
+        raise TimeoutError("eight presses did not take over")
+
     def close(self) -> None:
         for close in self.closers:
             close()

@@ -28,6 +28,7 @@ from takeover.robot_bridge.robots.sim_server import SimServer
 from takeover.robot_bridge.robots.sim_wire import Request
 
 PERIOD_S = 0.05
+PATIENT_S = 1.0  # a watchdog that a busy test machine does not trip; tests of the watchdog itself choose their own
 
 
 class Server:
@@ -58,14 +59,28 @@ class Server:
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
-    made = Server(tmp_path)
+    made = Server(tmp_path, watchdog_s=PATIENT_S)
     yield made
     made.close()
 
 
 @pytest.fixture
+def brisk(tmp_path: Path) -> Iterator[Server]:
+    made = Server(tmp_path, watchdog_s=0.5)
+    yield made
+    made.close()
+
+
+def patient(address: str) -> RemoteSimRobot:
+    """A driver whose deadlines a busy test machine does not miss."""
+    robot = RemoteSimRobot("peg-insert", address)
+    robot._deadline_s = PATIENT_S
+    return robot
+
+
+@pytest.fixture
 def robot(server: Server) -> Iterator[RemoteSimRobot]:
-    made = RemoteSimRobot("peg-insert", server.address)
+    made = patient(server.address)
     made.connect()
     yield made
     made.close()
@@ -101,10 +116,12 @@ def test_it_is_the_same_robot(robot: RemoteSimRobot) -> None:
         robot.inject("earthquake", 1.0)
 
 
-def test_silence_trips_its_watchdog_and_only_a_clear_ends_that(server: Server, robot: RemoteSimRobot) -> None:
+def test_silence_trips_its_watchdog_and_only_a_clear_ends_that(brisk: Server) -> None:
+    robot = patient(brisk.address)
+    robot.connect()
     robot.reset(3)
     drive(robot, [0.0, 0.8, 0.0, 0.0], 0.4)
-    time.sleep(0.5)
+    time.sleep(0.9)
     with pytest.raises(RobotError, match="watchdog"):
         robot.read()
     robot.apply(np.array([0.0, 0.8, 0.0, 0.0]))
@@ -114,11 +131,12 @@ def test_silence_trips_its_watchdog_and_only_a_clear_ends_that(server: Server, r
     start = robot.read().tool_position
     drive(robot, [0.0, 0.8, 0.0, 0.0], 0.3)
     assert robot.read().tool_position[1] - start[1] > 0.01
-    report = server.report()
+    robot.close()
+    report = brisk.report()
     trips = report["watchdog_trips"]
     assert isinstance(trips, list)
-    assert 150 <= trips[0]["after_ms"] < 1150
-    assert 150 <= trips[0]["standstill_ms"] < 1650
+    assert 500 <= trips[0]["after_ms"] < 1500
+    assert 500 <= trips[0]["standstill_ms"] < 2000
     assert report["counts"] == {"while_stopped": 1}, "that command came while it stood"
 
 
@@ -153,7 +171,7 @@ def test_a_robot_that_is_driven_has_one_commander(server: Server, robot: RemoteS
     other.stop()
     robot.clear()
     robot.apply(np.zeros(4))
-    time.sleep(0.5)  # the watchdog has let go of it
+    time.sleep(PATIENT_S + 0.3)  # the watchdog has let go of it
     other.connect()
     other.close()
     counts = server.report()["counts"]
@@ -247,7 +265,13 @@ def test_a_server_that_dribbles_does_not_outlast_the_deadline(tmp_path: Path) ->
 
 def test_a_frozen_server_is_noticed_and_a_new_one_is_found(server: Server, robot: RemoteSimRobot, tmp_path: Path) -> None:
     robot.read()
+    robot._deadline_s = RemoteSimRobot("peg-insert", server.address)._deadline_s
+    assert robot._deadline_s == 2 * PERIOD_S
     os.kill(server.process.pid, signal.SIGSTOP)
+    status = Path(f"/proc/{server.process.pid}/stat")
+    deadline = time.monotonic() + 5.0
+    while status.read_text().rsplit(")", 1)[1].split()[0] != "T":
+        assert time.monotonic() < deadline
     asked = time.monotonic()
     with pytest.raises(RobotError, match="did not answer in time"):
         robot.read()

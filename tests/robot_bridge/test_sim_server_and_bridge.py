@@ -13,7 +13,7 @@ from takeover.robot_bridge.robots.sim_remote import RemoteSimRobot, _Link
 from takeover.robot_bridge.robots.sim_wire import Request
 
 from .station import Operator, Recorder, Station, eventually, station
-from .test_sim_server import Server
+from .test_sim_server import PATIENT_S, Server, patient
 
 
 class Hardware:
@@ -21,7 +21,7 @@ class Hardware:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.server = Server(folder)
+        self.server = Server(folder, watchdog_s=PATIENT_S)
         self.station: Station
         self.operator: Operator
         self.recorder: Recorder
@@ -39,20 +39,18 @@ class Hardware:
         self.station.until(lambda s: s.mode is Mode.READY and s.episode_kind is EpisodeKind.DEMONSTRATION)
 
     def drive(self, action: list[float]) -> None:
-        time.sleep(0.3)  # seen released
-        self.operator.action, self.operator.deadman = action, True
-        self.station.until_mode(Mode.TAKEOVER)
+        self.station.drive(self.operator, action)
 
     def replace_server(self) -> None:
         self.server.close()
-        self.server = Server(self.folder, address=self.server.address)
+        self.server = Server(self.folder, address=self.server.address, watchdog_s=PATIENT_S)
 
 
 @pytest.fixture
 def hardware(tmp_path: Path) -> Iterator[Hardware]:
     made = Hardware(tmp_path)
     try:
-        with station(tmp_path, hardware=RemoteSimRobot("peg-insert", made.server.address), robot="sim-server") as running:
+        with station(tmp_path, hardware=patient(made.server.address), robot="sim-server") as running:
             made.station = running
             made.recorder = running.recorder()
             made.operator = running.operator()
@@ -82,7 +80,7 @@ def test_a_killed_server_is_held_offline_and_found_again_disarmed(hardware: Hard
     hardware.server.close()
     hardware.station.until(lambda s: s.mode is Mode.HOLD and s.hold_reason is HoldReason.ROBOT_FAULT)
     hardware.station.until_mode(Mode.OFFLINE)
-    hardware.server = Server(hardware.folder, address=hardware.server.address)
+    hardware.server = Server(hardware.folder, address=hardware.server.address, watchdog_s=PATIENT_S)
     hardware.station.until_mode(Mode.READY)
     time.sleep(0.5)  # the deadman is still pressed, the stick still deflected
     report = hardware.monitor()

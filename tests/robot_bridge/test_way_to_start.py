@@ -67,7 +67,14 @@ def scene(tmp_path: Path) -> Iterator[Scene]:
 
 def test_it_arrives_within_slow_mode_and_acceleration(scene: Scene) -> None:
     scene.begin()
-    scene.station.until(lambda s: s.mode is Mode.READY and s.episode_kind is EpisodeKind.DEMONSTRATION, 15.0)
+
+    def arrived() -> bool:
+        if scene.station.state().mode is Mode.HOLD:  # a busy machine holds
+            scene.operator.ask(Resume(sender="console"))
+        return bool(scene.robot.resets)
+
+    assert eventually(arrived, 40.0)
+    scene.station.until_mode(Mode.READY)
     assert scene.robot.resets, "what a task does at a start state follows on arrival"
     assert np.linalg.norm(scene.robot.read().tool_position - START) < 0.015
     limits, scale = scene.station.config.limits, np.array(scene.robot.spec.action.scale)[:3]
