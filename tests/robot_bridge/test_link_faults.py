@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import zmq
 
+from takeover.data import audit
 from takeover.data.schema import Clear, Hold, Lease, Mode, Resume, Role, SpeedScale, Start, Stop
 from takeover.data.schema.enums import EpisodeKind
 from takeover.robot_bridge.protocol import ControlClient, KeyRefused
@@ -164,3 +165,6 @@ def test_a_refused_key_is_told_so_and_noted(network: Network) -> None:
     with pytest.raises(KeyRefused, match="does not admit this key"):
         client.hello("test", 2.0)
     client.close()
+    noted = [entry for entry in audit.entries(network.folder / "w") if entry["what"] == "client_refused"]
+    assert noted
+    assert noted[0]["stream"] == "control"
