@@ -70,6 +70,7 @@ class DeviceOperator:
                 state = states.receive() or state
                 if state is None:
                     continue
+                client.newest_state_seq = state.seq
                 if state.session != session:
                     session, spec = self._shake_hands(client)
                 if time.monotonic() - lease_asked_s > LEASE_PERIOD_S:

@@ -92,6 +92,7 @@ class StationLink:
                 for name, value in self._own_steps().items():
                     self._steps_before[name] += value
             self.state = state
+            self.client.newest_state_seq = state.seq
         self.learner = self._learner.receive() or self.learner
         self.evaluator = self._evaluator.receive() or self.evaluator
         while (committed := self._committed.receive()) is not None:
@@ -117,6 +118,7 @@ class StationLink:
 
     def ask(self, request: ControlRequest) -> str:
         """What was refused and why; empty when done. A bridge that was started anew is greeted first."""
+        self.update(0.0)  # the bridge shall see that this is asked now
         if self.state is not None and self.state.session != self._greeted and self.hello() is None:
             return "the bridge does not answer"
         try:

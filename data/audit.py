@@ -9,22 +9,29 @@ from typing import Any
 
 FILE = "audit.log"
 MAX_TEXT = 500
+MAX_LINE = 65536
 
 
 def append(workspace: Path | str, who: str, what: str, **details: Any) -> None:
     """Add one entry. ``what``: limits_changed, stop_cleared, key_allowed, key_revoked, unattended_started, ... Raises `OSError`."""
     entry = {"wall_ns": time.time_ns(), "who": who[:MAX_TEXT], "what": what, **details}
-    line = json.dumps(entry, ensure_ascii=True, default=str)[:65536] + "\n"
-    fd = os.open(Path(workspace) / FILE, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    line = json.dumps(entry, ensure_ascii=True, default=str).encode() + b"\n"
+    if len(line) > MAX_LINE:
+        line = (
+            json.dumps({name: entry[name] for name in ("wall_ns", "who", "what")} | {"text": "details too long to note"}).encode() + b"\n"
+        )
+    fd = os.open(Path(workspace) / FILE, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     try:
-        os.write(fd, line.encode())
+        size = os.fstat(fd).st_size
+        torn = size and os.pread(fd, 1, size - 1) != b"\n"  # a power cut within a line: the next one shall not be lost with it
+        os.write(fd, b"\n" + line if torn else line)
         os.fsync(fd)
     finally:
         os.close(fd)
 
 
 def entries(workspace: Path | str) -> Iterator[dict[str, Any]]:
-    """All entries, oldest first; a line that a power cut left unfinished is skipped."""
+    """All entries, oldest first; a line that a power cut left unfinished is given as ``unreadable``, not passed over."""
     path = Path(workspace) / FILE
     if not path.exists():
         return
@@ -33,9 +40,11 @@ def entries(workspace: Path | str) -> Iterator[dict[str, Any]]:
             try:
                 entry = json.loads(line)
             except json.JSONDecodeError:
-                continue
+                entry = None
             if isinstance(entry, dict):
                 yield entry
+            elif line.strip():
+                yield {"wall_ns": 0, "who": "", "what": "unreadable", "text": line.strip()[:MAX_TEXT]}
 
 
 def note_limits(workspace: Path | str, who: str, limits: dict[str, Any]) -> dict[str, tuple[Any, Any]]:

@@ -27,6 +27,7 @@ log = logging.getLogger("bridge")
 
 IO_WAIT_S = 0.1
 FIRST_PICTURE_S = 5.0
+REFUSAL_NOTE_S = 1.0
 
 
 class Bridge:
@@ -49,9 +50,10 @@ class Bridge:
         known = [camera.name for camera in spec.cameras] if cameras is not None else []
         if unknown := [name for name in spec.policy_cameras if name not in known]:
             raise ValueError(f"policy_cameras: {', '.join(unknown)} is no camera of this station; known: {', '.join(known) or 'none'}")
+        self._refused = 0
+        self._refusal_noted_s = -REFUSAL_NOTE_S
         endpoints.listen(self._client_refused)
-        for name, (before, now) in audit.note_limits(config.workspace, "bridge", msgspec.to_builtins(config.limits)).items():
-            log.warning("limit %s was %s in the run before, is %s now", name, before, now)
+        self._note_start()
         self.io = BridgeIO(endpoints, self.session, spec, robot.stop, lockstep=lockstep)
         self.cameras = CameraThread(cameras, endpoints, self.io.records, synchronous=lockstep) if cameras is not None else None
         if (cameras_thread := self.cameras) is not None:
@@ -95,9 +97,28 @@ class Bridge:
             self._endpoints.close()
             control.robot.close()
 
+    def _note_start(self) -> None:
+        """In the audit log: limits that differ from the run before, and a robot that will move without anybody present."""
+        workspace = self.config.workspace
+        try:
+            for name, (before, now) in audit.note_limits(workspace, "bridge", msgspec.to_builtins(self.config.limits)).items():
+                log.warning("limit %s was %s in the run before, is %s now", name, before, now)
+            if self.config.unattended:
+                audit.append(workspace, self.config.person, "unattended_started", session=self.session, policy=self.config.learner)
+        except OSError as error:
+            log.error("audit log: %s", error)
+
     def _client_refused(self, stream: str, public_key: str) -> None:
         """Authenticator's thread: somebody without an admitted key, or with one that is not for this stream."""
-        log.warning("refused a connection to %s with key %s", stream, public_key)
+        self._refused += 1
+        now_s = time.monotonic()
+        if now_s - self._refusal_noted_s >= REFUSAL_NOTE_S:  # strangers shall not fill the disk
+            self._refusal_noted_s = now_s
+            log.warning("refused a connection to %s with key %s; %d since the start", stream, public_key, self._refused)
+            try:
+                audit.append(self.config.workspace, f"key {public_key}", "client_refused", stream=stream, since_start=self._refused)
+            except OSError as error:
+                log.error("audit log: %s", error)
         self.io.connection_refused(stream, public_key)
 
     def _first_pictures(self) -> None:

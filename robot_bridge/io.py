@@ -16,6 +16,7 @@ from takeover.data.schema import (
     ControlEnvelope,
     Event,
     Hello,
+    Hold,
     LearnerStatus,
     Lease,
     Observation,
@@ -34,7 +35,7 @@ from takeover.data.schema import (
 from takeover.robot_bridge import chunks
 from takeover.robot_bridge.inbox import Inbox, PendingRequest, ReceivedCommand
 from takeover.robot_bridge.lease import LeaseRefused, LeaseTable
-from takeover.robot_bridge.protocol import BadMessage, Endpoints, PollSet, Publisher, Pull, Router, Subscriber, Wakeup
+from takeover.robot_bridge.protocol import SAY_HELLO, BadMessage, Endpoints, PollSet, Publisher, Pull, Router, Subscriber, Wakeup
 from takeover.robot_bridge.record_log import RecordLog
 
 log = logging.getLogger("bridge.io")
@@ -44,6 +45,10 @@ REMEMBERED_STATES = 128  # 2.5 s of them: enough to judge any command that could
 MAX_PEERS = 256
 MAX_REQUESTS = 256
 REFUSAL_EVENT_NS = 1_000_000_000
+MAX_REQUEST_AGE_NS = 1_000_000_000
+MAX_NAME = 96  # characters of a sender's name
+REWIND_NS = 100_000_000  # a recorder may ask for everything again ten times a second, not more
+RECORDER_LIFE_NS = 2_000_000_000  # a recorder with another key is let in when the present one was silent for so long
 
 
 class BridgeIO:
@@ -64,8 +69,10 @@ class BridgeIO:
         self._stop_robot = stop_robot
         self._wakeup = Wakeup()
         self._outbox: deque[Callable[[], None]] = deque()
-        self._peers: dict[bytes, tuple[str, Role]] = {}
+        self._peers: dict[bytes, tuple[str, Role, str]] = {}  # sender, role, public key ("": one computer)
         self._recorder: bytes | None = None
+        self._recorder_user = ""
+        self._rewound_ns = 0
         self._command_seq = -1
         self._state_seq = 0
         self._state_due_ns = 0
@@ -255,10 +262,10 @@ class BridgeIO:
         if isinstance(request, Hello):
             self._hello(peer, envelope.request_id, request)
             return
-        if peer not in self._peers:
-            self._answer(peer, envelope.request_id, "say hello first")
+        sender, role, user = self._peers.get(peer, ("", Role.OBSERVER, ""))
+        if not sender or user != self._control.user or not self._granted(role):
+            self._answer(peer, envelope.request_id, SAY_HELLO)
             return
-        sender, role = self._peers[peer]
         if isinstance(request, ViewReport):
             self.on_view_report(f"{sender}/{peer.hex()}", request.age_ms)
             self._answer(peer, envelope.request_id)
@@ -266,21 +273,41 @@ class BridgeIO:
         if isinstance(request, Lease):
             self._lease_request(peer, envelope.request_id, request, sender, role, now)
             return
+        if self._gatekeeper is not None and not isinstance(request, Hold) and (age := self._request_age(envelope.newest_state_seq, now)):
+            self._answer(peer, envelope.request_id, f"{type(request).__name__} was asked {age}: not done")
+            return
         if len(self.inbox.requests) >= MAX_REQUESTS:
             self._answer(peer, envelope.request_id, "too many requests are waiting")
             return
         self.inbox.requests.append(PendingRequest(peer, envelope.request_id, request, sender, role))
 
+    def _request_age(self, state_seq: int, now_ns: int) -> str:
+        """Why a request over a network is too old: a link that hung must not deliver what somebody wanted then."""
+        seen_ns = self._state_times.get(state_seq)
+        if seen_ns is None:
+            return "without a recent state in view"
+        return "more than a second ago" if now_ns - seen_ns > MAX_REQUEST_AGE_NS else ""
+
+    def _granted(self, role: Role) -> bool:
+        """Whether the key of the newest request may still have that role."""
+        if self._gatekeeper is None:
+            return True
+        client = self._gatekeeper.client(self._control.user)
+        return client is not None and role in client.roles
+
     def _hello(self, peer: bytes, request_id: int, hello: Hello) -> None:
         if hello.protocol != PROTOCOL_VERSION:
             self._answer(peer, request_id, f"protocol {hello.protocol} asked for, this bridge speaks {PROTOCOL_VERSION}")
+            return
+        if not 1 <= len(hello.sender) <= MAX_NAME or not hello.sender.isprintable():
+            self._answer(peer, request_id, f"sender: 1 to {MAX_NAME} printable characters")
             return
         if refusal := self._role_refusal(hello):
             self._answer(peer, request_id, refusal)
             return
         while len(self._peers) >= MAX_PEERS:
             self._peers.pop(next(iter(self._peers)))
-        self._peers[peer] = (hello.sender, hello.role)
+        self._peers[peer] = (hello.sender, hello.role, self._control.user)
         reply = Reply(session=self.session, spec=self._spec, t_ns=time.monotonic_ns())
         self._control.send(peer, ReplyEnvelope(request_id=request_id, reply=reply))
 
@@ -322,10 +349,15 @@ class BridgeIO:
     def _on_record(self) -> None:
         while (received := self._record.receive()) is not None:
             peer, message = received
-            self.records.heard_ns = time.monotonic_ns()
+            now = time.monotonic_ns()
+            if self._record.user != self._recorder_user and 0 <= self.records.heartbeat_age_ns(now) < RECORDER_LIFE_NS:
+                self._refuse("recorder", "another one is at work", now)
+                continue
+            self._recorder_user = self._record.user
+            self.records.heard_ns = now
             ours = message.session == self.session
-            if isinstance(message, RecorderHello) or peer != self._recorder:
-                self._recorder = peer
+            if peer != self._recorder or (isinstance(message, RecorderHello) and now - self._rewound_ns > REWIND_NS):
+                self._recorder, self._rewound_ns = peer, now
                 self.records.rewind(message.acked_rec_seq if ours else -1)
             if not isinstance(message, RecorderHello):
                 self.records.disk_free_bytes = message.disk_free_bytes

@@ -273,6 +273,7 @@ class ConsoleClient:
 
     def _on_state(self, message: State) -> None:
         self.state, self.state_ns = message, time.monotonic_ns()
+        self._control.newest_state_seq = message.seq
         self.states.append(message)
 
     def _on_frame(self, message: CameraFrame) -> None:

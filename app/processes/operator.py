@@ -127,7 +127,7 @@ class OperatorLoop:
         state = self._states.receive()
         if state is None:
             return
-        self._state_seq = state.seq
+        self._state_seq = self._client.newest_state_seq = state.seq
         if state.session != self._session:
             self._handshake()
 

@@ -1,6 +1,6 @@
 """Wire protocol: topic table, codec, typed sockets, control client. The only place that touches ZMQ sockets directly."""
 
-from takeover.robot_bridge.protocol.client import ClockOffset, ControlClient, KeyRefused, RequestTimeout, greet_bridge
+from takeover.robot_bridge.protocol.client import SAY_HELLO, ClockOffset, ControlClient, KeyRefused, RequestTimeout, greet_bridge
 from takeover.robot_bridge.protocol.codec import BadMessage, Codec
 from takeover.robot_bridge.protocol.keys import KeyFolder, KeyProblem
 from takeover.robot_bridge.protocol.link import LinkProblem, check_link
@@ -19,6 +19,7 @@ from takeover.robot_bridge.protocol.sockets import (
 from takeover.robot_bridge.protocol.topics import TOPICS, Topic, topic
 
 __all__ = [
+    "SAY_HELLO",
     "TOPICS",
     "BadMessage",
     "ClockOffset",

@@ -4,12 +4,13 @@ import itertools
 import time
 from collections import deque
 
-from takeover.data.schema import PROTOCOL_VERSION, ControlEnvelope, ControlRequest, Hello, Reply, ReplyEnvelope, Role
+from takeover.data.schema import PROTOCOL_VERSION, ControlEnvelope, ControlRequest, Hello, Reply, ReplyEnvelope, Role, Stop
 from takeover.robot_bridge.protocol.keys import KeyFolder
 from takeover.robot_bridge.protocol.link import Link, parse
 from takeover.robot_bridge.protocol.sockets import Dealer, Endpoints
 
 MAX_WAITING = 256  # requests whose times are remembered
+SAY_HELLO = "say hello first"  # what a bridge answers on a connection that it does not know
 
 
 class RequestTimeout(TimeoutError):
@@ -44,7 +45,11 @@ class ClockOffset:
 
 
 class ControlClient:
-    """One DEALER to the bridge's ``control`` socket. Replies are matched by request id; late ones are dropped. One thread only."""
+    """One DEALER to the bridge's ``control`` socket. Replies are matched by request id; late ones are dropped. One thread only.
+
+    Over a network: set ``newest_state_seq`` to that of the newest `State` seen, since the bridge refuses what was asked more than a
+    second ago; while there is no connection nothing but a STOP is kept; on a new connection the handshake is repeated by itself.
+    """
 
     def __init__(self, endpoints: Endpoints, sender: str, role: Role = Role.OPERATOR) -> None:
         self.sender = sender
@@ -52,31 +57,51 @@ class ControlClient:
         self._ids = itertools.count(time.monotonic_ns())
         self._dealer: Dealer[ControlEnvelope, ReplyEnvelope] = Dealer(endpoints, "control", ControlEnvelope, ReplyEnvelope)
         self.clock = ClockOffset()
+        self.newest_state_seq = -1
         self._sent_ns: dict[int, int] = {}
+        self._hello: Hello | None = None
+        self._unsent_stop: ControlEnvelope | None = None
 
     def send(self, request: ControlRequest) -> int:
         """Send without waiting; returns the request id."""
-        request_id = next(self._ids)
-        self._sent_ns[request_id] = time.monotonic_ns()
+        envelope = self._envelope(request)
+        if not self._send(envelope) and isinstance(request, Stop):
+            self._unsent_stop = envelope
+        return envelope.request_id
+
+    def _envelope(self, request: ControlRequest) -> ControlEnvelope:
+        if isinstance(request, Hello):
+            self._hello = request
+        return ControlEnvelope(request_id=next(self._ids), request=request, newest_state_seq=self.newest_state_seq)
+
+    def _send(self, envelope: ControlEnvelope) -> bool:
+        self._sent_ns[envelope.request_id] = time.monotonic_ns()
         if len(self._sent_ns) > MAX_WAITING:
             del self._sent_ns[next(iter(self._sent_ns))]
-        self._dealer.send(ControlEnvelope(request_id=request_id, request=request))
-        return request_id
+        return self._dealer.send(envelope)
 
     def poll(self, timeout_s: float = 0.0) -> ReplyEnvelope | None:
         """The next reply to anything sent. Every one also tells the bridge's clock."""
+        if self._unsent_stop is not None and self._send(self._unsent_stop):
+            self._unsent_stop = None  # a STOP is right also when it comes late
         envelope = self._dealer.receive(timeout_s)
         if envelope is not None:
             self.clock.heard(self._sent_ns.pop(envelope.request_id, 0), envelope.reply.t_ns, time.monotonic_ns())
+            if envelope.reply.error == SAY_HELLO and self._hello is not None:
+                self.send(self._hello)
         return envelope
 
     def ask(self, request: ControlRequest, timeout_s: float = 1.0) -> Reply:
         """Send and wait. Raises `RequestTimeout`; a refusal is in ``Reply.error``."""
-        request_id = self.send(request)
+        asked = self._envelope(request)
         deadline = time.monotonic() + timeout_s
+        sent = self._send(asked)
         while (remaining := deadline - time.monotonic()) > 0:
+            if not sent:  # over a network there may be no connection yet
+                sent = self._dealer.writable(min(remaining, 0.05)) and self._send(asked)
+                continue
             envelope = self.poll(remaining)
-            if envelope is not None and envelope.request_id == request_id:
+            if envelope is not None and envelope.request_id == asked.request_id:
                 return envelope.reply
         if refusal := self._dealer.refusal():
             raise KeyRefused(refusal)

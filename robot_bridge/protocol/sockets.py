@@ -26,6 +26,7 @@ R = TypeVar("R")
 MAX_IPC_PATH_BYTES = 107
 NETWORK_BUFFER_BYTES = 64 * 1024
 QUEUE = 64  # messages a peer may have waiting at least
+ANSWERS = 1024  # to one peer, not read yet
 
 
 class EndpointError(OSError):
@@ -272,7 +273,8 @@ class Router(_Socket[T], Generic[T, R]):
 
     def __init__(self, endpoints: Endpoints, name: str, receive_type: Any, send_type: Any) -> None:
         super().__init__(zmq.ROUTER, name, receive_type)
-        self.socket.setsockopt(zmq.SNDHWM, 0)
+        # whoever does not read its answers loses them; the sender of a lossless stream keeps its own account of what may wait
+        self.socket.setsockopt(zmq.SNDHWM, 0 if topic_entry(name).lossless else ANSWERS)
         self.socket.setsockopt(zmq.RCVHWM, max(QUEUE, topic_entry(name).queue))
         self._send_codec: Codec[R] = Codec(send_type)
         self._bind(endpoints)
@@ -324,6 +326,7 @@ class Dealer(_Socket[R], Generic[T, R]):
         self._send_codec: Codec[T] = Codec(send_type)
         self._monitor: zmq.Socket[bytes] | None = None
         if endpoints.over_network(name):
+            self.socket.setsockopt(zmq.IMMEDIATE, 1)  # what waited for a connection would be acted on out of time
             self._monitor = self.socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_FAILED_AUTH | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL)
         self._connect(endpoints)
 
@@ -335,6 +338,10 @@ class Dealer(_Socket[R], Generic[T, R]):
             known = event["event"] == zmq.EVENT_HANDSHAKE_FAILED_AUTH
             seen = "it does not admit this key" if known else "the handshake fails: is its card the right one?"
         return f"{self.socket.getsockopt_string(zmq.LAST_ENDPOINT).rstrip(chr(0))}: {seen}" if seen else ""
+
+    def writable(self, timeout_s: float) -> bool:
+        """Whether a message would leave now; over a network: whether there is a connection."""
+        return bool(self.socket.poll(int(timeout_s * 1000), zmq.POLLOUT))
 
     def close(self) -> None:
         if self._monitor is not None:

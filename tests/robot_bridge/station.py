@@ -166,6 +166,7 @@ class Operator:
         self.peer = Peer(self._run)
 
     def ask(self, request: ControlRequest) -> Reply:
+        self.client.newest_state_seq = self.state.seq if self.state is not None else -1
         return self.client.ask(request, 5.0)
 
     def take_lease(self) -> Reply:

@@ -235,8 +235,13 @@ def test_the_audit_log_is_appended_to_and_survives_a_torn_line(tmp_path: Path) -
     assert audit.note_limits(tmp_path, "bridge", {"a": 2.0}) == {"a": (1.0, 2.0)}
     with open(tmp_path / audit.FILE, "a") as out:
         out.write('{"half": ')
-    with open(tmp_path / audit.FILE, "a") as out:
-        out.write("\n")
     audit.append(tmp_path, "console", "stop_cleared")
-    assert [entry["what"] for entry in audit.entries(tmp_path)] == ["limits_changed", "limits_changed", "stop_cleared"]
+    audit.append(tmp_path, "console", "too_long", text="x" * 100_000)
+    assert [entry["what"] for entry in audit.entries(tmp_path)] == [
+        "limits_changed",
+        "limits_changed",
+        "unreadable",
+        "stop_cleared",
+        "too_long",
+    ]
     assert (tmp_path / audit.FILE).stat().st_mode & 0o777 == 0o600

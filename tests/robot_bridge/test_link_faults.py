@@ -1,0 +1,170 @@
+"""What a link that hangs, breaks and comes back must not do: act on old wishes, lock people out, mix up who is who."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import zmq
+
+from takeover.data import audit
+from takeover.data.schema import Clear, Hold, Lease, Mode, Resume, Role, SpeedScale, Start, Stop
+from takeover.data.schema.enums import EpisodeKind
+from takeover.robot_bridge.protocol import ControlClient, KeyRefused
+
+from .station import eventually
+from .test_remote import Remote
+from .test_security import Network, free_port
+
+__all__ = ["free_port"]
+
+
+@pytest.fixture
+def remote(tmp_path: Path, free_port: int) -> Iterator[Remote]:
+    made = Remote(tmp_path, free_port, cameras=False)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def network(tmp_path: Path, free_port: int) -> Iterator[Network]:
+    made = Network(tmp_path, free_port)
+    yield made
+    made.station.close()
+
+
+def seen(network: Network) -> int:
+    """The newest state that somebody who looks has seen."""
+    return network.station.bridge.io._state_seq - 1
+
+
+def bridge_mode(remote: Remote) -> Mode:
+    return remote.station.bridge.control.mode.mode
+
+
+def test_what_was_asked_during_an_outage_is_not_done_after_it(remote: Remote) -> None:
+    """Impatient people press Resume and Start while nothing answers; seconds later nobody may be expecting motion."""
+    remote.run_policy()
+    operator = remote.operator
+    remote.proxy.cut = True
+    assert eventually(lambda: bridge_mode(remote) is Mode.HOLD)
+    seq = remote.state.seq
+    asked = 0
+    for _ in range(5):
+        operator.client.newest_state_seq = remote.state.seq
+        operator.client.send(Resume(sender="console"))
+        operator.client.send(SpeedScale(sender="console", scale=0.31))
+        asked += 2
+        time.sleep(0.4)
+    assert remote.state.seq - seq < 10, "nothing comes through"
+    remote.proxy.cut = False
+    assert eventually(lambda: remote.state.seq > seq + 20)
+    time.sleep(1.5)
+    assert bridge_mode(remote) is Mode.HOLD
+    assert remote.state.speed_scale != 0.31
+    remote.resume_until(lambda: remote.state.mode is Mode.POLICY)
+
+
+def test_what_was_asked_without_a_connection_is_forgotten_but_a_stop_is_not(remote: Remote) -> None:
+    remote.run_policy()
+    operator = remote.operator
+    operator.ask(Hold(sender="console"))
+    assert eventually(lambda: remote.state.mode is Mode.HOLD)
+    remote.proxy.cut = True
+    remote.proxy.drop_connections()
+    assert eventually(lambda: not operator.client._dealer.writable(0.0))
+    operator.client.send(Resume(sender="console"))
+    remote.proxy.cut = False
+    seq = remote.state.seq
+    assert eventually(lambda: remote.state.seq > seq + 50, 15.0)
+    assert bridge_mode(remote) is Mode.HOLD
+    remote.proxy.cut = True
+    remote.proxy.drop_connections()
+    assert eventually(lambda: not operator.client._dealer.writable(0.0))
+    operator.client.send(Stop(sender="console"))
+    remote.proxy.cut = False
+
+    def stopped() -> bool:
+        operator.client.poll(0.05)
+        return bridge_mode(remote) is Mode.STOPPED
+
+    assert eventually(stopped, 15.0)
+
+
+def test_a_new_connection_greets_by_itself(remote: Remote) -> None:
+    remote.run_policy()
+    remote.proxy.drop_connections()
+    seq = remote.state.seq
+    assert eventually(lambda: remote.state.seq > seq + 20)
+
+    def done() -> bool:
+        return remote.operator.ask(SpeedScale(sender="console", scale=0.5)).error == ""
+
+    assert eventually(done)
+    assert eventually(lambda: remote.state.speed_scale == 0.5)
+
+
+def test_without_a_state_in_view_nothing_is_done_but_hold_and_stop(remote: Remote) -> None:
+    remote.run_policy()
+    client = remote.operator.client
+    client.newest_state_seq = -1
+    assert "without a recent state" in client.ask(SpeedScale(sender="console", scale=0.5), 5.0).error
+    assert client.ask(Hold(sender="console"), 5.0).error == ""
+    assert eventually(lambda: bridge_mode(remote) is Mode.HOLD)
+    client.newest_state_seq = -1
+    assert client.ask(Stop(sender="console"), 5.0).error == ""
+    assert eventually(lambda: bridge_mode(remote) is Mode.STOPPED)
+    assert "without a recent state" in client.ask(Clear(sender="console"), 5.0).error
+    assert remote.operator.ask(Clear(sender="console")).error == ""
+
+
+def test_a_role_that_was_taken_away_counts_no_more_on_a_connection_made_with_it(network: Network) -> None:
+    endpoints = network.client("alice", Role.OPERATOR)
+    client = ControlClient(endpoints, "alice", Role.OPERATOR)
+    assert client.hello("test", 5.0).error == ""
+    client.newest_state_seq = seen(network)
+    assert client.ask(SpeedScale(sender="alice", scale=0.5), 5.0).error == ""
+    network.bridge_keys.allow(network.folder / "alice.json", [Role.OBSERVER])
+    time.sleep(0.4)
+    client.newest_state_seq = seen(network)
+    assert client.ask(SpeedScale(sender="alice", scale=0.7), 5.0).error == "say hello first"
+    assert client.ask(Lease(sender="alice"), 5.0).error == "say hello first"
+    assert network.station.bridge.control.speed_scale == 0.5
+    client.close()
+
+
+def test_nobody_inherits_a_connection_by_its_name(network: Network) -> None:
+    """A client may name its connection (ROUTING_ID). Another key that takes the name of one that left is nobody yet."""
+    clients = []
+    for name, role in (("alice", Role.OPERATOR), ("eve", Role.OBSERVER)):
+        client = ControlClient.__new__(ControlClient)
+        endpoints = network.client(name, role)
+        connect = zmq.Socket.connect
+
+        def named(socket: zmq.Socket[bytes], address: str, connect: object = connect) -> object:
+            socket.setsockopt(zmq.ROUTING_ID, b"seat-1")
+            return connect(socket, address)  # type: ignore[operator]
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(zmq.Socket, "connect", named)
+            client.__init__(endpoints, name, role)  # type: ignore[misc]
+        clients.append(client)
+        if role is Role.OPERATOR:
+            assert client.hello("test", 5.0).error == ""
+            client.close()
+            time.sleep(0.3)
+    eve = clients[1]
+    eve.newest_state_seq = seen(network)
+    assert eve.ask(SpeedScale(sender="alice", scale=0.5), 5.0).error == "say hello first"
+    assert eve.ask(Start(sender="alice", kind=EpisodeKind.DEMONSTRATION), 5.0).error == "say hello first"
+    eve.close()
+
+
+def test_a_refused_key_is_told_so_and_noted(network: Network) -> None:
+    client = ControlClient(network.client("mallory"), "mallory", Role.OPERATOR)
+    with pytest.raises(KeyRefused, match="does not admit this key"):
+        client.hello("test", 2.0)
+    client.close()
+    noted = [entry for entry in audit.entries(network.folder / "w") if entry["what"] == "client_refused"]
+    assert noted
+    assert noted[0]["stream"] == "control"
