@@ -1,6 +1,7 @@
 """What `benchmarks.mutation_check` takes away, one at a time: every limit, refusal and timeout between a mistake and the robot."""
 
 from benchmarks.mutation import Mutation
+from benchmarks.mutations_bridge import BRIDGE
 from benchmarks.mutations_decide import DECIDE
 
-MUTATIONS: list[Mutation] = [*DECIDE]
+MUTATIONS: list[Mutation] = [*DECIDE, *BRIDGE]

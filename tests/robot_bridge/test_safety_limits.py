@@ -78,6 +78,7 @@ def test_the_range_clips_and_says_so() -> None:
     assert slightly.action[0] == grossly.action[0] == 1.0, "clipped before anything else is measured"
     assert not gross(slightly)
     assert gross(grossly)
+    assert once([3.0, 1.0, 0.0, 0.0, 0.0], driver=Source.HUMAN).action[:2].tolist() == [1.0, 1.0]
     assert once([1.0005, 0.0, 0.0, 0.0, 0.0]).bits is SafetyBit.NONE
 
 
