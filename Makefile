@@ -4,7 +4,7 @@ export VENV
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: run demo test setup setup-test check types imports tests format screenshots bench clean help
+.PHONY: run demo test setup setup-test check types imports tests format screenshots bench torture soak clean help
 
 run: setup
 	$(BIN)/takeover $(ARGS)
@@ -44,6 +44,14 @@ screenshots: setup-test
 # One reproducible run of the whole loop; see also benchmarks/.
 bench: setup
 	$(BIN)/takeover run --headless --clock lockstep --robot sim:peg-insert --episodes 380 --seed 1 --summary bench.json $(ARGS)
+
+# Random faults at a whole station: does the robot stand when it must, and does the station go on?
+torture: setup-test
+	$(BIN)/python -m benchmarks.torture $(ARGS)
+
+# A whole station for an hour: memory, descriptors and threads of every process.
+soak: setup-test
+	$(BIN)/python -m benchmarks.soak $(ARGS)
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .grimp_cache
