@@ -118,6 +118,8 @@ def motion(struck: Strike, fault_ns: int, end_ns: int, steps: Sequence[Step], st
     allowed = {"human": limits.human_ms, "policy": limits.policy_ms}
     worst: Motion | None = None
     outage_ms = (end_ns - fault_ns) / 1e6
+    if not any(fault_ns < step.t_applied_ns < end_ns for step in steps):
+        return Motion(0.0, 0.0, False)  # between episodes: nothing is recorded, nothing can be judged
     for who, limit_ms in allowed.items():
         if limit_ms is None:
             continue
