@@ -4,7 +4,7 @@ export VENV
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: run demo test setup setup-test check types imports tests format screenshots bench mutation clean help
+.PHONY: run demo test setup setup-test check types imports tests format screenshots bench mutation faults torture soak clean help
 
 run: setup
 	$(BIN)/takeover $(ARGS)
@@ -48,6 +48,18 @@ bench: setup
 # Whether the tests notice when a limit, a refusal or a timeout is taken away.
 mutation: setup-test
 	$(BIN)/python -m benchmarks.mutation_check --out docs/results/mutation.txt $(ARGS)
+
+# Random faults at a whole station: does the robot stand when it must, and does the station go on?
+torture: setup-test
+	$(BIN)/python -m benchmarks.torture $(ARGS)
+
+# A whole station for an hour: memory, descriptors and threads of every process.
+soak: setup-test
+	$(BIN)/python -m benchmarks.soak $(ARGS)
+
+# The fault matrix with its figures, into docs/faults.md (a few minutes, on a quiet machine).
+faults: setup-test
+	xvfb-run -a -s "-screen 0 1680x1050x24" env -u WAYLAND_DISPLAY $(BIN)/python -m tests.faults.report $(ARGS)
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .grimp_cache

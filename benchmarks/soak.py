@@ -1,0 +1,149 @@
+"""A whole station in real time for an hour: does any process grow?
+
+Every process, cameras and the window (offscreen) run while the scripted operator corrects; memory, descriptors and threads of each are
+sampled every 5 s. After the warm-up (the first fifth, 2 minutes or more) the least-squares slope of the memory that is the process's own
+(USS) is given with a Newey-West interval. A process passes when its slope is under 1 MB/h or the interval reaches down to that, it was
+never started again, and its descriptors and threads at the end are no more than the most they were in the first half.
+
+The learner's replay buffer grows with every step by design (its ring doubles up to its capacity), and the recorder's index with every
+episode: their slopes are reported and not judged.
+
+    python -m benchmarks.soak [--minutes 60] [--out docs/results/soak.txt]
+"""
+
+import argparse
+import json
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks.result_text import commit, machine
+from benchmarks.soak_samples import Sample, Sampler, Series
+from benchmarks.trend import Trend, trend
+from benchmarks.whole_station import WholeStation, whole_station
+
+PERIOD_S = 5.0
+WARM_UP_S = 120.0
+LIMIT_MB_PER_H = 1.0
+SPARE = 2  # descriptors or threads that may be there at the last sample by chance: a file being closed, a lookup
+BY_DESIGN = {"learner": "replay buffer", "recorder": "index of episodes"}
+
+
+def run(station: WholeStation, seconds: float) -> tuple[Sampler, dict[str, Any]]:
+    """Sample until the time is over or the run has ended; the samples and what the station did meanwhile."""
+    sampler = Sampler(station.rig.launcher.pids)
+    watch = station.rig.watch
+    steps = episodes = 0
+    session = ""
+    next_s = 0.0
+    while sampler.now_s < seconds and not station.worker.error:
+        sampler.take()
+        if (state := watch.state) is not None:
+            steps, session = state.steps_total, session or state.session
+        episodes = len(watch.committed)
+        station.forget()
+        next_s += PERIOD_S
+        if round(next_s / PERIOD_S) % 12 == 0:
+            print(f"{sampler.now_s / 60:5.1f} min  {steps} steps, {episodes} episodes", flush=True)
+        time.sleep(max(0.0, next_s - sampler.now_s))
+    restarts = {name: count for name, count in station.rig.launcher.restarts().items() if count}
+    return sampler, {"seconds": sampler.now_s, "steps": steps, "episodes": episodes, "restarts": restarts, "error": station.worker.error}
+
+
+def judge(series: Series, warm_up_s: float, seconds: float) -> dict[str, Any]:
+    """Slopes and counts of one process; ``problems`` says what does not pass."""
+    late = [sample for sample in series.samples if sample.t_s >= warm_up_s]
+    uss = trend([one.t_s for one in late], [one.uss_mb for one in late])
+    rss = trend([one.t_s for one in late], [one.rss_mb for one in late])
+    problems = []
+    if series.name not in BY_DESIGN and not uss.below(LIMIT_MB_PER_H):
+        problems.append(f"{series.name} grows by {uss.slope:.1f} MB/h ({uss.low:.1f} to {uss.high:.1f})")
+    for what in ("descriptors", "threads"):
+        early = max(_count(one, what) for one in series.samples if one.t_s < max(warm_up_s, seconds / 2))
+        last = min(_count(one, what) for one in series.samples[-6:])
+        if last > early + SPARE:
+            problems.append(f"{series.name} has {last} {what} at the end, at most {early} in the first half")
+    return {"name": series.name, "uss": uss, "rss": rss, "problems": problems}
+
+
+def _count(sample: Sample, what: str) -> int:
+    return sample.descriptors if what == "descriptors" else sample.threads
+
+
+def report(sampler: Sampler, told: dict[str, Any], minutes: float) -> tuple[str, dict[str, Any]]:
+    warm_up_s = max(WARM_UP_S, 0.2 * told["seconds"])
+    found, problems = [], []
+    if told["error"]:
+        problems.append(f"the run ended: {told['error']}")
+    problems += [f"{name} was started again {count} times" for name, count in told["restarts"].items()]
+    rows = []
+    for series in sampler.series:
+        if series.ended:
+            continue
+        result = judge(series, warm_up_s, told["seconds"])
+        found.append(result)
+        problems += result["problems"]
+        rows.append(_row(series, result["uss"], result["rss"]))
+    grows = ", ".join(f"{name}: {why}" for name, why in BY_DESIGN.items())
+    head = f"{'process':<11} {'USS MB':>7} {'last':>7} {'slope MB/h':>11} {'95 % interval':>18} {'RSS MB/h':>9}"
+    lines = [
+        f"command   python -m benchmarks.soak --minutes {minutes:g}",
+        f"commit    {commit()}",
+        f"machine   {machine()}",
+        "station   every process in real time, cameras, the window offscreen, scripted operator, learner hil-serl",
+        f"work      {told['seconds'] / 60:.0f} min, {told['steps']} steps, {told['episodes']} episodes",
+        f"slope     least squares of USS (RSS) after {warm_up_s:.0f} s of warm-up",
+        "interval  95 %, Newey-West: Bartlett kernel, lags up to 60 s",
+        f"passes    slope under {LIMIT_MB_PER_H:.0f} MB/h or interval reaching down to it; descriptors and threads at the end",
+        "          no more than in the first half",
+        f"          *: grows by design ({grows}), reported and not judged",
+        "",
+        f"{head} {'descriptors':>12} {'last':>5} {'max':>4} {'threads':>8} {'last':>5} {'max':>4}",
+        *rows,
+        "",
+        f"failures  {len(problems)}",
+        *(f"  {problem}" for problem in problems),
+    ]
+    content = told | {
+        "problems": problems,
+        "warm_up_s": warm_up_s,
+        "trends": {one["name"]: {kind: vars(one[kind]) for kind in ("uss", "rss")} for one in found},
+        "processes": [series.as_dict() for series in sampler.series],
+    }
+    return "\n".join(lines) + "\n", content
+
+
+def _row(series: Series, uss: Trend, rss: Trend) -> str:
+    first, last = series.samples[0], series.samples[-1]
+    name = series.name + ("*" if series.name in BY_DESIGN else "")
+    most = [max(_count(one, what) for one in series.samples) for what in ("descriptors", "threads")]
+    return (
+        f"{name:<11} {first.uss_mb:>7.1f} {last.uss_mb:>7.1f} {uss.slope:>11.2f} {f'{uss.low:.2f} to {uss.high:.2f}':>18} {rss.slope:>9.2f}"
+        f" {first.descriptors:>12} {last.descriptors:>5} {most[0]:>4} {first.threads:>8} {last.threads:>5} {most[1]:>4}"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=60.0)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", default="docs/results/soak.txt", help="the samples go beside it, as JSON")
+    arguments = parser.parse_args()
+    if arguments.minutes < 4:
+        raise SystemExit("--minutes: at least 4, of which 2 are warm-up")
+    with (
+        tempfile.TemporaryDirectory(prefix="takeover-soak-") as folder,
+        whole_station(Path(folder) / "workspace", "soak", arguments.seed) as station,
+    ):
+        sampler, told = run(station, arguments.minutes * 60)
+    text, content = report(sampler, told, arguments.minutes)
+    out = Path(arguments.out)
+    out.write_text(text)
+    out.with_suffix(".json").write_text(json.dumps(content) + "\n")
+    print(text)
+    raise SystemExit(1 if content["problems"] else 0)
+
+
+if __name__ == "__main__":
+    main()
