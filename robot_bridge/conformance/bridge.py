@@ -2,14 +2,15 @@
 
 from collections.abc import Callable, Collection
 
+from takeover.robot_bridge.conformance.bridge_episodes import AFTER, EPISODES
 from takeover.robot_bridge.conformance.bridge_hands import HANDS
 from takeover.robot_bridge.conformance.bridge_passive import PASSIVE
-from takeover.robot_bridge.conformance.bridge_policy import AFTER, BEFORE, POLICY
+from takeover.robot_bridge.conformance.bridge_policy import BEFORE, POLICY
 from takeover.robot_bridge.conformance.report import Failed, Result, unknown
 from takeover.robot_bridge.conformance.rig import Rig
 from takeover.robot_bridge.protocol import Endpoints
 
-DRIVING = (BEFORE, POLICY, HANDS, AFTER)
+DRIVING = (BEFORE, POLICY, EPISODES, HANDS, AFTER)
 NOT_DRIVEN = "moves the robot: only with --drive"
 
 

@@ -1,0 +1,265 @@
+"""The conformance suites: our bridge and the example peers pass, and every one of a list of small mistakes is found."""
+
+import contextlib
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from takeover.data.schema import EpisodeKind, Mode, Start
+from takeover.robot_bridge.conformance.actor import POINT, check_actor
+from takeover.robot_bridge.conformance.bridge import DRIVING, HANDS, NOT_DRIVEN, PASSIVE, check_bridge
+from takeover.robot_bridge.conformance.report import Failed, Result, Status
+from takeover.robot_bridge.protocol import Endpoints
+from tests.robot_bridge.station import Operator, Recorder, eventually, station
+
+ROOT = Path(__file__).resolve().parents[2]
+BRIDGE = ROOT / "examples" / "minimal_bridge.py"
+ACTOR = ROOT / "examples" / "chunking_actor.py"
+TAKEOVER = [sys.executable, "-m", "takeover.app.cli"]
+
+# What a careless bridge does: (check that must find it, text of the example, what it is replaced with).
+BRIDGE_MISTAKES = [
+    ("heartbeat", "state_due = now + 0.02", "state_due = now + 0.1"),
+    ("version_mismatch", 'need(kind != "hello" or r["protocol"] == 1,', "need(True,"),
+    ("lease", 'need(not leased or self.held_by() in ("", sender),', "need(True,"),
+    ("commands_refused", 'need(checked(c)["session"] == self.session,', "need(checked(c),"),
+    (
+        "bad_requests",
+        "need(name in fields, f\"{message['type']}: unknown",
+        "if name not in fields: continue\n        need(True, f\"{message['type']}: unknown",
+    ),
+    ("silence_holds", "T_CMD, MOVING = min(max(3 * PERIOD, 0.12), 0.2)", "T_CMD, MOVING = 5.0"),
+    ("no_motion_before_neutral", '(c["neutral"] or not self.needs_neutral)', "True"),
+    ("frozen_console_holds", ' or not c["gui_alive"]', ""),
+    ("chunk_flushed", "if not self.chunk or not self.flushed_at <=", "if not self.chunk or not 0 <="),
+    ("chunk_expires", "if valid and i <", "if i <"),
+    ("answer_nan_refused", "any(faulty(row) for row in", "any(False for row in"),
+    ("records_sent_again", "self.recorder, self.next_send = peer, acked + 1", "self.recorder = peer"),
+    ("stop_latches", 'return self.change("stopped")', 'return self.change("hold", "operator")'),
+]
+ACTOR_MISTAKES = [
+    ("rows", 'observation["seq"] + len(chunk) - 1', 'observation["seq"] - 1'),
+    ("rows", "row = [min(max(GAIN * distance / scale, -1.0), 1.0)", "row = [float('nan')"),
+    ("newest_first", ", CONFLATE=1", ""),
+    ("new_session", 'if observation["session"] != session:', "if False:"),
+    ("malformed", "except (ValueError, TypeError, msgpack.UnpackException)", "except KeyError"),
+    ("every_step_covered", "actions.append(row)", "actions = [row]"),
+]
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A short path: sockets have no room for long ones."""
+    with tempfile.TemporaryDirectory(prefix="tk-") as name:
+        yield Path(name)
+
+
+@contextlib.contextmanager
+def running(*command: str | Path) -> Iterator[subprocess.Popen]:
+    process = subprocess.Popen([str(part) for part in command], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def wrong(path: Path, old: str, new: str, folder: Path) -> Path:
+    """A copy of an example with a mistake in it."""
+    source = path.read_text()
+    assert source.count(old) == 1, f"{path.name}: {old!r} is there {source.count(old)} times"
+    changed = folder / path.name
+    changed.write_text(source.replace(old, new))
+    return changed
+
+
+def bound(folder: Path, process: subprocess.Popen) -> None:
+    assert eventually(lambda: (folder / "record.sock").exists() or process.poll() is not None), "the bridge does not come up"
+    assert process.poll() is None, process.stderr.read()
+
+
+def by_name(results: list[Result]) -> dict[str, Result]:
+    return {result.name: result for result in results}
+
+
+def halves() -> dict[str, list[str]]:
+    """The checks of a bridge in two parts that can be made side by side, on two bridges."""
+    hands = [*HANDS.names]
+    return {"hands": hands, "rest": [name for suite in (PASSIVE, *DRIVING) for name in suite.names if name not in hands]}
+
+
+@dataclass
+class Findings:
+    """Exit status and report of each peer, and what came of the mistakes."""
+
+    peers: dict[str, tuple[int, dict[str, Any]]]
+    bridge_mistakes: list[Result]
+    actor_mistakes: list[Result]
+
+
+@pytest.fixture(scope="module")
+def findings() -> Iterator[Findings]:
+    """Everything side by side: the suites mostly wait."""
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tk-")))
+        commands = {"example actor": ["actor", "check", f"{sys.executable} {ACTOR} {{sockets}} 0.15"]}
+        for part, names in halves().items():
+            sockets = {"example bridge": folder / f"e-{part}", "bridge": folder / f"o-{part}"}
+            options = [
+                "--robot",
+                "sim:peg-insert",
+                "--learner",
+                "none",
+                "--workspace",
+                folder / f"w-{part}",
+                "--sockets",
+                sockets["bridge"],
+            ]
+            stack.enter_context(running(sys.executable, BRIDGE, sockets["example bridge"]))
+            stack.enter_context(running(*TAKEOVER, "bridge", *options))
+            for name, address in sockets.items():
+                commands[f"{name}, {part}"] = ["bridge", "check", str(address), "--drive", "--only", *names]
+        for part in halves():
+            assert eventually((folder / f"o-{part}" / "bridge.ready").exists, 30.0)
+        started = {
+            name: stack.enter_context(running(*TAKEOVER, *command, "--json", folder / f"{name}.json")) for name, command in commands.items()
+        }
+        with ThreadPoolExecutor(4) as pool:
+            bridges = list(pool.map(find_bridge_mistake, BRIDGE_MISTAKES))
+            actors = list(pool.map(find_actor_mistake, ACTOR_MISTAKES))
+        status = {name: process.wait(60) for name, process in started.items()}
+        reports = {name: (status[name], json.loads((folder / f"{name}.json").read_text())) for name in status}
+        yield Findings(reports, bridges, actors)
+
+
+@pytest.mark.parametrize("peer", ["bridge", "example bridge"])
+@pytest.mark.parametrize("part", ["hands", "rest"])
+def test_bridges_conform(findings, peer, part):
+    status, report = findings.peers[f"{peer}, {part}"]
+    assert [check for check in report["checks"] if check["status"] == "fail"] == []
+    assert status == 0
+    made = {check["name"] for check in report["checks"] if check["status"] == "pass"}
+    unrecorded = {"record_stream"} if peer == "example bridge" else set()  # nothing is on record before its first episode
+    assert made >= set(halves()[part]) - unrecorded
+
+
+def test_the_example_actor_conforms(findings):
+    status, report = findings.peers["example actor"]
+    assert [check for check in report["checks"] if check["status"] != "pass"] == []
+    assert status == 0
+
+
+def find_bridge_mistake(item: tuple[str, str, str]) -> Result:
+    name, old, new = item
+    with tempfile.TemporaryDirectory(prefix="tk-") as text:
+        folder = Path(text)
+        with running(sys.executable, wrong(BRIDGE, old, new, folder), folder / "s") as process:
+            bound(folder / "s", process)
+            return by_name(check_bridge(Endpoints(folder / "s"), drive=True, only=[name]))[name]
+
+
+def find_actor_mistake(item: tuple[str, str, str]) -> Result:
+    name, old, new = item
+    with tempfile.TemporaryDirectory(prefix="tk-") as text:
+        command = f"{sys.executable} {wrong(ACTOR, old, new, Path(text))} {{sockets}} 0.15"
+        return by_name(check_actor(command, POINT, start_s=20.0, only=[name]))[name]
+
+
+def test_mistakes_of_a_bridge_are_found(findings):
+    assert [(result.name, result.observed) for result in findings.bridge_mistakes if result.status is not Status.FAIL] == []
+
+
+def test_mistakes_of_an_actor_are_found(findings):
+    assert [(result.name, result.observed) for result in findings.actor_mistakes if result.status is not Status.FAIL] == []
+
+
+def test_without_drive_nothing_moves(folder):
+    with station(folder) as ours:
+        before = ours.state().tool_position
+        results = by_name(check_bridge(ours.endpoints, drive=False))
+        state = ours.state()
+        assert state.tool_position == pytest.approx(before, abs=1e-4)
+        assert state.steps_total == 0
+        assert state.block_number == 0
+    driving = {name for suite in DRIVING for name in suite.names}
+    assert {name for name, result in results.items() if result.status is Status.SKIP and result.observed == NOT_DRIVEN} == driving
+    assert [result for name, result in results.items() if name not in driving and result.status is not Status.PASS] == []
+
+
+def test_a_bridge_in_use_is_left_alone(folder):
+    with station(folder) as ours:
+        ours.recorder()
+        ours.actor()
+        person = ours.operator("person")
+        assert person.take_lease().lease
+        ours.start(person)
+        ours.until_mode(Mode.POLICY)
+        results = check_bridge(ours.endpoints, drive=True)
+        assert ours.state().commander == "person"
+        assert ours.state().mode is Mode.POLICY
+    by = by_name(results)
+    assert by["stop_latches"].status is Status.SKIP
+    assert by["takeover_by_deadman"].observed == "person holds the lease"
+    assert [result.name for result in results if result.status is Status.FAIL] == []
+
+
+def test_where_no_bridge_is_it_says_so(folder):
+    with pytest.raises(Failed, match="no answer to the handshake"):
+        check_bridge(Endpoints(folder), drive=False)
+
+
+def test_the_example_actor_drives_our_bridge_for_an_episode(folder):
+    with station(folder) as ours, running(sys.executable, ACTOR, folder / "s", "0.15"):
+        recorder, person = ours.recorder(), ours.operator()
+        assert person.take_lease().lease
+        ours.start(person, episodes=1)
+        assert eventually(lambda: bool(recorder.ends), 12.0)
+        assert not ours.until(lambda state: not state.block_running).block_running
+    driven = [step for step in recorder.steps if step.policy_action is not None]
+    assert len(driven) >= 0.8 * len(recorder.steps)
+    assert len({step.policy_from_seq for step in driven}) < 0.7 * len(driven), "chunks: several steps from one answer"
+    first, last = recorder.steps[0].observation, recorder.steps[-1].next_observation
+    names = ours.robot.spec.observation.names
+    far = [sum(seen[names.index(name)] ** 2 for name in ("to_hole_x", "to_hole_y")) for seen in (first, last)]
+    assert far[1] < 0.25 * far[0], "it came closer to the hole"
+
+
+def test_the_example_actor_drives_the_example_bridge_to_the_goal(folder):
+    with running(sys.executable, BRIDGE, folder / "s") as process:
+        bound(folder / "s", process)
+        with running(sys.executable, ACTOR, folder / "s", "0.15"):
+            endpoints = Endpoints(folder / "s")
+            recorder, person = Recorder(endpoints), Operator(endpoints)
+            try:
+                assert person.take_lease().lease
+                assert eventually(lambda: not person.ask(Start(sender=person.name, kind=EpisodeKind.POLICY, episodes=1)).error)
+                assert eventually(lambda: bool(recorder.ends), 12.0)
+            finally:
+                person.close()
+                recorder.peer.stop()
+    (end,) = recorder.ends
+    assert end.outcome == "success"
+    assert end.steps == len(recorder.steps)
+    assert all(b.observation == a.next_observation for a, b in zip(recorder.steps, recorder.steps[1:], strict=False))
+
+
+def test_the_examples_need_nothing_but_zmq_and_msgpack():
+    for path in (BRIDGE, ACTOR):
+        source = path.read_text()
+        assert len(source.splitlines()) < 200
+        assert "takeover." not in source.replace("docs/", "")
+        imported = {
+            name.strip()
+            for line in source.splitlines()
+            if line.startswith(("import ", "from "))
+            for name in line.partition("import ")[2].split(",")
+        }
+        assert imported - set(sys.stdlib_module_names) == {"msgpack", "zmq"}
