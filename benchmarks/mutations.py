@@ -3,5 +3,6 @@
 from benchmarks.mutation import Mutation
 from benchmarks.mutations_bridge import BRIDGE
 from benchmarks.mutations_decide import DECIDE
+from benchmarks.mutations_ends import ENDS
 
-MUTATIONS: list[Mutation] = [*DECIDE, *BRIDGE]
+MUTATIONS: list[Mutation] = [*DECIDE, *BRIDGE, *ENDS]

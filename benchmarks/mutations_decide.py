@@ -158,11 +158,10 @@ DECIDE: list[Mutation] = [
         ("chunks: patience", "min(2.0 * self.latest_s, MAX_PATIENCE_S)", "2.0 * self.latest_s"),
         ("chunks: patience of single answers", "if self.rows <= 1 or self.latest_s < 0:", "if self.latest_s < 0:"),
         ("chunks: remembered", "self.published_ns.pop(seq - REMEMBERED_STEPS, None)", "pass"),
-        ("chunks: measured once", "if chunk is None or chunk is self._seen:", "if chunk is None:"),
     ),
     *of(
         "robot_bridge/inbox.py",
-        T + "record_log_and_lease.py",
+        T + "io_limits.py",
         ("inbox: state not known", 'return float("inf")', "return 0.0"),
         ("inbox: age of what was seen", "min(self.arrival_ns, self.state_ns)", "self.arrival_ns"),
         ("inbox: age since arrival", "min(self.arrival_ns, self.state_ns)", "self.state_ns"),

@@ -163,6 +163,36 @@ def test_late_commands_just_before_a_press_do_not_cost_the_takeover(late: Human 
     assert authority.armed
 
 
+def test_only_late_ones_in_a_row_count_and_letting_go_unseen_does_not_arm() -> None:
+    deflected = Human(command(deadman=False, neutral=False, action=[0.5] * 5), np.full(5, 0.5), 0.01)
+    authority = ARMED
+    for _ in range(20):
+        authority = step(Mode.POLICY, step(Mode.POLICY, authority, None).authority, deflected).authority
+    assert authority.armed
+    unfocused = human(device_kind="keyboard", focused=False)
+    assert not step(Mode.POLICY, replace(ARMED, armed=False), unfocused).authority.armed
+    assert not step(Mode.POLICY, replace(ARMED, armed=False), human(fault="not finite")).authority.armed
+
+
+def test_an_answer_that_cannot_be_there_yet_is_awaited() -> None:
+    authority = ARMED
+    for _ in range(5):
+        decision = step(Mode.POLICY, authority, None, policy=None, rules=replace(RULES, policy_awaited=True))
+        assert decision.event is None
+        assert not decision.asked.any()
+        authority = decision.authority
+
+
+def test_in_a_demonstration_no_group_is_left_to_a_policy() -> None:
+    alone = step(Mode.TAKEOVER, ARMED, human(deadman=True, authority=["gripper"]), rules=replace(RULES, policy_drives=False))
+    assert alone.source == (Source.NONE, Source.HUMAN)
+    assert not alone.asked[:4].any()
+
+
+def test_a_press_is_used_up() -> None:
+    assert not step(Mode.POLICY, ARMED, human(deadman=True)).authority.armed
+
+
 def test_a_lost_device_disarms_at_once() -> None:
     lost = step(Mode.POLICY, ARMED, human(device_alive=False))
     assert step(Mode.POLICY, lost.authority, human(deadman=True)).event is None

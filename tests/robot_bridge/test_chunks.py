@@ -113,6 +113,7 @@ def test_one_bad_row_refuses_the_whole_chunk(rows: list[list[float]], why: str) 
     assert why in chunk.fault
     assert chunk.choice(0).action is None
     assert chunk.choice(0).fault == chunk.fault
+    assert chunk.covers(500, 0, 3), "until it is replaced"
 
 
 def test_patience_is_measured_and_bounded() -> None:

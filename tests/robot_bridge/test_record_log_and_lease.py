@@ -43,7 +43,8 @@ def test_trouble_names_what_is_missing() -> None:
     now = log._entries[0].t_ns
     log.heard_ns = now
     assert log.trouble(now) == ""
-    assert "silent" in log.trouble(now + SECOND)
+    assert log.trouble(now + SECOND // 2) == ""
+    assert "silent" in log.trouble(now + SECOND // 2 + 1)
     log.heard_ns = now + 2 * SECOND
     assert "waits" in log.trouble(now + 2 * SECOND)
     log.bytes += 65 * 1024 * 1024
@@ -61,6 +62,14 @@ def test_one_holder_until_it_lapses() -> None:
     assert lease.holder(2 * LEASE_LIFE_NS + 1) == ""
     assert lease.ask("b", b"2", "gamepad", 3 * LEASE_LIFE_NS) != token
     assert lease.holder(3 * LEASE_LIFE_NS) == "b"
+
+
+def test_a_lease_lives_half_a_second_and_is_not_renewed_after_that() -> None:
+    lease = LeaseTable()
+    token = lease.ask("a", b"1", "gamepad", 0)
+    assert lease.holder(SECOND // 2) == "a"
+    assert lease.holder(SECOND // 2 + 1) == ""
+    assert lease.ask("a", b"1", "gamepad", SECOND // 2 + 1) != token, "it may have stood with the deadman down all the time"
 
 
 def test_a_restarted_holder_is_somebody_new() -> None:

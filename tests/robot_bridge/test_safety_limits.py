@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from msgspec import structs
 
-from takeover.data.schema import SafetyBit, SafetyLimits, Source
+from takeover.data.schema import ActionGroup, SafetyBit, SafetyLimits, Source
 from takeover.robot_bridge.safety import SafetyFilter, SafetyResult, SafetyState, UnsafeAction
 
 from .specs import ACTION, SPEC
@@ -216,6 +216,27 @@ def test_what_is_dropped_for_one_way_no_longer_holds_another_back() -> None:
     ways = ((0.0, 1.0, 0.0, 0.0, 0.0), (0.6, -0.8, 0.0, 0.0, 0.0))
     state = SafetyState(towards_limit=ways, beyond_joint_rad=1.0)
     assert not joints(state, [0.5, 0.5, 0.0, 0.0, 0.0], 0.999).action.any()
+
+
+def test_what_the_force_guard_drops_no_longer_holds_a_rotation_back() -> None:
+    """Sideways is dropped for the joint, the rest of the slide would press; without both the rotation leads on to the limit."""
+    ways = ((0.0, 1.0, 0.0, 0.0, 0.0), (0.7, 0.0, 0.0, 0.7, 0.0))
+    state = SafetyState(towards_limit=ways, beyond_joint_rad=1.0, over_force_steps=LIMITS.force_debounce_steps)
+    force = np.array([LIMITS.max_force_n, LIMITS.max_force_n, 0.0])
+    assert not joints(state, [-0.5, 0.6, 0.0, 0.4, 0.0], 0.999, force).action.any()
+    assert joints(state, [-0.5, 0.6, 0.0, 0.4, 0.0], 0.999).action.tolist() == [-0.5, 0.0, 0.0, 0.4, 0.0]
+
+
+def test_a_gripper_that_is_told_to_open_may_while_another_one_may_not_close() -> None:
+    names, units = ["x", "y", "z", "left", "right"], ["m", "m", "m", "", ""]
+    groups = [ActionGroup(name=name, start=i, stop=i + 1) for i, name in ((3, "left_gripper"), (4, "right_gripper"))]
+    spec = structs.replace(
+        SPEC, action=structs.replace(ACTION, names=names, units=units, groups=[ActionGroup(name="arm", start=0, stop=3), *groups])
+    )
+    state = SafetyState(over_grip_steps=LIMITS.force_debounce_steps)
+    asked = np.array([0.0, 0.0, 0.0, -1.0, 1.0])
+    result = SafetyFilter(spec, LIMITS).apply(state, asked, HERE, NO_FORCE, Source.HUMAN, gripper_force_n=LIMITS.max_gripper_force_n + 1.0)
+    assert result.action.tolist() == [0.0, 0.0, 0.0, 0.0, 1.0]
 
 
 def test_grip() -> None:

@@ -1,0 +1,205 @@
+"""What the console's link sends and when it does not, without its thread: the commands go over a real socket."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from msgspec import structs
+from peer import SPEC, make_state
+
+from takeover.app.console import client as link
+from takeover.app.console.client import ConsoleClient
+from takeover.app.inputs.base import DeviceReading
+from takeover.data.schema import PROTOCOL_VERSION, Command, ControlEnvelope, Hello, Lease, Reply, ReplyEnvelope, RobotSpec, Stop
+from takeover.robot_bridge.protocol import ControlClient, Endpoints, Pull, Push, Router
+
+SECOND = 1_000_000_000
+PAD = DeviceReading("gamepad-0", "gamepad", "Pad", True, True, False, (0.5,) * 6, 0.0, 1)
+
+
+class Device:
+    reading = PAD
+
+    def poll(self) -> DeviceReading:
+        return self.reading
+
+
+def to_action(reading: DeviceReading, spec: RobotSpec) -> list[float]:
+    if spec.action.kind != "ee_delta":
+        raise ValueError("these actions cannot be driven")
+    return [*reading.twist[:3], 0.0]
+
+
+class Linked:
+    """The client, greeted and with the lease, and the bridge's end of its sockets."""
+
+    def __init__(self, folder: Path) -> None:
+        ends = Endpoints(folder)
+        ends.prepare()
+        self.commands: Pull[Command] = Pull(ends, "command", Command)
+        self.control: Router[ControlEnvelope, ReplyEnvelope] = Router(ends, "control", ControlEnvelope, ReplyEnvelope)
+        self.device = Device()
+        self.client = client = ConsoleClient(ends, "console", self.device, to_action)
+        client._command_out = Push(ends, "command", Command)
+        client._control = ControlClient(ends, "console")
+        client._launcher = _Nobody()  # type: ignore[assignment]
+        client._pending, client._inputs, client._cameras = {}, [], {"front", "wrist"}
+        client._on_state(make_state(commander="console"))
+        client._greeted(Reply(session="session-1", spec=SPEC))
+        client._leased(Reply(session="session-1", lease="token"))
+        client.stamp_gui()
+        client.focused = True
+
+    def command(self) -> Command | None:
+        """What one turn sends; None when it sends nothing."""
+        before = self.client.commands_sent
+        self.client._command()
+        return self.commands.receive(5.0) if self.client.commands_sent > before else None
+
+    def asked(self) -> list[object]:
+        found = []
+        while (received := self.control.receive(0.1)) is not None:
+            found.append(received[1].request)
+        return found
+
+    def close(self) -> None:
+        for socket in (self.commands, self.control, self.client._command_out, self.client._control):
+            socket.close()
+
+
+class _Nobody:
+    def receive(self) -> None:
+        return None
+
+
+@pytest.fixture
+def linked(tmp_path: Path) -> Iterator[Linked]:
+    made = Linked(tmp_path / "s")
+    deadline = time.monotonic() + 10.0
+    while made.command() is None:
+        assert time.monotonic() < deadline
+        made.client.stamp_gui()
+    yield made
+    made.close()
+
+
+def test_a_command_says_what_the_device_and_the_window_say(linked):
+    linked.client.stamp_gui()
+    command = linked.command()
+    assert command.gui_alive
+    assert command.focused
+    assert (command.deadman, command.neutral, command.device_alive) == (True, False, True)
+    assert (command.session, command.lease, command.newest_state_seq) == ("session-1", "token", linked.client.state.seq)
+    linked.client.focused = False
+    linked.device.reading = replace(PAD, alive=False, deadman=False, neutral=True)
+    after = linked.command()
+    assert (after.deadman, after.neutral, after.device_alive, after.focused) == (False, True, False, False)
+    assert after.seq > command.seq
+
+
+def test_a_window_that_hangs_loses_authority_after_100_ms(linked):
+    linked.client.gui_stamp_ns = time.monotonic_ns() - SECOND * 12 // 100
+    assert not linked.command().gui_alive
+    linked.client.stamp_gui()
+    assert linked.command().gui_alive
+
+
+def test_nothing_is_commanded_without_session_lease_state_or_a_drivable_robot(linked):
+    client = linked.client
+    for name, value in (("session", ""), ("lease", ""), ("_drivable", False), ("state", None), ("spec", None)):
+        kept = getattr(client, name)
+        setattr(client, name, value)
+        assert linked.command() is None, name
+        setattr(client, name, kept)
+        assert linked.command() is not None
+    client._on_state(make_state(session="session-2"))
+    assert linked.command() is None, "a new bridge gets none before the handshake"
+
+
+def test_a_new_bridge_is_greeted_once_a_second_and_the_lease_is_forgotten(linked):
+    client = linked.client
+    client._on_state(make_state(session="session-2"))
+    client._handshake()
+    client._handshake()
+    assert [type(request) for request in linked.asked()] == [Hello]
+    assert client.lease == ""
+    client._next_hello_ns = 0
+    client._handshake()
+    assert [type(request) for request in linked.asked()] == [Hello]
+
+
+def test_a_reply_in_another_protocol_or_for_a_robot_that_cannot_be_driven(linked):
+    client = linked.client
+    client._greeted(Reply(session="session-2", spec=SPEC, protocol=PROTOCOL_VERSION + 1))
+    assert client.session == "session-1"
+    assert "protocol" in client.notices[-1].text
+    client._greeted(Reply(session="session-2", error="no"))
+    assert client.session == "session-1"
+    other = structs.replace(SPEC, action=structs.replace(SPEC.action, kind="joint_delta"))
+    client._greeted(Reply(session="session-2", spec=other))
+    assert "cannot be driven" in client.notices[-1].text
+    assert linked.command() is None
+
+
+def test_stop_leaves_without_lease_or_session(linked):
+    linked.client.lease = linked.client.session = ""
+    linked.client.state = None
+    linked.client.press("stop")
+    linked.client._send_stop()
+    asked = linked.asked()
+    assert [type(request) for request in asked] == [Stop]
+
+
+def test_a_request_that_is_not_answered_is_said(linked):
+    client = linked.client
+    client.press("mark")
+    client._send_requests()
+    client._receive_replies()
+    assert not client.notices
+    for pending in client._pending.values():
+        pending.sent_ns -= SECOND * 14 // 10
+    client._receive_replies()
+    assert not client.notices
+    for pending in client._pending.values():
+        pending.sent_ns -= SECOND * 2 // 10
+    client._receive_replies()
+    assert [notice.text for notice in client.notices] == ["Mark: the bridge did not answer; it may be down"]
+    assert not client._pending
+
+
+def test_the_lease_is_asked_for_again_and_with_a_script_only_on_a_press(linked):
+    client = linked.client
+    client._next_lease_ns = 0
+    client._keep_lease()
+    client._keep_lease()
+    assert [request.release for request in linked.asked() if isinstance(request, Lease)] == [False], "twice a second"
+    client.only_on_press = True
+    client._pressed_ns = time.monotonic_ns()
+    client._next_lease_ns = 0
+    client._keep_lease()
+    assert [request.release for request in linked.asked()] == [False]
+    client._pressed_ns -= 4 * SECOND
+    client._next_lease_ns = 0
+    client._keep_lease()
+    assert [request.release for request in linked.asked()] == [True]
+    client._on_state(make_state(commander="operator"))
+    client._next_lease_ns = 0
+    client._keep_lease()
+    assert linked.asked() == []
+
+
+def test_who_holds_the_lease_is_what_the_bridge_says(linked):
+    client = linked.client
+    assert client.holds_lease
+    client._on_state(make_state(commander="second"))
+    assert not client.holds_lease
+
+
+def test_the_age_of_the_state(linked):
+    client = linked.client
+    assert client.state_age_ms(client.state_ns + 2_000_000) == 2.0
+    client.state_ns = 0
+    assert client.state_age_ms() == float("inf")
+    assert link.LINK_LOST_MS == 500.0

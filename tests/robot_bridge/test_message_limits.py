@@ -1,0 +1,194 @@
+"""Messages, addresses, keys: what is too large, malformed or of a stranger is refused."""
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import zmq
+
+from takeover.data.schema import Command, Role, RunConfig
+from takeover.robot_bridge.protocol import Endpoints, Pull, Push
+from takeover.robot_bridge.protocol.codec import BadMessage, Codec
+from takeover.robot_bridge.protocol.keys import MAX_FILE_BYTES, RELOAD_S, AllowList, KeyFolder, KeyProblem
+from takeover.robot_bridge.protocol.link import Gatekeeper, Link, LinkProblem, _Provider, parse
+from takeover.robot_bridge.protocol.topics import topic
+
+from .specs import command
+
+
+def test_a_message_has_a_size_a_shape_and_a_depth() -> None:
+    codec: Codec[Command] = Codec(Command, 1000)
+    good = codec.encode(command())
+    assert codec.decode(good) == command()
+    with pytest.raises(BadMessage, match="the limit is 1000"):
+        codec.decode(codec.encode(command(device_id="x" * 1000)))
+    for junk in (b"", b"\xc1", good[:-1], b"\x91" * 900, b"\x80", b"\xa2\xff\xff", good.replace(b"neutral", b"neutrel")):
+        with pytest.raises(BadMessage):
+            codec.decode(junk)
+
+
+def test_what_is_too_large_for_its_stream_does_not_arrive(tmp_path: Path) -> None:
+    endpoints = Endpoints(tmp_path / "s")
+    endpoints.prepare()
+    with Pull[Any](endpoints, "command", Command) as pull, Push[Any](endpoints, "command", Command) as push:
+        assert push.send(command(device_id="x" * topic("command").max_bytes), 2.0)
+        assert pull.receive(0.3) is None
+        assert pull.bad_messages == 0, "refused before it was read"
+        assert push.send(command(), 2.0)
+        assert pull.receive(2.0) is not None
+
+
+def test_a_receiver_that_does_not_read_fills_its_queue_only(tmp_path: Path) -> None:
+    endpoints = Endpoints(tmp_path / "s")
+    endpoints.prepare()
+    with Pull[Any](endpoints, "command", Command) as pull, Push[Any](endpoints, "command", Command) as push:
+        assert push.send(command(), 2.0)
+        sent = sum(push.send(command()) for _ in range(5000))
+        assert sent < 1000, "the rest is dropped, not kept"
+        assert pull.receive(1.0) is not None
+
+
+@pytest.mark.parametrize(
+    "address", ["udp://h:5600", "tcp://h", "tcp://h:80", "tcp://h:1023", "tcp://h:65408", "tcp://h:x", "h:5600", "tcp://a b:5600", ""]
+)
+def test_addresses_that_cannot_be(address: str) -> None:
+    for listens in (True, False):
+        with pytest.raises(LinkProblem, match=r"expected tcp://|base port must be"):
+            parse(address, listens=listens)
+
+
+def test_all_interfaces_are_for_those_who_listen() -> None:
+    assert parse("tcp://*:5600", listens=True) == ("*", 5600)
+    with pytest.raises(LinkProblem):
+        parse("tcp://*:5600", listens=False)
+    assert parse("tcp://h:65407", listens=False) == ("h", 65407)
+
+
+def test_a_bridge_does_not_listen_and_connect() -> None:
+    config = RunConfig(session_id="t", workspace="/", sockets="/", listen="tcp://*:5600", connect="tcp://h:5600")
+    with pytest.raises(LinkProblem, match="not both"):
+        Link.of(config)
+
+
+# --- keys ---
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> KeyFolder:
+    made = KeyFolder(tmp_path / "k")
+    made.new("own")
+    return made
+
+
+def admitted(keys: KeyFolder, name: str, *roles: Role) -> str:
+    """Another's key, admitted; its public key."""
+    public, _ = zmq.curve_keypair()
+    card = keys.path.parent / f"{name}.json"
+    card.write_text(msgspec.json.encode({"name": name, "public_key": public.decode()}).decode())
+    keys.allow(card, list(roles))
+    return public.decode()
+
+
+@pytest.fixture
+def gatekeeper(keys: KeyFolder) -> Iterator[tuple[Gatekeeper, list[tuple[str, str]]]]:
+    refused: list[tuple[str, str]] = []
+    made = Gatekeeper(Link("127.0.0.1", 17000, True, keys), lambda stream, key: refused.append((stream, key)))
+    yield made, refused
+    made.close()
+
+
+def test_keys_are_admitted_by_stream(keys: KeyFolder, gatekeeper: tuple[Gatekeeper, list[tuple[str, str]]]) -> None:
+    keeper, refused = gatekeeper
+    alice, viewer = admitted(keys, "alice", Role.OPERATOR), admitted(keys, "viewer", Role.OBSERVER)
+    stranger = zmq.curve_keypair()[0].decode()
+    time.sleep(RELOAD_S + 0.05)
+    assert keeper.admit("command", alice)
+    assert keeper.admit("state", viewer)
+    assert refused == []
+    assert not keeper.admit("command", viewer)
+    assert not keeper.admit("record", alice)
+    assert not keeper.admit("state", stranger)
+    assert refused == [("command", viewer), ("record", alice), ("state", stranger)]
+    assert _Provider(keeper, "command").callback("command", alice.encode())
+    assert not _Provider(keeper, "command").callback("state", alice.encode()), "a provider answers for its own stream"
+
+
+def test_without_a_key_of_its_own_nothing_listens(tmp_path: Path) -> None:
+    with pytest.raises(LinkProblem, match="takeover keys new NAME"):
+        Gatekeeper(Link("127.0.0.1", 17000, True, KeyFolder(tmp_path)), lambda stream, key: None)
+
+
+def test_the_list_is_read_again_and_one_that_cannot_be_read_admits_nobody(keys: KeyFolder) -> None:
+    alice = admitted(keys, "alice", Role.OPERATOR)
+    table = AllowList(keys)
+    assert table.client(alice) is not None
+    path = keys.path / "allowed.json"
+    good = path.read_bytes()
+
+    def changed(content: bytes | None) -> bool:
+        if content is None:
+            path.unlink()
+        else:
+            path.write_bytes(content)
+            os.utime(path, ns=(time.time_ns(), time.time_ns() + 10**9))
+        time.sleep(RELOAD_S + 0.05)
+        return table.client(alice) is not None
+
+    assert not changed(b"{")
+    assert "not a key file" in table.problem
+    assert changed(good)
+    assert table.problem == ""
+    assert not changed(None)
+    assert changed(good)
+    keys.revoke("alice")
+    time.sleep(RELOAD_S + 0.05)
+    assert table.client(alice) is None
+
+
+def test_names_and_keys_are_what_they_must_be(keys: KeyFolder, tmp_path: Path) -> None:
+    for bad in ("", "A", "a/b", "../a", "a" * 65, "a b", "a\n"):
+        with pytest.raises(KeyProblem, match="name"):
+            keys.new(bad)
+    with pytest.raises(KeyProblem, match="never overwritten"):
+        keys.new("own")
+    card = tmp_path / "card.json"
+    for content, why in (
+        ('{"name": "a", "public_key": "short"}', "40 characters"),
+        ('{"name": "a", "public_key": "' + "a" * 41 + '"}', "40 characters"),
+        ('{"name": "../a", "public_key": "' + "a" * 40 + '"}', "name"),
+        ('{"name": "a", "public_key": "' + "a" * 40 + '", "roles": ["operator"]}', "not a key file"),
+        ('{"name": "a", "public_key": "' + "a" * 40 + '"}' + " " * MAX_FILE_BYTES + "{", None),
+        ("{", "not a key file"),
+        ("[" * 100_000, "not a key file"),
+    ):
+        card.write_text(content)
+        if why is None:
+            keys.allow(card, [Role.OBSERVER])
+            continue
+        with pytest.raises(KeyProblem, match=why):
+            keys.allow(card, [Role.OPERATOR])
+    card.write_text('{"name": "b", "public_key": "' + "b" * 40 + '"}')
+    with pytest.raises(KeyProblem, match="which role"):
+        keys.allow(card, [])
+    admitted(keys, "alice", Role.OPERATOR)
+    with pytest.raises(KeyProblem, match="admitted already, as alice"):
+        keys.allow(keys.path.parent / "alice.json", [Role.LEARNER], "eve")
+
+
+def test_a_key_that_others_can_read_is_not_used(keys: KeyFolder) -> None:
+    assert (keys.path / "own").stat().st_mode & 0o777 == 0o700
+    for item, mode in ((keys.path / "own/own.json", 0o600), (keys.path, 0o700)):
+        assert item.stat().st_mode & 0o777 == mode
+        item.chmod(mode | 0o040)
+        with pytest.raises(KeyProblem, match="chmod go-rwx"):
+            keys.own()
+        item.chmod(mode)
+    keys.new("second")
+    with pytest.raises(KeyProblem, match="several"):
+        keys.own()
+    with pytest.raises(KeyProblem, match="public key is needed"):
+        keys.bridge("unknown")
