@@ -82,7 +82,6 @@ def session(ledger: Ledger, workspace: Path, events: int) -> None:
                 try:
                     _strikes(ledger, torturer, station.rig.watch.committed, events)
                 finally:
-                    torturer.drives_again() if not content["problems"] else None
                     content["monitors"].append(torturer.monitor())
                     torturer.close()
             ledger.acknowledged(station.rig.watch.committed)
