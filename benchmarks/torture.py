@@ -20,6 +20,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks.result_text import commit
 from benchmarks.torture_events import strike
 from benchmarks.torture_report import report
 from benchmarks.torture_run import NotBack, Torturer, left_behind
