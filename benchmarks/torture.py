@@ -38,6 +38,7 @@ class Ledger:
         self.path = path
         self.content: dict[str, Any] = {
             "seed": seed,
+            "commit": commit(),
             "sessions": 0,
             "wall_s": 0.0,
             "events": [],
