@@ -2,8 +2,9 @@
 
 Every process, cameras and the window (offscreen) run while the scripted operator corrects; memory, descriptors and threads of each are
 sampled every 5 s. After the warm-up (the first fifth, 2 minutes or more) the least-squares slope of the memory that is the process's own
-(USS) is given with a Newey-West interval. A process passes when its slope is under 1 MB/h or the interval reaches down to that, it was
-never started again, and its descriptors and threads at the end are no more than the most they were in the first half.
+is given with a Newey-West interval: anonymous, shared and swapped memory, not mapped files, which count as shared or not as other
+programs come and go. A process passes when its slope is under 1 MB/h or the interval reaches down to that, it was never started again,
+and its descriptors and threads at the end are no more than the most they were in the first half.
 
 The learner's replay buffer grows with every step by design (its ring doubles up to its capacity), and the recorder's index with every
 episode: their slopes are reported and not judged.
@@ -54,17 +55,17 @@ def run(station: WholeStation, seconds: float) -> tuple[Sampler, dict[str, Any]]
 def judge(series: Series, warm_up_s: float, seconds: float) -> dict[str, Any]:
     """Slopes and counts of one process; ``problems`` says what does not pass."""
     late = [sample for sample in series.samples if sample.t_s >= warm_up_s]
-    uss = trend([one.t_s for one in late], [one.uss_mb for one in late])
+    own = trend([one.t_s for one in late], [one.own_mb for one in late])
     rss = trend([one.t_s for one in late], [one.rss_mb for one in late])
     problems = []
-    if series.name not in BY_DESIGN and not uss.below(LIMIT_MB_PER_H):
-        problems.append(f"{series.name} grows by {uss.slope:.1f} MB/h ({uss.low:.1f} to {uss.high:.1f})")
+    if series.name not in BY_DESIGN and not own.below(LIMIT_MB_PER_H):
+        problems.append(f"{series.name} grows by {own.slope:.1f} MB/h ({own.low:.1f} to {own.high:.1f})")
     for what in ("descriptors", "threads"):
         early = max(_count(one, what) for one in series.samples if one.t_s < max(warm_up_s, seconds / 2))
         last = min(_count(one, what) for one in series.samples[-6:])
         if last > early + SPARE:
             problems.append(f"{series.name} has {last} {what} at the end, at most {early} in the first half")
-    return {"name": series.name, "uss": uss, "rss": rss, "problems": problems}
+    return {"name": series.name, "own": own, "rss": rss, "problems": problems}
 
 
 def _count(sample: Sample, what: str) -> int:
@@ -84,16 +85,16 @@ def report(sampler: Sampler, told: dict[str, Any], minutes: float) -> tuple[str,
         result = judge(series, warm_up_s, told["seconds"])
         found.append(result)
         problems += result["problems"]
-        rows.append(_row(series, result["uss"], result["rss"]))
+        rows.append(_row(series, result["own"], result["rss"]))
     grows = ", ".join(f"{name}: {why}" for name, why in BY_DESIGN.items())
-    head = f"{'process':<11} {'USS MB':>7} {'last':>7} {'slope MB/h':>11} {'95 % interval':>18} {'RSS MB/h':>9}"
+    head = f"{'process':<11} {'own MB':>7} {'last':>7} {'slope MB/h':>11} {'95 % interval':>18} {'RSS MB/h':>9}"
     lines = [
         f"command   python -m benchmarks.soak --minutes {minutes:g}",
         f"commit    {commit()}",
         f"machine   {machine()}",
         "station   every process in real time, cameras, the window offscreen, scripted operator, learner hil-serl",
         f"work      {told['seconds'] / 60:.0f} min, {told['steps']} steps, {told['episodes']} episodes",
-        f"slope     least squares of USS (RSS) after {warm_up_s:.0f} s of warm-up",
+        f"slope     least squares of own memory (and of RSS) after {warm_up_s:.0f} s of warm-up",
         "interval  95 %, Newey-West: Bartlett kernel, lags up to 60 s",
         f"passes    slope under {LIMIT_MB_PER_H:.0f} MB/h or interval reaching down to it; descriptors and threads at the end",
         "          no more than in the first half",
@@ -108,18 +109,18 @@ def report(sampler: Sampler, told: dict[str, Any], minutes: float) -> tuple[str,
     content = told | {
         "problems": problems,
         "warm_up_s": warm_up_s,
-        "trends": {one["name"]: {kind: vars(one[kind]) for kind in ("uss", "rss")} for one in found},
+        "trends": {one["name"]: {kind: vars(one[kind]) for kind in ("own", "rss")} for one in found},
         "processes": [series.as_dict() for series in sampler.series],
     }
     return "\n".join(lines) + "\n", content
 
 
-def _row(series: Series, uss: Trend, rss: Trend) -> str:
+def _row(series: Series, own: Trend, rss: Trend) -> str:
     first, last = series.samples[0], series.samples[-1]
     name = series.name + ("*" if series.name in BY_DESIGN else "")
     most = [max(_count(one, what) for one in series.samples) for what in ("descriptors", "threads")]
     return (
-        f"{name:<11} {first.uss_mb:>7.1f} {last.uss_mb:>7.1f} {uss.slope:>11.2f} {f'{uss.low:.2f} to {uss.high:.2f}':>18} {rss.slope:>9.2f}"
+        f"{name:<11} {first.own_mb:>7.1f} {last.own_mb:>7.1f} {own.slope:>11.2f} {f'{own.low:.2f} to {own.high:.2f}':>18} {rss.slope:>9.2f}"
         f" {first.descriptors:>12} {last.descriptors:>5} {most[0]:>4} {first.threads:>8} {last.threads:>5} {most[1]:>4}"
     )
 

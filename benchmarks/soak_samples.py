@@ -3,17 +3,19 @@
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 
 import psutil
 
 MEGABYTE = 1e6
+OWN = ("RssAnon", "RssShmem", "VmSwap")
 
 
 @dataclass(frozen=True)
 class Sample:
     t_s: float  # since the sampling began
     rss_mb: float
-    uss_mb: float  # what would be free if the process ended
+    own_mb: float  # anonymous and shared memory and swap, without mapped files: those are shared with whoever else runs just then
     descriptors: int
     threads: int
 
@@ -34,8 +36,13 @@ class Series:
 def sample(pid: int, t_s: float) -> Sample:
     """Raises `psutil.NoSuchProcess` when it is gone."""
     process = psutil.Process(pid)
-    memory = process.memory_full_info()
-    return Sample(t_s, memory.rss / MEGABYTE, memory.uss / MEGABYTE, process.num_fds(), process.num_threads())
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        raise psutil.NoSuchProcess(pid) from None
+    kilobytes = {name: int(value.split()[0]) for name, _, value in (line.partition(":") for line in lines) if value.endswith(" kB")}
+    own = sum(kilobytes.get(name, 0) for name in OWN)
+    return Sample(t_s, kilobytes.get("VmRSS", 0) * 1024 / MEGABYTE, own * 1024 / MEGABYTE, process.num_fds(), process.num_threads())
 
 
 class Sampler:

@@ -20,6 +20,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks.result_text import commit
 from benchmarks.torture_events import strike
 from benchmarks.torture_report import report
 from benchmarks.torture_run import NotBack, Torturer, left_behind
@@ -37,6 +38,7 @@ class Ledger:
         self.path = path
         self.content: dict[str, Any] = {
             "seed": seed,
+            "commit": commit(),
             "sessions": 0,
             "wall_s": 0.0,
             "events": [],
@@ -82,7 +84,6 @@ def session(ledger: Ledger, workspace: Path, events: int) -> None:
                 try:
                     _strikes(ledger, torturer, station.rig.watch.committed, events)
                 finally:
-                    torturer.drives_again() if not content["problems"] else None
                     content["monitors"].append(torturer.monitor())
                     torturer.close()
             ledger.acknowledged(station.rig.watch.committed)

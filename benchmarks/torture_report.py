@@ -3,7 +3,7 @@
 from collections import defaultdict
 from typing import Any
 
-from benchmarks.result_text import commit, machine
+from benchmarks.result_text import machine
 from benchmarks.torture_run import BACK_S, SLACK_MS
 
 
@@ -23,7 +23,7 @@ def report(content: dict[str, Any], wanted: int, steps: int, lost: int, files: i
     minutes = content["wall_s"] / 60
     lines = [
         f"command   python -m benchmarks.torture --events {wanted} --seed {content['seed']}",
-        f"commit    {commit()}",
+        f"commit    {content['commit']}",
         f"machine   {machine()}",
         "station   every process in real time, cameras, the window offscreen, scripted operator; the robot is `takeover sim-server`",
         "event     kill: SIGKILL; stop: SIGSTOP, SIGCONT after 0.3-3 s; stick: one thread does nothing for 0.3-3 s",

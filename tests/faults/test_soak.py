@@ -54,4 +54,4 @@ def test_row_38_nothing_kept_from_episode_to_episode(bound: Bound) -> None:
         for series in watched.values():
             bound(max(0.0, growth(series, split, lambda one: one.descriptors)), 0.0, "descriptors")
             bound(max(0.0, growth(series, split, lambda one: one.threads)), 0.0, "threads")
-            bound(max(0.0, growth(series, split, lambda one: one.uss_mb)), GROWTH_MB, "MB")
+            bound(max(0.0, growth(series, split, lambda one: one.own_mb)), GROWTH_MB, "MB")
