@@ -4,16 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from takeover.data.schema import ControlMode, HoldReason, Mode, SafetyLimits, Source
+from takeover.data.schema import ControlMode, HoldReason, Mode, Source
 from takeover.robot_bridge.arbitration import Authority, Decision, Human, PolicyChoice, Rules, command_life_s, decide, ramp_steps
-from takeover.robot_bridge.modes import ModeEvent, ModeState, transition
-from takeover.robot_bridge.safety import SafetyFilter, SafetyState
+from takeover.robot_bridge.modes import ModeEvent
 
-from .specs import ACTION, SPEC, command
+from .specs import ACTION, command
 
 RULES = Rules(spec=ACTION, command_life_s=0.15, ramp_steps=3, stale_steps=10)
 ARMED = Authority(armed=True, needs_neutral=False, grant="token")
@@ -207,117 +203,3 @@ def test_ready_waits_for_a_press_and_starts_without_a_ramp() -> None:
     assert scripted.event is ModeEvent.TAKE
     idle = decide(Mode.READY, HoldReason.NONE, ARMED, human(deadman=True), POLICY, ZERO, RULES, waiting_for_press=False)
     assert idle.event is None
-
-
-class Machine(RuleBasedStateMachine):
-    """Random people, policies, losses and requests against modes, arbitration and safety together."""
-
-    @initialize(demonstration=st.booleans(), hold_to_run=st.booleans())
-    def begin(self, demonstration: bool, hold_to_run: bool) -> None:
-        self.rules_ = replace(RULES, policy_drives=not demonstration, hold_to_run=hold_to_run)
-        self.filter = SafetyFilter(SPEC, SafetyLimits())
-        self.mode = ModeState(Mode.READY if demonstration else Mode.POLICY)
-        self.authority, self.safety = Authority(), SafetyState()
-        self.applied, self.source = ZERO, (Source.NONE, Source.NONE)
-        self.person: Human | None = None
-        self.policy: PolicyChoice | None = None
-        self.lease = ""
-
-    @rule(
-        deadman=st.booleans(),
-        neutral=st.booleans(),
-        alive=st.booleans(),
-        focused=st.booleans(),
-        gui=st.booleans(),
-        kind=st.sampled_from(["keyboard", "gamepad", "scripted"]),
-        age=st.sampled_from([0.0, 0.1, 0.2, float("inf")]),
-        fault=st.sampled_from(["", "", "not finite"]),
-        action=st.floats(-2.0, 2.0),
-        policy=st.one_of(st.none(), st.floats(-2.0, 2.0), st.just("fault")),
-        groups=st.sets(st.sampled_from(["arm", "gripper"])),
-        lease=st.sampled_from(["token", "token", "token", "other"]),
-    )
-    def tick(self, deadman, neutral, alive, focused, gui, kind, age, fault, action, policy, groups, lease) -> None:  # type: ignore[no-untyped-def]
-        values = np.full(5, action)
-        made = command(
-            deadman=deadman,
-            neutral=neutral and not deadman,
-            device_alive=alive,
-            focused=focused,
-            gui_alive=gui,
-            device_kind=kind,
-            action=values.tolist(),
-            authority=sorted(groups),
-            lease=lease,
-        )
-        self.person = Human(made, None if fault else values, age, fault)
-        self.policy = (
-            None if policy is None else PolicyChoice(None, "not finite") if policy == "fault" else PolicyChoice(np.full(5, float(policy)))
-        )
-        self.step_once()
-
-    @rule()
-    def silence(self) -> None:
-        self.person = self.policy = None
-        self.step_once()
-
-    @rule(event=st.sampled_from([ModeEvent.STOP, ModeEvent.RESUME, ModeEvent.HOLD]))
-    def request(self, event: ModeEvent) -> None:
-        if event is ModeEvent.RESUME and (self.mode.mode is not Mode.HOLD or not self.rules_.policy_drives):
-            return
-        if event is ModeEvent.HOLD and self.mode.mode not in (Mode.POLICY, Mode.TAKEOVER):
-            return
-        self.mode = transition(self.mode, event, 0, HoldReason.OPERATOR)
-        if event is ModeEvent.HOLD:
-            self.authority = replace(self.authority, armed=False, needs_neutral=True, ramp=0)
-
-    def step_once(self) -> None:
-        if self.mode.mode is Mode.STOPPED:
-            self.applied, self.source = ZERO, (Source.NONE, Source.NONE)
-            return
-        before = self.mode.mode
-        decision = decide(
-            before, self.mode.reason, self.authority, self.person, self.policy, self.applied, self.rules_, waiting_for_press=True
-        )
-        before_lease, self.lease = self.lease, self.person.command.lease if self.person is not None else self.lease
-        if Source.HUMAN in decision.source and before is not Mode.READY:
-            assert self.lease == before_lease  # somebody new has let go at least once
-        self.authority, self.source = decision.authority, decision.source
-        if decision.event is not None:
-            self.mode = transition(self.mode, decision.event, 0, decision.reason, decision.detail)
-        result = self.filter.apply(self.safety, decision.asked, np.array([0.0, 0.0, 0.1]), np.zeros(3), Source.POLICY)
-        self.applied, self.safety = result.action, result.state
-        if before is Mode.HOLD and self.mode.mode is Mode.TAKEOVER:
-            assert self.person is not None
-            assert self.person.command.deadman
-
-    @invariant()
-    def finite_and_in_range(self) -> None:
-        if hasattr(self, "applied"):
-            assert np.isfinite(self.applied).all()
-            assert np.abs(self.applied).max() <= 1.0
-
-    @invariant()
-    def nothing_without_live_authority(self) -> None:
-        if not hasattr(self, "applied"):
-            return
-        if Source.HUMAN in self.source:
-            person = self.person
-            assert person is not None
-            seen = person.command
-            assert seen.deadman
-            assert seen.device_alive
-            assert seen.gui_alive
-            assert person.age_s <= RULES.command_life_s
-            assert not person.fault
-            assert seen.focused or seen.device_kind != "keyboard"
-        if Source.POLICY in self.source:
-            assert self.policy is not None
-            assert not self.policy.fault
-            assert self.rules_.policy_drives
-        if all(source is Source.NONE for source in self.source):
-            assert not self.applied.any()
-
-
-TestMachine = Machine.TestCase
-TestMachine.settings = settings(max_examples=150, stateful_step_count=50, deadline=None)
