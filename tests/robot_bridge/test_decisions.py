@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
@@ -225,6 +226,7 @@ class Machine(RuleBasedStateMachine):
             assert np.linalg.norm(metres(self.applied)) <= np.linalg.norm(metres(self.before)) + 1e-9, "it only ever slows down"
 
 
+@pytest.mark.timeout(600)
 def test_a_hundred_thousand_events() -> None:
     Machine.events = 0
     quick = settings(max_examples=2400, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck), database=None)
