@@ -8,7 +8,10 @@ from typing import Annotated
 
 import tyro
 
+from takeover.app.commands.keys import keys_folder
+from takeover.app.commands.options import known_link
 from takeover.app.processes.common import StartupError
+from takeover.data.schema import RunConfig
 from takeover.robot_bridge.conformance.report import Failed, Result, Status, as_json, line, summary
 from takeover.robot_bridge.protocol import EndpointError, Endpoints
 
@@ -19,8 +22,10 @@ JSON_TO_STDOUT = "-"
 class BridgeCheck:
     """Try a running bridge against the protocol (also: `takeover bridge check`). Give it no robot that people stand beside."""
 
-    address: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")]
-    """Folder of the bridge's sockets."""
+    address: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER|ADDRESS")]
+    """Folder of the bridge's sockets; or tcp://HOST:PORT, with the keys of the workspace: admit yours as operator and learner."""
+    workspace: Annotated[str, tyro.conf.arg(metavar="DIR")] = ""
+    """Where the keys are, for tcp:// (default: the user data folder)."""
     drive: bool = False
     """Also make the checks that move the robot: it needs an idle bridge without actor, recorder and operator."""
     only: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME")] = ()
@@ -49,8 +54,19 @@ def bridge_check(command: BridgeCheck) -> int:
     """Exit status 0: it conforms; 1: it does not; 2: there is none."""
     from takeover.robot_bridge.conformance.bridge import check_bridge
 
-    endpoints = Endpoints(command.address)
-    return _report(command.address, command.json, lambda told: check_bridge(endpoints, drive=command.drive, only=command.only, told=told))
+    def run(told: Callable[[Result], None]) -> list[Result]:
+        return check_bridge(_endpoints(command), drive=command.drive, only=command.only, told=told)
+
+    return _report(command.address, command.json, run)
+
+
+def _endpoints(command: BridgeCheck) -> Endpoints:
+    """Raises `EndpointError` or `StartupError`."""
+    if not command.address.startswith("tcp://"):
+        return Endpoints(command.address)
+    keys = str(keys_folder(command.workspace).path)
+    known_link(command.address, keys)
+    return Endpoints.of(RunConfig(session_id="check", workspace="", sockets="", connect=command.address, keys=keys))
 
 
 def actor_check(command: ActorCheck) -> int:

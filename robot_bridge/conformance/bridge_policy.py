@@ -41,18 +41,19 @@ def start_needs_policy_and_recorder(rig: Rig) -> str:
     return "; ".join(errors)
 
 
-@POLICY.check(
-    "drove with one row per observation", "steps of source policy, the row recorded as policy_action with its from_seq, asked as it is"
-)
+@POLICY.check("answered every observation", "steps of source policy, the row recorded as policy_action with its from_seq, asked as it is")
 def policy_drives(rig: Rig) -> str:
     rig.policy()
     since = rig.peers.acked
-    rig.peers.answer = lambda seen: rig.answered(seen, [rig.push()], policy_version=7)
+    rig.peers.answer = lambda seen: rig.answered(seen, [rig.push()] * rig.spare_rows, policy_version=7)
     steps = [step for step in rig.recorded(since, 10) if step.policy_version == 7]
     need(len(steps) >= 5, f"{len(steps)} of 10 steps were driven by the answers")
     for step in steps:
         need(step.mode is Mode.POLICY and set(step.source) == {Source.POLICY}, f"step {step.seq}: {step.mode} {step.source}")
-        need(step.policy_action == rig.push() and step.policy_from_seq == step.seq, f"step {step.seq}: {step.policy_action}")
+        need(
+            step.policy_action == rig.push() and 0 <= step.seq - step.policy_from_seq < rig.spare_rows,
+            f"step {step.seq}: {step.policy_action}",
+        )
         need(math.isclose(step.asked_action[0], AMPLITUDE), f"step {step.seq} asked {step.asked_action}")
     all_finite(steps)
     return f"{len(steps)} steps"
@@ -64,8 +65,9 @@ def unknown_field_in_answers(rig: Rig) -> str:
     size = rig.spec.action.size
 
     def answer(seen: Observation) -> PolicyAction | None:
-        fields = {"type": "policy_action", "session": seen.session, "from_seq": seen.seq, "actions": [[0.0] * size], "policy_version": 8}
-        rig.peers.outgoing.append(("policy_action", raw("policy_action", fields | {"valid_until_seq": seen.seq, "mood": "good"})))
+        fields = {"type": "policy_action", "session": seen.session, "from_seq": seen.seq, "policy_version": 8}
+        fields |= {"actions": [[0.0] * size] * rig.spare_rows, "valid_until_seq": seen.seq + rig.spare_rows - 1, "mood": "good"}
+        rig.peers.outgoing.append(("policy_action", raw("policy_action", fields)))
         return None
 
     rig.peers.answer = answer
@@ -172,12 +174,12 @@ def chunk_ends(rig: Rig) -> str:
     return f"rows {used}"
 
 
-@POLICY.check("answered nothing any more", "one step without motion, then hold `policy_late`")
+@POLICY.check("answered nothing any more", "the rows that it has are used, then one step without motion, then hold `policy_late`")
 def silent_policy_holds(rig: Rig) -> str:
     rig.policy()
     at = time.monotonic()
     rig.peers.answer = None
-    rig.hold("policy_late", timeout_s=0.5 + 4 * rig.period_s + SLACK_S)
+    rig.hold("policy_late", timeout_s=rig.silence_s)
     return f"after {(time.monotonic() - at) * 1000:.0f} ms"
 
 
@@ -186,7 +188,7 @@ def _unused(rig: Rig, answer: Answer) -> str:
     rig.policy()
     since = rig.peers.acked
     rig.peers.answer = answer
-    rig.hold("policy_late", timeout_s=0.5 + 4 * rig.period_s + SLACK_S)
+    rig.hold("policy_late", timeout_s=rig.silence_s)
     time.sleep(0.1)
     used = [step.seq for step in rig.steps_after(since) if step.policy_version == 66]
     need(not used, f"steps {used} were driven by it")
@@ -209,7 +211,7 @@ def _faulty(rig: Rig, rows: list[list[float]]) -> str:
     rig.policy()
     since = rig.peers.acked
     rig.peers.answer = lambda seen: rig.answered(seen, rows, policy_version=66)
-    state = rig.hold("policy_fault", timeout_s=0.5 + 4 * rig.period_s + SLACK_S)
+    state = rig.hold("policy_fault", timeout_s=rig.silence_s)
     time.sleep(0.1)
     steps = rig.steps_after(since)
     moved = [step.seq for step in steps if step.policy_version == 66 and any(step.asked_action)]
@@ -242,7 +244,7 @@ def chunk_too_long(rig: Rig) -> str:
 def actions_limited(rig: Rig) -> str:
     rig.policy()
     since = rig.peers.acked
-    rig.peers.answer = lambda seen: rig.answered(seen, [rig.push(2.0)], policy_version=10)
+    rig.peers.answer = lambda seen: rig.answered(seen, [rig.push(2.0)] * rig.spare_rows, policy_version=10)
     deadline = time.monotonic() + 1.0
     while time.monotonic() < deadline and len(rig.steps_after(since)) < 4:
         time.sleep(0.01)

@@ -31,6 +31,7 @@ ME = "bridge-check"
 DEVICE = "check-0"
 AMPLITUDE = 0.2  # of a canonical action: gentle on any robot
 SPARE_S = 2.5  # of an episode that a check needs at least
+SPARE_ROWS_S = 0.3  # of the chunks with which our own policy stands still
 WAIT_S = 4.0
 SLACK_S = 0.35  # beyond what the protocol says: a busy computer is no fault of the bridge
 
@@ -93,6 +94,15 @@ class Rig:
     @property
     def command_life_s(self) -> float:
         return min(max(3.0 * self.period_s, 0.120), 0.200)
+
+    @property
+    def spare_rows(self) -> int:
+        return max(2, round(SPARE_ROWS_S * self.spec.control_hz))
+
+    @property
+    def silence_s(self) -> float:
+        """Until a policy that falls silent, or is not heard, must have led to a hold."""
+        return 0.5 + SPARE_ROWS_S + 4 * self.period_s + SLACK_S
 
     # --- asking and waiting ---
 
@@ -193,8 +203,8 @@ class Rig:
     def answered(
         self, observation: Observation, rows: list[list[float]] | None = None, valid: int | None = None, **changes: Any
     ) -> PolicyAction:
-        """An answer to ``observation``; standing still by default."""
-        rows = rows if rows is not None else [[0.0] * self.spec.action.size]
+        """An answer to ``observation``; by default standing still, long enough for a check that is itself late for once."""
+        rows = rows if rows is not None else [[0.0] * self.spec.action.size] * self.spare_rows
         fields: dict[str, Any] = {
             "session": observation.session,
             "from_seq": observation.seq,
