@@ -4,5 +4,6 @@ from benchmarks.mutation import Mutation
 from benchmarks.mutations_bridge import BRIDGE
 from benchmarks.mutations_decide import DECIDE
 from benchmarks.mutations_ends import ENDS
+from benchmarks.mutations_practice import PRACTICE
 
-MUTATIONS: list[Mutation] = [*DECIDE, *BRIDGE, *ENDS]
+MUTATIONS: list[Mutation] = [*DECIDE, *BRIDGE, *PRACTICE, *ENDS]

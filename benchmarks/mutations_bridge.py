@@ -7,8 +7,8 @@ LOOP, IO = f"{T}loop_limits.py", f"{T}io_limits.py"
 MISSING = "if missing := [name for name in self.spec.policy_cameras if ages[name] < 0]:"
 FROZEN = "if frozen := [name for name in cameras.frozen(now_ns) if name in self.spec.policy_cameras]:"
 NEVER_ASKED = "if answer.from_seq > self._observation_seq:"
-WATCHED = 'self.config.operator == "none" or self.config.unattended or self.io.lease.holder(now_ns)'
-UNATTENDED_SCALE = "1.0 if self.spec.has_watchdog and not config.unattended else config.limits.slow_scale"
+WATCHED = "if self.unattended or self.io.lease.holder(now_ns):"
+SLOW = "return min(self.speed_scale, self.config.limits.slow_scale) if slow else self.speed_scale"
 DECISION_HELD = "self.authority = replace(self.authority, armed=False, needs_neutral=True, ramp=0, late_answers=0)"
 NOBODY_RESUMES = "and self.held_steps * self.period_s >= UNATTENDED_HOLD_S"
 OTHERS = "if isinstance(request, _LEASED) and holder and holder != item.sender and not lease.scripted(now):"
@@ -36,7 +36,7 @@ BRIDGE: list[Mutation] = [
         ("states: forgotten", "self._state_times.pop(self._state_seq - REMEMBERED_STATES, None)", "pass"),
         ("stop: robot", "self._stop_robot()\n", "pass\n"),
         ("stop: latched", "self.inbox.stop_reason = f", "_ = f"),
-        ("hello: first", "if peer not in self._peers:", "if False:"),
+        ("hello: first", "if not sender or user", "if user"),
         ("hello: protocol", "if hello.protocol != PROTOCOL_VERSION:", "if False:"),
         ("hello: peers bounded", "while len(self._peers) >= MAX_PEERS:", "while False:"),
         ("lease: role", "if role is not Role.OPERATOR:", "if False:"),
@@ -73,7 +73,7 @@ BRIDGE: list[Mutation] = [
         ("recorder: disk", "if self.io.records.error:", "if False:"),
         ("recorder: lost", "if trouble := self.io.records.trouble(now_ns):", 'if trouble := "":'),
         ("present: lease", "if reason := self._nobody_there(now_ns):", "if reason := None:"),
-        ("present: holder", WATCHED, WATCHED.replace("self.io.lease.holder(now_ns)", "True")),
+        ("present: holder", WATCHED, "if True:"),
         ("present: never", "HoldReason.LEASE_LAPSED if self.io.lease.grants else HoldReason.NOT_PRESENT", "HoldReason.LEASE_LAPSED"),
         ("answer: awaited in part", "left = until - time.monotonic()", "left = until - time.monotonic() + 100.0"),
         ("answer: awaited at all", "if left <= 0 or inbox", "if True or inbox"),
@@ -98,7 +98,7 @@ BRIDGE: list[Mutation] = [
         ("step: limited", "self.safety_state = result.state\n        return result, decision", "return result, decision"),
         ("step: clamps hold", "if result.hold:", "if False:"),
         ("step: clamps stand", "held = self.filtered(state, decision.asked, reading, Source.NONE, scale)", "held = result"),
-        ("episode: step limit", "elif episode.steps + 1 >= self.spec.max_steps:", "elif False:"),
+        ("episode: step limit", "elif episode.steps + 1 >= self.max_steps:", "elif False:"),
         ("hold: recorded", "self.held_steps > HELD_RECORDED_S * self.spec.control_hz", "False"),
         ("hold: nobody resumes", "elif self._nobody_resumes():", "elif False:"),
         ("hold: nobody resumes, time", NOBODY_RESUMES, ""),
@@ -114,9 +114,7 @@ BRIDGE: list[Mutation] = [
     *of(
         "robot_bridge/control_base.py",
         LOOP,
-        ("speed: nobody watches", UNATTENDED_SCALE, "1.0"),
-        ("speed: at most", "min(self.speed_scale, self.max_speed_scale)", "self.speed_scale"),
-        ("speed: as asked", "min(self.speed_scale, self.max_speed_scale)", "self.max_speed_scale"),
+        ("speed: as asked", SLOW, "return self.config.limits.slow_scale"),
         ("hold: disarms in every way", DECISION_HELD, "pass"),
         ("flush: on a change", "self.flush = True\n        text", "text"),
         ("resume: device at rest", "if not self.lockstep and holder and command is not None and not command.command.neutral:", "if False:"),
@@ -128,7 +126,7 @@ BRIDGE: list[Mutation] = [
         ("stop: aborts", "self.end_request = (Outcome.ABORTED, OutcomeSource.STOP, False)", "pass"),
         ("fault: stops the robot", "self.robot.stop()\n        self.pending = None", "self.pending = None"),
         ("fault: holds", "self.change(ModeEvent.HOLD, HoldReason.ROBOT_FAULT, str(error))", "pass"),
-        ("fault: offline", "if self.robot_faults < FAULTS_TO_OFFLINE:", "if True:"),
+        ("fault: offline", "if self.robot_faults < FAULTS_TO_OFFLINE and episode is not None and episode.recorded:", "if True:"),
         ("fault: said once a second", "self.robot_faults % round(self.spec.control_hz) == 0", "True"),
     ),
     *of(
@@ -154,7 +152,11 @@ BRIDGE: list[Mutation] = [
         ("start: ready", "if mode is not Mode.READY:", "if False:"),
         ("start: policy", "if request.kind is not EpisodeKind.DEMONSTRATION and not control.policy_present():", "if False:"),
         ("start: recorder", "if trouble := control.recorder_trouble():", 'if trouble := "":'),
-        ("hold: moving", "if control.mode.mode not in (Mode.POLICY, Mode.TAKEOVER, Mode.HOLD):", "if False:"),
+        (
+            "hold: moving",
+            "if control.mode.mode not in (Mode.POLICY, Mode.TAKEOVER, Mode.HOLD) and not control.on_way_to_start:",
+            "if False:",
+        ),
         ("resume: held", "if control.mode.mode is not Mode.HOLD:", "if False:"),
         ("clear: stopped", "if control.mode.mode is not Mode.STOPPED:", "if False:"),
         ("ready: awaited", "if not self._control.waiting_for_next:", "if False:"),
