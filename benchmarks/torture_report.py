@@ -16,8 +16,8 @@ def report(content: dict[str, Any], wanted: int, steps: int, lost: int, files: i
     rows = [_row(name, group) for name, group in sorted(groups.items())]
     failed = [f"event {number}, {event['event']}: {text}" for number, event in enumerate(events, 1) for text in event["problems"]]
     failed += content["problems"] + problems
-    commands, violations = (sum(monitor[key] for monitor in content["monitors"]) for key in ("commands", "violations"))
-    trips = sum(len(monitor["watchdog_trips"]) for monitor in content["monitors"])
+    commands, violations = (sum(monitor.get(key, 0) for monitor in content["monitors"]) for key in ("commands", "violations"))
+    trips = sum(len(monitor.get("watchdog_trips", [])) for monitor in content["monitors"])
     judged = [event for event in events if event.get("measured_ms") is not None]
     over = sum(event["measured_ms"] > event["limit_ms"] for event in judged)
     minutes = content["wall_s"] / 60
@@ -36,7 +36,7 @@ def report(content: dict[str, Any], wanted: int, steps: int, lost: int, files: i
         f"{'event':<24} {'n':>3} {'limit ms':>9} {'judged':>6} {'median':>7} {'max':>6} {'over':>5} {'back s, median':>15} {'max':>6}",
         *rows,
         "",
-        f"events                {len(events)} of {wanted}, {minutes:.0f} min, stations started by hand: {content['sessions']}",
+        f"events                {len(events)} of {wanted}, {minutes:.0f} min, stations started: {content['sessions']}",
         f"judged by motion      {len(judged)}, over the limit {over}",
         f"robot's monitor       {commands} commands, {violations} violations, {trips} watchdog trips",
         f"acknowledged steps    {steps}, lost {lost}; {files} episodes on disk, every file verified",
