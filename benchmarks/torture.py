@@ -138,13 +138,14 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", default="docs/results/torture.txt")
     parser.add_argument("--state", default="", help="file that remembers how far it has come; its workspace lies beside it")
+    parser.add_argument("--note", default="", help="what else must be known of this run")
     arguments = parser.parse_args()
     place = Path(arguments.state or Path(tempfile.gettempdir()) / f"takeover-torture-{arguments.seed}.json").absolute()
     ledger, workspace = Ledger(place, arguments.seed), place.with_suffix(".workspace")
     while ledger.done < arguments.events and ledger.content["sessions"] < MAX_SESSIONS:
         session(ledger, workspace, arguments.events)
     steps, gone, files, problems = lost(ledger, workspace)
-    text = report(ledger.content, arguments.events, steps, gone, files, problems)
+    text = report(ledger.content, arguments.events, arguments.note, steps, gone, files, problems)
     Path(arguments.out).write_text(text)
     print(text)
     failed = [*problems, *ledger.content["problems"], *(p for event in ledger.content["events"] for p in event["problems"])]

@@ -7,7 +7,7 @@ from benchmarks.result_text import machine
 from benchmarks.torture_run import BACK_S, SLACK_MS
 
 
-def report(content: dict[str, Any], wanted: int, steps: int, lost: int, files: int, problems: list[str]) -> str:
+def report(content: dict[str, Any], wanted: int, note: str, steps: int, lost: int, files: int, problems: list[str]) -> str:
     """Command, commit, machine, a row per kind of event, totals, and everything that went wrong."""
     events = content["events"]
     groups: dict[str, list[dict[str, Any]]] = defaultdict(list)
@@ -25,6 +25,7 @@ def report(content: dict[str, Any], wanted: int, steps: int, lost: int, files: i
         f"command   python -m benchmarks.torture --events {wanted} --seed {content['seed']}",
         f"commit    {content['commit']}",
         f"machine   {machine()}",
+        *([f"note      {note}"] if note else []),
         "station   every process in real time, cameras, the window offscreen, scripted operator; the robot is `takeover sim-server`",
         "event     kill: SIGKILL; stop: SIGSTOP, SIGCONT after 0.3-3 s; stick: one thread does nothing for 0.3-3 s",
         "moved     last motion after the fault (ms) that still needed what was struck, by the recorded steps; of a bridge that hangs,",
