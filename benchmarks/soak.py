@@ -72,7 +72,8 @@ def _count(sample: Sample, what: str) -> int:
     return sample.descriptors if what == "descriptors" else sample.threads
 
 
-def report(sampler: Sampler, told: dict[str, Any], minutes: float) -> tuple[str, dict[str, Any]]:
+def report(sampler: Sampler, told: dict[str, Any], minutes: float, note: str) -> tuple[str, dict[str, Any]]:
+    """The result file and what goes beside it as JSON."""
     warm_up_s = max(WARM_UP_S, 0.2 * told["seconds"])
     found, problems = [], []
     if told["error"]:
@@ -92,6 +93,7 @@ def report(sampler: Sampler, told: dict[str, Any], minutes: float) -> tuple[str,
         f"command   python -m benchmarks.soak --minutes {minutes:g}",
         f"commit    {commit()}",
         f"machine   {machine()}",
+        *([f"note      {note}"] if note else []),
         "station   every process in real time, cameras, the window offscreen, scripted operator, learner hil-serl",
         f"work      {told['seconds'] / 60:.0f} min, {told['steps']} steps, {told['episodes']} episodes",
         f"slope     least squares of own memory (and of RSS) after {warm_up_s:.0f} s of warm-up",
@@ -130,6 +132,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", default="docs/results/soak.txt", help="the samples go beside it, as JSON")
+    parser.add_argument("--note", default="", help="what else must be known of this run")
     arguments = parser.parse_args()
     if arguments.minutes < 4:
         raise SystemExit("--minutes: at least 4, of which 2 are warm-up")
@@ -138,7 +141,7 @@ def main() -> None:
         whole_station(Path(folder) / "workspace", "soak", arguments.seed) as station,
     ):
         sampler, told = run(station, arguments.minutes * 60)
-    text, content = report(sampler, told, arguments.minutes)
+    text, content = report(sampler, told, arguments.minutes, arguments.note)
     out = Path(arguments.out)
     out.write_text(text)
     out.with_suffix(".json").write_text(json.dumps(content) + "\n")

@@ -72,7 +72,8 @@ def session(ledger: Ledger, workspace: Path, events: int) -> None:
     """One station, until all events are done or it does not go on by itself."""
     content = ledger.content
     content["sessions"] += 1
-    number, began = content["sessions"], time.monotonic()
+    number, before_s, began_s = content["sessions"], content["wall_s"], time.monotonic()
+    content["monitors"].append({})
     threads = set(threading.enumerate())
     with tempfile.TemporaryDirectory(prefix="tk") as folder:
         server = Server(Path(folder))
@@ -82,9 +83,12 @@ def session(ledger: Ledger, workspace: Path, events: int) -> None:
             ) as station:
                 torturer = Torturer(station, server)
                 try:
-                    _strikes(ledger, torturer, station.rig.watch.committed, events)
+                    while ledger.done < events and _strike(ledger, torturer, events):
+                        ledger.acknowledged(station.rig.watch.committed)
+                        content["monitors"][-1] = torturer.monitor()
+                        content["wall_s"] = before_s + time.monotonic() - began_s
+                        ledger.save()
                 finally:
-                    content["monitors"].append(torturer.monitor())
                     torturer.close()
             ledger.acknowledged(station.rig.watch.committed)
             problems = left_behind(torturer.pids, Path(station.rig.config.sockets))
@@ -93,25 +97,20 @@ def session(ledger: Ledger, workspace: Path, events: int) -> None:
     time.sleep(0.5)
     problems += [f"thread {thread.name} is left" for thread in set(threading.enumerate()) - threads]
     content["problems"] += [f"after session {number}: {problem}" for problem in problems]
-    content["wall_s"] += time.monotonic() - began
     ledger.save()
 
 
-def _strikes(ledger: Ledger, torturer: Torturer, committed: dict[str, set[int]], events: int) -> None:
-    while ledger.done < events:
-        struck = strike(ledger.content["seed"], ledger.done)
-        try:
-            result = torturer.event(struck)
-        except NotBack as error:
-            result = {"problems": [str(error)], "back_s": None}
-        ledger.content["events"].append(
-            {"event": str(struck), "target": struck.target, "do": struck.do, "seconds": struck.seconds} | result
-        )
-        ledger.acknowledged(committed)
-        ledger.save()
-        print(line(ledger.done, events, ledger.content["events"][-1]), flush=True)
-        if result["back_s"] is None:
-            return
+def _strike(ledger: Ledger, torturer: Torturer, events: int) -> bool:
+    """The next event; returns whether the station goes on."""
+    struck = strike(ledger.content["seed"], ledger.done)
+    try:
+        result = torturer.event(struck)
+    except NotBack as error:
+        result = {"problems": [str(error)], "back_s": None}
+    done = {"event": str(struck), "target": struck.target, "do": struck.do, "seconds": struck.seconds} | result
+    ledger.content["events"].append(done)
+    print(line(ledger.done, events, done), flush=True)
+    return done["back_s"] is not None
 
 
 def line(number: int, events: int, result: dict[str, Any]) -> str:
@@ -139,13 +138,14 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", default="docs/results/torture.txt")
     parser.add_argument("--state", default="", help="file that remembers how far it has come; its workspace lies beside it")
+    parser.add_argument("--note", default="", help="what else must be known of this run")
     arguments = parser.parse_args()
     place = Path(arguments.state or Path(tempfile.gettempdir()) / f"takeover-torture-{arguments.seed}.json").absolute()
     ledger, workspace = Ledger(place, arguments.seed), place.with_suffix(".workspace")
     while ledger.done < arguments.events and ledger.content["sessions"] < MAX_SESSIONS:
         session(ledger, workspace, arguments.events)
     steps, gone, files, problems = lost(ledger, workspace)
-    text = report(ledger.content, arguments.events, steps, gone, files, problems)
+    text = report(ledger.content, arguments.events, arguments.note, steps, gone, files, problems)
     Path(arguments.out).write_text(text)
     print(text)
     failed = [*problems, *ledger.content["problems"], *(p for event in ledger.content["events"] for p in event["problems"])]

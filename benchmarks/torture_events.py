@@ -111,6 +111,10 @@ def motion(struck: Strike, fault_ns: int, end_ns: int, steps: Sequence[Step], st
     limits = struck.limits
     if limits is None:
         return Motion(0.0, 0.0, False)
+    if struck.process == ROBOT and limits.policy_ms is not None:
+        # a robot that does not answer completes no step: when the bridge said that it moves nothing any more
+        halts = [state.t_ns for state in states if state.t_ns > fault_ns and state.mode in (*HALTED, Mode.RESETTING)]
+        return Motion((min([end_ns, *halts]) - fault_ns) / 1e6, limits.policy_ms, True)
     held_ns = end_ns
     if struck.do == "kill":
         holds = [state.t_ns for state in states if state.t_ns > fault_ns and state.mode in HALTED]

@@ -61,6 +61,12 @@ def test_what_does_not_move_the_robot_is_not_judged(target: str) -> None:
     assert target not in LIMITS
 
 
+def test_robot_that_hangs_is_judged_by_what_the_bridge_says() -> None:
+    stop = Strike(0, "stop", ROBOT, "", 2.0, 0.0)
+    assert motion(stop, 0, 2000 * MS, [], [halted(180)]).last_ms == 180
+    assert motion(stop, 0, 2000 * MS, [], []).last_ms == 2000
+
+
 def test_held_step_that_moves_is_counted() -> None:
     assert moved_while_held([step(1), step(2, Source.NONE, 0.0, Mode.HOLD), step(3, Source.NONE, 0.1, Mode.HOLD)]) == 1
 
