@@ -1,5 +1,6 @@
 """The bridge put together: robot, cameras, sockets, loop. `app.processes.bridge` runs it; tests run it the same way."""
 
+import gc
 import logging
 import sys
 import threading
@@ -63,6 +64,14 @@ class Bridge:
         self.control = loop(config, robot, self.io, book, self.cameras)
         self._board = StatusBoard(self.control)
         self._io_stop = threading.Event()
+
+    def own_garbage(self) -> None:
+        """For a process that is nothing but this bridge: no collector may pause the control thread between two steps."""
+        if isinstance(self.control, RealTimeLoop):
+            gc.collect()
+            gc.freeze()
+            gc.disable()
+            self.control.collects_garbage = True
 
     def run(self, stopped: Callable[[], bool], ready: Callable[[], None] = lambda: None) -> None:
         """Run on the calling thread until ``stopped()``; then the robot is stopped and everything closed."""

@@ -1,5 +1,6 @@
 """The loop against the wall clock: absolute monotonic deadlines, lateness counted, answers awaited for part of the period only."""
 
+import gc
 import logging
 import math
 import os
@@ -31,6 +32,7 @@ LATE_WINDOW = 20  # steps
 LATE_TO_HOLD = 10  # late ones among them
 STUCK_S = 0.5  # without a tick for this long the I/O side stops the robot
 REAL_TIME_PRIORITY = 20
+COLLECT_S = 5.0
 
 
 class RealTimeLoop(ControlLoop):
@@ -42,6 +44,8 @@ class RealTimeLoop(ControlLoop):
         super().__init__(config, robot, io, book, cameras)
         self.ticked_ns = 0  # when the newest tick ended
         self.tripped = False  # the I/O side has stopped the robot because no tick came
+        self.collects_garbage = False  # this process has left it to the loop, see `Bridge.own_garbage`
+        self._collected_s = 0.0
         self._deadline = 0
         self._late: deque[bool] = deque(maxlen=LATE_WINDOW)
         self._lateness_s: deque[float] = deque(maxlen=2000)
@@ -58,6 +62,8 @@ class RealTimeLoop(ControlLoop):
             resetting = self.mode.mode is Mode.RESETTING
             self._deadline = deadline
             self.guarded_tick()
+            if self.collects_garbage:
+                self._collect(resetting)
             self.ticked_ns = time.monotonic_ns()
             deadline += period_ns
             missed = (time.monotonic_ns() - deadline) // period_ns
@@ -67,6 +73,14 @@ class RealTimeLoop(ControlLoop):
                     self.steps_dropped += int(missed)
                     self._late.append(True)  # the next step will begin in time, but a whole one was not made
                 deadline = time.monotonic_ns()
+
+    def _collect(self, resetting: bool) -> None:
+        """Garbage is collected where a pause costs nothing: after a start state was made, and now and then while nothing drives."""
+        now = time.monotonic()
+        idle = not moves(self.mode.mode) and now - self._collected_s > COLLECT_S
+        if resetting or idle:
+            gc.collect()
+            self._collected_s = now
 
     def check_alive(self, now_ns: int) -> bool:
         """I/O thread: stop the robot when the control thread does not tick any more; False while it does not."""

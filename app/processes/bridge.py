@@ -16,6 +16,7 @@ def main(context: ProcessContext) -> None:
         bridge = Bridge(context.config, robot, cameras, software=f"takeover {__version__}")
     except (RobotError, EndpointError, ValueError) as error:
         raise StartupError(str(error)) from error
+    bridge.own_garbage()
     bridge.run(context.stop.is_set, context.ready)
 
 
