@@ -107,6 +107,7 @@ class Rig:
     # --- asking and waiting ---
 
     def ask(self, request: ControlRequest, timeout_s: float = 2.0) -> Reply:
+        self.client.newest_state_seq = self.peers.state.seq if self.peers.state is not None else -1
         return self.client.ask(request, timeout_s)
 
     def done(self, request: ControlRequest) -> None:
