@@ -64,7 +64,7 @@ BRIDGE: list[Mutation] = [
         ("late: enough of them", "LATE_TO_HOLD = 10 ", "LATE_TO_HOLD = 9 "),
         ("dropped: counted", "self.steps_dropped += int(missed)", "pass"),
         ("dropped: is late", "self._late.append(True)", "pass"),
-        ("dropped: not caught up", "deadline = time.monotonic_ns()\n            if self.collects", "pass\n            if self.collects"),
+        ("dropped: not caught up", "                deadline = time.monotonic_ns()\n\n", "                pass\n\n"),
         ("stuck: noticed", "now_ns - self.ticked_ns < STUCK_S * 1e9", "True"),
         ("stuck: time", "STUCK_S = 0.5 ", "STUCK_S = 5.0 "),
         ("stuck: too early", "STUCK_S = 0.5 ", "STUCK_S = 0.3 "),
