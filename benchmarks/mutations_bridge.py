@@ -23,7 +23,6 @@ BRIDGE: list[Mutation] = [
         ("command: session", "if command.session != self.session:", "if False:"),
         ("command: token", "command.lease != self.lease.token or ", ""),
         ("command: sender", " or command.sender != self.lease.sender:", ":"),
-        ("command: no lease", "not self.lease.token or command.lease", "command.lease"),
         ("command: lapsed", "if not self.lease.holder(now_ns):", "if False:"),
         ("command: sequence", "if command.seq <= self._command_seq:", "if False:"),
         ("command: same number twice", "if command.seq <= self._command_seq:", "if command.seq < self._command_seq:"),
