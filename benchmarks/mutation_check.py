@@ -25,7 +25,7 @@ from benchmarks.result_text import commit, machine
 ROOT = Path(__file__).resolve().parents[1]
 TESTS_RED = 1  # pytest's exit status when tests failed; others mean that none ran
 TIMEOUT_S = 300.0
-_RED = re.compile(r"^(?:FAILED|ERROR) (\S+)", re.MULTILINE)
+_RED = re.compile(r"^(?:FAILED|ERROR) (\S+?::[^\n]+?)(?: - .*)?$", re.MULTILINE)
 
 
 class BadMutation(ValueError):
