@@ -25,7 +25,7 @@ from benchmarks.result_text import commit, machine
 ROOT = Path(__file__).resolve().parents[1]
 TESTS_RED = 1  # pytest's exit status when tests failed; others mean that none ran
 TIMEOUT_S = 300.0
-_RED = re.compile(r"^(?:FAILED|ERROR) (\S+)", re.MULTILINE)
+_RED = re.compile(r"^(?:FAILED|ERROR) (\S+?::[^\n]+?)(?: - .*)?$", re.MULTILINE)
 
 
 class BadMutation(ValueError):
@@ -55,27 +55,42 @@ def mutated(mutation: Mutation, source: str) -> str:
     return changed
 
 
-def pytest_in(folder: Path, tests: tuple[str, ...], *, compiled: bool = False) -> tuple[int, str]:
-    """Exit status and output of the tests in the copy. ``compiled``: what is imported is kept compiled for the runs after it."""
-    # plugins cost more time than most of these tests; none is needed but the one that ends a test that hangs
-    environment = os.environ | {"PYTHONPATH": str(folder), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
-    environment |= {} if compiled else {"PYTHONDONTWRITEBYTECODE": "1"}
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-p", "pytest_timeout", "--timeout", "60", *tests]
-    try:
-        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S)
-    except subprocess.TimeoutExpired:
-        return -1, f"not done after {TIMEOUT_S:.0f} s"
-    return done.returncode, done.stdout + done.stderr
+class Worker:
+    """`benchmarks.mutation_worker` in the copy: one at a time, so that no two mutations meet."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        # plugins cost more time than most of these tests; none is needed but the one that ends a test that hangs
+        environment = os.environ | {"PYTHONPATH": str(folder), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "OPENBLAS_NUM_THREADS": "1"}
+        command = [sys.executable, str(folder / "benchmarks" / "mutation_worker.py")]
+        self._process = subprocess.Popen(command, cwd=folder, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def pytest(self, tests: tuple[str, ...], *, compiled: bool = False) -> tuple[int, str]:
+        """Exit status and output. ``compiled``: what is imported is kept compiled for the runs after it."""
+        output = self.folder / "output.txt"
+        arguments = ["-x", "-q", "-p", "no:cacheprovider", "-p", "pytest_timeout", "--timeout", "60", *tests]
+        asked = {"arguments": arguments, "output": str(output), "compiled": compiled, "timeout_s": TIMEOUT_S}
+        if self._process.stdin is None or self._process.stdout is None:
+            raise RuntimeError("the worker has no pipes")
+        self._process.stdin.write(json.dumps(asked) + "\n")
+        self._process.stdin.flush()
+        status = int(json.loads(self._process.stdout.readline())["status"])
+        return status, output.read_text(errors="replace")
+
+    def close(self) -> None:
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+        self._process.wait(10)
 
 
-def killed_by(folder: Path, mutation: Mutation) -> str:
+def killed_by(worker: Worker, mutation: Mutation) -> str:
     """The test that went red; "" when all stayed green. Raises `BadMutation` when they did not run."""
-    path = folder / mutation.file
+    path = worker.folder / mutation.file
     source, times = path.read_text(), path.stat()
     path.write_text(mutated(mutation, source))
     os.utime(path, (times.st_atime, times.st_mtime + 1000))  # never taken for the compiled one
     try:
-        status, output = pytest_in(folder, mutation.tests)
+        status, output = worker.pytest(mutation.tests)
     finally:
         path.write_text(source)
         os.utime(path, (times.st_atime, times.st_mtime))
@@ -94,9 +109,9 @@ def key_of(mutation: Mutation) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
-def check_green(folder: Path, mutations: list[Mutation]) -> None:
+def check_green(worker: Worker, mutations: list[Mutation]) -> None:
     """Without any mutation every named test is green. Raises `BadMutation`."""
-    status, output = pytest_in(folder, tuple(sorted({test for mutation in mutations for test in mutation.tests})), compiled=True)
+    status, output = worker.pytest(tuple(sorted({test for mutation in mutations for test in mutation.tests})), compiled=True)
     if status != 0:
         raise BadMutation(f"red without any mutation:\n{output[-3000:]}")
 
@@ -150,11 +165,12 @@ def _check(chosen: list[Mutation], done_path: Path, out: Path | None) -> int:
     survived: list[str] = []
     with tempfile.TemporaryDirectory(prefix="mutation-") as name:
         copy_tracked(Path(name))
+        worker = Worker(Path(name))
         if todo:
-            check_green(Path(name), todo)
+            check_green(worker, todo)
         for i, mutation in enumerate(todo):
             began = time.monotonic()
-            red = killed_by(Path(name), mutation)
+            red = killed_by(worker, mutation)
             took = time.monotonic() - began
             seconds += took
             print(f"{i + 1}/{len(todo)}  {took:5.1f} s  {mutation.name}: {red or 'SURVIVED'}", flush=True)
@@ -165,6 +181,7 @@ def _check(chosen: list[Mutation], done_path: Path, out: Path | None) -> int:
             done[key_of(mutation)] = [red, round(took, 1)]
             done_path.parent.mkdir(parents=True, exist_ok=True)
             done_path.write_text(json.dumps(done, indent=1))
+        worker.close()
     text = report(killed, survived, seconds)
     if out is not None:
         out.write_text(text)

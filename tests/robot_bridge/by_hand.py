@@ -4,7 +4,7 @@ What is tested so depends on no scheduler: silence is made by setting what was h
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -136,6 +136,15 @@ class ByHand:
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:
             self.io.pump(min(left, 0.02))
+
+    def pump_until(self, condition: Callable[[], object], timeout_s: float = 5.0) -> bool:
+        """Whether ``condition`` became true in time."""
+        end = time.monotonic() + timeout_s
+        while not condition():
+            if time.monotonic() > end:
+                return False
+            self.io.pump(0.01)
+        return True
 
     def answered(self, client: ControlClient, request: ControlRequest) -> Reply:
         """The I/O side's answer to ``request``."""

@@ -69,8 +69,10 @@ class Sender:
         """Why it was refused; "" when it was not."""
         before = self.hand.io.refused_commands
         noted = len(self.hand.events("command_refused"))
+        inbox = self.hand.io.inbox
+        known = inbox.command, inbox.chunk
         assert self.push.send(message, 2.0)
-        self.hand.pump(0.06)
+        assert self.hand.pump_until(lambda: self.hand.io.refused_commands != before or (inbox.command, inbox.chunk) != known)
         if self.hand.io.refused_commands == before:
             return ""
         events = self.hand.events("command_refused")
@@ -250,9 +252,9 @@ def test_requests_and_peers_are_bounded(hand: ByHand, client: ControlClient) -> 
 
 def test_a_bad_request_is_answered(hand: ByHand, client: ControlClient) -> None:
     client._dealer.socket.send(b"control\0\xff\xff")
-    hand.pump(0.1)
-    envelope = client.poll()
-    assert envelope is not None
+    replies: list[Any] = []
+    assert hand.pump_until(lambda: replies.append(client.poll()) or replies[-1])
+    envelope = replies[-1]
     assert envelope.reply.error.startswith("bad request")
 
 
@@ -266,11 +268,12 @@ def test_a_recorder_gets_what_it_does_not_have_and_acknowledges_its_own_session_
     with Dealer[Any, Any](hand.bridge._endpoints, "record", Any, Event) as recorder:
 
         def received() -> int:
+            frames: list[Any] = []
+            assert hand.pump_until(lambda: hand.io.records.unsent() == [] and hand.io._recorder is not None)
             hand.pump(0.1)
-            count = 0
-            while recorder.receive() is not None:
-                count += 1
-            return count
+            while (frame := recorder.receive(0.3)) is not None:
+                frames.append(frame)
+            return len(frames)
 
         recorder.send(RecorderHello(session="older", acked_rec_seq=3))
         assert received() == backlog, "what it has of another session says nothing"
@@ -372,13 +375,13 @@ def test_the_policy_is_held_without_its_camera(filmed: tuple[ByHand, Cameras, Ca
     assert "front" in gate(hand)["cameras"]
     cameras.names = ["front"]
     picture(cameras, thread)
-    assert hand.control.camera_trouble(now()) == (HoldReason.NONE, "")
+    taken = thread._changed_ns["front"]
+    assert hand.control.camera_trouble(taken) == (HoldReason.NONE, "")
     thread._changed_ns["side"] -= SECOND
-    assert hand.control.camera_trouble(now())[0] is HoldReason.NONE, "the policy does not use that one"
-    thread._changed_ns["front"] -= SECOND * 2 // 10
-    assert hand.control.camera_trouble(now()) == (HoldReason.CAMERA_FROZEN, "front")
+    assert hand.control.camera_trouble(taken + SECOND // 10)[0] is HoldReason.NONE, "the policy does not use that one"
+    assert hand.control.camera_trouble(taken + SECOND // 5) == (HoldReason.CAMERA_FROZEN, "front")
     picture(cameras, thread, new=False)
-    assert hand.control.camera_trouble(now())[0] is HoldReason.CAMERA_FROZEN, "the same picture again is none"
+    assert hand.control.camera_trouble(taken + SECOND // 5)[0] is HoldReason.CAMERA_FROZEN, "the same picture again is none"
     picture(cameras, thread)
     thread.error = "context lost"
     assert hand.control.camera_trouble(now()) == (HoldReason.CAMERA_MISSING, "context lost")

@@ -284,23 +284,20 @@ def test_a_recorder_is_not_pushed_aside_and_does_not_ask_for_everything_all_the_
     backlog = io.records.backlog
     with Dealer[Any, Any](hand.bridge._endpoints, "record", Any, Any) as recorder:
         recorder.send(RecorderHello(session="", acked_rec_seq=-1))
-        hand.pump(0.1)
-        assert io.records._next_send >= backlog
+        assert hand.pump_until(lambda: io.records._next_send >= backlog)
         io._rewound_ns = time.monotonic_ns() + SECOND
         recorder.send(RecorderHello(session="", acked_rec_seq=-1))
-        hand.pump(0.1)
+        hand.pump(0.3)
         assert io.records.unsent() == [], "not so soon again"
         io._recorder_user = "another key"
         io.records.heard_ns = time.monotonic_ns()
         before = io.refused_commands
         recorder.send(RecordAck(session=io.session, acked_rec_seq=0, disk_free_bytes=1, episodes_closed=0))
-        hand.pump(0.1)
-        assert io.refused_commands == before + 1
+        assert hand.pump_until(lambda: io.refused_commands == before + 1)
         assert io.records.disk_free_bytes != 1
         io.records.heard_ns = time.monotonic_ns() - RECORDER_LIFE_NS
         recorder.send(RecordAck(session=io.session, acked_rec_seq=0, disk_free_bytes=1, episodes_closed=0))
-        hand.pump(0.1)
-        assert io.records.disk_free_bytes == 1
+        assert hand.pump_until(lambda: io.records.disk_free_bytes == 1)
 
 
 def test_refused_clients_are_noted_once_a_second(hand: ByHand, monkeypatch: pytest.MonkeyPatch) -> None:
