@@ -20,6 +20,8 @@ from takeover.robot_bridge.conformance.report import Failed, Result, Status
 from takeover.robot_bridge.protocol import Endpoints
 from tests.robot_bridge.station import Operator, Recorder, eventually, station
 
+pytestmark = pytest.mark.timeout(400)  # what fails on a busy computer is tried again
+
 ROOT = Path(__file__).resolve().parents[2]
 BRIDGE = ROOT / "examples" / "minimal_bridge.py"
 ACTOR = ROOT / "examples" / "chunking_actor.py"
