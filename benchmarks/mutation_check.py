@@ -102,10 +102,10 @@ def killed_by(worker: Worker, mutation: Mutation) -> str:
     return red[1]
 
 
-def key_of(mutation: Mutation) -> str:
+def key_of(mutation: Mutation, root: Path) -> str:
     """Changes with the mutated file, the mutation and the tests' files."""
     files = sorted({mutation.file, *(test.partition("::")[0] for test in mutation.tests if not test.startswith("-"))})
-    parts = [mutation.file, mutation.text, mutation.replacement, *mutation.tests, *((ROOT / file).read_text() for file in files)]
+    parts = [mutation.file, mutation.text, mutation.replacement, *mutation.tests, *((root / file).read_text() for file in files)]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
@@ -159,12 +159,13 @@ def _check(chosen: list[Mutation], done_path: Path, out: Path | None) -> int:
     for mutation in chosen:
         mutated(mutation, (ROOT / mutation.file).read_text())
     done: dict[str, list[object]] = json.loads(done_path.read_text()) if done_path.exists() else {}
-    todo = [mutation for mutation in chosen if key_of(mutation) not in done]
-    killed = {m.name: str(done[key_of(m)][0]) for m in chosen if key_of(m) in done}
-    seconds = sum(float(str(done[key_of(m)][1])) for m in chosen if key_of(m) in done)
     survived: list[str] = []
     with tempfile.TemporaryDirectory(prefix="mutation-") as name:
         copy_tracked(Path(name))
+        keys = {mutation.name: key_of(mutation, Path(name)) for mutation in chosen}
+        todo = [mutation for mutation in chosen if keys[mutation.name] not in done]
+        killed = {m.name: str(done[keys[m.name]][0]) for m in chosen if keys[m.name] in done}
+        seconds = sum(float(str(done[keys[m.name]][1])) for m in chosen if keys[m.name] in done)
         worker = Worker(Path(name))
         if todo:
             check_green(worker, todo)
@@ -178,7 +179,7 @@ def _check(chosen: list[Mutation], done_path: Path, out: Path | None) -> int:
                 survived.append(mutation.name)
                 continue
             killed[mutation.name] = red
-            done[key_of(mutation)] = [red, round(took, 1)]
+            done[keys[mutation.name]] = [red, round(took, 1)]
             done_path.parent.mkdir(parents=True, exist_ok=True)
             done_path.write_text(json.dumps(done, indent=1))
         worker.close()

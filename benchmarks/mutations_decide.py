@@ -54,7 +54,7 @@ DECIDE: list[Mutation] = [
     ),
     *of(
         "robot_bridge/arbitration.py",
-        f"{T}arbitration.py --deselect={T}arbitration.py::TestMachine",
+        T + "arbitration.py",
         ("command: life at most", "0.120), 0.200)", "0.120), 2.0)"),
         ("command: life at least", "max(3.0 * period_s, 0.120)", "3.0 * period_s"),
         ("drive: no command", 'return HoldReason.COMMAND_STALE, "no command"', 'return HoldReason.NONE, ""'),

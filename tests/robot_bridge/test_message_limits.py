@@ -29,6 +29,10 @@ def test_a_message_has_a_size_a_shape_and_a_depth() -> None:
     for junk in (b"", b"\xc1", good[:-1], b"\x91" * 900, b"\x80", b"\xa2\xff\xff", good.replace(b"neutral", b"neutrel")):
         with pytest.raises(BadMessage):
             codec.decode(junk)
+    with pytest.raises(BadMessage, match="utf-8"):
+        codec.decode(good.replace(b"pad", b"\xff\xfe\xfd"))
+    with pytest.raises(BadMessage, match="recursion"):
+        Codec[Any](Any).decode(b"\x91" * 5000)
 
 
 def test_what_is_too_large_for_its_stream_does_not_arrive(tmp_path: Path) -> None:
@@ -190,5 +194,19 @@ def test_a_key_that_others_can_read_is_not_used(keys: KeyFolder) -> None:
     keys.new("second")
     with pytest.raises(KeyProblem, match="several"):
         keys.own()
+
+
+def test_a_bridge_is_believed_by_its_own_key_only(keys: KeyFolder, tmp_path: Path) -> None:
     with pytest.raises(KeyProblem, match="public key is needed"):
-        keys.bridge("unknown")
+        keys.bridge()
+    for name in ("one", "two"):
+        card = tmp_path / f"{name}.json"
+        card.write_text(msgspec.json.encode({"name": name, "public_key": zmq.curve_keypair()[0].decode()}).decode())
+        keys.trust(card)
+        assert keys.bridge(name).name == name
+        if name == "one":
+            assert keys.bridge().name == "one"
+        with pytest.raises(KeyProblem, match="public key is needed"):
+            keys.bridge("unknown")
+    with pytest.raises(KeyProblem, match="public key is needed"):
+        keys.bridge()
