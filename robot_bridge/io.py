@@ -65,6 +65,8 @@ class BridgeIO:
         self.on_view_report: Callable[[str, float], None] = lambda sender, age_ms: None
         self.refused_commands = 0
         self.refused_connections = 0
+        self.bad_messages = 0
+        self._bad_seen: dict[str, int] = {}
         self._spec = spec
         self._lockstep = lockstep
         self._observation_seq = -1
@@ -148,6 +150,10 @@ class BridgeIO:
         until_state = (self._state_due_ns - time.monotonic_ns()) / 1e9
         for socket in self._poll.wait(max(0.0, min(timeout_s, until_state))):
             self._handlers[id(socket)]()
+            if socket.bad_messages != self._bad_seen.get(socket.name, 0):
+                self.bad_messages += socket.bad_messages - self._bad_seen.get(socket.name, 0)
+                self._bad_seen[socket.name] = socket.bad_messages
+                self._note_refusal("bad_message", socket.name, socket.last_bad, time.monotonic_ns())
         self._flush()
 
     def close(self) -> None:
@@ -261,6 +267,7 @@ class BridgeIO:
             try:
                 envelope = self._control.decode(data)
             except BadMessage as error:
+                self._control.bad_messages, self._control.last_bad = self._control.bad_messages + 1, str(error)
                 self._answer(peer, -1, f"bad request: {error}")
                 continue
             self._request(peer, envelope)

@@ -142,6 +142,7 @@ class _Socket(Generic[T]):
         self.socket.setsockopt(zmq.MAXMSGSIZE, limit)
         self.codec: Codec[T] = Codec(type_, limit)
         self.bad_messages = 0
+        self.last_bad = ""  # what was wrong with the newest of them
         self.user = ""  # over a network: public key of who sent the newest message
         self._gatekeeper: Gatekeeper | None = None
         self._bound: _Bound | None = None
@@ -195,6 +196,10 @@ class _Socket(Generic[T]):
             raise BadMessage(f"expected topic {self.name!r}")
         return self.codec.decode(memoryview(data)[len(self._prefix) :])
 
+    def _bad(self, error: BadMessage) -> None:
+        self.bad_messages += 1
+        self.last_bad = str(error)
+
     def _receive(self, timeout_s: float) -> T | None:
         """The next good message, or None after ``timeout_s``. Bad ones are counted and skipped."""
         deadline = time.monotonic() + timeout_s
@@ -206,8 +211,8 @@ class _Socket(Generic[T]):
                 parts = self._parts()
                 if parts is not None:
                     return self._unframe(parts[-1] if len(parts) == 1 else b"")
-            except BadMessage:
-                self.bad_messages += 1
+            except BadMessage as error:
+                self._bad(error)
             except zmq.Again:
                 return None
 
@@ -292,8 +297,8 @@ class Router(_Socket[T], Generic[T, R]):
             peer, data = received
             try:
                 return peer, self._unframe(data)
-            except BadMessage:
-                self.bad_messages += 1
+            except BadMessage as error:
+                self._bad(error)
             received = self.receive_raw(0.0)
         return None
 
