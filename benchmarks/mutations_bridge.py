@@ -196,7 +196,6 @@ BRIDGE: list[Mutation] = [
         ("gate: disk", "low = 0 <= records.disk_free_bytes < MIN_FREE_BYTES", "low = False"),
         ("gate: recorder", "records.error or records.trouble(now_ns)", "records.error"),
         ("gate: learner", "now_ns - io.inbox.learner_arrival_ns > LEARNER_SILENT_S * 1e9", "False"),
-        ("gate: learner never heard", "silent = not io.inbox.learner_arrival_ns or now_ns", "silent = now_ns < 0 or now_ns"),
         ("gate: policy", "if not control.policy_present():", "if False:"),
         ("gate: silent actor", "silent = not control.lockstep and now_ns - heard_ns > POLICY_SILENT_S * 1e9", "silent = False"),
         ("gate: camera error", "if cameras.error:", "if False:"),

@@ -28,6 +28,10 @@ ENDS: list[Mutation] = [
         MESSAGES,
         ("message: size on arrival", "self.socket.setsockopt(zmq.MAXMSGSIZE, limit)", "pass"),
         ("queue: of a sender", "self.socket.setsockopt(zmq.SNDHWM, topic_entry(name).queue)", "self.socket.setsockopt(zmq.SNDHWM, 0)"),
+    ),
+    *of(
+        "robot_bridge/protocol/sockets.py",
+        f"{T}sockets.py::test_a_receiver_keeps_a_bounded_number_of_messages",
         (
             "queue: of a receiver",
             "self.socket.setsockopt(zmq.RCVHWM, max(QUEUE, topic_entry(name).queue))\n        self._bind(endpoints)\n\n    def receive",

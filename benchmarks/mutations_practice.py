@@ -85,6 +85,10 @@ PRACTICE: list[Mutation] = [
         ("network: names that print", " or not hello.sender.isprintable():", ":"),
         ("recorder: another one", OTHER, "if False:"),
         ("recorder: another one, later", OTHER, OTHER.replace(" < RECORDER_LIFE_NS", "")),
+    ),
+    *of(
+        "robot_bridge/io.py",
+        "tests/robot_bridge/test_recorder_requests.py",
         ("recorder: again and again", " and now - self._rewound_ns > REWIND_NS):", "):"),
     ),
     *of(

@@ -7,6 +7,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -98,3 +99,12 @@ def test_connecting_sides_may_be_many(endpoints: Endpoints) -> None:
             with Push(endpoints, "command", LauncherRequest) as push:
                 assert push.send(LauncherRequest(request_id=1, action="stop"), 5.0)
                 assert pull.receive(5.0) is not None
+
+
+def test_a_receiver_keeps_a_bounded_number_of_messages(endpoints: Endpoints) -> None:
+    with Pull[Any](endpoints, "event", bytes) as pull, Push[Any](endpoints, "event", bytes) as push:
+        accepted = 0
+        while accepted < 5000 and push.send(bytes(4096), 0.3):
+            accepted += 1
+        assert 256 <= accepted < 5000, "the rest stays with its sender, which drops it"
+        assert pull.receive(1.0) is not None
