@@ -4,7 +4,7 @@ export VENV
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: run demo test setup setup-test check types imports tests format screenshots bench mutation faults torture soak clean help
+.PHONY: run demo test setup setup-test check types imports tests format screenshots bench mutation faults torture soak fuzz clean help
 
 run: setup
 	$(BIN)/takeover $(ARGS)
@@ -60,6 +60,10 @@ soak: setup-test
 # The fault matrix with its figures, into docs/faults.md (a few minutes, on a quiet machine).
 faults: setup-test
 	xvfb-run -a -s "-screen 0 1680x1050x24" env -u WAYLAND_DISPLAY $(BIN)/python -m tests.faults.report $(ARGS)
+
+# Decoders against random and mutated messages, for longer than in the tests: FUZZ_SEED=2 make fuzz
+fuzz: setup-test
+	FUZZ_MESSAGES=300000 $(BIN)/python -m pytest tests/robot_bridge/test_fuzz.py --timeout 900 $(ARGS)
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .grimp_cache

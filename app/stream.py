@@ -14,6 +14,7 @@ from takeover.data.schema import (
     EpisodeStart,
     EvaluatorStatus,
     LearnerStatus,
+    Outcome,
     OutcomeChange,
     Reply,
     Role,
@@ -65,6 +66,11 @@ class EpisodeLog:
     def of_kind(self, kind: EpisodeKind) -> list[FinishedEpisode]:
         """Discarded ones left out."""
         return [episode for episode in self.finished if episode.start.kind == kind and not episode.end.discarded]
+
+    def counted(self, kind: EpisodeKind) -> int:
+        """How many that were asked for are there: a demonstration that a fault has cut short is none, as learners see it too."""
+        complete = [one for one in self.of_kind(kind) if kind != EpisodeKind.DEMONSTRATION or one.end.outcome != Outcome.ABORTED]
+        return len(complete)
 
 
 class StationLink:

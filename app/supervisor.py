@@ -208,9 +208,9 @@ class Supervisor:
         anew, when it refused, and when a block ended early."""
         log = self._link.log
         block = _Block(kind)
-        done_before = len(log.of_kind(kind))
+        done_before = log.counted(kind)
         moved_s, moved_seq, held_s = time.monotonic(), -1, 0.0
-        while (done := len(log.of_kind(kind)) - done_before) < episodes:
+        while (done := log.counted(kind) - done_before) < episodes:
             block.failures = sum(episode.end.outcome is not Outcome.SUCCESS for episode in log.of_kind(kind)[done_before:])
             if self._plan.max_failures and block.failures >= self._plan.max_failures:
                 break
@@ -221,7 +221,7 @@ class Supervisor:
             now_s = time.monotonic()
             if self._lacks(block, state, now_s):
                 # what was committed meanwhile is counted again: nothing is asked for twice
-                self._start(block, episodes - (len(log.of_kind(kind)) - done_before), state, now_s)
+                self._start(block, episodes - (log.counted(kind) - done_before), state, now_s)
                 moved_s = now_s
             if state.mode == Mode.STOPPED:
                 raise RunError(f"stopped: {state.hold_detail or 'somebody pressed STOP'}")

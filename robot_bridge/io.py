@@ -35,7 +35,7 @@ from takeover.data.schema import (
 from takeover.robot_bridge import chunks
 from takeover.robot_bridge.inbox import Inbox, PendingRequest, ReceivedCommand
 from takeover.robot_bridge.lease import LeaseRefused, LeaseTable
-from takeover.robot_bridge.protocol import SAY_HELLO, BadMessage, Endpoints, PollSet, Publisher, Pull, Router, Subscriber, Wakeup
+from takeover.robot_bridge.protocol import SAY_HELLO, BadMessage, Endpoints, PeerGone, PollSet, Publisher, Pull, Router, Subscriber, Wakeup
 from takeover.robot_bridge.record_log import RecordLog
 
 log = logging.getLogger("bridge.io")
@@ -46,6 +46,8 @@ MAX_PEERS = 256
 MAX_REQUESTS = 256
 REFUSAL_EVENT_NS = 1_000_000_000
 MAX_REQUEST_AGE_NS = 1_000_000_000
+MAX_EVENT_TEXT = 4000
+MAX_EVENT_BACKLOG_BYTES = 8 * 1024 * 1024
 MAX_NAME = 96  # characters of a sender's name
 REWIND_NS = 100_000_000  # a recorder may ask for everything again ten times a second, not more
 RECORDER_LIFE_NS = 2_000_000_000  # a recorder with another key is let in when the present one was silent for so long
@@ -63,6 +65,8 @@ class BridgeIO:
         self.on_view_report: Callable[[str, float], None] = lambda sender, age_ms: None
         self.refused_commands = 0
         self.refused_connections = 0
+        self.bad_messages = 0
+        self._bad_seen: dict[str, int] = {}
         self._spec = spec
         self._lockstep = lockstep
         self._observation_seq = -1
@@ -146,6 +150,10 @@ class BridgeIO:
         until_state = (self._state_due_ns - time.monotonic_ns()) / 1e9
         for socket in self._poll.wait(max(0.0, min(timeout_s, until_state))):
             self._handlers[id(socket)]()
+            if socket.bad_messages != self._bad_seen.get(socket.name, 0):
+                self.bad_messages += socket.bad_messages - self._bad_seen.get(socket.name, 0)
+                self._bad_seen[socket.name] = socket.bad_messages
+                self._note_refusal("bad_message", socket.name, socket.last_bad, time.monotonic_ns())
         self._flush()
 
     def close(self) -> None:
@@ -156,10 +164,7 @@ class BridgeIO:
     def _flush(self) -> None:
         while self._outbox:
             self._outbox.popleft()()
-        if self._recorder is not None:
-            while frames := self.records.unsent():
-                for frame in frames:
-                    self._record.send_encoded(self._recorder, frame)
+        self._send_records()
         now = time.monotonic_ns()
         if now >= self._state_due_ns:
             self._state_due_ns = now + STATE_PERIOD_NS
@@ -169,6 +174,19 @@ class BridgeIO:
                 self._state_times[self._state_seq] = now
                 self._state_times.pop(self._state_seq - REMEMBERED_STATES, None)
                 self._state_seq += 1
+
+    def _send_records(self) -> None:
+        """As many as the recorder takes; what it does not take now waits here, where its size is watched."""
+        while self._recorder is not None and (frames := self.records.unsent()):
+            sent = 0
+            try:
+                while sent < len(frames) and self._record.send_encoded(self._recorder, frames[sent]):
+                    sent += 1
+            except PeerGone:
+                self._recorder = None  # whoever comes back says how far it got
+            self.records.give_back(len(frames) - sent)
+            if sent < len(frames):
+                return
 
     def _on_policy(self) -> None:
         while (message := self._policy.receive()) is not None:
@@ -199,7 +217,10 @@ class BridgeIO:
 
     def _on_event(self) -> None:
         while (message := self._event.receive()) is not None:
-            self.event(message.kind, message.text, source=message.source, value=message.value)
+            if self.records.bytes > MAX_EVENT_BACKLOG_BYTES:
+                self.refused_commands += 1  # nobody may fill the memory with words
+                continue
+            self.event(message.kind[:MAX_NAME], message.text[:MAX_EVENT_TEXT], source=message.source[:MAX_NAME], value=message.value)
 
     def _on_command(self) -> None:
         while (command := self._command.receive()) is not None:
@@ -246,6 +267,7 @@ class BridgeIO:
             try:
                 envelope = self._control.decode(data)
             except BadMessage as error:
+                self._control.bad_messages, self._control.last_bad = self._control.bad_messages + 1, str(error)
                 self._answer(peer, -1, f"bad request: {error}")
                 continue
             self._request(peer, envelope)

@@ -71,6 +71,11 @@ class RecordLog:
             self._next_send = first + start + len(frames)
             return frames
 
+    def give_back(self, count: int) -> None:
+        """The last ``count`` frames of `unsent` were not sent after all."""
+        with self._lock:
+            self._next_send -= count
+
     @property
     def backlog(self) -> int:
         """Records not yet acknowledged."""

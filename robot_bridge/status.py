@@ -89,6 +89,7 @@ class StatusBoard:
             unattended=control.unattended,
             failures=book.block.failures if book.block is not None else 0,
             max_failures=book.block.max_failures if book.block is not None else 0,
+            bad_messages=io.bad_messages,
             refused_connections=io.refused_connections,
             gate=self._gate(now_ns, command_age_ms),
         )

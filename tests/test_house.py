@@ -118,6 +118,43 @@ def test_every_package_is_installed_with_the_wheel():
     assert present == listed
 
 
+UNSAFE_CALLS = {
+    "eval": "runs text as code",
+    "exec": "runs text as code",
+    "send_pyobj": "pickles",
+    "recv_pyobj": "unpickles: whoever reaches the port runs code",
+    "torch.load": "unpickles: weights are safetensors",
+    "yaml.load": "makes objects",
+    "np.load": "may unpickle",
+    "numpy.load": "may unpickle",
+}
+
+
+def unsafe_calls(source: str) -> list[str]:
+    """Calls that run code made of data. A method (``module.eval()`` of PyTorch) is not the builtin."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, ast.Call):
+            continue
+        name = ast.unparse(node.func)
+        short = name.rpartition(".")[2]
+        called = name if name in UNSAFE_CALLS else short if short in ("send_pyobj", "recv_pyobj") else ""
+        if called:
+            found.append(f"line {node.lineno}: {name} {UNSAFE_CALLS[called]}")
+        found += [f"line {node.lineno}: {name}(allow_pickle=...)" for keyword in node.keywords if keyword.arg == "allow_pickle"]
+    return found
+
+
+def test_nothing_received_or_read_is_run_as_code():
+    assert unsafe_calls("x = socket.recv_pyobj()\neval('1')\ntorch.load(f, weights_only=True)\nf(allow_pickle=True)\nnet.eval()") == [
+        "line 1: socket.recv_pyobj unpickles: whoever reaches the port runs code",
+        "line 2: eval runs text as code",
+        "line 3: torch.load unpickles: weights are safetensors",
+        "line 4: f(allow_pickle=...)",
+    ]
+    assert [f"{path.relative_to(ROOT)} {found}" for path in SOURCES for found in unsafe_calls(path.read_text())] == []
+
+
 def test_no_assert_guards_the_robot():
     guarded = [path for path in SOURCES if path.is_relative_to(ROOT / "robot_bridge")]
     found = [

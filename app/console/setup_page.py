@@ -163,7 +163,7 @@ class SetupPage(QWidget):
             shown = f"{client.clock_offset_ns / 1e6:+,.1f} ± {client.clock_error_ns / 1e6:.1f} ms" if known else "–"
             self._set(self.station, "Its clock against ours", shown)
         if state is not None:
-            refused = f"{state.refused_commands} messages, {state.refused_connections} connections"
+            refused = f"{state.refused_commands} messages, {state.refused_connections} connections, {state.bad_messages} unreadable"
             self._set(self.station, "Refused", refused, T2)
         missed = ", ".join(f"{name} {count}" for name, count in client.frames_missed.items() if count)
         self._set(self.station, "Pictures missed", missed or "none")

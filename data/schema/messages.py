@@ -81,6 +81,7 @@ class State(Telemetry, frozen=True, kw_only=True, tag="state"):
     max_failures: int = 0
     policy_latency_ms: float = -1.0  # observation sent to answer received, of the newest answer; -1: not known
     refused_commands: int = 0  # commands and answers refused in this session
+    bad_messages: int = 0  # that could not be read, on any stream
     refused_connections: int = 0  # over a network: without an admitted key
     gate: dict[str, str] = msgspec.field(default_factory=dict)  # start gate: item -> "" when passed, else what is missing
 

@@ -53,6 +53,7 @@ class Peers(threading.Thread):
         self.recorder = False
         self.acknowledge = True
         self.rejoin = False  # the recorder says hello again, as after a reconnect
+        self._greet = False  # a hello of the recorder is due
         self.outgoing: deque[tuple[str, bytes]] = deque()
 
     @property
@@ -98,6 +99,9 @@ class Peers(threading.Thread):
                 if (record is not None) != self.recorder or self.rejoin:
                     record = self._reconnected(record)
                 if record is not None:
+                    if self._greet and self.state is not None:
+                        # over a network nothing is sent before the connection is there
+                        self._greet = not record.send(RecorderHello(session=self.state.session, acked_rec_seq=self.acked))
                     self._receive(record)
                     if self.acknowledge and now >= next_beat:
                         next_beat = now + 0.1
@@ -120,7 +124,7 @@ class Peers(threading.Thread):
         if not self.recorder or self.state is None:
             return None
         made: Dealer[RecorderMessage, AnyRecord] = Dealer(self._endpoints, "record", RecorderMessage, AnyRecord)
-        made.send(RecorderHello(session=self.state.session, acked_rec_seq=self.acked))
+        self._greet = True
         return made
 
     def _receive(self, record: Dealer[RecorderMessage, AnyRecord]) -> None:

@@ -257,7 +257,7 @@ class Rig:
             self.mode(Mode.POLICY)
         else:
             self.ready()
-            self.until(lambda state: self._heard(state) and 0 <= state.recorder_age_ms < 400, "answers from our own actor and recorder")
+            self.until(lambda state: self._heard(state) and self._recorded(state), "answers from our own actor and recorder")
             self.done(Start(sender=ME, kind=EpisodeKind.POLICY))
             self.until(lambda state: state.mode is Mode.POLICY or self._reset_by_hand(state), "mode policy", 20.0)
         time.sleep(3 * self.period_s)  # the deadman is seen released
@@ -265,6 +265,9 @@ class Rig:
 
     def _heard(self, state: State) -> bool:
         return 0 <= state.policy_age_ms < 150 and 0 <= state.command_age_ms < 100
+
+    def _recorded(self, state: State) -> bool:
+        return 0 <= state.recorder_age_ms < 400 and not state.gate.get("recorder")
 
     def _reset_by_hand(self, state: State) -> bool:
         if state.mode is Mode.READY and state.block_running:

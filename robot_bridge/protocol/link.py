@@ -21,7 +21,7 @@ from takeover.robot_bridge.protocol.topics import TOPICS, topic
 PORTS = 128  # a bridge takes this many, from its base port
 _FIRST_CAMERA = 16
 _ADDRESS = re.compile(r"tcp://(\[[0-9a-fA-F:.]+\]|[0-9A-Za-z_.-]+|\*):(\d{1,5})")
-_HEARTBEAT_MS, _TIMEOUT_MS = 1000, 3000  # of ZMQ itself: ends half-open connections; liveness is judged by the data
+_HEARTBEAT_MS, _TIMEOUT_MS = 1000, 3000  # end half-open connections; liveness is judged by the data
 
 
 class LinkProblem(ValueError):
@@ -162,8 +162,17 @@ def roles_of(client: Client | None) -> frozenset[Role]:
 
 
 def _tcp_options(socket: Any) -> None:
-    socket.setsockopt(zmq.HEARTBEAT_IVL, _HEARTBEAT_MS)
-    socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, _TIMEOUT_MS)
+    # When ZMQ has stopped reading from a peer (its queue is full) and that connection breaks, libzmq 4.3.5 may abort the whole process
+    # (assertion !_io_error in stream_engine_base.cpp). So nothing here breaks the connection of a reader that is merely slow: no
+    # heartbeats on the bridge's side, none from a client that only writes, no TCP_MAXRT (which counts a full window as silence).
+    if socket.type in (zmq.SUB, zmq.DEALER) and not socket.getsockopt(zmq.CURVE_SERVER):
+        socket.setsockopt(zmq.HEARTBEAT_IVL, _HEARTBEAT_MS)
+        socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, _TIMEOUT_MS)
+    socket.setsockopt(zmq.TCP_KEEPALIVE, 1)
+    socket.setsockopt(zmq.TCP_KEEPALIVE_IDLE, 2)
+    socket.setsockopt(zmq.TCP_KEEPALIVE_INTVL, 1)
+    socket.setsockopt(zmq.TCP_KEEPALIVE_CNT, 3)
+    socket.setsockopt(zmq.CONNECT_TIMEOUT, _TIMEOUT_MS)
     socket.setsockopt(zmq.RECONNECT_IVL, 100)
     socket.setsockopt(zmq.RECONNECT_IVL_MAX, 1000)
     socket.setsockopt(zmq.IPV6, 0)

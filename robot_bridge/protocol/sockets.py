@@ -5,6 +5,7 @@ message is one part ``topic NUL payload``; LINGER is 0; PUSH uses IMMEDIATE and 
 gone; every receive has a deadline.
 """
 
+import errno
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -26,11 +27,15 @@ R = TypeVar("R")
 MAX_IPC_PATH_BYTES = 107
 NETWORK_BUFFER_BYTES = 64 * 1024
 QUEUE = 64  # messages a peer may have waiting at least
-ANSWERS = 1024  # to one peer, not read yet
+ANSWERS = 512  # to one peer, not read yet
 
 
 class EndpointError(OSError):
     """An address cannot be bound or is too long."""
+
+
+class PeerGone(ConnectionError):
+    """Nobody is connected under that name any more."""
 
 
 class Endpoints:
@@ -137,6 +142,7 @@ class _Socket(Generic[T]):
         self.socket.setsockopt(zmq.MAXMSGSIZE, limit)
         self.codec: Codec[T] = Codec(type_, limit)
         self.bad_messages = 0
+        self.last_bad = ""  # what was wrong with the newest of them
         self.user = ""  # over a network: public key of who sent the newest message
         self._gatekeeper: Gatekeeper | None = None
         self._bound: _Bound | None = None
@@ -190,6 +196,10 @@ class _Socket(Generic[T]):
             raise BadMessage(f"expected topic {self.name!r}")
         return self.codec.decode(memoryview(data)[len(self._prefix) :])
 
+    def _bad(self, error: BadMessage) -> None:
+        self.bad_messages += 1
+        self.last_bad = str(error)
+
     def _receive(self, timeout_s: float) -> T | None:
         """The next good message, or None after ``timeout_s``. Bad ones are counted and skipped."""
         deadline = time.monotonic() + timeout_s
@@ -201,8 +211,8 @@ class _Socket(Generic[T]):
                 parts = self._parts()
                 if parts is not None:
                     return self._unframe(parts[-1] if len(parts) == 1 else b"")
-            except BadMessage:
-                self.bad_messages += 1
+            except BadMessage as error:
+                self._bad(error)
             except zmq.Again:
                 return None
 
@@ -273,8 +283,9 @@ class Router(_Socket[T], Generic[T, R]):
 
     def __init__(self, endpoints: Endpoints, name: str, receive_type: Any, send_type: Any) -> None:
         super().__init__(zmq.ROUTER, name, receive_type)
-        # whoever does not read its answers loses them; the sender of a lossless stream keeps its own account of what may wait
-        self.socket.setsockopt(zmq.SNDHWM, 0 if topic_entry(name).lossless else ANSWERS)
+        # whoever does not read its answers loses them; on a lossless stream the sender is told and sends them later
+        self.socket.setsockopt(zmq.SNDHWM, ANSWERS)
+        self.socket.setsockopt(zmq.ROUTER_MANDATORY, int(topic_entry(name).lossless))
         self.socket.setsockopt(zmq.RCVHWM, max(QUEUE, topic_entry(name).queue))
         self._send_codec: Codec[R] = Codec(send_type)
         self._bind(endpoints)
@@ -286,8 +297,8 @@ class Router(_Socket[T], Generic[T, R]):
             peer, data = received
             try:
                 return peer, self._unframe(data)
-            except BadMessage:
-                self.bad_messages += 1
+            except BadMessage as error:
+                self._bad(error)
             received = self.receive_raw(0.0)
         return None
 
@@ -310,8 +321,17 @@ class Router(_Socket[T], Generic[T, R]):
         """The frame that `send_encoded` takes: encode once, send as often as needed."""
         return self._prefix + self._send_codec.encode(message)
 
-    def send_encoded(self, peer: bytes, frame: bytes) -> None:
-        self.socket.send_multipart([peer, frame], zmq.NOBLOCK)
+    def send_encoded(self, peer: bytes, frame: bytes) -> bool:
+        """Lossless streams: False when the peer does not keep up. Raises `PeerGone` when it is not there any more."""
+        try:
+            self.socket.send_multipart([peer, frame], zmq.NOBLOCK)
+        except zmq.Again:
+            return False
+        except zmq.ZMQError as error:
+            if error.errno != errno.EHOSTUNREACH:
+                raise
+            raise PeerGone(self.name) from error
+        return True
 
     def send(self, peer: bytes, message: R) -> None:
         self.send_encoded(peer, self.encode(message))

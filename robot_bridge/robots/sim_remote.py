@@ -83,6 +83,7 @@ class RemoteSimRobot:
         self._deadline_s = DEADLINE_PERIODS / self._spec.control_hz
         self._session = ""
         self._seq = itertools.count()
+        self._read_ns = 0  # when the newest reading was asked for: a command is as old as what it was decided on
         self._snapshot: Snapshot | None = None
         self._stopped = threading.Event()
 
@@ -95,6 +96,7 @@ class RemoteSimRobot:
 
     def _hello(self, timeout_s: float) -> None:
         """A new session; the one before may be replaced by nobody else while it drives."""
+        self._read_ns = time.monotonic_ns()
         reply = self._link.ask(Request(op="hello", session=self._session), timeout_s)
         self._session = reply.session
         if reply.spec is None or reply.spec.action != self._spec.action or reply.spec.task_id != self._spec.task_id:
@@ -105,7 +107,9 @@ class RemoteSimRobot:
         self._stopped.clear()
 
     def read(self) -> Reading:
+        asked_ns = time.monotonic_ns()
         snapshot = self._take(self._ask(Request(op="read")))
+        self._read_ns = asked_ns
         if snapshot.stopped == "watchdog":
             raise RobotError("the robot's own watchdog has stopped it: no command reached it in time")
         return Reading(
@@ -120,9 +124,12 @@ class RemoteSimRobot:
         )
 
     def apply(self, action: FloatArray) -> None:
-        """Zeros are sent while stopped, so that the server's watchdog sees a living bridge."""
+        """Zeros are sent while stopped, so that the server's watchdog sees a living bridge.
+
+        What was decided on a reading older than the watchdog allows is refused: its process hung in between.
+        """
         wanted = np.zeros(self._spec.action.size) if self._stopped.is_set() else np.asarray(action, np.float64)
-        self._ask(Request(op="command", session=self._session, seq=next(self._seq), t_ns=time.monotonic_ns(), action=wanted.tolist()))
+        self._ask(Request(op="command", session=self._session, seq=next(self._seq), t_ns=self._read_ns, action=wanted.tolist()))
 
     def advance(self) -> None:
         """The server has its own clock."""

@@ -54,6 +54,7 @@ class SimServer:
         self._action = np.zeros(spec.action.size)
         self._fed_ns = 0  # when the newest command arrived; 0: none since the session began
         self._latched = ""
+        self._latched_ns = 0  # when
         self._silent_since_ns = 0  # of the watchdog's newest trip
         self._tick = 0
         family, where = sim_wire.parse_address(address)
@@ -108,7 +109,7 @@ class SimServer:
         now = time.monotonic_ns()
         silent_s = (now - self._fed_ns) / 1e9 if self._fed_ns else 0.0
         if not self._latched and silent_s > self.watchdog_s:
-            self._latched, self._silent_since_ns = "watchdog", self._fed_ns
+            self._latched, self._latched_ns, self._silent_since_ns = "watchdog", now, self._fed_ns
             self.monitor.tripped(silent_s * 1000.0)
             log.warning("no command for %.0f ms: stopping", silent_s * 1000.0)
         if self._latched:
@@ -180,6 +181,10 @@ class SimServer:
             # it waited in the socket of a process that hung: what was meant for then is not done now
             self.monitor.refused("late")
             return ServerReply(error=f"the command was sent {age_s:.3f} s ago; a command lives {self.watchdog_s} s")
+        if self._latched and request.t_ns < self._latched_ns:
+            # decided before the robot stopped, so its sender could not know; one that is decided later must ask for no motion
+            self.monitor.refused("overtaken")
+            return ServerReply()
         sound = self.monitor.command(request.action, self.robot.read().tool_position.tolist(), bool(self._latched))
         if not sound:
             return ServerReply(error="the command is not what this robot can execute")
@@ -189,7 +194,8 @@ class SimServer:
         return ServerReply()
 
     def _stop(self, request: Request) -> ServerReply:
-        self._latched = self._latched or "stop"
+        if not self._latched:
+            self._latched, self._latched_ns = "stop", time.monotonic_ns()
         self._action = np.zeros_like(self._action)
         self.monitor.standstill()
         return ServerReply()

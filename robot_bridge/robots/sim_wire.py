@@ -21,7 +21,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     op: Literal["hello", "read", "command", "stop", "reset", "restore", "inject", "monitor"]
     session: str = ""  # as `hello` returned it; a command of another one is refused
     seq: int = 0  # of commands: increasing
-    t_ns: int = 0  # of commands: monotonic clock of this computer when it was sent
+    t_ns: int = 0  # of commands: monotonic clock of this computer when the reading was asked for that it was decided on
     action: list[float] = []  # canonical
     seed: int = 0
     state: bytes = b""

@@ -104,6 +104,17 @@ def test_discarded_demonstrations_do_not_count_and_late_outcomes_do(spec, tmp_pa
     assert (episode.start.number, episode.end.outcome, episode.end.event_step) == (1, Outcome.FAILURE, 7)
 
 
+def test_demonstration_cut_short_is_asked_for_again_a_failed_policy_episode_is_not(spec, tmp_path):
+    """As learners count: otherwise a run waits for ever for the demonstration that a fault has ended."""
+    log = EpisodeLog(str(tmp_path))
+    for number, kind in enumerate((EpisodeKind.DEMONSTRATION, EpisodeKind.DEMONSTRATION, EpisodeKind.POLICY)):
+        cut = msgspec.structs.replace(end(number, 2 * number + 1), outcome=Outcome.ABORTED if number else Outcome.FAILURE)
+        log.add(committed(start(spec, number, 2 * number, kind), cut))
+    assert len(log.of_kind(EpisodeKind.DEMONSTRATION)) == 2
+    assert log.counted(EpisodeKind.DEMONSTRATION) == 1
+    assert log.counted(EpisodeKind.POLICY) == 1
+
+
 def test_intervention_rate_is_steps_over_steps_not_a_mean_of_rates(spec):
     episodes = [FinishedEpisode(start(spec, 0, 0), end(0, 1, 100, 0)), FinishedEpisode(start(spec, 1, 2), end(1, 3, 20, 20))]
     assert intervention_rate(episodes) == pytest.approx(20 / 120)

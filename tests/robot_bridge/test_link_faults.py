@@ -1,7 +1,10 @@
 """What a link that hangs, breaks and comes back must not do: act on old wishes, lock people out, mix up who is who."""
 
+import socket
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -10,9 +13,10 @@ import zmq
 from takeover.data import audit
 from takeover.data.schema import Clear, Hold, Lease, Mode, Resume, Role, SpeedScale, Start, Stop
 from takeover.data.schema.enums import EpisodeKind
-from takeover.robot_bridge.protocol import ControlClient, KeyRefused
+from takeover.robot_bridge.protocol import ControlClient, Endpoints, KeyRefused
+from takeover.robot_bridge.protocol.link import Link, port_offset
 
-from .station import eventually
+from .station import Operator, Station, eventually
 from .test_remote import Remote
 from .test_security import Network, free_port
 
@@ -168,3 +172,97 @@ def test_a_refused_key_is_told_so_and_noted(network: Network) -> None:
     noted = [entry for entry in audit.entries(network.folder / "w") if entry["what"] == "client_refused"]
     assert noted
     assert noted[0]["stream"] == "control"
+
+
+def test_a_recorded_conversation_says_nothing_when_it_is_played_again(network: Network) -> None:
+    """Every byte of an operator's connections, sent once more: with the bridge as it was, and after a restart of it."""
+    streams = ("control", "command")
+    heard: dict[str, list[bytes]] = {name: [] for name in streams}
+    endpoints = network.client("alice", Role.OPERATOR)
+    assert endpoints.link is not None
+    with ExitStack() as stack:
+        taps = {name: stack.enter_context(Tap(network.port + port_offset(name))) for name in streams}
+        base = endpoints.link.port
+        tapped = {network.port + port_offset(name): tap.port for name, tap in taps.items()}
+
+        class Tapped(Link):
+            def address(self, name: str) -> str:
+                port = base + port_offset(name)
+                return f"tcp://{self.host}:{tapped.get(port, port)}"
+
+        link = endpoints.link
+        operator = Operator(Endpoints(endpoints.folder, Tapped(link.host, link.port, False, link.keys, link.own, link.bridge)))
+        assert operator.take_lease().error == ""
+        assert eventually(lambda: operator.ask(SpeedScale(sender="console", scale=0.6)).error == "")
+        assert operator.ask(Stop(sender="console")).error == ""
+        assert eventually(lambda: operator.state is not None and operator.state.mode is Mode.STOPPED)
+        assert eventually(lambda: operator.ask(Clear(sender="console")).error == "")
+        assert operator.ask(SpeedScale(sender="console", scale=0.4)).error == ""
+        operator.close()
+        for name, tap in taps.items():
+            heard[name] = [bytes(data) for data in tap.sent]
+    assert all(sum(len(data) for data in heard[name]) > 1000 for name in streams)
+    for restarted in (False, True):
+        if restarted:
+            network.station.close()
+            network.station = Station(network.folder / "w", link=False, **network_config(network))
+        control, io = network.station.bridge.control, network.station.bridge.io
+        assert eventually(lambda control=control: control.mode.mode is Mode.READY)
+        scale, refused = control.speed_scale, io.refused_commands
+        for name, conversations in heard.items():
+            for data in conversations:
+                with socket.create_connection(("127.0.0.1", network.port + port_offset(name)), timeout=2.0) as again:
+                    again.settimeout(0.3)
+                    try:
+                        again.sendall(data)
+                        while again.recv(65536):
+                            pass
+                    except OSError:
+                        pass  # cut off, or nothing more to say
+        time.sleep(0.5)
+        assert control.mode.mode is Mode.READY
+        assert control.speed_scale == scale
+        assert io.refused_commands == refused, "nothing even reaches the checks"
+        assert not io.lease.holder(time.monotonic_ns())
+
+
+def network_config(network: Network) -> dict[str, str]:
+    return {"listen": network.address, "keys": str(network.bridge_keys.path), "sockets": str(network.folder / "s")}
+
+
+class Tap:
+    """Forwards connections to a port of this computer and keeps what the clients send."""
+
+    def __init__(self, target: int) -> None:
+        self.sent: list[bytearray] = []
+        self._target = target
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+                server = socket.create_connection(("127.0.0.1", self._target))
+            except OSError:
+                return  # closed, or the bridge has gone
+            self.sent.append(bytearray())
+            threading.Thread(target=self._copy, args=(client, server, self.sent[-1]), daemon=True).start()
+            threading.Thread(target=self._copy, args=(server, client, bytearray()), daemon=True).start()
+
+    def _copy(self, source: socket.socket, sink: socket.socket, kept: bytearray) -> None:
+        try:
+            while data := source.recv(65536):
+                kept += data
+                sink.sendall(data)
+        except OSError:
+            pass  # one side has gone
+        for item in (source, sink):
+            item.close()
+
+    def __enter__(self) -> "Tap":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._listener.close()

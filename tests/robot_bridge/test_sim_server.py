@@ -140,6 +140,38 @@ def test_silence_trips_its_watchdog_and_only_a_clear_ends_that(brisk: Server) ->
     assert report["counts"] == {"while_stopped": 1}, "that command came while it stood"
 
 
+def test_what_was_decided_before_its_process_hung_is_not_done(server: Server, robot: RemoteSimRobot) -> None:
+    """Stopped between reading and command: the watchdog has stopped the robot meanwhile, the old decision is late, no violation."""
+    robot.reset(3)
+    drive(robot, [0.0, 0.8, 0.0, 0.0], 0.3)
+    robot.read()
+    time.sleep(0.4)
+    with pytest.raises(RobotError, match="a command lives"):
+        robot.apply(np.array([0.0, 0.8, 0.0, 0.0]))
+    with pytest.raises(RobotError, match="watchdog"):
+        robot.read()
+    report = server.report()
+    assert report["counts"] == {"late": 1}
+    assert report["violations"] == 0
+
+
+def test_command_that_a_stop_has_overtaken_is_no_violation_and_moves_nothing(server: Server, robot: RemoteSimRobot) -> None:
+    robot.reset(3)
+    drive(robot, [0.0, 0.8, 0.0, 0.0], 0.3)
+    robot.read()
+    with contextlib.closing(_Link(server.address)) as other:
+        other.ask(Request(op="stop"), 1.0)  # anyone may; this driver does not know
+    robot.apply(np.array([0.0, 0.8, 0.0, 0.0]))
+    time.sleep(0.2)
+    stood = robot.read().tool_position
+    robot.apply(np.array([0.0, 0.8, 0.0, 0.0]))  # and now it could
+    time.sleep(0.1)
+    assert np.linalg.norm(robot.read().tool_position - stood) < 0.002
+    report = server.report()
+    assert report["counts"] == {"overtaken": 1, "while_stopped": 1}
+    assert report["violations"] == 1
+
+
 def test_stop_goes_another_way_and_holds(robot: RemoteSimRobot) -> None:
     robot.reset(3)
     drive(robot, [0.0, 0.8, 0.0, 0.0], 0.3)
