@@ -31,7 +31,7 @@ BRIDGE: list[Mutation] = [
         ("refusal: once a second", "-REFUSAL_EVENT_NS) >= REFUSAL_EVENT_NS:", "-REFUSAL_EVENT_NS) >= 0:"),
         ("refusal: bounded", "if len(self._refusals) >= MAX_PEERS:", "if False:"),
         ("refusal: long names", "key = (sender[:64], why)", "key = (sender, why)"),
-        ("refusal: counted", "self.refused_commands += 1", "pass"),
+        ("refusal: counted", "self.refused_commands += 1\n        self", "self"),
         ("states: forgotten", "self._state_times.pop(self._state_seq - REMEMBERED_STATES, None)", "pass"),
         ("stop: robot", "self._stop_robot()\n", "pass\n"),
         ("stop: latched", "self.inbox.stop_reason = f", "_ = f"),

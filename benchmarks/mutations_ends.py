@@ -101,8 +101,8 @@ ENDS: list[Mutation] = [
         ("server: from the future", "if not 0.0 <= age_s <= self.watchdog_s:", "if not age_s <= self.watchdog_s:"),
         ("server: sound", "if not sound:", "if False:"),
         ("server: latched", "if not self._latched:\n            self._action", "if True:\n            self._action"),
-        ("server: stop latches", 'self._latched = self._latched or "stop"', "pass"),
-        ("server: stop stands", 'or "stop"\n        self._action = np.zeros_like(self._action)', 'or "stop"'),
+        ("server: stop latches", 'self._latched, self._latched_ns = "stop", time.monotonic_ns()', "pass"),
+        ("server: stop stands", "time.monotonic_ns()\n        self._action = np.zeros_like(self._action)", "time.monotonic_ns()"),
         ("server: foreign session", "if request.op in _COMMANDERS and request.session != self._session:", "if False:"),
         ("server: reset", '_COMMANDERS = ("command", "reset", "restore", "inject")', '_COMMANDERS = ("command", "inject")'),
         (
