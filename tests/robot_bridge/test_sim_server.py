@@ -140,17 +140,20 @@ def test_silence_trips_its_watchdog_and_only_a_clear_ends_that(brisk: Server) ->
     assert report["counts"] == {"while_stopped": 1}, "that command came while it stood"
 
 
-def test_what_was_decided_before_its_process_hung_is_not_done(server: Server, robot: RemoteSimRobot) -> None:
+def test_what_was_decided_before_its_process_hung_is_not_done(brisk: Server) -> None:
     """Stopped between reading and command: the watchdog has stopped the robot meanwhile, the old decision is late, no violation."""
+    robot = patient(brisk.address)
+    robot.connect()
     robot.reset(3)
     drive(robot, [0.0, 0.8, 0.0, 0.0], 0.3)
     robot.read()
-    time.sleep(0.9)  # the watchdog of this server waits half a second
+    time.sleep(0.9)
     with pytest.raises(RobotError, match="a command lives"):
         robot.apply(np.array([0.0, 0.8, 0.0, 0.0]))
     with pytest.raises(RobotError, match="watchdog"):
         robot.read()
-    report = server.report()
+    robot.close()
+    report = brisk.report()
     assert report["counts"] == {"late": 1}
     assert report["violations"] == 0
 
