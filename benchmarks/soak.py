@@ -33,7 +33,7 @@ BY_DESIGN = {"learner": "replay buffer", "recorder": "index of episodes"}
 
 def run(station: WholeStation, seconds: float) -> tuple[Sampler, dict[str, Any]]:
     """Sample until the time is over or the run has ended; the samples and what the station did meanwhile."""
-    sampler = Sampler(station.rig.launcher.pids)
+    sampler, began_on = Sampler(station.rig.launcher.pids), commit()
     watch = station.rig.watch
     steps = episodes = 0
     session = ""
@@ -49,7 +49,8 @@ def run(station: WholeStation, seconds: float) -> tuple[Sampler, dict[str, Any]]
             print(f"{sampler.now_s / 60:5.1f} min  {steps} steps, {episodes} episodes", flush=True)
         time.sleep(max(0.0, next_s - sampler.now_s))
     restarts = {name: count for name, count in station.rig.launcher.restarts().items() if count}
-    return sampler, {"seconds": sampler.now_s, "steps": steps, "episodes": episodes, "restarts": restarts, "error": station.worker.error}
+    told = {"commit": began_on, "seconds": sampler.now_s, "steps": steps, "episodes": episodes, "restarts": restarts}
+    return sampler, told | {"error": station.worker.error}
 
 
 def judge(series: Series, warm_up_s: float, seconds: float) -> dict[str, Any]:
@@ -91,7 +92,7 @@ def report(sampler: Sampler, told: dict[str, Any], minutes: float, note: str) ->
     head = f"{'process':<11} {'own MB':>7} {'last':>7} {'slope MB/h':>11} {'95 % interval':>18} {'RSS MB/h':>9}"
     lines = [
         f"command   python -m benchmarks.soak --minutes {minutes:g}",
-        f"commit    {commit()}",
+        f"commit    {told['commit']}",
         f"machine   {machine()}",
         *([f"note      {note}"] if note else []),
         "station   every process in real time, cameras, the window offscreen, scripted operator, learner hil-serl",

@@ -145,6 +145,8 @@ def main() -> None:
     while ledger.done < arguments.events and ledger.content["sessions"] < MAX_SESSIONS:
         session(ledger, workspace, arguments.events)
     steps, gone, files, problems = lost(ledger, workspace)
+    if violations := sum(monitor.get("violations", 0) for monitor in ledger.content["monitors"]):
+        problems.append(f"{violations} commands that the robot's own monitor objects to, in all")
     text = report(ledger.content, arguments.events, arguments.note, steps, gone, files, problems)
     Path(arguments.out).write_text(text)
     print(text)

@@ -112,6 +112,8 @@ class RemoteSimRobot:
         self._read_ns = asked_ns
         if snapshot.stopped == "watchdog":
             raise RobotError("the robot's own watchdog has stopped it: no command reached it in time")
+        if snapshot.stopped and not self._stopped.is_set():
+            raise RobotError("the robot was stopped, and not by this bridge now: by somebody else, or by a stop that arrived late")
         return Reading(
             t_ns=time.monotonic_ns(),
             observation=np.array(snapshot.observation),

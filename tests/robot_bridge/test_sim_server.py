@@ -25,7 +25,7 @@ from takeover.robot_bridge.robots.sim import SimRobot
 from takeover.robot_bridge.robots.sim_monitor import Bounds, Monitor
 from takeover.robot_bridge.robots.sim_remote import RemoteSimRobot, _Link
 from takeover.robot_bridge.robots.sim_server import SimServer
-from takeover.robot_bridge.robots.sim_wire import Request
+from takeover.robot_bridge.robots.sim_wire import Request, Snapshot
 
 PERIOD_S = 0.05
 PATIENT_S = 1.0  # a watchdog that a busy test machine does not trip; tests of the watchdog itself choose their own
@@ -140,19 +140,30 @@ def test_silence_trips_its_watchdog_and_only_a_clear_ends_that(brisk: Server) ->
     assert report["counts"] == {"while_stopped": 1}, "that command came while it stood"
 
 
-def test_what_was_decided_before_its_process_hung_is_not_done(server: Server, robot: RemoteSimRobot) -> None:
+def test_what_was_decided_before_its_process_hung_is_not_done(brisk: Server) -> None:
     """Stopped between reading and command: the watchdog has stopped the robot meanwhile, the old decision is late, no violation."""
+    robot = patient(brisk.address)
+    robot.connect()
     robot.reset(3)
     drive(robot, [0.0, 0.8, 0.0, 0.0], 0.3)
     robot.read()
-    time.sleep(0.4)
+    time.sleep(0.9)
     with pytest.raises(RobotError, match="a command lives"):
         robot.apply(np.array([0.0, 0.8, 0.0, 0.0]))
     with pytest.raises(RobotError, match="watchdog"):
         robot.read()
-    report = server.report()
+    robot.close()
+    report = brisk.report()
     assert report["counts"] == {"late": 1}
     assert report["violations"] == 0
+
+
+def _twice(link: _Link) -> Iterator[Snapshot]:
+    for _ in range(2):
+        snapshot = link.ask(Request(op="read"), 1.0).snapshot
+        assert snapshot is not None
+        yield snapshot
+        time.sleep(0.15)
 
 
 def test_command_that_a_stop_has_overtaken_is_no_violation_and_moves_nothing(server: Server, robot: RemoteSimRobot) -> None:
@@ -163,10 +174,12 @@ def test_command_that_a_stop_has_overtaken_is_no_violation_and_moves_nothing(ser
         other.ask(Request(op="stop"), 1.0)  # anyone may; this driver does not know
     robot.apply(np.array([0.0, 0.8, 0.0, 0.0]))
     time.sleep(0.2)
-    stood = robot.read().tool_position
-    robot.apply(np.array([0.0, 0.8, 0.0, 0.0]))  # and now it could
-    time.sleep(0.1)
-    assert np.linalg.norm(robot.read().tool_position - stood) < 0.002
+    with contextlib.closing(_Link(server.address)) as other:
+        stood, later = (np.array(snapshot.tool_position) for snapshot in _twice(other))
+    assert np.linalg.norm(later - stood) < 0.002
+    with pytest.raises(RobotError, match="not by this bridge"):
+        robot.read()
+    robot.apply(np.array([0.0, 0.8, 0.0, 0.0]))  # and now it knew
     report = server.report()
     assert report["counts"] == {"overtaken": 1, "while_stopped": 1}
     assert report["violations"] == 1
