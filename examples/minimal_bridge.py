@@ -21,8 +21,8 @@ STATE = {"type": "state", "force_n": [0.0] * 3, "tool_velocity": [0.0] * 3, "hum
 TYPES = {"s": str, "i": int, "b": bool, "l": list}  # what may move the robot has known fields of the right type; "?": may be left out
 FIELDS = {"command": "session:s seq:i lease:s device_id:s device_kind:s device_alive:b deadman:b neutral:b focused:b gui_alive:b action:l "
                      "authority:l newest_state_seq:i for_step_seq:i?", "hello": "protocol:i role:s software:s", "stop": "reason:s?",
-          "lease": "release:b? device_kind:s?", "start": "kind:s episodes:i?", "finish": "now:b?", "set_outcome": "outcome:s episode_id:s?",
-          "next": "discard:b?", "hold": "", "resume": "", "clear": ""}
+          "lease": "release:b? device_kind:s?", "start": "kind:s episodes:i? unattended:b? max_failures:i?", "finish": "now:b?",
+          "set_outcome": "outcome:s episode_id:s?", "next": "discard:b?", "hold": "", "resume": "", "clear": ""}
 ALLOWED = {"start": ["ready"], "hold": MOVING, "resume": ["hold"], "clear": ["stopped"], "set_outcome": MOVING, "next": MOVING}  # in modes
 SOCKETS = {"state": (zmq.PUB, -1), "observation": (zmq.PUB, -1), "command": (zmq.PULL, 1 << 16), "policy_action": (zmq.PULL, 1 << 22),
            "control": (zmq.ROUTER, 1 << 16), "record": (zmq.ROUTER, 1 << 16)}  # pattern, most bytes of a message
@@ -96,7 +96,7 @@ class Bridge:
                 self.command, self.command_seq, self.armed, self.needs_neutral = None, -1, False, True
             self.heard = time.monotonic(); return {"lease": self.token}
         if kind == "start":
-            need(r["kind"] == "policy", "not supported: this bridge makes policy episodes only")
+            need(r["kind"] == "policy" and not r.get("unattended"), "not supported: this bridge makes attended policy episodes only")
             need(self.chunk and self.recorder_lives(), "the actor has no policy yet, or the recorder is silent")
             self.size, self.blocks, self.done = r.get("episodes", 0), self.blocks + 1, 0
         need(kind != "resume" or not self.held_by() or not self.command or self.command["neutral"], "centre the device first")

@@ -5,6 +5,7 @@ message is one part ``topic NUL payload``; LINGER is 0; PUSH uses IMMEDIATE and 
 gone; every receive has a deadline.
 """
 
+import contextlib
 import errno
 import os
 import time
@@ -334,7 +335,9 @@ class Router(_Socket[T], Generic[T, R]):
         return True
 
     def send(self, peer: bytes, message: R) -> None:
-        self.send_encoded(peer, self.encode(message))
+        """An answer; nobody waits for it when the peer has gone."""
+        with contextlib.suppress(PeerGone):
+            self.send_encoded(peer, self.encode(message))
 
 
 class Dealer(_Socket[R], Generic[T, R]):
