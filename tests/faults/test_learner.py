@@ -41,10 +41,8 @@ def test_row_23_learner_killed(bound: Bound) -> None:
             assert held == []
             after = learner(lambda status: status.phase == "training" and status.updates > 0, 60.0)
             bound((time.monotonic_ns() - fault) / 1e9, 30.0, "s")
-            assert after.newest_version >= before.newest_version
             assert after.demonstrations == before.demonstrations
-            caught_up = learner(lambda status: status.updates >= before.updates, 60.0)
-            assert caught_up.versions_published >= before.versions_published
+            learner(lambda status: status.updates >= before.updates and status.newest_version > before.newest_version, 60.0)
 
 
 def _work(supervisor: Supervisor) -> None:

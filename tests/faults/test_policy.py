@@ -81,7 +81,7 @@ def test_row_20_over_limit(running: Scene, bound: Bound) -> None:
     assert "range" in state.hold_detail
     time.sleep(0.3)
     steps = running.station.steps_since(fault)
-    driven = [step for step in steps if Source.POLICY in step.source]
+    driven = [step for step in steps if Source.POLICY in step.source and any(step.asked_action)]  # not the quiet answer before
     assert 2 <= len(driven) <= 3
     assert all(step.asked_action == [5.0, -5.0, 5.0, 0.0] for step in driven), "what was asked is kept"
     assert all(step.safety_bits for step in driven), "and that it was changed"
