@@ -141,7 +141,8 @@ def figures(watch: Watch, hand: Hand | None, period_s: float) -> dict[str, Any]:
         },
     }
     if hand is not None:
-        driven = [step for step in steps if step.human_action is not None and tuple(step.human_action) in hand.taken_ns]
+        moving = [step for step in steps if step.human_action is not None and any(step.human_action)]  # at rest all readings are alike
+        driven = [step for step in moving if tuple(step.human_action or ()) in hand.taken_ns]
         found["command_age_ms"] = quantiles([(step.t_applied_ns - hand.taken_ns[tuple(step.human_action or ())]) / 1e9 for step in driven])
     return found
 
