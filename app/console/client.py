@@ -231,7 +231,8 @@ class ConsoleClient:
             self._report_view()
             if time.monotonic() >= next_command_s:
                 self._command()
-                next_command_s = max(next_command_s + COMMAND_PERIOD_S, time.monotonic())
+                period_s = min(COMMAND_PERIOD_S, 1.0 / self.spec.control_hz) if self.spec is not None else COMMAND_PERIOD_S
+                next_command_s = max(next_command_s + period_s, time.monotonic())
 
     def _report_view(self) -> None:
         """Over a network, once a second: how late the pictures come, so that the bridge may send smaller ones."""
