@@ -17,6 +17,10 @@ GIVE_UP_RESTARTS = 8  # within GIVE_UP_WINDOW_S
 GIVE_UP_WINDOW_S = 60.0
 STEADY_AFTER_S = 10.0  # up for so long: the back-off starts again from the shortest
 NICENESS = {"learner": 5}  # the evaluator lowers its own priority; the others keep the launcher's
+# glibc gives every thread a heap of its own and keeps what is freed in it: memory of threads that build pictures and files in turn
+# creeps for hours. Two heaps do; what the recorder builds episodes of goes back to the system at once. The user's own settings win.
+MALLOC = {"MALLOC_ARENA_MAX": "2"}
+MALLOC_RECORDER = MALLOC | {"MALLOC_MMAP_THRESHOLD_": str(256 * 1024), "MALLOC_TRIM_THRESHOLD_": str(1024 * 1024)}
 
 STARTING, UP, RESTARTING, STOPPED = "starting", "up", "restarting", "stopped"
 
@@ -70,7 +74,8 @@ class Child:
 
     def _environment(self) -> dict[str, str]:
         threads = str(self._config.torch_threads)
-        return os.environ | dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), threads)
+        malloc = MALLOC_RECORDER if self.name == "recorder" else MALLOC
+        return malloc | os.environ | dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), threads)
 
     def check(self, now_s: float) -> bool:
         """Look at it once; start it again when that is due. Returns whether ``state`` changed. ``now_s``: monotonic."""
