@@ -32,7 +32,7 @@ imports: setup-test
 
 # Windows of the tests open on a virtual display, never on the desktop.
 tests: setup-test
-	xvfb-run -a -s "-screen 0 1680x1050x24" env -u WAYLAND_DISPLAY $(BIN)/python -m pytest $(ARGS)
+	xvfb-run -a -s "-screen 0 1680x1050x24" env -u WAYLAND_DISPLAY $(BIN)/python -m tests.run $(ARGS)
 
 format: setup-test
 	$(BIN)/ruff check --fix .

@@ -69,7 +69,8 @@ class Child:
             )
         if niceness := NICENESS.get(self.name):
             # Set from here, before the interpreter has started any thread: they all inherit it.
-            os.setpriority(os.PRIO_PROCESS, self.process.pid, niceness)
+            # Never above our own: who was started with a low priority may not raise it.
+            os.setpriority(os.PRIO_PROCESS, self.process.pid, max(niceness, os.getpriority(os.PRIO_PROCESS, 0)))
         self.state = STARTING
 
     def _environment(self) -> dict[str, str]:

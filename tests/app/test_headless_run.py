@@ -107,7 +107,7 @@ def test_signals_stop_a_run_cleanly(tmp_path, runtime, eventually, number):
         eventually(lambda: len(station_processes(workspace)) == 6, 60)
         eventually(lambda: list((workspace / "episodes").glob("*/*.hdf5")), 60)
         process.send_signal(number)
-        _, error = process.communicate(timeout=30)
+        _, error = process.communicate(timeout=60)
     finally:
         process.kill()
     assert process.returncode == 130
@@ -124,7 +124,7 @@ def test_every_process_killed_once_during_a_run(tmp_path, runtime, eventually):
     process = subprocess.Popen(command, env=os.environ | {"XDG_RUNTIME_DIR": str(runtime)}, stderr=subprocess.PIPE, text=True)
     killed: set[str] = set()
     try:
-        eventually(lambda: list((workspace / "policies").glob("2/manifest.json")) or process.poll() is not None, 90)
+        eventually(lambda: list((workspace / "policies").glob("2/manifest.json")) or process.poll() is not None, 200)
         for name in ("recorder", "actor", "operator", "learner", "bridge", "evaluator"):
             victims = [victim for victim in station_processes(workspace) if f"takeover.app.processes.{name}" in victim.cmdline()]
             if not victims:
@@ -132,7 +132,7 @@ def test_every_process_killed_once_during_a_run(tmp_path, runtime, eventually):
             victims[0].kill()
             killed.add(name)
             time.sleep(0.5)
-        _, error = process.communicate(timeout=110)
+        _, error = process.communicate(timeout=300)
     finally:
         process.kill()
     assert process.returncode == 0, error

@@ -88,8 +88,7 @@ def test_a_station_on_two_computers_records_on_the_one_without_the_robot(bridge:
         assert operator.take_lease().error == ""
         assert eventually(lambda: operator.ask(Start(sender="console", kind=EpisodeKind.DEMONSTRATION, episodes=1)).error == "")
         assert eventually(lambda: operator.state is not None and bool(operator.state.episode_id))
-        operator.action, operator.deadman = [0.0, 0.3, 0.0, 0.0], True
-        assert eventually(lambda: operator.state is not None and operator.state.human_steps > 20)
+        assert operator.drive([0.0, 0.3, 0.0, 0.0], lambda state: state.human_steps > 20), operator.state
         operator.ask(SetOutcome(sender="console", outcome=Outcome.SUCCESS))
         operator.deadman, operator.action = False, [0.0] * 4
         assert eventually(lambda: operator.state is not None and operator.state.mode is Mode.READY)

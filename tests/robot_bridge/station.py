@@ -174,6 +174,20 @@ class Operator:
         self.lease = reply.lease or self.lease
         return reply
 
+    def drive(self, action: list[float], until: Callable[[State], bool], timeout_s: float = 20.0) -> bool:
+        """Press the deadman and drive until it is so; let go and press again if the robot was held, as a person would."""
+        deadline, pressed_s = time.monotonic() + timeout_s, 0.0
+        while time.monotonic() < deadline:
+            state = self.state
+            if state is not None and until(state):
+                return True
+            if (state is None or state.mode is not Mode.TAKEOVER) and time.monotonic() > pressed_s + 2.0:
+                self.deadman, self.action = False, [0.0] * len(action)
+                time.sleep(0.25)
+                self.action, self.deadman, pressed_s = action, True, time.monotonic()
+            time.sleep(0.02)
+        return False
+
     def command(self, for_step_seq: int = -1, **changes: Any) -> Command:
         self._seq += 1
         fields: dict[str, Any] = {

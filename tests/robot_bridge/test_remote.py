@@ -91,8 +91,7 @@ def remote_with_cameras(tmp_path: Path, free_port: int) -> Iterator[Remote]:
 
 def test_policy_takeover_and_record_over_a_good_network(remote: Remote) -> None:
     remote.run_policy()
-    remote.operator.action, remote.operator.deadman = [0.4, 0.0, 0.0, 0.0], True
-    assert eventually(lambda: remote.state.mode is Mode.TAKEOVER and remote.state.human_steps > 5)
+    assert remote.operator.drive([0.4, 0.0, 0.0, 0.0], lambda state: state.mode is Mode.TAKEOVER and state.human_steps > 5)
     remote.operator.deadman, remote.operator.action = False, [0.0] * 4
     assert eventually(lambda: remote.state.mode is Mode.POLICY)
     assert eventually(lambda: len([step for step in remote.recorder.steps if step.human_action is not None]) > 5)
@@ -103,8 +102,7 @@ def test_policy_takeover_and_record_over_a_good_network(remote: Remote) -> None:
 
 def test_an_outage_holds_replays_nothing_and_ends_without_a_restart(remote: Remote) -> None:
     remote.run_policy()
-    remote.operator.action, remote.operator.deadman = [0.4, 0.0, 0.0, 0.0], True
-    assert eventually(lambda: remote.state.mode is Mode.TAKEOVER and remote.state.human_steps > 5)
+    assert remote.operator.drive([0.4, 0.0, 0.0, 0.0], lambda state: state.mode is Mode.TAKEOVER and state.human_steps > 5)
     remote.proxy.cut = True
     began = time.monotonic_ns()
     control = remote.station.bridge.control
