@@ -31,7 +31,7 @@ from takeover.app.commands.options import StationOptions, make_config
 from takeover.app.device_operator import DeviceOperator
 from takeover.app.launcher import Launcher
 from takeover.app.supervisor import RunPlan, Supervisor
-from takeover.data.schema import Clear, Command, Committed, EpisodeKind, Mode, RunConfig, Start, State, Step, Stop
+from takeover.data.schema import Clear, Command, Committed, EpisodeKind, LearnerStatus, Mode, RunConfig, Start, State, Step, Stop
 from takeover.robot_bridge.protocol import ControlClient, Endpoints, Subscriber
 
 FULL = ["bridge", "recorder", "actor", "learner", "evaluator", "operator", "console"]
@@ -58,6 +58,7 @@ class Watch(threading.Thread):
         self.to_disk_s: list[float] = []
         self.beats_s: list[float] = []
         self.policy_latency_s: list[float] = []
+        self.updates = 0  # of the learner, so far
         self.closing = threading.Event()
         self.start()
 
@@ -66,6 +67,7 @@ class Watch(threading.Thread):
         with (
             Subscriber[State](self._endpoints, "state", State, latest=False) as states,
             Subscriber[Committed](self._endpoints, "committed", Committed, latest=False) as committed,
+            Subscriber[LearnerStatus](self._endpoints, "learner_status", LearnerStatus) as learner,
         ):
             while not self.closing.is_set():
                 state = states.receive(0.01)
@@ -78,6 +80,8 @@ class Watch(threading.Thread):
                     if state.mode is Mode.POLICY and state.policy_latency_ms >= 0:
                         self.policy_latency_s.append(state.policy_latency_ms / 1000.0)
                     state = states.receive(0.0)
+                if (status := learner.receive()) is not None:
+                    self.updates = status.updates
                 while (message := committed.receive()) is not None:
                     now = time.monotonic_ns()
                     steps = [record for record in message.records if isinstance(record, Step)]
@@ -160,8 +164,9 @@ class Bench:
     def policy(self, seconds: float) -> dict[str, Any]:
         """The policy drives, the scripted operator corrects it."""
         self.watch.forget()
+        before = self.watch.updates
         time.sleep(seconds)
-        return figures(self.watch, None, self.period_s)
+        return figures(self.watch, None, self.period_s) | {"updates": self.watch.updates - before}
 
     def by_hand(self, seconds: float) -> dict[str, Any]:
         """A hand on a virtual pad drives, its stick never at rest, so that every reading is another one."""

@@ -1,97 +1,69 @@
 """The alternative that `benchmarks.control` is compared with: one plain Python process that does the same work at the same rate.
 
-Simulated robot, scripted operator, policy inference, safety filter, two cameras rendered and encoded, every step on disk, a learner that
-trains on the steps, a window's worth of drawing. Two styles: ``interleaved``, one thread that does everything in turn, and
-``threads``, the control loop in one thread and the learner, the recorder, the cameras and the drawing in others. ``--load none``: no
-learner, no pictures, no drawing.
+Simulated robot, scripted operator, policy inference and safety filter in the control loop; beside it the real recorder, two cameras
+rendered and encoded, the learner with as many updates per step, evaluation on held-out starts every 30 s, a window with the console's
+pictures and strip. Two styles: ``threads``, a thread for each, and ``interleaved``, one thread that does everything in turn (the
+evaluation between episodes, while the robot stands still). ``--load none``: control and recording only.
 """
 
 import argparse
 import json
 import os
-import queue
 import tempfile
 import threading
 import time
+import traceback
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-import msgspec
 import numpy as np
-import simplejpeg
 
+from benchmarks.control_plain_work import Evaluating, Learning, Pictures, Recording, Window, state_of
 from benchmarks.inprocess_loop import Loop, _Driver
-from takeover.data.schema import EpisodeKind, RunConfig, Step
+from takeover.data.schema import AnyRecord, EpisodeEnd, EpisodeKind, EpisodeStart, Outcome, OutcomeSource, RunConfig, Source, Step
 from takeover.data.seeding import start_seed
 from takeover.policies.torch_setup import configure
 from takeover.robot_bridge.robots.sim import SimRobot
-from takeover.robot_bridge.robots.sim_cameras import SimCameras
 
-CAMERA_HZ = 20.0
 DEMONSTRATIONS = 3
+ENDED = threading.Event()
+LONGEST_WAIT_S = 0.001  # of a thread that looks for work
+
+
+class Work(Protocol):
+    period_s: float
+
+    def turn(self) -> None: ...
 
 
 class PacedLoop(Loop):
     """`Loop` in real time, with what a station also does."""
 
-    def __init__(self, config: RunConfig, hz: float, pictures: bool, out: Path) -> None:
+    def __init__(self, config: RunConfig, hz: float, load: str, pictures: bool, folder: Path) -> None:
         super().__init__(config)
         self.robot = SimRobot(config.task, config.task_parameters, hz)
         self.spec = self.robot.spec
         self.period_s = 1.0 / hz
-        self.cameras = SimCameras(self.robot) if pictures else None
-        self.every = max(1, round(hz / CAMERA_HZ))
-        self.out = open(out, "ab")  # noqa: SIM115 - closed with the process
-        self.encoder = msgspec.msgpack.Encoder()
+        self.recording = Recording(folder)
+        self.pictures = Pictures(self.robot, self.recording) if pictures else None
+        self.learning = Learning(self.training) if load == "full" else None
+        self.evaluating = Evaluating(config, self.policies) if load == "full" else None
+        self.window = Window(self.pictures) if load == "full" else None
         self.in_threads = False
         self.lateness_s: list[float] = []
         self.to_action_s: list[float] = []
+        self.stood_s = 0.0  # between episodes, for evaluation
+        self._due: dict[int, float] = {}
+
+    def beside(self) -> Sequence[Work]:
+        """Everything but the window and the evaluation."""
+        return [work for work in (self.recording, self.pictures, self.learning) if work is not None]
 
     def work_in_threads(self) -> None:
-        """Learner, recorder, cameras and drawing get a thread each, as fast as they can keep up."""
         self.in_threads = True
-        self.to_learner: queue.SimpleQueue[Step] = queue.SimpleQueue()
-        self.to_disk: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-        self.newest_picture = b""
-        self.captured: Any = None
-        jobs = [self._record_thread] + ([self._camera_thread, self._draw_thread] if self.cameras is not None else [])
-        jobs += [self._learn_thread] if self.training.versions else []
-        for job in jobs:
-            threading.Thread(target=job, daemon=True).start()
-
-    def _learn_thread(self) -> None:
-        while True:
-            self.training.handle(self.to_learner.get())
-
-    def _record_thread(self) -> None:
-        while True:
-            time.sleep(0.2)
-            while not self.to_disk.empty():
-                self.out.write(self.to_disk.get())
-            self.out.flush()
-            os.fsync(self.out.fileno())
-
-    def _camera_thread(self) -> None:
-        cameras = self.cameras
-        while cameras is not None:
-            time.sleep(1.0 / CAMERA_HZ)
-            if self.captured is not None:
-                for picture in cameras.pictures(self.captured):
-                    self.newest_picture = encoded(picture.rgb)
-                    self.to_disk.put(self.newest_picture)
-
-    def _draw_thread(self) -> None:
-        from PySide6.QtGui import QImage, QPainter
-
-        canvas = QImage(1680, 1050, QImage.Format.Format_RGB32)
-        while True:
-            time.sleep(1.0 / CAMERA_HZ)
-            image = QImage.fromData(self.newest_picture) if self.newest_picture else None
-            if image is not None:
-                painter = QPainter(canvas)
-                painter.setRenderHint(QPainter.RenderHint.SmoothPixmapTransform)
-                painter.drawImage(canvas.rect(), image)
-                painter.end()
+        for work in [*self.beside(), *([self.evaluating] if self.evaluating else [])]:
+            threading.Thread(target=_turns, args=(work,), daemon=True).start()
 
     def paced(self, seconds: float) -> None:
         """Policy episodes at the control rate; like a control loop, a period that was missed whole is dropped."""
@@ -101,12 +73,40 @@ class PacedLoop(Loop):
             self.robot.reset(start_seed(self.config.seed, EpisodeKind.POLICY, number))
             self._paced_episode(number, end)
             number += 1
+            if not self.in_threads and self.evaluating is not None:
+                began = time.monotonic()
+                self._turn_if_due(self.evaluating)
+                self.stood_s += time.monotonic() - began
+
+    def _tell(self, record: AnyRecord) -> None:
+        self.recording.put(record)
+        if self.learning is not None:
+            self.learning.put(record)
 
     def _paced_episode(self, number: int, end: float) -> None:
         identity = f"policy-{number}"
-        kind = EpisodeKind.POLICY if self.training.versions else EpisodeKind.DEMONSTRATION
+        kind = EpisodeKind.POLICY if self.learning is not None else EpisodeKind.DEMONSTRATION
         driver = _Driver(self, kind, number, identity)
+        start = EpisodeStart(
+            session="bench",
+            rec_seq=0,
+            episode_id=identity,
+            number=number,
+            kind=kind,
+            spec=self.spec,
+            station_id="bench",
+            operator="scripted",
+            start_seed=0,
+            policy_version=0,
+            policy_sha256="",
+            config_sha256="",
+            wall_ns=time.time_ns(),
+            t_ns=time.monotonic_ns(),
+        )
+        self._tell(start)
         deadline = time.monotonic()
+        human = steps = 0
+        success = False
         for step in range(self.spec.max_steps):
             time.sleep(max(0.0, deadline - time.monotonic()))
             began = time.monotonic()
@@ -114,35 +114,54 @@ class PacedLoop(Loop):
                 self.lateness_s.append(began - deadline)
             record, success = driver.step(step)
             self.to_action_s.append(time.monotonic() - began)
-            message = Step(session="bench", rec_seq=self.records, **record)
-            if self.in_threads:
-                self.to_disk.put(self.encoder.encode(message))
-                self.to_learner.put(message)
-                if self.cameras is not None and step % self.every == 0:
-                    self.captured = self.cameras.capture()
-            else:
-                self._in_turn(message, step)
-            self.records += 1
+            message = Step(session="bench", rec_seq=0, **record)
+            steps, human = steps + 1, human + (Source.HUMAN in message.source)
+            self._tell(message)
+            if self.window is not None:
+                self.window.put(state_of(message, start, self.seq))
+            if self.pictures is not None:
+                self.pictures.capture(identity, message.seq)
+            if not self.in_threads:
+                for work in [*self.beside(), *([self.window] if self.window else [])]:
+                    self._turn_if_due(work)
             deadline += self.period_s
             if time.monotonic() > deadline + self.period_s:
                 deadline = time.monotonic()
             if success or time.monotonic() > end:
                 break
+        self._tell(
+            EpisodeEnd(
+                session="bench",
+                rec_seq=0,
+                episode_id=identity,
+                outcome=Outcome.SUCCESS if success else Outcome.FAILURE,
+                outcome_source=OutcomeSource.TASK if success else OutcomeSource.LIMIT,
+                event_step=steps - 1,
+                steps=steps,
+                human_steps=human,
+                takeovers=int(human > 0),
+                autonomous=human == 0,
+                t_ns=time.monotonic_ns(),
+                wall_ns=time.time_ns(),
+            )
+        )
 
-    def _in_turn(self, message: Step, step: int) -> None:
-        self.out.write(self.encoder.encode(message))
-        if self.cameras is not None and step % self.every == 0:
-            for picture in self.cameras.pictures(self.cameras.capture()):
-                self.out.write(encoded(picture.rgb))
-        if step % round(0.2 / self.period_s) == 0:
-            self.out.flush()
-            os.fsync(self.out.fileno())
-        if self.training.versions:
-            self.training.handle(message)  # with the learner's updates
+    def _turn_if_due(self, work: Work) -> None:
+        if time.monotonic() >= self._due.get(id(work), 0.0):
+            self._due[id(work)] = time.monotonic() + work.period_s
+            work.turn()
 
 
-def encoded(rgb: Any) -> bytes:
-    return bytes(simplejpeg.encode_jpeg(rgb, quality=85, colorspace="RGB", colorsubsampling="420", fastdct=True))
+def _turns(work: Work) -> None:
+    try:
+        while True:
+            began = time.monotonic()
+            work.turn()
+            time.sleep(max(LONGEST_WAIT_S, began + work.period_s - time.monotonic()))
+    except Exception:
+        if not ENDED.is_set():  # its folder goes away then
+            traceback.print_exc()
+            os._exit(1)  # without this work the comparison means nothing
 
 
 def main() -> None:
@@ -154,7 +173,6 @@ def main() -> None:
     parser.add_argument("--pictures", action="store_true")
     arguments = parser.parse_args()
     configure(1)
-    learns = arguments.load == "full"
     with tempfile.TemporaryDirectory(prefix="takeover-plain-") as folder:
         config = RunConfig(
             session_id="bench",
@@ -165,17 +183,35 @@ def main() -> None:
             demonstrations=DEMONSTRATIONS,
             learner_parameters={"clone_updates": 20.0},
         )
-        loop = PacedLoop(config, arguments.hz, arguments.pictures, Path(folder) / "steps.bin")
-        if learns:
+        loop = PacedLoop(config, arguments.hz, arguments.load, arguments.pictures, Path(folder))
+        if arguments.load == "full":
             for number in range(DEMONSTRATIONS):
                 loop.episode(EpisodeKind.DEMONSTRATION, number)
             while loop.training.phase == "cloning":
                 loop.training.work()
-        if arguments.style == "threads":
-            loop.work_in_threads()
-        loop.paced(arguments.seconds)
-    print(json.dumps({"lateness_ms": quantiles(loop.lateness_s), "observation_to_action_ms": quantiles(loop.to_action_s)}), flush=True)
+        run(loop, arguments.seconds, arguments.style)
+        ENDED.set()
+    learner = loop.training.learner
+    found = {"updates": learner.updates if learner is not None else 0, "stood_still_s": round(loop.stood_s, 1)}
+    print(
+        json.dumps({"lateness_ms": quantiles(loop.lateness_s), "observation_to_action_ms": quantiles(loop.to_action_s)} | found), flush=True
+    )
     os._exit(0)  # the threads never end
+
+
+def run(loop: PacedLoop, seconds: float, style: str) -> None:
+    """Qt wants the main thread: with threads, the control loop is in one of its own."""
+    if style == "interleaved":
+        loop.paced(seconds)
+        return
+    loop.work_in_threads()
+    control = threading.Thread(target=loop.paced, args=(seconds,))
+    control.start()
+    while control.is_alive():
+        began = time.monotonic()
+        if loop.window is not None:
+            loop.window.turn()
+        time.sleep(max(LONGEST_WAIT_S, began + 1.0 / 60.0 - time.monotonic()))
 
 
 def quantiles(seconds: list[float]) -> dict[str, Any]:

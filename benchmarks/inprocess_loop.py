@@ -163,7 +163,7 @@ class _Driver:
         self._reset_policies()
 
     def _reset_policies(self) -> None:
-        for policy in self.loop.policies.values():
+        for policy in list(self.loop.policies.values()):
             policy.reset()
 
     def step(self, step: int) -> tuple[dict[str, Any], bool]:
