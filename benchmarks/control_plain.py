@@ -158,7 +158,7 @@ def _turns(work: Work) -> None:
             began = time.monotonic()
             work.turn()
             time.sleep(max(LONGEST_WAIT_S, began + work.period_s - time.monotonic()))
-    except Exception:
+    except Exception:  # noqa: BLE001 - whatever ended it, the figures would be wrong
         if not ENDED.is_set():  # its folder goes away then
             traceback.print_exc()
             os._exit(1)  # without this work the comparison means nothing
