@@ -166,6 +166,10 @@ ENDS: list[Mutation] = [
         ("console: lease on a press", "wanted = self.want_lease and (pressed or not self.only_on_press)", "wanted = self.want_lease"),
         ("console: lease of others", "if not wanted and not self.holds_lease:", "if False:"),
         ("console: who holds", " and state is not None and state.commander == self.sender", " and state is not None"),
+    ),
+    *of(
+        "app/console/client_slots.py",
+        "tests/app/console/test_link_limits.py",
         ("console: no state yet", 'return float("inf")', "return 0.0"),
     ),
 ]

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from takeover.app.console.client_slots import Notice, StationSlots
 from takeover.app.inputs.base import DeviceReading
 from takeover.data.schema import (
     PROTOCOL_VERSION,
@@ -21,8 +22,6 @@ from takeover.data.schema import (
     Command,
     Committed,
     ControlRequest,
-    EpisodeEnd,
-    EpisodeStart,
     EvaluatorStatus,
     Hello,
     LauncherReply,
@@ -61,30 +60,6 @@ class DeviceSource(Protocol):
     def poll(self) -> DeviceReading: ...
 
 
-@dataclass(frozen=True)
-class Notice:
-    """Something to tell the person: a refused or unanswered request."""
-
-    t_ns: int
-    text: str
-    refused: bool = True
-
-
-@dataclass(frozen=True)
-class FinishedEpisode:
-    """From the recorder's stream: an episode that ended and is on disk."""
-
-    episode_id: str
-    number: int
-    kind: str
-    steps: int
-    human_steps: int
-    takeovers: int
-    outcome: str
-    autonomous: bool
-    discarded: bool
-
-
 @dataclass
 class _Pending:
     request: ControlRequest
@@ -95,38 +70,24 @@ class _Pending:
 Mapper = Callable[[DeviceReading, RobotSpec], list[float]]
 
 
-class ConsoleClient:
+class ConsoleClient(StationSlots):
     """Create, `start`, read the slots, `close`. Slots are replaced whole, so reading them needs no lock."""
 
     def __init__(
         self, endpoints: Endpoints, sender: str, devices: DeviceSource, to_action: Mapper, software: str = "takeover console"
     ) -> None:
+        super().__init__()
         self.sender = sender
         self.devices = devices
-        self.state: State | None = None
-        self.state_ns = 0  # arrival
-        self.spec: RobotSpec | None = None
-        self.session = ""
         self.lease = ""
         self.want_lease = True
         self.only_on_press = False  # a scripted operator drives: take the lease only while a person presses
         self.round_trip_ms = -1.0
-        self.learner: LearnerStatus | None = None
-        self.learner_ns = 0
-        self.actor: ActorStatus | None = None
-        self.actor_ns = 0
-        self.evaluator: EvaluatorStatus | None = None
-        self.processes: ProcessStatus | None = None
-        self.frames: dict[str, CameraFrame] = {}
-        self.frames_missed: dict[str, int] = {}  # pictures that were taken and never seen here, by their counters
         self.reading: DeviceReading | None = None
         self.on_speed: Callable[[int], None] | None = None
         self.focused = False
         self.gui_stamp_ns = 0
         self.deadman_since_ns = 0  # how long the person has been holding it; 0: not held
-        self.states: deque[State] = deque(maxlen=512)
-        self.episodes: deque[FinishedEpisode] = deque(maxlen=200)
-        self.notices: deque[Notice] = deque(maxlen=32)
         self.commands_sent = 0
         self.bad_messages = 0
         self._endpoints = endpoints
@@ -143,7 +104,6 @@ class ConsoleClient:
         self._next_hello_ns = 0
         self._pressed_ns = 0
         self._drivable = False  # the devices' twist can be mapped to this robot's actions
-        self._numbers: dict[str, tuple[int, str]] = {}
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="console-link", daemon=True)
 
@@ -172,12 +132,6 @@ class ConsoleClient:
         """Ask the launcher to start, stop or restart a process, or to shut the station down."""
         self._ids += 1
         self._launcher_outbox.append(LauncherRequest(request_id=self._ids, action=action, process=process))  # type: ignore[arg-type]
-
-    def state_age_ms(self, now_ns: int | None = None) -> float:
-        """Since the last State arrived here; infinite when there was none."""
-        if not self.state_ns:
-            return float("inf")
-        return ((time.monotonic_ns() if now_ns is None else now_ns) - self.state_ns) / 1e6
 
     @property
     def holds_lease(self) -> bool:
@@ -276,44 +230,6 @@ class ConsoleClient:
         self.state, self.state_ns = message, time.monotonic_ns()
         self._control.newest_state_seq = message.seq
         self.states.append(message)
-
-    def _on_frame(self, message: CameraFrame) -> None:
-        before = self.frames.get(message.camera)
-        if before is not None and before.session == message.session and message.counter > before.counter:
-            self.frames_missed[message.camera] = self.frames_missed.get(message.camera, 0) + message.counter - before.counter - 1
-        self.frames[message.camera] = message
-
-    def _on_learner(self, message: LearnerStatus) -> None:
-        self.learner, self.learner_ns = message, time.monotonic_ns()
-
-    def _on_actor(self, message: ActorStatus) -> None:
-        self.actor, self.actor_ns = message, time.monotonic_ns()
-
-    def _on_evaluator(self, message: EvaluatorStatus) -> None:
-        self.evaluator = message
-
-    def _on_processes(self, message: ProcessStatus) -> None:
-        self.processes = message
-
-    def _on_committed(self, message: Committed) -> None:
-        for record in message.records:
-            if isinstance(record, EpisodeStart):
-                self._numbers[record.episode_id] = (record.number, record.kind.value)
-            elif isinstance(record, EpisodeEnd):
-                number, kind = self._numbers.pop(record.episode_id, (-1, ""))
-                self.episodes.append(
-                    FinishedEpisode(
-                        episode_id=record.episode_id,
-                        number=number,
-                        kind=kind,
-                        steps=record.steps,
-                        human_steps=record.human_steps,
-                        takeovers=record.takeovers,
-                        outcome=record.outcome.value,
-                        autonomous=record.autonomous,
-                        discarded=record.discarded,
-                    )
-                )
 
     def _handshake(self) -> None:
         """Say hello to every new bridge session; nothing is commanded before it answered."""
