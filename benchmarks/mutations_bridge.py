@@ -100,6 +100,7 @@ BRIDGE: list[Mutation] = [
         ("episode: step limit", "elif episode.steps + 1 >= self.max_steps:", "elif False:"),
         ("hold: recorded", "self.held_steps > HELD_RECORDED_S * self.spec.control_hz", "False"),
         ("hold: nobody resumes", "elif self._nobody_resumes():", "elif False:"),
+        ("hold: somebody was there", " and not self.io.lease.grants)", ")"),
         ("hold: nobody resumes, time", NOBODY_RESUMES, ""),
         ("offline: once a second", "if now < self._reconnect_ns:", "if False:"),
     ),

@@ -203,7 +203,7 @@ class ControlLoop(ControlBase):
         episode = self.book.episode
         unattended = (
             self.unattended
-            or self.config.operator == "none"
+            or (self.config.operator == "none" and not self.io.lease.grants)  # nor has anybody come by a network or with a device
             or (self.config.operator == "scripted" and episode is not None and episode.kind is EpisodeKind.EVALUATION)
         )
         return (

@@ -105,6 +105,18 @@ def test_a_station_on_two_computers_records_on_the_one_without_the_robot(bridge:
     assert not list(bridge.workspace.rglob("*.hdf5"))
 
 
+def test_the_bridge_conforms_over_tcp_too(bridge: BridgeProcess, tmp_path: Path) -> None:
+    """`takeover bridge check tcp://...` with keys, as somebody would try a bridge on another computer."""
+    desk = bridge.desk("desk", "operator", "learner")
+    bridge.wait(desk)
+    results = tmp_path / "results.json"
+    command = ["bridge", "check", bridge.address, "--workspace", str(desk), "--drive", "--json", str(results)]
+    told = takeover(*command)  # raises when a check failed
+    found = {one["name"]: one["status"] for one in json.loads(results.read_text())["checks"]}
+    assert set(found.values()) == {"pass"}, told
+    assert {"stop_latches", "silence_holds", "no_motion_before_neutral", "leave_it_ready"} <= set(found)
+
+
 def test_revoking_a_key_ends_it_and_is_noted(bridge: BridgeProcess) -> None:
     desk = bridge.desk("desk", "operator")
     bridge.wait(desk)

@@ -406,9 +406,14 @@ def test_a_long_hold_is_recorded_once_a_second(hand: ByHand) -> None:
     assert len(hand.steps) == before + 2
 
 
-def test_with_nobody_to_resume_a_hold_ends_the_episode(tmp_path: Path) -> None:
+@pytest.mark.parametrize("was_there", [False, True])
+def test_with_nobody_to_resume_a_hold_ends_the_episode(tmp_path: Path, was_there: bool) -> None:
+    """Without a script nobody is there, until somebody takes the lease: a person at another computer, say."""
     with by_hand(tmp_path, operator="none") as hand:
         moving(hand)
+        assert hand.io.lease.grants
+        if not was_there:
+            hand.io.lease.grants = 0
         hand.answers = None
         hand.io.inbox.chunk = None
         hand.tick(2)
@@ -418,7 +423,7 @@ def test_with_nobody_to_resume_a_hold_ends_the_episode(tmp_path: Path) -> None:
         assert hand.mode is Mode.HOLD
         hand.tick(8)
         ends = [record for record in hand.records if hasattr(record, "outcome_source")]
-        assert [(end.outcome, end.outcome_source) for end in ends] == [(Outcome.ABORTED, OutcomeSource.FAULT)]
+        assert [(end.outcome, end.outcome_source) for end in ends] == ([] if was_there else [(Outcome.ABORTED, OutcomeSource.FAULT)])
 
 
 # --- requests ---
