@@ -35,6 +35,7 @@ class CameraThread:
         self._emitted: dict[str, int] = {}
         self.pictures_not_recorded = 0
         self._remote = endpoints.over_network("state") is not None
+        endpoints.check_cameras([spec.name for spec in self.specs])
         self._publishers: dict[str, Publisher[CameraFrame]] = {
             spec.name: Publisher(endpoints, f"camera/{spec.name}", CameraFrame, queue=2) for spec in self.specs
         }

@@ -7,7 +7,7 @@ bridge runs a ZAP handler, so that every connection of every socket is checked a
 import re
 import threading
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +33,16 @@ def port_offset(name: str) -> int:
     if name.startswith("camera/"):
         return _FIRST_CAMERA + zlib.crc32(name.encode()) % (PORTS - _FIRST_CAMERA)
     return [entry.name for entry in TOPICS.values() if entry.binder == "bridge"].index(name)
+
+
+def check_ports(cameras: Iterable[str]) -> None:
+    """That these cameras' streams have a port each. Raises `LinkProblem` naming two that do not."""
+    used: dict[int, str] = {}
+    for camera in cameras:
+        offset = port_offset(f"camera/{camera}")
+        if offset in used:
+            raise LinkProblem(f"the names of cameras {used[offset]!r} and {camera!r} lead to the same port (+{offset}); rename one of them")
+        used[offset] = camera
 
 
 @dataclass(frozen=True)

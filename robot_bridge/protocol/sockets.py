@@ -9,7 +9,7 @@ import contextlib
 import errno
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -19,7 +19,7 @@ from zmq.utils.monitor import parse_monitor_message
 from takeover.data.filelock import FileLock, Locked
 from takeover.data.schema import RunConfig
 from takeover.robot_bridge.protocol.codec import MAX_MESSAGE_BYTES, BadMessage, Codec
-from takeover.robot_bridge.protocol.link import Gatekeeper, Link, LinkProblem, secure_client
+from takeover.robot_bridge.protocol.link import Gatekeeper, Link, LinkProblem, check_ports, secure_client
 from takeover.robot_bridge.protocol.topics import topic as topic_entry
 
 T = TypeVar("T")
@@ -72,6 +72,13 @@ class Endpoints:
     def over_network(self, name: str) -> Link | None:
         """The link that stream ``name`` goes over; None for a local one."""
         return self.link if self.link is not None and self.link.serves(name) else None
+
+    def check_cameras(self, names: Iterable[str]) -> None:
+        """Over a network every camera has a port made of its name. Raises `EndpointError` when two have the same."""
+        try:
+            check_ports(names if self.over_network("state") else ())
+        except LinkProblem as error:
+            raise EndpointError(str(error)) from error
 
     def prepare(self) -> None:
         """Create the folder with mode 0700; refuse one that others can enter."""

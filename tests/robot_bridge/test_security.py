@@ -187,6 +187,14 @@ def test_every_stream_has_a_port_of_its_own() -> None:
     assert all(0 <= offset < 128 for offset in offsets)
 
 
+def test_cameras_whose_names_lead_to_one_port_are_named(tmp_path: Path) -> None:
+    listening = Endpoints(tmp_path, Link("127.0.0.1", 5600, True, KeyFolder(tmp_path / "keys")))
+    listening.check_cameras(["front", "wrist", "cam17"])
+    with pytest.raises(EndpointError, match=r"'cam17' and 'cam20' lead to the same port \(\+126\); rename"):
+        listening.check_cameras(["cam17", "front", "cam20"])
+    Endpoints(tmp_path).check_cameras(["cam17", "cam20"])  # on one computer every stream is a file
+
+
 def test_key_files(tmp_path: Path) -> None:
     keys = KeyFolder(tmp_path / "k")
     with pytest.raises(KeyProblem, match="takeover keys new NAME"):
