@@ -97,7 +97,7 @@ class EpisodeReader:
             raise DamagedFile(f"{self.path}: {error}") from error
         self.attributes: dict[str, Any] = {name: value for name, value in self._demo.attrs.items() if name not in ("start", "end")}
         self._arrays: dict[tuple[str, bool], np.ndarray] = {}
-        self._pictures: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+        self._pictures: dict[str, tuple[np.ndarray, np.ndarray, h5py.Dataset]] = {}
 
     def __enter__(self) -> "EpisodeReader":
         return self
@@ -208,9 +208,9 @@ class EpisodeReader:
         """JPEG bytes of picture ``index``."""
         if camera not in self._pictures:
             group = self._hil["pictures"][camera]
-            self._pictures[camera] = (group["offsets"][:], group["t_source_ns"][:])
-        offsets = self._pictures[camera][0]
-        return self._hil["pictures"][camera]["jpeg"][int(offsets[index]) : int(offsets[index + 1])].tobytes()
+            self._pictures[camera] = (group["offsets"][:], group["t_source_ns"][:], group["jpeg"])
+        offsets, _, stored = self._pictures[camera]  # kept open: HDF5's cache of chunks goes with the dataset
+        return stored[int(offsets[index]) : int(offsets[index + 1])].tobytes()
 
     def frame_at(self, camera: str, t_ns: int) -> int:
         """Index of the newest picture not younger than ``t_ns`` (the first one before that)."""

@@ -15,12 +15,14 @@ from takeover.data.episode_schema import ACTION_COLUMNS, COLUMNS, OPTIONAL_ACTIO
 from takeover.data.hdf5_image import DamagedFile
 from takeover.data.schema import EpisodeEnd, EpisodeStart, Event, Mode, PolicyImage, Step
 
+CHUNK_CACHE_BYTES = 4 << 20  # of each open dataset: a few chunks of pictures, so that playback checks each of them once
+
 
 @contextlib.contextmanager
 def open_episode(path: Path) -> Iterator[h5py.File]:
     """The HDF5 file for reading. Raises `DamagedFile` if HDF5 cannot open it."""
     try:
-        file = h5py.File(path, "r")
+        file = h5py.File(path, "r", rdcc_nbytes=CHUNK_CACHE_BYTES)
     except OSError as error:
         if not path.exists():
             raise FileNotFoundError(f"no episode file {path}") from error

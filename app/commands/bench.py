@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 NAMES = {
     "control": "lateness, age of commands, STOP, hop by hop, against a plain Python process",
     "chunks": "an actor that takes 300 ms for 50 actions, against one that answers every step",
+    "store": "the recorder under two cameras at 30 Hz and 100 Hz state, and its parts against plain h5py",
     "realtime": "the whole station in real time: pictures, corrections to the policy, CPU",
     "expert": "the scripted expert on both tasks",
     "inprocess_loop": "learner settings over many seeds, without processes",
