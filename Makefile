@@ -4,7 +4,7 @@ export VENV
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: run demo test setup setup-test check types imports tests format screenshots bench mutation faults torture soak fuzz clean help
+.PHONY: run demo test setup setup-test check types imports tests format screenshots bench mutation faults torture soak crash fuzz clean help
 
 run: setup
 	$(BIN)/takeover $(ARGS)
@@ -56,6 +56,10 @@ torture: setup-test
 # A whole station for an hour: memory, descriptors and threads of every process.
 soak: setup-test
 	$(BIN)/python -m benchmarks.soak $(ARGS)
+
+# The recorder killed a hundred times, files cut and flipped, the disk full: is anything lost?
+crash: setup-test
+	$(BIN)/python -m benchmarks.crash $(ARGS)
 
 # The fault matrix with its figures, into docs/faults.md (a few minutes, on a quiet machine).
 faults: setup-test

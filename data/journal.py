@@ -63,6 +63,7 @@ class JournalWriter:
         self._pending.append(_MAGIC + head.end())
         self._size = 0  # durable bytes
         self._new = True
+        self._ended = False
 
     def add(self, record: AnyRecord) -> int:
         """Take ``record`` into the running chunk; returns its encoded size. Durable only after `sync`."""
@@ -126,11 +127,13 @@ class JournalWriter:
         """Sync and end the file properly. Raises `JournalError`."""
         if self._fd < 0:
             return
-        tail = RecordBuilder()
-        self._finish_chunk()
-        DataEnd(data_section_crc=0).write(tail)
-        Footer(summary_start=0, summary_offset_start=0, summary_crc=0).write(tail)
-        self._pending.append(tail.end() + _MAGIC)
+        if not self._ended:  # a second try after an error has it already
+            tail = RecordBuilder()
+            self._finish_chunk()
+            DataEnd(data_section_crc=0).write(tail)
+            Footer(summary_start=0, summary_offset_start=0, summary_crc=0).write(tail)
+            self._pending.append(tail.end() + _MAGIC)
+            self._ended = True
         self.sync()
         self.abandon()
 

@@ -89,6 +89,7 @@ class Recorder:
         self._fresh: list[EpisodeStart | Step | Event | OutcomeChange | EpisodeEnd] = []
         self._first_fresh = 0
         self._error = ""
+        self._refused = ""  # why the newest record offered could not be taken
         self._finaliser = Finaliser(workspace, self.catalog)
         self._take_over()
 
@@ -121,14 +122,19 @@ class Recorder:
 
         Raises `JournalError` when no journal can be opened (disk full): the record was not taken and can be offered again.
         """
-        if record.session != self.session:
-            self._change_session(record.session)
-        number = record.rec_seq
-        if number in self._covered:
-            return Accepted.DUPLICATE
-        if number > self._expected:
-            return Accepted.GAP
-        self._place(record)
+        try:
+            if record.session != self.session:
+                self._change_session(record.session)
+            number = record.rec_seq
+            if number in self._covered:
+                return Accepted.DUPLICATE
+            if number > self._expected:
+                return Accepted.GAP
+            self._place(record)
+        except JournalError as error:
+            self._refused = str(error)
+            raise
+        self._refused = ""
         self._covered.add(number)
         while self._expected in self._covered:
             self._expected += 1
@@ -171,11 +177,12 @@ class Recorder:
         self._session_journal.add(record)
 
     def _close_all(self, recovered: bool) -> None:
-        for episode_id in list(self._open):
-            episode = self._open.pop(episode_id)
+        """Raises `JournalError`; an episode whose journal cannot be written stays open, so that nothing after it is acknowledged."""
+        for episode_id, episode in list(self._open.items()):
+            episode.close_journal()
             if recovered and not episode.ended:
                 log.warning("episode %s has no end; it is closed as recovered", episode_id)
-            episode.close_journal()
+            del self._open[episode_id]
             self._finaliser.submit(episode)
 
     def sync(self) -> Synced:
@@ -237,8 +244,8 @@ class Recorder:
 
     def error(self) -> str:
         """Why the robot should be held, or empty: disk full, episode too long for memory, episodes that cannot be closed."""
-        if self._error:
-            return self._error
+        if self._error or self._refused:
+            return self._error or self._refused
         if (free := self.workspace.free_bytes()) < self._min_free_bytes:
             return f"the disk is full: {free // 1024**2} MiB free in {self.workspace.path}"
         for episode in self._open.values():

@@ -6,6 +6,7 @@ import pytest
 
 from takeover.data.catalog import SegmentFilter
 from takeover.data.episode_file import read_records, verify_file
+from takeover.data.journal import JournalError
 from takeover.data.recorder import Accepted, Recorder
 from takeover.data.schema import CameraFrame, EpisodeStart, Outcome, OutcomeChange, Step
 from takeover.data.store import GapError, iter_episode_records, read_gap
@@ -177,6 +178,46 @@ def test_full_disk_acknowledges_nothing_and_goes_on_afterwards(workspace, stream
     assert recorder.sync().committed.cursor == records[-1].rec_seq
     recorder.close()
     assert next(iter_episode_records(workspace))[1] == [record for record in records if isinstance(record, Step)]
+
+
+@pytest.mark.parametrize("what", ["write", "create"])
+def test_a_full_disk_at_the_next_start_loses_nothing(workspace, stream, monkeypatch, what):
+    """The next episode begins while the last records of the one before cannot be written, or while no journal can be made for it."""
+    import os
+
+    recorder = Recorder(workspace)
+    first, second = stream.episode(end=False), stream.episode()
+    feed(recorder, first[:30])
+    assert recorder.sync().committed.cursor == first[29].rec_seq
+    feed(recorder, first[30:])
+    if what == "create":
+        recorder.sync()
+    acked = recorder.ack().acked_rec_seq
+    real_open, real_write = os.open, os.pwrite
+
+    def no_room(*arguments, **more):
+        raise OSError(28, "No space left on device")
+
+    def open_no_new(path, flags, *more):
+        return no_room() if flags & os.O_CREAT else real_open(path, flags, *more)
+
+    monkeypatch.setattr(os, "pwrite", no_room) if what == "write" else monkeypatch.setattr(os, "open", open_no_new)
+    for _ in range(3):
+        with pytest.raises(JournalError, match="No space left"):
+            recorder.accept(second[0])
+        assert recorder.accept(second[5]) is Accepted.GAP
+        recorder.sync()
+        assert "No space left" in recorder.error()  # so that nobody gives the missing records up
+        assert recorder.ack().acked_rec_seq == acked
+    monkeypatch.setattr(os, "pwrite", real_write)
+    monkeypatch.setattr(os, "open", real_open)
+    feed(recorder, second)
+    assert recorder.sync().committed.cursor == second[-1].rec_seq
+    assert recorder.error() == ""
+    recorder.close()
+    stored = {step.seq: step for _, steps, _ in iter_episode_records(workspace) for step in steps}
+    sent = [record for record in first + second if isinstance(record, Step)]
+    assert [stored[step.seq] for step in sent] == sent
 
 
 def test_a_disk_too_full_for_the_file_keeps_the_journal_and_tries_again(workspace, stream, monkeypatch):
