@@ -19,6 +19,7 @@ from takeover.data.schema import OutcomeChange
 from takeover.data.workspace import Workspace
 
 INDEX_EVERY_S = 30.0
+INDEX_SHARE = 0.01  # of the time, at most: in a workspace of many episodes the index is rebuilt less often
 RETRY_AFTER_S = 5.0
 log = logging.getLogger("recorder")
 
@@ -39,6 +40,7 @@ class Finaliser:
         self._closed: queue.Queue[tuple[str, str]] = queue.Queue()
         self._waiting: list[tuple[float, OpenEpisode | OutcomeChange]] = []
         self._index_at = 0.0
+        self._index_took_s = 0.0
         self._indexed_change = -1
         self._thread = threading.Thread(target=self._run, name="finalise", daemon=True)
         self._thread.start()
@@ -136,13 +138,15 @@ class Finaliser:
             return None
 
     def _index(self, force: bool) -> None:
-        if not force and time.monotonic() - self._index_at < INDEX_EVERY_S:
+        if not force and time.monotonic() - self._index_at < max(INDEX_EVERY_S, self._index_took_s / INDEX_SHARE):
             return
+        began = time.monotonic()
         try:
             change = self.catalog.change_counter()
             if change != self._indexed_change:
                 rebuild_index(self.workspace, self.catalog)
                 self._indexed_change = change
+                self._index_took_s = time.monotonic() - began
         except (OSError, SQLAlchemyError):
             log.exception("index.hdf5 was not rebuilt")
         self._index_at = time.monotonic()
