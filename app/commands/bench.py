@@ -17,6 +17,7 @@ NAMES = {
     "control": "lateness, age of commands, STOP, hop by hop, against a plain Python process",
     "chunks": "an actor that takes 300 ms for 50 actions, against one that answers every step",
     "realtime": "the whole station in real time: pictures, corrections to the policy, CPU",
+    "catalog_scale": "the catalog's pages with 100,000 episodes and a million segments",
     "expert": "the scripted expert on both tasks",
     "inprocess_loop": "learner settings over many seeds, without processes",
 }
