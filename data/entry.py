@@ -16,9 +16,10 @@ FAILURE_LEAD_S = 2.0  # a failure's segment begins this long before it
 
 
 class Entry:
-    """The catalog rows of one episode: ``session``, ``episode``, ``segments``."""
+    """The catalog rows of one episode: ``session``, ``episode``, ``segments``; and the operator's ``consent_version``."""
 
-    def __init__(self, session: dict[str, Any], episode: dict[str, Any], segments: list[dict[str, Any]]) -> None:
+    def __init__(self, session: dict[str, Any], episode: dict[str, Any], segments: list[dict[str, Any]], consent_version: str = "") -> None:
+        self.consent_version = consent_version
         self.session = session
         self.episode = episode
         self.segments = segments
@@ -43,11 +44,11 @@ def entry_of(episode: EpisodeRecords, relative_path: str, sha256: str, size_byte
     )
 
 
-def entry_of_file(workspace: Workspace, path: Path) -> Entry:
-    """Rows for a closed file. Raises `DamagedFile` when it is not what was written."""
-    sha256 = check_seal(path)
-    start, steps, end = read_records(path)
-    with open_episode(path) as file:
+def entry_of_file(workspace: Workspace, path: Path, sha256: str = "") -> Entry:
+    """Rows for a closed file. Raises `DamagedFile` when it is not what was written. ``sha256``: if the seal was just checked."""
+    sha256 = sha256 or check_seal(path)
+    start, steps, end = read_records(path, sealed=True)
+    with open_episode(path, sealed=True) as file:
         demo = file[DEMO]
         numbers = [start.rec_seq, *(step.rec_seq for step in steps), *(event.rec_seq for event in read_events(demo, start))]
         if end.rec_seq >= 0:
@@ -113,7 +114,7 @@ def _entry(
         "sha256": sha256,
         "size_bytes": size_bytes,
     }
-    return Entry(session, episode, _segments(start, steps, end))
+    return Entry(session, episode, _segments(start, steps, end), start.consent_version)
 
 
 def _segments(start: EpisodeStart, steps: Sequence[Step], end: EpisodeEnd) -> list[dict[str, Any]]:

@@ -1,19 +1,17 @@
 """From an episode's records to the bytes of its HDF5 file (recording.md, docs/data-format.md)."""
 
-import hashlib
 import json
 from collections.abc import Sequence
 from typing import Any
 
 import h5py
-import msgspec
 import numpy as np
 
+from takeover.data.episode_attributes import environment_args, put_attributes
 from takeover.data.episode_schema import (
     ACTION_COLUMNS,
     COLUMNS,
     OPTIONAL_ACTIONS,
-    SCHEMA_VERSION,
     EpisodeError,
     EpisodeRecords,
     action_modes,
@@ -24,6 +22,8 @@ from takeover.data.episode_schema import (
 )
 from takeover.data.hdf5_image import ImageBuilder
 from takeover.data.schema import CameraFrame, ControlMode, EpisodeEnd, EpisodeKind, EpisodeStart, Event, Outcome, Step, Trigger
+
+__all__ = ["DEMO", "build_episode", "environment_args", "find_interventions", "step_problem", "text_array"]
 
 DEMO = "data/demo_0"
 PICTURE_CHUNK_BYTES = 1 << 20
@@ -37,11 +37,21 @@ def text_array(values: Sequence[str]) -> np.ndarray:
 
 def build_episode(episode: EpisodeRecords) -> bytes:
     """The sealed HDF5 file. Raises `EpisodeError` naming the step when the records contradict each other."""
-    builder = ImageBuilder()
     start, end = episode.start, ending(episode)
+    _check(start, episode.steps)
+    builder = ImageBuilder()
+    try:
+        _put_episode(builder, episode, end)
+        return builder.finish()
+    except BaseException:
+        builder.abandon()
+        raise
+
+
+def _put_episode(builder: ImageBuilder, episode: EpisodeRecords, end: EpisodeEnd) -> None:
+    start = episode.start
     driven = [step for step in episode.steps if not is_held(step)]
     held = [step for step in episode.steps if is_held(step)]
-    _check(start, episode.steps)
     demo = builder.root.create_group(DEMO)
     hil = demo.create_group("hil")
     _put_frames(builder, demo, hil, episode.steps, start)
@@ -58,24 +68,27 @@ def build_episode(episode: EpisodeRecords) -> bytes:
     _put_events(builder, hil, episode.events)
     _put_states(builder, demo, hil, episode, end)
     _put_pictures(builder, hil, episode.frames)
-    _put_attributes(builder.root, demo, episode, end, len(driven))
-    return builder.finish()
+    put_attributes(builder.root, demo, episode, end, len(driven))
 
 
 def _check(start: EpisodeStart, steps: Sequence[Step]) -> None:
-    size, width, groups = start.spec.action.size, start.spec.observation.size, len(start.spec.action.groups)
     for step in steps:
-        where = f"episode {start.episode_id}, step seq {step.seq}"
-        for name in ACTION_COLUMNS:
-            value = getattr(step, name)
-            if value is None and name in OPTIONAL_ACTIONS:
-                continue
-            if len(value) != size:
-                raise EpisodeError(f"{where}: {name} has {len(value)} numbers, the robot's action has {size}")
-        if len(step.observation) != width or len(step.next_observation) != width:
-            raise EpisodeError(f"{where}: the observation does not have {width} numbers")
-        if len(step.source) != groups:
-            raise EpisodeError(f"{where}: source has {len(step.source)} entries, the robot has {groups} action groups")
+        if problem := step_problem(start, step):
+            raise EpisodeError(f"episode {start.episode_id}, step seq {step.seq}: {problem}")
+
+
+def step_problem(start: EpisodeStart, step: Step) -> str:
+    """What in a step contradicts the robot's description; empty when nothing does."""
+    size, width, groups = start.spec.action.size, start.spec.observation.size, len(start.spec.action.groups)
+    for name in ACTION_COLUMNS:
+        value = getattr(step, name)
+        if value is None and name in OPTIONAL_ACTIONS:
+            continue
+        if len(value) != size:
+            return f"{name} has {len(value)} numbers, the robot's action has {size}"
+    if len(step.observation) != width or len(step.next_observation) != width:
+        return f"the observation does not have {width} numbers"
+    return f"source has {len(step.source)} entries, the robot has {groups} action groups" if len(step.source) != groups else ""
 
 
 def _frame_rows(steps: Sequence[Step]) -> tuple[dict[int, int], list[tuple[Step, bool]]]:
@@ -179,6 +192,9 @@ def _put_steps(builder: ImageBuilder, group: h5py.Group, steps: Sequence[Step], 
             builder.put(group, f"{name}_valid", np.array([row is not None for row in found], np.uint8))
     applied = np.array([step.action for step in steps], np.float64).reshape(n, spec.size)
     builder.put(group, "action_si", applied * np.array(spec.scale, np.float64))
+    for name in ("observation", "decision"):  # wall_ns was read right after the action was applied
+        walls = [step.wall_ns - step.t_applied_ns + getattr(step, f"t_{name}_ns") for step in steps]
+        builder.put(group, f"wall_{name}_ns", np.array(walls, np.int64))
     builder.put(group, "source", np.array([step.source for step in steps], np.int8).reshape(n, len(spec.groups)))
     names = sorted({name for step in steps for name in step.scores})
     if names:
@@ -283,59 +299,3 @@ def _put_pictures(builder: ImageBuilder, hil: h5py.Group, frames: Sequence[Camer
         builder.put(group, "offsets", np.cumsum([0, *(len(frame.jpeg) for frame in own)]).astype(np.int64))
         for name in ("t_source_ns", "counter", "seq", "rec_seq"):
             builder.put(group, name, np.array([getattr(frame, name) for frame in own], np.int64))
-
-
-def sha256_of(value: Any) -> str:
-    """Hash of a struct's JSON."""
-    return hashlib.sha256(msgspec.json.encode(value)).hexdigest()
-
-
-def environment_args(start: EpisodeStart) -> str:
-    """robomimic's ``env_args``; ``type`` 2 is a gym-style environment."""
-    kwargs = {"robot": start.spec.robot_id, "parameters": start.parameters}
-    return json.dumps({"env_name": start.spec.task_id, "type": 2, "env_kwargs": kwargs})
-
-
-def _put_attributes(root: h5py.File, demo: h5py.Group, episode: EpisodeRecords, end: EpisodeEnd, samples: int) -> None:
-    start = episode.start
-    action = start.spec.action
-    root["data"].attrs["total"] = samples
-    root["data"].attrs["env_args"] = environment_args(start)
-    numbers = sorted(episode.rec_seqs())
-    attributes: dict[str, Any] = {
-        "num_samples": samples,
-        "schema_version": SCHEMA_VERSION,
-        "episode_id": start.episode_id,
-        "session_id": start.session,
-        "station_id": start.station_id,
-        "robot_id": start.spec.robot_id,
-        "task_id": start.spec.task_id,
-        "task_prompt": start.spec.prompt,
-        "kind": start.kind.value,
-        "operator": start.operator,
-        "unattended": start.unattended,
-        "policy_version": start.policy_version,
-        "policy_sha256": start.policy_sha256,
-        "learner_round": start.policy_version,
-        "outcome": end.outcome.value,
-        "outcome_source": end.outcome_source.value,
-        "outcome_step": end.event_step,
-        "control_hz": start.spec.control_hz,
-        "camera_config_hash": sha256_of(start.spec.cameras),
-        "action_groups": json.dumps([[group.name, group.start, group.stop] for group in action.groups]),
-        "action_space": action.kind,
-        "action_frame": action.frame,
-        "action_scale": np.array(action.scale, np.float64),
-        "config_sha256": start.config_sha256,
-        "wall_minus_monotonic_ns": start.wall_ns - start.t_ns,
-        "recovered": episode.recovered,
-        "human_steps": sum(is_human(step) for step in episode.steps if not is_held(step)),
-        "software": start.software,
-        "held_steps": sum(is_held(step) for step in episode.steps),
-        "first_rec_seq": numbers[0],
-        "last_rec_seq": numbers[-1],
-        "start": msgspec.json.encode(start).decode(),
-        "end": msgspec.json.encode(end).decode(),
-    }
-    for name, value in attributes.items():
-        demo.attrs[name] = value

@@ -2,7 +2,6 @@
 
 import contextlib
 import datetime
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +10,11 @@ import msgspec
 import numpy as np
 
 from takeover.data.episode_build import DEMO, build_episode
+from takeover.data.episode_checks import contradictions
 from takeover.data.episode_read import open_episode, read_bounds, read_events, read_records, texts
 from takeover.data.episode_schema import EpisodeRecords
 from takeover.data.hdf5_image import USER_BLOCK_BYTES, DamagedFile, check_seal, sealed_digest, write_durably
-from takeover.data.schema import EpisodeEnd, EpisodeStart, Event
+from takeover.data.schema import EpisodeStart, Event
 from takeover.data.workspace import Workspace
 
 __all__ = ["EpisodeReader", "episode_path", "open_episode", "read_bounds", "read_events", "read_records", "verify_file", "write_episode"]
@@ -41,40 +41,21 @@ def write_episode(workspace: Workspace, episode: EpisodeRecords) -> tuple[Path, 
 
 
 def verify_file(path: Path) -> list[str]:
-    """Everything that is wrong with an episode file; empty when nothing is. Any changed byte is found by the seal."""
-    problems: list[str] = []
+    """Everything that is wrong with an episode file; empty when nothing is. Any changed byte is found by the seal.
+
+    A file whose seal is broken is not opened: it could crash HDF5. `takeover.data.damaged.inspect` looks inside it from a distance.
+    """
     try:
         check_seal(path)
     except (DamagedFile, OSError) as error:
-        problems.append(str(error))
+        return [str(error)]
+    problems: list[str] = []
     try:
-        with open_episode(path) as file:
-            problems += [f"{path}: {problem}" for problem in _contradictions(file[DEMO])]
+        with open_episode(path, sealed=True) as file:
+            problems += [f"{path}: {problem}" for problem in contradictions(file[DEMO])]
     except (DamagedFile, OSError, KeyError, ValueError, msgspec.DecodeError) as error:
         problems.append(f"{path}: unreadable: {error}")
     return problems
-
-
-def _contradictions(demo: h5py.Group) -> Iterator[str]:
-    end = msgspec.json.decode(demo.attrs["end"], type=EpisodeEnd)
-    samples = int(demo.attrs["num_samples"])
-    if end.steps != samples:
-        yield f"the bridge counted {end.steps} steps, the file has {samples}"
-    if end.human_steps != int(demo.attrs["human_steps"]):
-        yield f"the bridge counted {end.human_steps} human steps, the file has {int(demo.attrs['human_steps'])}"
-    hil = demo["hil"]
-    for name in ("actions", "rewards", "dones", "obs/state", "next_obs/state", "hil/seq"):
-        if demo[name].shape[0] != samples:
-            yield f"{name} has {demo[name].shape[0]} rows, not {samples}"
-    for name in ("seq", "rec_seq", "t_observation_ns"):
-        backwards = np.flatnonzero(np.diff(hil[name][:]) <= 0)
-        if backwards.size:
-            yield f"{name} does not increase at step {int(backwards[0]) + 1}"
-    for name in ("actions", "rewards", "obs/state", "next_obs/state"):
-        values = demo[name][:]
-        bad = np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(axis=1)) if len(values) else np.zeros(0)
-        if bad.size:
-            yield f"{name} is not finite at step {int(bad[0])}"
 
 
 class EpisodeReader:
@@ -215,6 +196,18 @@ class EpisodeReader:
     def frame_at(self, camera: str, t_ns: int) -> int:
         """Index of the newest picture not younger than ``t_ns`` (the first one before that)."""
         return max(0, int(np.searchsorted(self.frame_times_ns(camera), t_ns, side="right")) - 1)
+
+    @property
+    def policy_cameras(self) -> list[str]:
+        """Cameras whose pictures the policy saw; empty when it saw none."""
+        return [name for name in self._hil["frames"] if name != "state"]
+
+    def policy_picture(self, camera: str, t_ns: int) -> np.ndarray | None:
+        """(H, W, 3) uint8 RGB: what the policy saw in the step that ``t_ns`` is in; None when that step has no such picture."""
+        times = self.column("t_observation_ns", held=True)
+        step = max(0, int(np.searchsorted(times, t_ns, side="right")) - 1)
+        row = int(self.column("frame_index", held=True)[step])
+        return self._hil["frames"][camera][row] if self._hil["image_valid"][camera][row] else None
 
     def simulator_states(self) -> list[tuple[str, int, bytes]]:
         """Exact simulator states as (takeover | failure | a mark's kind | ..., seq, bytes)."""
