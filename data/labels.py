@@ -3,6 +3,7 @@
 import fcntl
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -141,6 +142,20 @@ class Labels:
         _log(self.workspace.labels_path, made)
         _store(connection, made)
         return made
+
+    def adopt(self, events: Sequence[LabelEvent]) -> int:
+        """Enter events from elsewhere as they are, for episodes that were imported; known ones are left out. Raises `LabelError`."""
+        for item in events:
+            _check(item.target, item.field, item.value, item.author)
+            if item.target.partition(":")[0] != item.episode_id or item.action not in ("set", "undo", "redo"):
+                raise LabelError(f"label event {item.id}: {item.action!r} of {item.target!r} is not of episode {item.episode_id!r}")
+        with self.catalog.writing() as connection:
+            known = set(connection.execute(select(label_events.c.id).where(label_events.c.id.in_([item.id for item in events]))).scalars())
+            new = [item for item in events if item.id not in known]
+            for item in new:
+                _log(self.workspace.labels_path, item)
+                _store(connection, item)
+        return len(new)
 
     def replay_log(self) -> int:
         """Enter every event of ``labels.jsonl`` that the catalog lacks; returns how many. Done when a recorder starts."""

@@ -40,13 +40,15 @@ class Feature:
         return self.dtype in ("image", "video")
 
 
-def numeric_features(spec: RobotSpec, precision: Precision) -> dict[str, Feature]:
-    """Every numeric column, in the order in which it is written."""
+def numeric_features(spec: RobotSpec, precision: Precision, join_runs: bool = False) -> dict[str, Feature]:
+    """Every numeric column, in the order in which it is written. With joined runs a row's successor is not always the next row."""
     width, names, groups = spec.action.size, spec.action.names, [f"{group.name}.source" for group in spec.action.groups]
     real, whole, truth = precision, "int64", "bool"
     one = (1,)
+    state = Feature(real, (spec.observation.size,), spec.observation.names)
     return {
-        "observation.state": Feature(real, (spec.observation.size,), spec.observation.names),
+        "observation.state": state,
+        **({"next.observation.state": state} if join_runs else {}),
         "action": Feature(real, (width,), names),
         "next.reward": Feature(real, one),
         "next.done": Feature(truth, one),
@@ -85,6 +87,7 @@ def numeric_columns(stretch: Stretch, features: Mapping[str, Feature]) -> dict[s
     c = stretch.columns
     values: dict[str, np.ndarray] = {
         "observation.state": stretch.observation,
+        "next.observation.state": stretch.next_observation,
         "action": c["action"],
         "next.reward": stretch.reward,
         "next.done": stretch.terminated | stretch.truncated,
@@ -117,6 +120,8 @@ def numeric_columns(stretch: Stretch, features: Mapping[str, Feature]) -> dict[s
     }
     found = {}
     for name, value in values.items():
+        if name not in features:
+            continue
         feature = features[name]
         array = np.asarray(value).astype(feature.dtype)
         found[name] = array.reshape(len(stretch)) if feature.shape == (1,) else array.reshape(len(stretch), *feature.shape)
