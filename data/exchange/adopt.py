@@ -72,9 +72,7 @@ class Adopter:
                 noted, _ = read_bounds(file[DEMO])
             if noted.config_sha256 == digest:
                 return True
-        raise ExchangeError(
-            f"{episode.where}: the workspace has an episode {episode.id} already, and it is another one; import with another prefix"
-        )
+        raise ExchangeError(f"{episode.where}: the workspace has another episode {episode.id} already; import with another prefix")
 
     def _start(self, episode: ForeignEpisode, index: int, digest: str) -> EpisodeStart:
         given = episode.start

@@ -163,7 +163,7 @@ def _width(name: str, spec: RobotSpec) -> int:
 
 def content_digest(episode: ForeignEpisode) -> str:
     """SHA-256 over everything of an episode that will be kept: the same one again is known by it."""
-    digest = hashlib.sha256(repr((episode.id, episode.kind, episode.outcome, episode.event_step, episode.wall_ns)).encode())
+    digest = hashlib.sha256(repr((episode.id, episode.kind, episode.outcome, episode.event_step)).encode())
     digest.update(msgspec.json.encode(episode.spec))
     arrays = [episode.observation, episode.next_observation, episode.action, episode.reward, episode.terminated, episode.truncated]
     arrays += [episode.columns[name] for name in sorted(episode.columns)]

@@ -18,33 +18,13 @@ from takeover.data.exchange.video import read_video
 from takeover.data.labels import Labels
 from takeover.data.workspace import Workspace
 
-STEP_FIELDS = [
-    "observation",
-    "next_observation",
-    "action",
-    "asked_action",
-    "policy_action",
-    "human_action",
-    "source",
-    "reward",
-    "terminated",
-    "truncated",
-    "control_mode",
-    "intervention_id",
-    "seq",
-    "run_id",
-    "t_observation_ns",
-    "t_decision_ns",
-    "t_applied_ns",
-    "wall_ns",
-    "policy_from_seq",
-    "policy_version",
-    "safety_bits",
-    "spread",
-    "command_age_ms",
-    "images",
-    "mode",
-]
+# fmt: off
+STEP_FIELDS = (
+    "observation", "next_observation", "action", "asked_action", "policy_action", "human_action", "source", "reward", "terminated",
+    "truncated", "control_mode", "intervention_id", "seq", "run_id", "t_observation_ns", "t_decision_ns", "t_applied_ns", "wall_ns",
+    "policy_from_seq", "policy_version", "safety_bits", "spread", "command_age_ms", "images", "mode",
+)
+# fmt: on
 EXACT = LeRobotOptions(precision="float64", pictures="policy")
 
 
