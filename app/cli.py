@@ -13,6 +13,7 @@ from takeover.app.commands import check as check_command
 from takeover.app.commands import collect as collect_command
 from takeover.app.commands import console as console_command
 from takeover.app.commands import devices as devices_command
+from takeover.app.commands import exchange as exchange_command
 from takeover.app.commands import keys as keys_command
 from takeover.app.commands import practice as practice_command
 from takeover.app.commands import process as process_command
@@ -37,6 +38,7 @@ operator, and ends with a summary and a picture of the learning curves.
                                                   the whole loop, reproducible
   takeover devices                                what is plugged in
   takeover data ls                                what has been recorded
+  takeover export lerobot DIR                     for other tools; also robomimic, mcap, parquet, csv
   takeover policy ls                              what has been learned
 
 Everything is kept in a workspace (--workspace DIR). Ctrl+C and SIGTERM stop a station cleanly. Exit status: 0 done, 1 failed,
@@ -51,6 +53,8 @@ HANDLERS: dict[str, tuple[type, Callable[[Any], int]]] = {
     "practice": (practice_command.Practice, practice_command.practice),
     "evaluate": (store_command.Evaluate, store_command.evaluate),
     "data": (store_command.Data, store_command.data),
+    "export": (exchange_command.Export, exchange_command.export),
+    "import": (exchange_command.Import, exchange_command.import_),
     "policy": (store_command.Policy, store_command.policy),
     "devices": (devices_command.Devices, devices_command.devices),
     "keys": (keys_command.Keys, keys_command.keys),
@@ -83,6 +87,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _guarded(lambda: bench_command.bench(arguments[1:]))
     if arguments[:2] in (["bridge", "check"], ["actor", "check"]):
         arguments[:2] = ["-".join(arguments[:2])]
+    if arguments[:2] in (["data", "export"], ["data", "import"]):
+        del arguments[0]
     if not arguments and not has_display():
         return _guarded(lambda: run_command.first_look())
     if not arguments or (arguments[0].startswith("-") and arguments[0] not in ("-h", "--help")):

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 
 from takeover.data.catalog import Catalog
@@ -95,13 +94,15 @@ def _copy(workspace: Workspace, catalog: Catalog, path: Path, start: EpisodeStar
     return True
 
 
-def known_formats(path: Path) -> Sequence[str]:
-    """What a path looks like: "takeover", "lerobot", "robomimic", or nothing."""
+def known_format(path: Path) -> str:
+    """What a path looks like: "lerobot", "takeover" or "robomimic". Raises `ExchangeError`."""
     if (path / "meta/info.json").exists():
-        return ("lerobot",)
-    if (path / "episodes").is_dir() or (path.is_dir() and any(path.glob("*.hdf5"))):
-        return ("takeover",)
+        return "lerobot"
+    if path.is_dir() and ((path / "episodes").is_dir() or any(path.glob("*.hdf5"))):
+        return "takeover"
     if path.is_file():
         with path.open("rb") as stream:
-            return ("takeover",) if stream.read(16) == b"takeover-episode" else ("robomimic",)
-    return ()
+            return "takeover" if stream.read(16) == b"takeover-episode" else "robomimic"
+    if not path.exists():
+        raise ExchangeError(f"{path} does not exist")
+    raise ExchangeError(f"{path}: neither a LeRobotDataset v3 (meta/info.json) nor a workspace (episodes/) nor a folder of episode files")
