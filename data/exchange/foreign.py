@@ -96,7 +96,8 @@ class ForeignEpisode:
 def check(episode: ForeignEpisode) -> None:
     """Raise `ExchangeError` for shapes that differ, numbers that are not finite, actions beyond [-1, 1], ids that are no names."""
     where, n, spec = episode.where, len(episode), episode.spec
-    for name in (episode.id, spec.robot_id, spec.task_id, *episode.jpegs, *episode.small):
+    _check_spec(spec, where)
+    for name in (episode.id, spec.robot_id, spec.task_id, episode.operator, *episode.jpegs, *episode.small):
         try:
             plain_name(name)
         except ValueError as error:
@@ -132,6 +133,19 @@ def check(episode: ForeignEpisode) -> None:
     pictures = sum(len(jpeg) for stack in episode.jpegs.values() for jpeg in stack) + sum(array.nbytes for array in episode.small.values())
     if pictures > MAX_PICTURE_BYTES:
         raise ExchangeError(f"{where}: {pictures >> 20} MiB of pictures; an episode may have {MAX_PICTURE_BYTES >> 20} MiB")
+
+
+def _check_spec(spec: RobotSpec, where: str) -> None:
+    """A spec from a file must hold together: as many scales and units as names, groups within the action, a rate above 0."""
+    action, size = spec.action, spec.action.size
+    if not (0.1 <= spec.control_hz <= 10_000):
+        raise ExchangeError(f"{where}: control_hz is {spec.control_hz:g}; 0.1 to 10000 are possible")
+    if not (len(action.units) == len(action.scale) == size > 0) or len(spec.observation.units) != spec.observation.size:
+        raise ExchangeError(f"{where}: the robot's spec has {size} action names, {len(action.units)} units and {len(action.scale)} scales")
+    if not np.isfinite(action.scale).all() or min(action.scale) <= 0:
+        raise ExchangeError(f"{where}: the action's scale is {action.scale}; every one must be above 0")
+    if not action.groups or any(not 0 <= group.start < group.stop <= size for group in action.groups):
+        raise ExchangeError(f"{where}: action groups {[(g.name, g.start, g.stop) for g in action.groups]} of {size} numbers")
 
 
 def _check_columns(episode: ForeignEpisode) -> None:

@@ -120,7 +120,9 @@ class _Shard:
         columns["episode_index"] = np.full(n, self.episode_count, np.int64)
         columns["task_index"] = np.full(n, self.common.task_index(stretch.start.spec), np.int64)
         stats = {name: numeric_statistics(values) for name, values in columns.items()}
+        seconds = (stretch.columns["t_observation_ns"] - stretch.columns["t_observation_ns"][0]) / 1e9
         episode = _episode_row(source, stretch, self.episode_count, self.frames, self._file)
+        episode["clock_error_s"] = float(np.abs(seconds - frame / self.fps).max())
         for key in self.keys:
             encoded, few = self._encoded(stretch, key)
             stats[key] = picture_statistics(few, n)

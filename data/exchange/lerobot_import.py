@@ -79,6 +79,10 @@ class _OwnReader(Reader):
     def episode(self, number: int) -> ForeignEpisode:
         row, where = self.dataset.episodes[number], self.where(number)
         start, end = self._bounds(row, where)
+        if start.spec.control_hz != self.dataset.fps:
+            raise ExchangeError(
+                f"{where}: mixed control rates: {start.spec.control_hz:g} Hz in its spec, {self.dataset.fps} in meta/info.json"
+            )
         columns = self.dataset.columns(number)
         observation = _table(columns["observation.state"])
         following = self._following(columns, observation, row, where)

@@ -152,7 +152,7 @@ def read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:
 
 def _tasks(path: Path) -> dict[int, str]:
     table = read_parquet(path)
-    texts = [name for name in table.column_names if pa.types.is_string(table.schema.field(name).type)]
+    texts = [f.name for f in table.schema if pa.types.is_string(f.type) or pa.types.is_large_string(f.type)]
     if "task_index" not in table.column_names or len(texts) != 1:
         raise ExchangeError(f"{path}: a column task_index and one with the task's text are needed, not {table.column_names}")
     return dict(zip(table["task_index"].to_pylist(), table[texts[0]].to_pylist(), strict=True))

@@ -34,7 +34,7 @@ class Reader:
         for key in self.picture_keys:
             camera = camera_of(key)
             feature = self.dataset.features[key]
-            if feature.dtype == "image" and is_jpeg(columns[key][0]):
+            if feature.dtype == "image" and all(map(is_jpeg, columns[key])):
                 episode.jpegs[camera] = columns[key]
                 continue
             pixels = self._video_frames(number, key) if feature.dtype == "video" else self._decoded(columns[key], key, number)
