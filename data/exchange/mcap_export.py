@@ -1,15 +1,15 @@
 """MCAP out: a file per episode for Foxglove and Rerun, the whole timeline on one clock, held steps included.
 
-Pictures are ``foxglove.CompressedImage``, remarks ``foxglove.Log``, both as JSON with their schemas; numbers are JSON objects with one
-schema per topic, so that every plot finds its fields by name.
+Everything is Protocol Buffers, which both know: pictures ``foxglove.CompressedImage``, remarks ``foxglove.Log``, numbers a message of
+doubles per topic with a field per name, so that plots find them.
 """
 
-import base64
 import json
-from collections.abc import Iterator
+import math
+import re
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from mcap.writer import CompressionType, Writer
@@ -18,33 +18,37 @@ from takeover.data.catalog import Catalog
 from takeover.data.episode_file import EpisodeReader
 from takeover.data.exchange.errors import Progress, silent
 from takeover.data.exchange.lerobot_export import Exported
+from takeover.data.exchange.protobuf import Field, MessageType
 from takeover.data.exchange.selection import Selection, Source, select
 from takeover.data.exchange.target import PartialTarget, write_with
 from takeover.data.hdf5_image import DamagedFile
 from takeover.data.workspace import Workspace
 
-_TIME = {"type": "object", "title": "time", "properties": {"sec": {"type": "integer"}, "nsec": {"type": "integer"}}}
-_NUMBER, _TEXT, _WHOLE = {"type": "number"}, {"type": "string"}, {"type": "integer"}
-IMAGE_SCHEMA = {
-    "title": "foxglove.CompressedImage",
-    "type": "object",
-    "properties": {
-        "timestamp": _TIME,
-        "frame_id": _TEXT,
-        "data": {"type": "string", "contentEncoding": "base64"},
-        "format": _TEXT,
-    },
-}
-LOG_SCHEMA = {
-    "title": "foxglove.Log",
-    "type": "object",
-    "properties": {"timestamp": _TIME, "level": _WHOLE, "message": _TEXT, "name": _TEXT, "file": _TEXT, "line": _WHOLE},
-}
+IMAGE = MessageType(
+    "foxglove",
+    "CompressedImage",
+    (Field("timestamp", 1, "time"), Field("data", 2, "bytes"), Field("format", 3, "string"), Field("frame_id", 4, "string")),
+)
+LOG = MessageType(
+    "foxglove",
+    "Log",
+    (
+        Field("timestamp", 1, "time"),
+        Field("level", 2, "enum", ".foxglove.LogLevel"),
+        Field("message", 3, "string"),
+        Field("name", 4, "string"),
+        Field("file", 5, "string"),
+        Field("line", 6, "fixed32"),
+    ),
+    {"LogLevel": {"UNKNOWN": 0, "DEBUG": 1, "INFO": 2, "WARNING": 3, "ERROR": 4, "FATAL": 5}},
+)
 _INFO, _WARNING = 2, 3
 SCALARS = (
     "control_mode", "intervention_id", "policy_version", "safety_bits", "spread", "reward", "command_age_ms", "picture_age_ms", "run_id",
     "episode_step",
 )  # fmt: skip
+
+_ACTIONS = ("policy_action", "human_action", "asked_action", "action")
 
 
 @dataclass(frozen=True)
@@ -89,13 +93,13 @@ def write_episode_mcap(source: Source, path: Path, pictures: bool) -> int:
     """One episode's MCAP file; returns how many steps, held ones included."""
     with EpisodeReader(source.path) as reader, path.open("wb") as stream:
         try:
-            writer = Writer(stream, chunk_size=1 << 20, compression=CompressionType.ZSTD)
+            writer = Writer(stream, chunk_size=1 << 20, compression=CompressionType.LZ4)
             writer.start(profile="", library="takeover")
             channels = _Channels(writer)
             messages = [*_numbers(reader), *_remarks(source, reader), *(_pictures(reader) if pictures else ())]
-            for number, (time_ns, topic, value, schema) in enumerate(sorted(messages, key=lambda message: message[0])):
-                content = value() if callable(value) else value
-                writer.add_message(channels.of(topic, schema), time_ns, json.dumps(content).encode(), time_ns, number)
+            for number, (time_ns, topic, kind, values) in enumerate(sorted(messages, key=lambda message: message[0])):
+                content = kind.encode(values() if callable(values) else values)
+                writer.add_message(channels.of(topic, kind), time_ns, content, time_ns, number)
             writer.add_metadata("episode", _metadata(source, reader))
             writer.finish()
             return len(reader.column("seq", held=True))
@@ -106,68 +110,68 @@ def write_episode_mcap(source: Source, path: Path, pictures: bool) -> int:
 
 
 class _Channels:
-    """A channel per topic, a schema per name and content."""
+    """A channel per topic, a schema per message type."""
 
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
         self._schemas: dict[str, int] = {}
         self._channels: dict[str, int] = {}
 
-    def of(self, topic: str, schema: dict[str, Any]) -> int:
+    def of(self, topic: str, kind: MessageType) -> int:
         if topic not in self._channels:
-            text = json.dumps(schema)
-            if text not in self._schemas:
-                self._schemas[text] = self._writer.register_schema(schema["title"], "jsonschema", text.encode())
-            self._channels[topic] = self._writer.register_channel(topic, "json", self._schemas[text])
+            name = kind.full_name
+            if name not in self._schemas:
+                self._schemas[name] = self._writer.register_schema(name, "protobuf", kind.descriptor_set())
+            self._channels[topic] = self._writer.register_channel(topic, "protobuf", self._schemas[name])
         return self._channels[topic]
 
 
-_Message = tuple[int, str, Any, dict[str, Any]]
+_Values = Sequence[float | int | str | bytes]
+_Message = tuple[int, str, MessageType, _Values | Callable[[], _Values]]
 
 
-def _stamp(time_ns: int) -> dict[str, int]:
-    return {"sec": time_ns // 1_000_000_000, "nsec": time_ns % 1_000_000_000}
-
-
-def _schema(title: str, names: list[str]) -> dict[str, Any]:
-    return {"title": title, "type": "object", "properties": {"timestamp": _TIME} | dict.fromkeys(names, _NUMBER)}
-
-
-def _plain(value: float) -> float | None:
-    """JSON has no NaN."""
-    return float(value) if np.isfinite(value) else None
+def number_message(name: str, names: Sequence[str]) -> MessageType:
+    """``takeover.<name>``: a timestamp and a double per name. What a field cannot be called is replaced by "_", and numbered if need be."""
+    fields, seen = [Field("timestamp", 1, "time")], {"timestamp"}
+    for number, given in enumerate(names, start=2):
+        made = re.sub(r"[^0-9A-Za-z_]", "_", given)
+        made = made if re.match(r"[A-Za-z]", made) else f"f_{made}"
+        if made in seen:
+            made = f"{made}_{number}"
+        seen.add(made)
+        fields.append(Field(made, number, "double"))
+    return MessageType("takeover", name, tuple(fields))
 
 
 def _numbers(reader: EpisodeReader) -> Iterator[_Message]:
-    """``/observation``, ``/action``, ``/policy_action``, ``/human_action``, ``/asked_action``, ``/step``: an object per control step."""
+    """``/observation``, ``/action``, ``/policy_action``, ``/human_action``, ``/asked_action``, ``/step``: one per control step."""
     spec, wall = reader.start.spec, reader.column("wall_ns", held=True).tolist()
-    held = reader.column("seq", held=True)
-    driven = set(reader.column("seq").tolist())
-    topics = {f"/{name}": (reader.column(name, held=True), spec.action.names) for name in ("policy_action", "human_action", "asked_action")}
-    topics["/action"] = (reader.column("action", held=True), spec.action.names)
-    topics["/observation"] = (reader.column("frames/state")[reader.column("frame_index", held=True)], spec.observation.names)
+    observed = reader.column("frames/state")[reader.column("frame_index", held=True)]
+    topics = {name: (reader.column(name, held=True), spec.action.names) for name in _ACTIONS}
+    topics["observation"] = (observed, spec.observation.names)
     for topic, (values, names) in topics.items():
-        schema = _schema(f"takeover{topic.replace('/', '.')}", names)
+        kind = number_message("".join(part.capitalize() for part in topic.split("_")), names)
         for time_ns, row in zip(wall, values.tolist(), strict=True):
-            if not any(np.isfinite(row)):
-                continue  # nobody wanted anything
-            yield time_ns, topic, {"timestamp": _stamp(time_ns)} | dict(zip(names, map(_plain, row), strict=True)), schema
-    columns = {name: reader.column(name, held=True).tolist() for name in SCALARS}
-    groups = [f"source.{name}" for name in spec.action.group_names]
-    sources = reader.column("source", held=True).tolist()
-    schema = _schema("takeover.step", [*SCALARS, "held", *groups])
-    for index, time_ns in enumerate(wall):
-        value: dict[str, Any] = {"timestamp": _stamp(time_ns)} | {name: _plain(column[index]) for name, column in columns.items()}
-        value |= {"held": int(int(held[index]) not in driven)} | dict(zip(groups, sources[index], strict=True))
-        yield time_ns, "/step", value, schema
+            if any(map(math.isfinite, row)):  # otherwise nobody wanted anything
+                yield time_ns, f"/{topic}", kind, (time_ns, *row)
+    seq = reader.column("seq", held=True)
+    table = np.column_stack(
+        [
+            *(reader.column(name, held=True).astype(np.float64) for name in SCALARS),
+            ~np.isin(seq, reader.column("seq")),
+            reader.column("source", held=True),
+        ]
+    )
+    kind = number_message("Step", [*SCALARS, "held", *(f"source_{name}" for name in spec.action.group_names)])
+    for time_ns, row in zip(wall, table.tolist(), strict=True):
+        yield time_ns, "/step", kind, (time_ns, *row)
 
 
 def _remarks(source: Source, reader: EpisodeReader) -> Iterator[_Message]:
     """``/events``: events, takeovers and other segments with their labels, the outcome."""
 
     def log(time_ns: int, name: str, message: str, level: int = _INFO) -> _Message:
-        value = {"timestamp": _stamp(time_ns), "level": level, "message": message, "name": name, "file": "", "line": 0}
-        return time_ns, "/events", value, LOG_SCHEMA
+        return time_ns, "/events", LOG, (time_ns, level, message, name, "", 0)
 
     offset = reader.start.wall_ns - reader.start.t_ns
     for event in reader.events:
@@ -187,11 +191,10 @@ def _pictures(reader: EpisodeReader) -> Iterator[_Message]:
         for index, taken in enumerate(reader.frame_times_ns(camera).tolist()):
             time_ns = taken + offset
 
-            def value(camera: str = camera, index: int = index, time_ns: int = time_ns) -> dict[str, Any]:
-                data = base64.b64encode(reader.frame(camera, index)).decode()
-                return {"timestamp": _stamp(time_ns), "frame_id": camera, "data": data, "format": "jpeg"}
+            def values(camera: str = camera, index: int = index, time_ns: int = time_ns) -> _Values:
+                return (time_ns, reader.frame(camera, index), "jpeg", camera)
 
-            yield time_ns, f"/camera/{camera}", value, IMAGE_SCHEMA
+            yield time_ns, f"/camera/{camera}", IMAGE, values
 
 
 def _metadata(source: Source, reader: EpisodeReader) -> dict[str, str]:

@@ -1,49 +1,67 @@
 """MCAP files for Foxglove and Rerun, and tables of metrics."""
 
-import base64
 import csv
-import json
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from mcap.reader import make_reader
 
 from takeover.data.episode_file import EpisodeReader
 from takeover.data.episode_read import read_records
 from takeover.data.exchange.errors import Cancelled, ExchangeError
-from takeover.data.exchange.mcap_export import export_mcap
+from takeover.data.exchange.mcap_export import export_mcap, number_message
 from takeover.data.exchange.selection import Selection
 from takeover.data.exchange.tables import export_tables
 from takeover.data.labels import Labels
 
 
 def messages(path):
+    """Every message, decoded with Google's own library by nothing but the schema in the file."""
+    pools = {}
     with path.open("rb") as stream:
-        found = make_reader(stream).iter_messages()
-        return [(channel.topic, schema.name, message.log_time, json.loads(message.data)) for schema, channel, message in found]
+        for schema, channel, message in make_reader(stream).iter_messages():
+            if schema.name not in pools:
+                pool = pools[schema.name] = descriptor_pool.DescriptorPool()
+                for file in descriptor_pb2.FileDescriptorSet.FromString(schema.data).file:
+                    pool.Add(file)
+            kind = message_factory.GetMessageClass(pools[schema.name].FindMessageTypeByName(schema.name))
+            yield channel.topic, schema.name, message.log_time, kind.FromString(message.data)
 
 
 def test_every_number_and_picture_is_in_the_mcap_file(recorded, workspace, tmp_path):
     result = export_mcap(workspace, tmp_path / "out", Selection(ids=("ep0001",)))
     assert (result.episodes, result.frames) == (1, 44)
-    found = messages(tmp_path / "out/s1-ep0001.mcap")
+    found = list(messages(tmp_path / "out/s1-ep0001.mcap"))
     start, steps, _ = read_records(workspace.path / recorded[1].path)
     assert [time for _, _, time, _ in found] == sorted(time for _, _, time, _ in found)
     actions = [(time, value) for topic, _, time, value in found if topic == "/action"]
+    assert [value.timestamp.ToNanoseconds() for _, value in actions] == [time for time, _ in actions]
     assert [time for time, _ in actions] == [step.wall_ns for step in steps]
-    assert [[value[name] for name in start.spec.action.names] for _, value in actions] == [step.action for step in steps]
-    observed = [[value[name] for name in start.spec.observation.names] for topic, _, _, value in found if topic == "/observation"]
+    assert [[getattr(value, name) for name in start.spec.action.names] for _, value in actions] == [step.action for step in steps]
+    observed = [[getattr(value, name) for name in start.spec.observation.names] for topic, _, _, value in found if topic == "/observation"]
     assert observed == [step.observation for step in steps]
     assert sum(topic == "/human_action" for topic, *_ in found) == sum(step.human_action is not None for step in steps)
-    assert [value["held"] for topic, _, _, value in found if topic == "/step"] == [int(bool(step.hold_reason)) for step in steps]
+    assert [value.held for topic, _, _, value in found if topic == "/step"] == [int(bool(step.hold_reason)) for step in steps]
     pictures = [(schema, value) for topic, schema, _, value in found if topic == "/camera/front"]
     assert {schema for schema, _ in pictures} == {"foxglove.CompressedImage"}
     with EpisodeReader(workspace.path / recorded[1].path) as reader:
-        assert [base64.b64decode(value["data"]) for _, value in pictures] == [reader.frame("front", i) for i in range(40)]
-    texts = [value["message"] for topic, schema, _, value in found if topic == "/events" and schema == "foxglove.Log"]
+        assert [value.data for _, value in pictures] == [reader.frame("front", i) for i in range(40)]
+    texts = [value.message for topic, schema, _, value in found if topic == "/events" and schema == "foxglove.Log"]
     assert "mark schön" in texts
     assert "success (task)" in texts
+
+
+def test_names_become_fields_of_their_own():
+    names = ["robot0.eef pos", "robot0_eef_pos", "2nd", "timestamp"]
+    kind = number_message("X", names)
+    assert [field.name for field in kind.fields] == ["timestamp", "robot0_eef_pos", "robot0_eef_pos_3", "f_2nd", "timestamp_5"]
+    pool = descriptor_pool.DescriptorPool()
+    for file in descriptor_pb2.FileDescriptorSet.FromString(kind.descriptor_set()).file:
+        pool.Add(file)
+    found = message_factory.GetMessageClass(pool.FindMessageTypeByName("takeover.X")).FromString(kind.encode((-5, 1.5, -2.0, 3.0, 4.0)))
+    assert (found.timestamp.ToNanoseconds(), found.robot0_eef_pos, found.robot0_eef_pos_3) == (-5, 1.5, -2.0)
 
 
 def test_mcap_files_have_an_index_and_say_whose_they_are(recorded, workspace, tmp_path):
@@ -51,8 +69,8 @@ def test_mcap_files_have_an_index_and_say_whose_they_are(recorded, workspace, tm
     with (tmp_path / "out/s1-ep0002.mcap").open("rb") as stream:
         reader = make_reader(stream)
         summary = reader.get_summary()
-        assert summary.statistics.message_count == len(messages(tmp_path / "out/s1-ep0002.mcap"))
-        assert {channel.message_encoding for channel in summary.channels.values()} == {"json"}
+        assert summary.statistics.message_count == len(list(messages(tmp_path / "out/s1-ep0002.mcap")))
+        assert {channel.message_encoding for channel in summary.channels.values()} == {"protobuf"}
         (noted,) = list(reader.iter_metadata())
     assert (noted.metadata["outcome"], noted.metadata["operator"]) == ("failure", "anonymous")
 
