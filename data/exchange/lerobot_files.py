@@ -44,14 +44,26 @@ def table_of(columns: Mapping[str, np.ndarray | list[bytes]], features: Mapping[
 
 
 def write_tables(path: Path, tables: Sequence[pa.Table]) -> None:
-    """One Parquet file, a row group per table."""
+    """One Parquet file, a row group per table. Snappy, but for bytes, which are pictures and compressed already."""
+    compression: dict[str, str] = {}
+    for field in tables[0].schema:
+        inner = [f"{field.name}.{part.name}" for part in field.type] if pa.types.is_struct(field.type) else [_leaf(field)]
+        compression |= {name: "NONE" if name.endswith(".bytes") else "SNAPPY" for name in inner}
 
     def write(temporary: Path) -> None:
-        with pq.ParquetWriter(temporary, tables[0].schema, compression="snappy", use_dictionary=False) as writer:
+        with pq.ParquetWriter(temporary, tables[0].schema, compression=compression, use_dictionary=False) as writer:
             for table in tables:
                 writer.write_table(table, row_group_size=max(1, len(table)))
 
     write_with(path, write)
+
+
+def _leaf(field: pa.Field) -> str:
+    """The path of a column's values in Parquet's own schema."""
+    path, kind = field.name, field.type
+    while pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind):
+        path, kind = f"{path}.list.element", kind.value_type
+    return str(path)
 
 
 def write_tasks(path: Path, tasks: Sequence[str]) -> None:
