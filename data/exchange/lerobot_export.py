@@ -62,7 +62,7 @@ def export_lerobot(
     common = survey(sources, wanted)
     fps = lerobot_schema.whole_fps(common.spec.control_hz, f"episode {sources[0].row.id}")
     features = lerobot_schema.picture_features(common.cameras, options.images, fps, options.codec)
-    features |= lerobot_schema.numeric_features(common.spec, options.precision, options.join_runs)
+    features |= lerobot_schema.numeric_features(common.spec, options.precision, options.join_runs, list(common.cameras))
     plan = {"format": "lerobot", "options": asdict(options), "selection": asdict(selection), "sources": [s.identity() for s in sources]}
     with PartialTarget(target, plan) as partial:
         resumed = sum(piece["sources"] for piece in partial.done)

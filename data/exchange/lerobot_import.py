@@ -10,7 +10,7 @@ import numpy as np
 
 from takeover.data.catalog import Catalog
 from takeover.data.catalog_tables import LabelEvent
-from takeover.data.exchange.adopt import Adopter, Imported
+from takeover.data.exchange.adopt import Adopter, Imported, refresh_index
 from takeover.data.exchange.errors import ExchangeError, Progress, silent
 from takeover.data.exchange.foreign import (
     ForeignEpisode,
@@ -54,6 +54,7 @@ def import_lerobot(workspace: Workspace, source: Path | str, options: ImportOpti
             if isinstance(reader, _OwnReader):
                 labels.adopt(reader.labels(number))
             progress(number + 1, len(dataset.episodes))
+        refresh_index(workspace, catalog)
     return adopter.result
 
 

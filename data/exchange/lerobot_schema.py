@@ -40,7 +40,7 @@ class Feature:
         return self.dtype in ("image", "video")
 
 
-def numeric_features(spec: RobotSpec, precision: Precision, join_runs: bool = False) -> dict[str, Feature]:
+def numeric_features(spec: RobotSpec, precision: Precision, join_runs: bool = False, cameras: Sequence[str] = ()) -> dict[str, Feature]:
     """Every numeric column, in the order in which it is written. With joined runs a row's successor is not always the next row."""
     width, names, groups = spec.action.size, spec.action.names, [f"{group.name}.source" for group in spec.action.groups]
     real, whole, truth = precision, "int64", "bool"
@@ -78,6 +78,7 @@ def numeric_features(spec: RobotSpec, precision: Precision, join_runs: bool = Fa
         "t_observation_ns": Feature(whole, one),
         "t_decision_ns": Feature(whole, one),
         "t_applied_ns": Feature(whole, one),
+        **({"picture_age_s": Feature("float32", (len(cameras),), sorted(cameras))} if cameras else {}),
         **{name: Feature(dtype, one) for name, dtype in MANDATORY.items()},
     }
 
@@ -118,6 +119,8 @@ def numeric_columns(stretch: Stretch, features: Mapping[str, Feature]) -> dict[s
         "t_decision_ns": c["t_decision_ns"],
         "t_applied_ns": c["t_applied_ns"],
     }
+    if "picture_age_s" in features:
+        values["picture_age_s"] = np.stack([stretch.picture_age_s[camera] for camera in sorted(stretch.pictures)], axis=1)
     found = {}
     for name, value in values.items():
         if name not in features:
@@ -129,9 +132,11 @@ def numeric_columns(stretch: Stretch, features: Mapping[str, Feature]) -> dict[s
 
 
 def picture_features(shapes: Mapping[str, tuple[int, int]], images: Images, fps: int, codec: str) -> dict[str, Feature]:
-    """``observation.images.<camera>`` of each camera with its (height, width)."""
+    """``observation.images.<camera>`` of each camera with its (height, width). Raises `ExchangeError` for video of odd sizes."""
     found = {}
     for camera, (height, width) in sorted(shapes.items()):
+        if images == "video" and (height % 2 or width % 2):
+            raise ExchangeError(f"camera {camera}: pictures of {width}x{height}: MP4 in yuv420p needs even numbers; export images instead")
         info = None
         if images == "video":
             info = {

@@ -19,7 +19,7 @@ from takeover.data.episode_file import EpisodeReader
 from takeover.data.exchange.errors import Progress, silent
 from takeover.data.exchange.lerobot_export import Exported
 from takeover.data.exchange.protobuf import Field, MessageType
-from takeover.data.exchange.selection import Selection, Source, select
+from takeover.data.exchange.selection import Selection, Source, check_source, select
 from takeover.data.exchange.target import PartialTarget, write_with
 from takeover.data.hdf5_image import DamagedFile
 from takeover.data.workspace import Workspace
@@ -91,6 +91,7 @@ def export_mcap(
 
 def write_episode_mcap(source: Source, path: Path, pictures: bool) -> int:
     """One episode's MCAP file; returns how many steps, held ones included."""
+    check_source(source)
     with EpisodeReader(source.path) as reader, path.open("wb") as stream:
         try:
             writer = Writer(stream, chunk_size=1 << 20, compression=CompressionType.LZ4)

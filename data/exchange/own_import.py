@@ -10,7 +10,7 @@ from takeover.data.entry import entry_of_file
 from takeover.data.episode_build import DEMO
 from takeover.data.episode_file import episode_path, verify_file
 from takeover.data.episode_read import open_episode, read_bounds
-from takeover.data.exchange.adopt import Imported
+from takeover.data.exchange.adopt import Imported, refresh_index
 from takeover.data.exchange.errors import ExchangeError, Progress, silent
 from takeover.data.exchange.target import write_with
 from takeover.data.hdf5_image import DamagedFile, check_seal
@@ -41,6 +41,7 @@ def import_own(workspace: Workspace, source: Path | str, progress: Progress = si
             result.made += new
             result.present += not new
             progress(number, len(paths))
+        refresh_index(workspace, catalog)
     return result
 
 

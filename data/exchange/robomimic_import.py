@@ -11,7 +11,7 @@ import numpy as np
 
 from takeover.data.catalog import Catalog
 from takeover.data.catalog_tables import LabelEvent
-from takeover.data.exchange.adopt import Adopter, Imported
+from takeover.data.exchange.adopt import Adopter, Imported, refresh_index
 from takeover.data.exchange.errors import ExchangeError, Progress, silent
 from takeover.data.exchange.foreign import (
     LARGEST_POLICY_PICTURE,
@@ -54,6 +54,7 @@ def import_robomimic(
                 adopter.add(reader.episode(name), int(name[5:]))
                 labels.adopt(reader.labels(name))
                 progress(done, len(demos))
+            refresh_index(workspace, catalog)
     return adopter.result
 
 

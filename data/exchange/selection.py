@@ -9,6 +9,7 @@ from takeover.data.catalog import Catalog
 from takeover.data.catalog_queries import SegmentFilter
 from takeover.data.catalog_tables import EpisodeRow, LabelEvent, SegmentRow
 from takeover.data.exchange.errors import ExchangeError
+from takeover.data.hdf5_image import DamagedFile, check_seal
 from takeover.data.labels import Labels
 from takeover.data.workspace import Workspace
 
@@ -84,6 +85,12 @@ def select(workspace: Workspace, catalog: Catalog, selection: Selection) -> list
     for event in Labels(workspace, catalog).events_since(0):
         events.setdefault(event.episode_id, []).append(event)
     return [_source(workspace, row, segments.get(row.id, []), labels.get(row.id, {}), events.get(row.id, []), selection) for row in rows]
+
+
+def check_source(source: Source) -> None:
+    """See that the file is the one that was recorded, every bit of it. Raises `DamagedFile`, `OSError`."""
+    if check_seal(source.path) != source.row.sha256:
+        raise DamagedFile(f"{source.path}: not the file the catalog knows as episode {source.row.id}; `takeover data verify` says more")
 
 
 def _wanted(row: EpisodeRow, selection: Selection) -> bool:

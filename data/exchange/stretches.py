@@ -10,7 +10,7 @@ import numpy as np
 from takeover.data.episode_build import DEMO
 from takeover.data.episode_file import EpisodeReader
 from takeover.data.episode_read import open_episode
-from takeover.data.exchange.selection import Source
+from takeover.data.exchange.selection import Source, check_source
 from takeover.data.hdf5_image import DamagedFile
 from takeover.data.schema import ControlMode, EpisodeEnd, EpisodeStart
 from takeover.data.schema import Source as Authority
@@ -89,6 +89,7 @@ def read_stretches(source: Source, pictures: PictureChoice = "none", join_runs: 
 
     Raises `DamagedFile` naming the file and what is wrong in it, `FileNotFoundError`.
     """
+    check_source(source)
     with EpisodeReader(source.path) as reader, open_episode(source.path) as file:
         demo = file[DEMO]
         try:

@@ -14,7 +14,7 @@ from takeover.data.episode_file import EpisodeReader
 from takeover.data.exchange.errors import Progress, silent
 from takeover.data.exchange.lerobot_export import Exported
 from takeover.data.exchange.lerobot_files import write_tables
-from takeover.data.exchange.selection import Selection, Source, select
+from takeover.data.exchange.selection import Selection, Source, check_source, select
 from takeover.data.exchange.target import PartialTarget, write_with
 from takeover.data.hdf5_image import DamagedFile
 from takeover.data.workspace import Workspace
@@ -60,6 +60,7 @@ def _episode(source: Source) -> dict[str, Any]:
     """The catalog's row, its labels, and what the file's columns add up to."""
     row = {name: getattr(source.row, name) for name in _ROW} | {"operator": source.operator}
     row |= {"cause": source.cause, "quality": source.labels.get("quality", ""), "note": source.labels.get("note", "")}
+    check_source(source)
     try:
         with EpisodeReader(source.path) as reader:
             wall, reward, ages = reader.column("wall_ns"), reader.column("reward"), reader.column("command_age_ms")

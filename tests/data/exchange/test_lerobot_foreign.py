@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import h5py
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -15,9 +16,13 @@ from takeover.data.exchange.errors import Cancelled, ExchangeError
 from takeover.data.exchange.foreign import ImportOptions
 from takeover.data.exchange.lerobot_export import LeRobotOptions, export_lerobot
 from takeover.data.exchange.lerobot_import import import_lerobot
+from takeover.data.exchange.mcap_export import export_mcap
 from takeover.data.exchange.pictures import encode_png
+from takeover.data.exchange.robomimic_export import export_robomimic
 from takeover.data.exchange.selection import Selection
 from takeover.data.exchange.statistics import combine, numeric_statistics
+from takeover.data.exchange.tables import export_tables
+from takeover.data.hdf5_image import DamagedFile
 from takeover.data.schema import EpisodeKind
 from takeover.data.workspace import Workspace
 
@@ -268,3 +273,67 @@ def test_statistics_of_parts_are_those_of_the_whole():
         np.testing.assert_allclose(both[name], whole[name], rtol=1e-12)
     assert both["count"] == whole["count"] == [500]
     np.testing.assert_allclose(both["q50"], whole["q50"], atol=0.05)
+
+
+def test_an_export_of_ours_without_our_notes_is_foreign(recorded, workspace, other, tmp_path):
+    export_lerobot(workspace, tmp_path / "set", options=LeRobotOptions(images="video"))
+    (tmp_path / "set/meta/takeover.json").unlink()
+    import_lerobot(other, tmp_path / "set", ImportOptions(kind=EpisodeKind.POLICY, task_id="theirs"))
+    with Catalog.open(other) as catalog:
+        rows = catalog.episodes()
+    assert [(row.id, row.steps, row.outcome) for row in rows] == [
+        ("set-000000", 20, "success"),
+        ("set-000001", 12, "unknown"),
+        ("set-000002", 13, "unknown"),
+        ("set-000003", 15, "success"),
+        ("set-000004", 30, "unknown"),
+        ("set-000005", 20, "success"),
+    ]
+    _, steps, _ = read_records(other.path / rows[4].path, images=True)
+    _, originals, _ = read_records(workspace.path / recorded[2].path)
+    np.testing.assert_array_equal(np.array([s.action for s in steps], np.float32), np.array([s.action for s in originals], np.float32))
+    assert {(image.camera, image.height, image.width) for step in steps for image in step.images} == {("front", 48, 64)}
+    for change, said in (
+        (lambda path: path.write_bytes(path.read_bytes()[:-2000]), "cannot be read"),
+        (lambda path: path.unlink(), "cannot be read"),
+    ):
+        change(next((tmp_path / "set").rglob("*.mp4")))
+        with pytest.raises(ExchangeError, match=rf"file-000\.mp4: {said}"):
+            import_lerobot(other, tmp_path / "set", ImportOptions(prefix="again", task_id="again"))
+
+
+def test_a_video_that_lacks_frames_is_refused(recorded, workspace, other, tmp_path):
+    export_lerobot(workspace, tmp_path / "set", Selection(ids=("ep0000", "ep0003")), LeRobotOptions(images="video"))
+    export_lerobot(workspace, tmp_path / "short", Selection(ids=("ep0000",)), LeRobotOptions(images="video"))
+    shutil.copy(next((tmp_path / "short").rglob("*.mp4")), next((tmp_path / "set").rglob("*.mp4")))
+    with pytest.raises(ExchangeError, match=r"no frame at 1.0000 s, step 0 of episode 1; the video is not whole"):
+        import_lerobot(other, tmp_path / "set")
+
+
+def test_episodes_of_one_task_must_be_alike(foreign, recorded, workspace, other, tmp_path):
+    import_lerobot(other, foreign, ImportOptions(auto_scale=True, task_id="pick-lift"))
+    export_lerobot(workspace, tmp_path / "set", options=LeRobotOptions(images="none"))
+    with pytest.raises(ExchangeError, match=r"control_hz 20.0; episode so100-pick-000001 of task 'pick-lift' in the workspace has 30.0"):
+        import_lerobot(other, tmp_path / "set")
+    with pytest.raises(ExchangeError, match=r"action scale .* import under another task's name"):
+        import_lerobot(other, foreign, ImportOptions(scale=(100.0,) * 6, task_id="pick-lift", prefix="b"))
+
+
+def test_an_import_makes_the_index_anew_unless_a_recorder_will(foreign, other):
+    with other.lock("recorder"):
+        import_lerobot(other, foreign, ImportOptions(auto_scale=True))
+    assert not other.index_path.exists()
+    import_lerobot(other, foreign, ImportOptions(auto_scale=True))
+    with h5py.File(other.index_path) as file:
+        assert file["data"].attrs["total"] == 21
+
+
+def test_a_changed_bit_is_found_before_anything_of_the_episode_is_written(recorded, workspace, tmp_path):
+    path = workspace.path / recorded[2].path
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    for export in (export_lerobot, export_robomimic, export_mcap, export_tables):
+        with pytest.raises(DamagedFile, match=r"s1-ep0002\.hdf5"):
+            export(workspace, tmp_path / export.__name__)
+        assert not (tmp_path / export.__name__).exists()
