@@ -12,7 +12,7 @@ from robomimic.utils.dataset import SequenceDataset
 from takeover.data.exchange.lerobot_export import LeRobotOptions, export_lerobot
 from takeover.data.exchange.robomimic_export import export_robomimic
 
-KILLS = 4
+KILLS = 3
 CODE = """
 import sys, time
 from takeover.data.exchange import lerobot_export, robomimic_export
