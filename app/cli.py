@@ -14,6 +14,7 @@ from takeover.app.commands import collect as collect_command
 from takeover.app.commands import console as console_command
 from takeover.app.commands import data_cli as data_command
 from takeover.app.commands import devices as devices_command
+from takeover.app.commands import exchange as exchange_command
 from takeover.app.commands import keys as keys_command
 from takeover.app.commands import labels as labels_command
 from takeover.app.commands import practice as practice_command
@@ -39,6 +40,7 @@ operator, and ends with a summary and a picture of the learning curves.
                                                   the whole loop, reproducible
   takeover devices                                what is plugged in
   takeover data ls                                what has been recorded
+  takeover export lerobot DIR                     for other tools; also robomimic, mcap, parquet, csv
   takeover policy ls                              what has been learned
 
 Everything is kept in a workspace (--workspace DIR). Ctrl+C and SIGTERM stop a station cleanly. Exit status: 0 done, 1 failed,
@@ -54,6 +56,8 @@ HANDLERS: dict[str, tuple[type, Callable[[Any], int]]] = {
     "evaluate": (store_command.Evaluate, store_command.evaluate),
     "data": (data_command.Data, lambda command: data_command.data(command.arguments)),
     "data-labels": (labels_command.DataLabels, labels_command.data_labels),
+    "export": (exchange_command.Export, exchange_command.export),
+    "import": (exchange_command.Import, exchange_command.import_),
     "policy": (store_command.Policy, store_command.policy),
     "devices": (devices_command.Devices, devices_command.devices),
     "keys": (keys_command.Keys, keys_command.keys),
@@ -88,6 +92,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _guarded(lambda: data_command.data(arguments[1:]))
     if arguments[:2] in (["bridge", "check"], ["actor", "check"], ["data", "labels"]):
         arguments[:2] = ["-".join(arguments[:2])]
+    if arguments[:2] in (["data", "export"], ["data", "import"]):
+        del arguments[0]
     if not arguments and not has_display():
         return _guarded(lambda: run_command.first_look())
     if not arguments or (arguments[0].startswith("-") and arguments[0] not in ("-h", "--help")):

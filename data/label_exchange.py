@@ -74,6 +74,17 @@ def import_labels(labels: Labels, path: Path, progress: Progress | None = None) 
     return Imported(added, len(events) - added, waiting)
 
 
+def adopt(labels: Labels, path: Path, events: list[LabelEvent]) -> int:
+    """Enter events of episodes that came from another workspace, whose log is ``path``; returns how many were new. Raises `LabelError`."""
+    for event in events:
+        try:
+            _check(event)
+        except LabelError as error:
+            raise LabelError(f"{path}: event {event.id}: {error}") from error
+    _check_known(labels, path, events)
+    return labels.enter_events(events)
+
+
 def _read(path: Path) -> list[LabelEvent]:
     decoder = msgspec.json.Decoder(LabelEvent)
     found: dict[str, LabelEvent] = {}

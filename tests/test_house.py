@@ -25,6 +25,8 @@ FENCES = {
     "h5py": "data",
     "mcap": "data",
     "sqlalchemy": "data",
+    "pyarrow": "data",
+    "av": "data",
 }
 MARKER = re.compile(r"^([A-Za-z0-9_.-]+)")
 
