@@ -22,6 +22,7 @@ from takeover.data.exchange.foreign import (
 )
 from takeover.data.exchange.lerobot_read import Dataset, open_dataset
 from takeover.data.exchange.lerobot_reader import Reader, camera_of
+from takeover.data.label_exchange import adopt
 from takeover.data.labels import Labels
 from takeover.data.schema import EpisodeEnd, EpisodeKind, EpisodeStart, Outcome, OutcomeSource, RobotSpec
 from takeover.data.workspace import Workspace
@@ -52,7 +53,7 @@ def import_lerobot(workspace: Workspace, source: Path | str, options: ImportOpti
         for number in range(len(dataset.episodes)):
             adopter.add(reader.episode(number), number)
             if isinstance(reader, _OwnReader):
-                labels.adopt(reader.labels(number))
+                adopt(labels, dataset.path, reader.labels(number))
             progress(number + 1, len(dataset.episodes))
         refresh_index(workspace, catalog)
     return adopter.result

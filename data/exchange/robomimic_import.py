@@ -25,6 +25,7 @@ from takeover.data.exchange.foreign import (
 from takeover.data.exchange.hdf5_checks import open_foreign
 from takeover.data.exchange.pictures import encode_jpeg
 from takeover.data.exchange.robomimic_export import HIL
+from takeover.data.label_exchange import adopt
 from takeover.data.labels import Labels
 from takeover.data.schema import EpisodeEnd, EpisodeKind, EpisodeStart, Outcome, OutcomeSource
 from takeover.data.workspace import Workspace
@@ -52,7 +53,7 @@ def import_robomimic(
             progress(0, len(demos))
             for done, name in enumerate(demos, start=1):
                 adopter.add(reader.episode(name), int(name[5:]))
-                labels.adopt(reader.labels(name))
+                adopt(labels, path, reader.labels(name))
                 progress(done, len(demos))
             refresh_index(workspace, catalog)
     return adopter.result
