@@ -12,6 +12,7 @@ from takeover.app.commands import bench as bench_command
 from takeover.app.commands import check as check_command
 from takeover.app.commands import collect as collect_command
 from takeover.app.commands import console as console_command
+from takeover.app.commands import data_cli as data_command
 from takeover.app.commands import devices as devices_command
 from takeover.app.commands import keys as keys_command
 from takeover.app.commands import practice as practice_command
@@ -50,7 +51,7 @@ HANDLERS: dict[str, tuple[type, Callable[[Any], int]]] = {
     "run": (run_command.Run, run_command.run),
     "practice": (practice_command.Practice, practice_command.practice),
     "evaluate": (store_command.Evaluate, store_command.evaluate),
-    "data": (store_command.Data, store_command.data),
+    "data": (data_command.Data, lambda command: data_command.data(command.arguments)),
     "policy": (store_command.Policy, store_command.policy),
     "devices": (devices_command.Devices, devices_command.devices),
     "keys": (keys_command.Keys, keys_command.keys),
@@ -81,6 +82,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     if arguments[:1] == ["bench"]:
         return _guarded(lambda: bench_command.bench(arguments[1:]))
+    if arguments[:1] == ["data"]:
+        return _guarded(lambda: data_command.data(arguments[1:]))
     if arguments[:2] in (["bridge", "check"], ["actor", "check"]):
         arguments[:2] = ["-".join(arguments[:2])]
     if not arguments and not has_display():

@@ -2,7 +2,6 @@
 
 import contextlib
 import datetime
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +10,11 @@ import msgspec
 import numpy as np
 
 from takeover.data.episode_build import DEMO, build_episode
+from takeover.data.episode_checks import contradictions
 from takeover.data.episode_read import open_episode, read_bounds, read_events, read_records, texts
 from takeover.data.episode_schema import EpisodeRecords
 from takeover.data.hdf5_image import USER_BLOCK_BYTES, DamagedFile, check_seal, sealed_digest, write_durably
-from takeover.data.schema import EpisodeEnd, EpisodeStart, Event
+from takeover.data.schema import EpisodeStart, Event
 from takeover.data.workspace import Workspace
 
 __all__ = ["EpisodeReader", "episode_path", "open_episode", "read_bounds", "read_events", "read_records", "verify_file", "write_episode"]
@@ -49,32 +49,10 @@ def verify_file(path: Path) -> list[str]:
         problems.append(str(error))
     try:
         with open_episode(path) as file:
-            problems += [f"{path}: {problem}" for problem in _contradictions(file[DEMO])]
+            problems += [f"{path}: {problem}" for problem in contradictions(file[DEMO])]
     except (DamagedFile, OSError, KeyError, ValueError, msgspec.DecodeError) as error:
         problems.append(f"{path}: unreadable: {error}")
     return problems
-
-
-def _contradictions(demo: h5py.Group) -> Iterator[str]:
-    end = msgspec.json.decode(demo.attrs["end"], type=EpisodeEnd)
-    samples = int(demo.attrs["num_samples"])
-    if end.steps != samples:
-        yield f"the bridge counted {end.steps} steps, the file has {samples}"
-    if end.human_steps != int(demo.attrs["human_steps"]):
-        yield f"the bridge counted {end.human_steps} human steps, the file has {int(demo.attrs['human_steps'])}"
-    hil = demo["hil"]
-    for name in ("actions", "rewards", "dones", "obs/state", "next_obs/state", "hil/seq"):
-        if demo[name].shape[0] != samples:
-            yield f"{name} has {demo[name].shape[0]} rows, not {samples}"
-    for name in ("seq", "rec_seq", "t_observation_ns"):
-        backwards = np.flatnonzero(np.diff(hil[name][:]) <= 0)
-        if backwards.size:
-            yield f"{name} does not increase at step {int(backwards[0]) + 1}"
-    for name in ("actions", "rewards", "obs/state", "next_obs/state"):
-        values = demo[name][:]
-        bad = np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(axis=1)) if len(values) else np.zeros(0)
-        if bad.size:
-            yield f"{name} is not finite at step {int(bad[0])}"
 
 
 class EpisodeReader:

@@ -1,15 +1,12 @@
-"""`takeover data`, `policy` and `evaluate`: thin over `takeover.data` and the evaluator."""
+"""`takeover policy` and `evaluate`: thin over `takeover.data` and the evaluator."""
 
-import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
-from rich.table import Table
 
+from takeover.app.commands.data_options import Where, existing, opened_catalog
 from takeover.app.commands.options import StationOptions, make_config
 from takeover.app.commands.progress import listing, print_table, progress_display
 from takeover.app.commands.run import stops_on_signals
@@ -18,19 +15,6 @@ from takeover.app.processes.common import StartupError
 from takeover.app.supervisor import RunPlan, Supervisor
 from takeover.data.seeding import HELDOUT_STARTS
 from takeover.data.workspace import Workspace
-
-Where = Annotated[str, tyro.conf.arg(metavar="DIR", help_behavior_hint="", help="Workspace folder (default: the user data folder).")]
-
-
-@dataclass(frozen=True)
-class Data:
-    """What has been recorded: `takeover data ls`, `data show EPISODE`, `data verify`."""
-
-    action: Annotated[Literal["ls", "show", "verify"], tyro.conf.Positional]
-    """List episodes, show one, or check the files against their seals."""
-    episode: Annotated[str, tyro.conf.Positional] = ""
-    """Id of an episode, or its beginning or end (show, verify)."""
-    workspace: Where = ""
 
 
 @dataclass(frozen=True)
@@ -52,69 +36,12 @@ class Evaluate(StationOptions):
     """How many of the held-out starts."""
 
 
-def _existing(path: str) -> Workspace:
-    workspace = Workspace(path) if path else Workspace.default()
-    if not workspace.catalog_path.exists():
-        raise StartupError(f"{workspace.path} is not a workspace with recordings; choose one with --workspace")
-    return workspace
-
-
-def data(command: Data) -> int:
-    """Returns 0; 1 when `verify` found damage."""
-    workspace = _existing(command.workspace)
-    if command.action == "ls":
-        return _list_episodes(workspace)
-    from takeover.data.catalog import Catalog
-
-    with Catalog.open(workspace) as catalog:
-        rows = [row for row in catalog.episodes() if row.id.startswith(command.episode) or row.id.endswith(command.episode)]
-    if command.episode and not rows:
-        raise StartupError(f"no episode {command.episode!r} in {workspace.path}; `takeover data ls` lists them")
-    if command.action == "verify":
-        return _verify([workspace.path / row.path for row in rows])
-    if len(rows) != 1:
-        raise StartupError(f"{len(rows)} episodes are called {command.episode!r}; name one")
-    table = Table(show_header=False)
-    for name in rows[0].__struct_fields__:
-        table.add_row(name, str(getattr(rows[0], name)))
-    print_table(table)
-    return 0
-
-
-def _list_episodes(workspace: Workspace) -> int:
-    from takeover.data.catalog import Catalog
-
-    table = listing(str(workspace.path))
-    for column in ("episode", "started (UTC)", "task", "kind", "n", "version", "steps", "human", "takeovers", "outcome"):
-        table.add_column(column, no_wrap=True)
-    with Catalog.open(workspace) as catalog:
-        for row in catalog.episodes():
-            started = datetime.fromtimestamp(row.started_ns / 1e9, UTC).strftime("%Y-%m-%d %H:%M:%S")
-            outcome = row.outcome + (" (excluded)" if row.excluded else "") + (" alone" if row.success and row.autonomous else "")
-            cells = (row.number, row.policy_version, row.steps, row.human_steps, row.takeovers)
-            table.add_row(row.id[-10:], started, row.task_id, row.kind, *(str(cell) for cell in cells), outcome)
-    print_table(table)
-    return 0
-
-
-def _verify(paths: Sequence[Path]) -> int:
-    from takeover.data.episode_file import verify_file
-
-    problems = [problem for path in paths for problem in verify_file(path)]
-    for problem in problems:
-        print(problem)
-    print(f"{len(paths)} episodes checked, {len(problems)} problems", file=sys.stderr)
-    return 1 if problems else 0
-
-
 def policy(command: Policy) -> int:
-    from takeover.data.catalog import Catalog
-
-    workspace = _existing(command.workspace)
+    workspace = existing(command.workspace)
     table = listing(str(workspace.path))
     for column in ("session", "version", "created (UTC)", "learner", "task", "updates", "held-out", "sha256"):
         table.add_column(column, no_wrap=True)
-    with Catalog.open(workspace) as catalog:
+    with opened_catalog(workspace) as catalog:
         results = {(row.session_id, row.policy_version): f"{row.successes} of {row.n}" for row in catalog.evaluations()}
         for row in catalog.policies():
             created = datetime.fromtimestamp(row.created_ns / 1e9, UTC).strftime("%Y-%m-%d %H:%M:%S")

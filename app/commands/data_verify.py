@@ -1,0 +1,66 @@
+"""`takeover data verify`, `repair` and `index`."""
+
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Annotated
+
+import tyro
+
+from takeover.app.commands.data_options import Filters, Where, existing, filter_of, opened_catalog, print_json
+from takeover.app.commands.progress import progress_display
+from takeover.app.supervisor import Progress
+
+STOPPED = 130
+
+
+@contextmanager
+def counted(phase: str) -> Iterator[tuple[Callable[[int, int], None], threading.Event]]:
+    """A progress bar on stderr, and an event that Ctrl+C sets, so that a long job stops at the next episode and can be resumed."""
+    stop = threading.Event()
+    before = signal.signal(signal.SIGINT, lambda *_: stop.set()) if threading.current_thread() is threading.main_thread() else None
+    try:
+        with progress_display() as display:
+            yield lambda done, total: display.show(Progress(phase=phase, done=done, total=total)), stop
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGINT, before)
+
+
+@dataclass(frozen=True)
+class Verify(Filters):
+    """Check files against their seals, counts, clocks and the catalog. Exit status 1 when something is wrong."""
+
+    episode: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="EPISODE")] = ""
+    """Id of one episode, or its beginning or end; left out: all that pass the filters."""
+    restart: bool = False
+    """Forget what an interrupted run has checked already."""
+    json: Annotated[bool, tyro.conf.arg(help="One JSON document on stdout.")] = False
+    workspace: Where = ""
+
+
+def verify(command: Verify) -> int:
+    """Returns 0; 1 when something is wrong; 130 when it was stopped (the next call goes on)."""
+    from takeover.app.processes.common import StartupError
+    from takeover.data.verify import verify_workspace
+
+    workspace, filters = existing(command.workspace), filter_of(command, command.episode)
+    with opened_catalog(workspace) as catalog, counted("verify") as (progress, stop):
+        report = verify_workspace(workspace, catalog, filters, progress, stop, command.restart)
+    if command.episode and not report.total:
+        raise StartupError(f"no episode {command.episode!r} in {workspace.path}; `takeover data ls` lists them")
+    if command.json:
+        print_json(report)
+    for problem in [] if command.json else report.problems:
+        print(problem.text)
+    episodes = f"{report.checked} episodes" if report.checked == report.total else f"{report.checked} of {report.total} episodes"
+    known = f" ({report.remembered} in the run before)" if report.remembered else ""
+    rate = f"{report.bytes / 1e6:.0f} MB in {report.seconds:.1f} s"
+    print(f"{episodes} checked{known}, {len(report.problems)} problems, {rate}", file=sys.stderr)
+    if stop.is_set() and report.checked < report.total:
+        print("stopped; the same command goes on from here", file=sys.stderr)
+        return STOPPED
+    return 1 if report.problems else 0
