@@ -16,9 +16,10 @@ FAILURE_LEAD_S = 2.0  # a failure's segment begins this long before it
 
 
 class Entry:
-    """The catalog rows of one episode: ``session``, ``episode``, ``segments``."""
+    """The catalog rows of one episode: ``session``, ``episode``, ``segments``; and the operator's ``consent_version``."""
 
-    def __init__(self, session: dict[str, Any], episode: dict[str, Any], segments: list[dict[str, Any]]) -> None:
+    def __init__(self, session: dict[str, Any], episode: dict[str, Any], segments: list[dict[str, Any]], consent_version: str = "") -> None:
+        self.consent_version = consent_version
         self.session = session
         self.episode = episode
         self.segments = segments
@@ -113,7 +114,7 @@ def _entry(
         "sha256": sha256,
         "size_bytes": size_bytes,
     }
-    return Entry(session, episode, _segments(start, steps, end))
+    return Entry(session, episode, _segments(start, steps, end), start.consent_version)
 
 
 def _segments(start: EpisodeStart, steps: Sequence[Step], end: EpisodeEnd) -> list[dict[str, Any]]:

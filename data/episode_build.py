@@ -179,6 +179,9 @@ def _put_steps(builder: ImageBuilder, group: h5py.Group, steps: Sequence[Step], 
             builder.put(group, f"{name}_valid", np.array([row is not None for row in found], np.uint8))
     applied = np.array([step.action for step in steps], np.float64).reshape(n, spec.size)
     builder.put(group, "action_si", applied * np.array(spec.scale, np.float64))
+    for name in ("observation", "decision"):  # wall_ns was read right after the action was applied
+        walls = [step.wall_ns - step.t_applied_ns + getattr(step, f"t_{name}_ns") for step in steps]
+        builder.put(group, f"wall_{name}_ns", np.array(walls, np.int64))
     builder.put(group, "source", np.array([step.source for step in steps], np.int8).reshape(n, len(spec.groups)))
     names = sorted({name for step in steps for name in step.scores})
     if names:
@@ -313,6 +316,7 @@ def _put_attributes(root: h5py.File, demo: h5py.Group, episode: EpisodeRecords, 
         "task_prompt": start.spec.prompt,
         "kind": start.kind.value,
         "operator": start.operator,
+        "consent_version": start.consent_version,
         "unattended": start.unattended,
         "policy_version": start.policy_version,
         "policy_sha256": start.policy_sha256,
@@ -328,7 +332,9 @@ def _put_attributes(root: h5py.File, demo: h5py.Group, episode: EpisodeRecords, 
         "action_scale": np.array(action.scale, np.float64),
         "config_sha256": start.config_sha256,
         "wall_minus_monotonic_ns": start.wall_ns - start.t_ns,
+        "wall_minus_monotonic_end_ns": end.wall_ns - end.t_ns,
         "recovered": episode.recovered,
+        "history": json.dumps(episode.history, ensure_ascii=False),
         "human_steps": sum(is_human(step) for step in episode.steps if not is_held(step)),
         "software": start.software,
         "held_steps": sum(is_held(step) for step in episode.steps),

@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 
 from takeover.data.episode_build import DEMO
+from takeover.data.episode_migrate import in_newest_schema
 from takeover.data.episode_schema import ACTION_COLUMNS, COLUMNS, OPTIONAL_ACTIONS
 from takeover.data.hdf5_image import DamagedFile
 from takeover.data.schema import EpisodeEnd, EpisodeStart, Event, Mode, PolicyImage, Step
@@ -20,7 +21,10 @@ CHUNK_CACHE_BYTES = 4 << 20  # of each open dataset: a few chunks of pictures, s
 
 @contextlib.contextmanager
 def open_episode(path: Path) -> Iterator[h5py.File]:
-    """The HDF5 file for reading. Raises `DamagedFile` if HDF5 cannot open it."""
+    """The HDF5 file for reading, in the newest schema: an older one is brought up to it in memory.
+
+    Raises `DamagedFile` if HDF5 cannot open it, `NewerFile` if it was written by a newer version of this program.
+    """
     try:
         file = h5py.File(path, "r", rdcc_nbytes=CHUNK_CACHE_BYTES)
     except OSError as error:
@@ -28,6 +32,7 @@ def open_episode(path: Path) -> Iterator[h5py.File]:
             raise FileNotFoundError(f"no episode file {path}") from error
         raise DamagedFile(f"{path}: {error}") from error
     try:
+        file = in_newest_schema(path, file)
         yield file
     finally:
         file.close()

@@ -20,7 +20,7 @@ from takeover.data.schema import (
     Step,
 )
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # older files are read through `takeover.data.episode_migrate`
 PRE_INTERVENTION_S = 0.75  # intv_labels -10: the steps this long before an onset
 INTERVENTION_LABEL = 1
 PRE_INTERVENTION_LABEL = -10
@@ -63,6 +63,8 @@ COLUMNS: tuple[Column, ...] = (
     Column("picture_age_ms", "f8"),
     Column("reward", "f8"),
     Column("reward_source", "S"),
+    Column("reward_version", "i4"),
+    Column("subtask", "S"),
     Column("terminated", "u1", bool),
     Column("truncated", "u1", bool),
 )
@@ -82,6 +84,7 @@ class EpisodeRecords:
     events: list[Event] = field(default_factory=list)
     end: EpisodeEnd | None = None
     recovered: bool = False
+    history: list[dict[str, Any]] = field(default_factory=list)  # what was done to it after it was recorded: repair, forgetting
 
     @property
     def episode_id(self) -> str:

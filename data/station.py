@@ -37,6 +37,7 @@ class Station(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     station_id: str = "local"
     person: str = "op-01"  # pseudonym
+    consent_version: str = ""  # what that person agreed to: noted in every episode; "": not noted
     robot: str = "sim"
     robot_address: str = ""  # where a robot that is reached over a link is found
     task: str = "peg-insert"
@@ -118,6 +119,8 @@ def _check_values(file: Path, text: str, station: Station) -> None:
         value = getattr(station, name)
         if not _ID.fullmatch(value):
             raise _refuse(file, text, name, value, "1 to 64 letters, digits, '-', '_' or '.', beginning with a letter or digit")
+    if station.consent_version and not _ID.fullmatch(station.consent_version):
+        raise _refuse(file, text, "consent_version", station.consent_version, "letters, digits, '-', '_' or '.', 64 at most, or nothing")
     for name in ("robot", "task", "learner"):
         if not getattr(station, name):
             raise _refuse(file, text, name, "", "a name")
@@ -147,6 +150,7 @@ def default_station_text() -> str:
     return f"""# What this station is. Every line may be left out; what is commented out shows the default.
 station_id = "{station.station_id}"
 person = "{station.person}"  # a pseudonym; no real names
+consent_version = ""  # which consent that person has given, e.g. "2026-05"; noted in every episode
 
 robot = "{station.robot}"
 # robot_address = "127.0.0.1:5600"  # of robot "sim-server", the same arm in a process of its own

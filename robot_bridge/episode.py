@@ -188,6 +188,7 @@ class EpisodeBook:
                 spec=self.spec,
                 station_id=self.config.station_id,
                 operator=self.operator or self.config.person,
+                consent_version=self.config.consent_version if self.operator in ("", self.config.person) else "",
                 start_seed=episode.start_seed,
                 policy_version=policy_version,
                 policy_sha256=policy_sha256,

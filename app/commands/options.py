@@ -95,6 +95,7 @@ def make_config(options: StationOptions, *, operator: Operator, clock: Clock = "
         keys=str(place.path.absolute() / "keys") if options.connect else "",
         station_id=station.station_id,
         person=options.person or station.person,
+        consent_version=station.consent_version if options.person in ("", station.person) else "",
         robot=robot,
         robot_address=options.robot_address or station.robot_address,
         task=task,

@@ -20,6 +20,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True):
     bridge_key: str = ""  # name of the bridge's card; "": the only one
     station_id: str = "local"
     person: str = "op-01"  # pseudonym of who operates
+    consent_version: str = ""  # what that person agreed to; "": not noted
     robot: str = "sim"
     robot_address: str = ""  # of a robot that is reached over a link: HOST:PORT or the path of a UNIX socket
     task: str = "peg-insert"

@@ -31,6 +31,7 @@ class EpisodeStart(Record, frozen=True, kw_only=True, tag="episode_start"):
     parameters: dict[str, float] = msgspec.field(default_factory=dict)
     software: str = ""
     unattended: bool = False  # practice with nobody there: slow and with tighter limits
+    consent_version: str = ""  # what the operator agreed to; "": not noted
 
 
 class PolicyImage(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,6 +85,8 @@ class Step(Record, frozen=True, kw_only=True, tag="step"):
     picture_age_ms: float = -1.0
     reward: float = 0.0
     reward_source: str = "task"
+    reward_version: int = 0  # of what gave the reward, a learned model's number; 0: it has none
+    subtask: str = ""  # as far as it is known while recording; labels say it later
     terminated: bool = False
     truncated: bool = False
     sim_state: bytes = b""  # exact simulator state *before* the action; constant length, a multiple of 8; empty: not a simulator
