@@ -194,6 +194,18 @@ class EpisodeReader:
         """Index of the newest picture not younger than ``t_ns`` (the first one before that)."""
         return max(0, int(np.searchsorted(self.frame_times_ns(camera), t_ns, side="right")) - 1)
 
+    @property
+    def policy_cameras(self) -> list[str]:
+        """Cameras whose pictures the policy saw; empty when it saw none."""
+        return [name for name in self._hil["frames"] if name != "state"]
+
+    def policy_picture(self, camera: str, t_ns: int) -> np.ndarray | None:
+        """(H, W, 3) uint8 RGB: what the policy saw in the step that ``t_ns`` is in; None when that step has no such picture."""
+        times = self.column("t_observation_ns", held=True)
+        step = max(0, int(np.searchsorted(times, t_ns, side="right")) - 1)
+        row = int(self.column("frame_index", held=True)[step])
+        return self._hil["frames"][camera][row] if self._hil["image_valid"][camera][row] else None
+
     def simulator_states(self) -> list[tuple[str, int, bytes]]:
         """Exact simulator states as (takeover | failure | a mark's kind | ..., seq, bytes)."""
         group = self._hil["sim_state"]

@@ -6,10 +6,11 @@ from typing import Annotated, Any
 
 import tyro
 
-from takeover.app.commands import data_ls, data_verify
+from takeover.app.commands import data_ls, data_show, data_verify
 
 ACTIONS: dict[str, tuple[type, Callable[[Any], int]]] = {
     "ls": (data_ls.Ls, data_ls.ls),
+    "show": (data_show.Show, data_show.show),
     "verify": (data_verify.Verify, data_verify.verify),
 }
 """Name -> (its options, what does it). Others may add theirs."""
