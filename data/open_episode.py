@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from takeover.data.episode_schema import EpisodeRecords, gather
+from takeover.data.episode_schema import EpisodeRecords, gather, is_held
 from takeover.data.journal import JournalWriter, read_journal
 from takeover.data.schema import AnyRecord, CameraFrame, EpisodeEnd, EpisodeStart, Event, Step
 from takeover.data.workspace import Workspace, plain_name
@@ -65,9 +65,10 @@ class OpenEpisode:
         return any(isinstance(record, EpisodeStart) for record in self.records)
 
     def gather(self) -> EpisodeRecords:
-        """The episode for its file; ``recovered`` when its end never came. Raises `EpisodeError`."""
+        """The episode for its file; ``recovered`` when its end never came, or steps that the bridge counted. Raises `EpisodeError`."""
         episode = gather(self.records)
-        episode.recovered = episode.end is None
+        driven = sum(not is_held(step) for step in episode.steps)
+        episode.recovered = episode.end is None or driven < episode.end.steps
         return episode
 
     def remove_journal(self) -> None:

@@ -12,6 +12,8 @@ ACTIONS: dict[str, tuple[type, Callable[[Any], int]]] = {
     "ls": (data_ls.Ls, data_ls.ls),
     "show": (data_show.Show, data_show.show),
     "verify": (data_verify.Verify, data_verify.verify),
+    "repair": (data_verify.Repair, data_verify.repair),
+    "index": (data_verify.Index, data_verify.index),
 }
 """Name -> (its options, what does it). Others may add theirs."""
 

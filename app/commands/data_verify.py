@@ -64,3 +64,57 @@ def verify(command: Verify) -> int:
         print("stopped; the same command goes on from here", file=sys.stderr)
         return STOPPED
     return 1 if report.problems else 0
+
+
+@dataclass(frozen=True)
+class Repair:
+    """Recover what can be recovered: journals, half-written files, catalog rows, labels, the index. Deletes nothing."""
+
+    json: Annotated[bool, tyro.conf.arg(help="One JSON document on stdout.")] = False
+    workspace: Where = ""
+
+
+def repair(command: Repair) -> int:
+    """Returns 0; 1 when something is left that could not be repaired."""
+    from takeover.app.processes.common import StartupError
+    from takeover.data.repair import repair as repair_workspace
+    from takeover.data.workspace import WorkspaceError
+
+    workspace = existing(command.workspace)
+    try:
+        with counted("repair") as (progress, stop):
+            report = repair_workspace(workspace, progress, stop)
+    except WorkspaceError as error:
+        raise StartupError(str(error)) from error
+    if command.json:
+        print_json(report)
+    else:
+        for line in report.done:
+            print(line)
+        for line in report.left:
+            print(f"not repaired: {line}")
+    print(f"{len(report.done)} things repaired, {len(report.left)} left", file=sys.stderr)
+    return 1 if report.left else 0
+
+
+@dataclass(frozen=True)
+class Index:
+    """Make index.hdf5 anew: all episodes as one robomimic dataset."""
+
+    workspace: Where = ""
+
+
+def index(command: Index) -> int:
+    """Returns 0."""
+    from takeover.app.processes.common import StartupError
+    from takeover.data.hdf5_image import DamagedFile
+    from takeover.data.index import rebuild_index
+
+    workspace = existing(command.workspace)
+    try:
+        with opened_catalog(workspace) as catalog:
+            count = rebuild_index(workspace, catalog)
+    except (DamagedFile, OSError) as error:
+        raise StartupError(f"{error}; `takeover data verify` names what is wrong") from error
+    print(f"{workspace.index_path}: {count} episodes")
+    return 0

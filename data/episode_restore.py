@@ -1,0 +1,94 @@
+"""A closed episode file back as everything it was made of, so that it can be made again: for repair and for forgetting a person."""
+
+import json
+from pathlib import Path
+
+import h5py
+import msgspec
+
+from takeover.data.episode_build import DEMO, build_episode
+from takeover.data.episode_file import EpisodeReader, open_episode, read_events, read_records
+from takeover.data.episode_schema import EpisodeRecords
+from takeover.data.hdf5_image import DamagedFile, check_seal, write_durably
+from takeover.data.schema import CameraFrame, PolicyImage, Step
+from takeover.data.workspace import fsync_folder
+
+
+def read_episode(path: Path) -> EpisodeRecords:
+    """All records of a file, pictures and events included: `build_episode` of them has the same content in the newest schema.
+
+    Raises `DamagedFile` (its seal too is checked), `FileNotFoundError`.
+    """
+    check_seal(path)
+    start, steps, end = read_records(path, images=True)
+    with EpisodeReader(path) as reader:
+        frames = [frame for camera in reader.cameras for frame in _frames(reader, camera)]
+        recovered, history = bool(reader.attributes["recovered"]), json.loads(reader.attributes["history"])
+    with open_episode(path) as file:
+        events = read_events(file[DEMO], start)
+        steps = _with_last_pictures(steps, file[DEMO]["hil"])
+    frames.sort(key=lambda frame: frame.rec_seq)
+    return EpisodeRecords(
+        start=start,
+        steps=steps,
+        frames=frames,
+        events=events,
+        end=end if end.rec_seq >= 0 else None,  # else it was made up when the file was closed, and is made up again
+        recovered=recovered,
+        history=history,
+    )
+
+
+def _frames(reader: EpisodeReader, camera: str) -> list[CameraFrame]:
+    group = reader._hil["pictures"][camera]
+    width, height = int(group.attrs["width"]), int(group.attrs["height"])
+    columns = {name: group[name][:].tolist() for name in ("t_source_ns", "counter", "seq", "rec_seq")}
+    return [
+        CameraFrame(
+            session=reader.start.session,
+            camera=camera,
+            width=width,
+            height=height,
+            jpeg=reader.frame(camera, index),
+            episode_id=reader.start.episode_id,
+            **{name: values[index] for name, values in columns.items()},
+        )
+        for index in range(len(columns["seq"]))
+    ]
+
+
+def _with_last_pictures(steps: list[Step], hil: h5py.Group) -> list[Step]:
+    """The policy's pictures after the last step of each run: they belong to no other step."""
+    if "image_valid" not in hil:
+        return steps
+    row_of = dict(zip(hil["seq"][:].tolist(), hil["frame_index"][:].tolist(), strict=True))
+    if "held" in hil:
+        row_of |= dict(zip(hil["held/seq"][:].tolist(), hil["held/frame_index"][:].tolist(), strict=True))
+    begun = set(row_of.values())
+    valid = {camera: item[:] for camera, item in hil["image_valid"].items()}
+    made = []
+    for step in steps:
+        row = row_of[step.seq] + 1
+        found = []
+        for camera, marks in valid.items():
+            if row not in begun and marks[row]:
+                picture = hil["frames"][camera][row]
+                found.append(PolicyImage(camera=camera, height=picture.shape[0], width=picture.shape[1], data=picture.tobytes()))
+        made.append(msgspec.structs.replace(step, next_images=found) if found else step)
+    return made
+
+
+def reseal(path: Path, episode: EpisodeRecords) -> None:
+    """Put a file made of ``episode`` in the place of ``path``, whole or not at all; it is compared with ``episode`` before that.
+
+    Raises `DamagedFile` when it would not read back as ``episode``, `OSError`.
+    """
+    beside = path.with_name(f"{path.stem}.resealed")
+    write_durably(beside, build_episode(episode))
+    try:
+        if msgspec.msgpack.encode(read_episode(beside)) != msgspec.msgpack.encode(episode):  # as bytes: NaN is not equal to itself
+            raise DamagedFile(f"{path}: made again it would not be the same; it was left as it is")
+        beside.replace(path)
+        fsync_folder(path.parent)
+    finally:
+        beside.unlink(missing_ok=True)
