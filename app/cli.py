@@ -37,7 +37,7 @@ operator, and ends with a summary and a picture of the learning curves.
   takeover run --headless --clock lockstep --episodes 380 --seed 1 --summary out.json
                                                   the whole loop, reproducible
   takeover devices                                what is plugged in
-  takeover data ls                                what has been recorded
+  takeover data ls                                what has been recorded; also show, verify, repair, forget
   takeover policy ls                              what has been learned
 
 Everything is kept in a workspace (--workspace DIR). Ctrl+C and SIGTERM stop a station cleanly. Exit status: 0 done, 1 failed,

@@ -10,6 +10,7 @@ from takeover.data.entry import entry_of_file
 from takeover.data.hdf5_image import DamagedFile
 from takeover.data.labels import Labels
 from takeover.data.open_episode import OpenEpisode
+from takeover.data.people import note_operator
 from takeover.data.schema import EpisodeStart
 from takeover.data.store import session_records
 from takeover.data.workspace import Workspace
@@ -77,6 +78,7 @@ def reconcile(workspace: Workspace, catalog: Catalog) -> list[str]:
             problems.append(str(error))
             continue
         catalog.add_episode(entry.session, entry.episode, entry.segments)
+        note_operator(catalog, entry)
         log.info("entered %s", relative)
     gone = [rows[relative] for relative in rows.keys() - on_disk]
     if gone:

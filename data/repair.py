@@ -18,6 +18,7 @@ from takeover.data.hdf5_image import DamagedFile, check_seal
 from takeover.data.index import rebuild_index
 from takeover.data.label_repair import repair_label_log
 from takeover.data.labels import Labels
+from takeover.data.people import note_operator
 from takeover.data.workspace import Workspace, fsync_folder
 
 Progress = Callable[[int, int], None]
@@ -175,6 +176,7 @@ def _enter(work: Repair, catalog: Catalog, entry: Entry, row: msgspec.Struct | N
     name = entry.episode["path"]
     if row is None:
         catalog.add_episode(entry.session, entry.episode, entry.segments)
+        note_operator(catalog, entry)
         work.report.done.append(f"{name}: was not in the catalog; entered it")
         return
     known = {field: getattr(row, field) for field in row.__struct_fields__}

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from takeover.app.commands import data_ls, data_show, data_verify
+from takeover.app.commands import data_ls, data_people, data_show, data_verify
 
 ACTIONS: dict[str, tuple[type, Callable[[Any], int]]] = {
     "ls": (data_ls.Ls, data_ls.ls),
@@ -14,6 +14,8 @@ ACTIONS: dict[str, tuple[type, Callable[[Any], int]]] = {
     "verify": (data_verify.Verify, data_verify.verify),
     "repair": (data_verify.Repair, data_verify.repair),
     "index": (data_verify.Index, data_verify.index),
+    "people": (data_people.People, data_people.people),
+    "forget": (data_people.Forget, data_people.forget),
 }
 """Name -> (its options, what does it). Others may add theirs."""
 
@@ -23,12 +25,14 @@ DESCRIPTION = """What has been recorded: list it, look at it, check it, repair i
   takeover data show 01jx...                  who drove when, what went wrong
   takeover data show 01jx... --sheet a.png    and what the cameras saw
   takeover data verify                        every file against its seal, its counts and the catalog
+  takeover data repair                        recover what can be recovered; deletes nothing
+  takeover data forget op-07                  take a person's pseudonym out, keep the steps
 """
 
 
 @dataclass(frozen=True)
 class Data:
-    """What has been recorded: `takeover data ls`, `show`, `verify`, `repair`, `index`, `forget`; `takeover data --help` says more."""
+    """What has been recorded: `takeover data ls`, `show`, `verify`, `repair`, `index`, `people`, `forget`."""
 
     arguments: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="ACTION")] = ()
 
