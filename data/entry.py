@@ -44,9 +44,9 @@ def entry_of(episode: EpisodeRecords, relative_path: str, sha256: str, size_byte
     )
 
 
-def entry_of_file(workspace: Workspace, path: Path) -> Entry:
-    """Rows for a closed file. Raises `DamagedFile` when it is not what was written."""
-    sha256 = check_seal(path)
+def entry_of_file(workspace: Workspace, path: Path, sha256: str = "") -> Entry:
+    """Rows for a closed file. Raises `DamagedFile` when it is not what was written. ``sha256``: if the seal was just checked."""
+    sha256 = sha256 or check_seal(path)
     start, steps, end = read_records(path)
     with open_episode(path) as file:
         demo = file[DEMO]

@@ -17,7 +17,17 @@ from takeover.data.episode_schema import EpisodeRecords
 from takeover.data.hdf5_image import USER_BLOCK_BYTES, DamagedFile, sealed_digest, write_durably
 from takeover.data.journal import JournalWriter, read_journal
 from takeover.data.labels import read_log
-from takeover.data.people import FORGOTTEN, NOBODY, PeopleError, files_that_mention, forget_in_catalog, holds, list_people, replaced
+from takeover.data.people import (
+    FORGOTTEN,
+    FREE_TEXT,
+    NOBODY,
+    PeopleError,
+    files_that_mention,
+    forget_in_catalog,
+    holds,
+    list_people,
+    replaced,
+)
 from takeover.data.people import next_forgotten as next_name
 from takeover.data.schema import AnyRecord, Event, OutcomeChange
 from takeover.data.workspace import Workspace, fsync_folder
@@ -175,8 +185,8 @@ def _session_journals(workspace: Workspace, person: str, report: ForgetReport) -
 
 
 def _record(record: AnyRecord, person: str, name: str) -> AnyRecord:
-    if isinstance(record, OutcomeChange) and record.author == person:
-        return msgspec.structs.replace(record, author=name)
+    if isinstance(record, OutcomeChange):
+        return msgspec.structs.replace(record, author=replaced(record.author, person, name))
     return _event(record, person, name) if isinstance(record, Event) else record
 
 
@@ -189,8 +199,8 @@ def _label_log(workspace: Workspace, person: str, report: ForgetReport) -> None:
 
 
 def _label(event: LabelEvent, person: str, name: str) -> LabelEvent:
-    author = name if event.author == person else event.author
-    if event.field != "note":
+    author = replaced(event.author, person, name)
+    if event.field not in FREE_TEXT:
         return msgspec.structs.replace(event, author=author)
     value, previous = replaced(event.value, person, name), replaced(event.previous, person, name)
     return msgspec.structs.replace(event, author=author, value=value, previous=previous)

@@ -1,6 +1,7 @@
 """People are pseudonyms with a consent version. Who they are in catalog and labels, and how one is forgotten."""
 
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,10 @@ FORGOTTEN = "forgotten-"
 """Pseudonym of somebody who was forgotten, with a number."""
 NOBODY = ("", "scripted", "none")
 """What stands for no person in a record."""
+CONSOLE = "console-"
+"""What a console calls itself is this and its person."""
+FREE_TEXT = ("note", "subtask")
+"""Label fields in which anything may stand."""
 _PERSON_COLUMNS = ("operator", "author", "person")
 
 
@@ -57,7 +62,9 @@ def list_people(catalog: Catalog) -> list[Person]:
     with catalog.engine.connect() as connection:
         consent = {row.id: row.consent_version for row in connection.execute(select(people))}
         work = {row[0]: row[1:] for row in connection.execute(operated.group_by(episodes.c.operator))}
-        labels = {row[0]: int(row[1]) for row in connection.execute(labelled)}
+        labels: Counter[str] = Counter()
+        for author, count in connection.execute(labelled):
+            labels[author.removeprefix(CONSOLE)] += count
     return [
         Person(
             id=name,
@@ -65,7 +72,7 @@ def list_people(catalog: Catalog) -> list[Person]:
             episodes=int(work.get(name, (0, 0, 0))[0]),
             steps=int(work.get(name, (0, 0, 0))[1] or 0),
             human_steps=int(work.get(name, (0, 0, 0))[2] or 0),
-            label_events=labels.get(name, 0),
+            label_events=labels[name],
         )
         for name in sorted({*consent, *work, *labels} - set(NOBODY))
     ]
@@ -89,8 +96,8 @@ def _person_columns() -> list[tuple[Any, str]]:
 
 
 def mentions(person: str) -> "re.Pattern[bytes]":
-    """Finds a pseudonym as a word of its own in bytes."""
-    return re.compile(rb"(?<![0-9A-Za-z_-])" + re.escape(person.encode()) + rb"(?![0-9A-Za-z_-])")
+    """Finds a pseudonym as a word of its own in bytes, in the name of that person's console (``console-<person>``) too."""
+    return re.compile(rb"(?:(?<![0-9A-Za-z_-])|(?<=(?<![0-9A-Za-z_-])console-))" + re.escape(person.encode()) + rb"(?![0-9A-Za-z_-])")
 
 
 def replaced(text: str, person: str, name: str) -> str:
@@ -102,7 +109,8 @@ def forget_in_catalog(catalog: Catalog, person: str, name: str) -> None:
     """Put ``name`` for ``person`` in every table, in the text of labels too, and leave nothing of it in the database's free pages."""
     with catalog.writing() as connection:
         for table, column in _person_columns():
-            connection.execute(update(table).where(table.c[column] == person).values({column: name}))
+            for prefix in ("", CONSOLE):
+                connection.execute(update(table).where(table.c[column] == prefix + person).values({column: prefix + name}))
         for table in metadata.sorted_tables:
             _forget_in_texts(connection, table, person, name)
         row = connection.execute(select(people).where(people.c.id == person)).first()
@@ -116,17 +124,17 @@ def forget_in_catalog(catalog: Catalog, person: str, name: str) -> None:
 
 
 def _forget_in_texts(connection: Connection, table: Any, person: str, name: str) -> None:
-    """Labels' free text: a note may name somebody."""
+    """Labels' free text may name somebody."""
     if "field" not in table.c:
         return
     for column in ("value", "previous"):
         if column not in table.c:
             continue
-        query = select(table.c[column]).where(table.c.field == "note", table.c[column].contains(person, autoescape=True)).distinct()
+        query = select(table.c[column]).where(table.c.field.in_(FREE_TEXT), table.c[column].contains(person, autoescape=True)).distinct()
         for text in list(connection.execute(query).scalars()):
             changed = replaced(text, person, name)
             if changed != text:
-                where = (table.c.field == "note") & (table.c[column] == text)
+                where = (table.c.field.in_(FREE_TEXT)) & (table.c[column] == text)
                 connection.execute(update(table).where(where).values({column: changed}))
 
 

@@ -13,12 +13,14 @@ from takeover.data.catalog import Catalog
 from takeover.data.catalog_tables import EpisodeRow
 from takeover.data.entry import entry_of_file
 from takeover.data.episode_file import verify_file
-from takeover.data.hdf5_image import DamagedFile
+from takeover.data.hdf5_image import USER_BLOCK_BYTES, DamagedFile, sealed_digest
 from takeover.data.selection import EpisodeFilter, select_episodes
 from takeover.data.workspace import Workspace
 
 STATE_MAX_AGE_S = 7 * 24 * 3600.0
 """An unfinished pass older than this is begun anew."""
+CLOSING_S = 0.5
+"""From an episode's file to its row in the catalog, at most, while a recorder runs."""
 Progress = Callable[[int, int], None]
 
 
@@ -120,7 +122,7 @@ def verify_workspace(
     began = time.monotonic()
     filters = filters or EpisodeFilter()
     rows = select_episodes(catalog, filters, limit=None, oldest_first=True)
-    problems = list(_set_differences(workspace, rows)) if filters.empty else []
+    problems = list(_set_differences(workspace, catalog, rows)) if filters.empty else []
     state = _State(state_path(workspace, filters), restart)
     checked = remembered = size = 0
     finished = False
@@ -161,7 +163,9 @@ def _verify_row(workspace: Workspace, row: EpisodeRow, state: _State) -> tuple[l
 
 def _catalog_differences(workspace: Workspace, row: EpisodeRow, path: Path) -> Iterator[str]:
     try:
-        stored = entry_of_file(workspace, path).episode
+        with path.open("rb") as stream:
+            digest = sealed_digest(stream.read(USER_BLOCK_BYTES))  # `verify_file` has just found it right
+        stored = entry_of_file(workspace, path, digest).episode
     except (DamagedFile, OSError, ValueError) as error:
         yield str(error)
         return
@@ -175,10 +179,16 @@ def _catalog_differences(workspace: Workspace, row: EpisodeRow, path: Path) -> I
             yield f"{path}: the catalog says {name} {noted!r}, the file {value!r}; `takeover data repair` enters it again"
 
 
-def _set_differences(workspace: Workspace, rows: Sequence[EpisodeRow]) -> Iterator[Problem]:
-    known = {row.path for row in rows}
-    for path in sorted(workspace.episodes.glob("*/*")):
+def _set_differences(workspace: Workspace, catalog: Catalog, rows: Sequence[EpisodeRow]) -> Iterator[Problem]:
+    paths = sorted(workspace.episodes.glob("*/*"))
+    recording = (workspace.path / "recorder.lock").exists()
+    if recording:
+        time.sleep(CLOSING_S)  # what was being closed has its row by now
+    known = {row.path for row in rows} | catalog.paths().keys()
+    for path in paths:
         relative = path.relative_to(workspace.path).as_posix()
+        if recording and not path.exists():
+            continue
         if path.suffix == ".hdf5" and relative not in known:
             text = f"{path}: is not in the catalog; `takeover data repair` enters it"
             yield Problem(episode=path.stem, path=relative, text=text)

@@ -1,10 +1,13 @@
 """Pseudonyms, consent, and forgetting a person: no byte of the pseudonym is left where it is promised, every step is."""
 
+import contextlib
 import json
+import multiprocessing
 import re
 import threading
 
 import msgspec
+import numpy as np
 import pytest
 
 from takeover.app.cli import main
@@ -63,6 +66,7 @@ def recorded(workspace, stream):
     labels.add_label("s1-ep0002:t0", "cause", "timing", "op-07")
     labels.add_label("s1-ep0001", "note", "ask op-07, not op-070", "op-070")
     labels.add_label("s1-ep0001", "note", "done", "op-070")
+    labels.add_label("s1-ep0001", "quality", "good", "console-op-07")
     labels.close()
     with Catalog.open(workspace) as catalog:
         rebuild_index(workspace, catalog)
@@ -75,13 +79,13 @@ def bytes_of(workspace):
 
 
 def test_words_are_words():
-    assert replaced("op-07, xop-07 op-070 op-07-b (op-07)", "op-07", "f") == "f, xop-07 op-070 op-07-b (f)"
+    assert replaced("op-07, xop-07 op-070 op-07-b (op-07) console-op-07", "op-07", "f") == "f, xop-07 op-070 op-07-b (f) console-f"
     assert not mentions("a.b").search(b"axb")
 
 
 def test_people_and_their_consent_are_known_and_come_back_from_the_files(recorded):
     expected = [
-        Person(id="op-07", consent_version="2026-06", episodes=2, steps=80, human_steps=20, label_events=2),
+        Person(id="op-07", consent_version="2026-06", episodes=2, steps=80, human_steps=20, label_events=3),
         Person(id="op-070", consent_version="", episodes=1, steps=40, human_steps=10, label_events=2),
     ]
     with Catalog.open(recorded) as catalog:
@@ -97,7 +101,7 @@ def test_a_person_is_forgotten_and_every_step_is_kept(recorded):
     before = {path.name: read_episode(path) for path in recorded.episodes.rglob("*.hdf5")}
     assert all(re.search(rb"op-07(?![0-9])", data) for data in bytes_of(recorded).values()), "the test must be able to fail"
     report = forget(recorded, "op-07", "data")
-    assert (report.name, report.finished, report.episodes, report.label_events, report.left) == ("forgotten-1", True, 3, 4, [])
+    assert (report.name, report.finished, report.episodes, report.label_events, report.left) == ("forgotten-1", True, 3, 5, [])
     for name, data in bytes_of(recorded).items():
         assert not re.search(rb"op-07(?![0-9])", data), name
     for path in recorded.episodes.rglob("*.hdf5"):
@@ -182,9 +186,34 @@ def test_people_and_forget_on_the_command_line(recorded, capsys):
     assert main(["data", "people", *where]) == 0
     assert "op-070" in capsys.readouterr().out
     assert main(["data", "forget", "op-07", *where]) == 2
-    assert "2 episodes and 2 label events name 'op-07'; this cannot be undone: add --yes" in capsys.readouterr().err
+    assert "2 episodes and 3 label events name 'op-07'; this cannot be undone: add --yes" in capsys.readouterr().err
     assert main(["data", "forget", "op-99", *where]) == 2
     assert main(["data", "forget", "op-07", "--yes", *where]) == 0
-    assert "forgotten-1: 3 episode files made anew, 1 journals, 4 label events" in capsys.readouterr().out
+    assert "forgotten-1: 3 episode files made anew, 1 journals, 5 label events" in capsys.readouterr().out
     assert main(["data", "people", "--json", *where]) == 0
     assert [person["id"] for person in json.loads(capsys.readouterr().out)] == ["forgotten-1", "op-070"]
+
+
+def test_killed_at_any_moment_the_next_call_finishes_it(recorded):
+    """SIGKILL in the middle of forgetting, again and again: every file is whole throughout, and in the end nothing is left."""
+    fork, rng = multiprocessing.get_context("fork"), np.random.default_rng(5)
+    before = {path.name: read_episode(path).steps for path in recorded.episodes.rglob("*.hdf5")}
+    for _ in range(12):
+        process = fork.Process(target=forget, args=(recorded, "op-07", "data"))
+        process.start()
+        process.join(float(rng.uniform(0.0, 0.15)))
+        process.kill()
+        process.join()
+        for path in recorded.episodes.rglob("*.hdf5"):
+            assert read_episode(path).steps == before[path.name]
+        if process.exitcode == 0:
+            break
+    if (recorded.path / PENDING_FILE).exists() or process.exitcode != 0:
+        with contextlib.suppress(PeopleError):  # nobody of that name: the last one was done but for its end
+            assert forget(recorded, "op-07", "data").name == "forgotten-1"
+    for name, data in bytes_of(recorded).items():
+        assert not re.search(rb"op-07(?![0-9])", data), name
+    assert len(list(recorded.episodes.rglob("*"))) == 1 + 3
+    with Catalog.open(recorded) as catalog:
+        assert verify_workspace(recorded, catalog).problems == []
+        assert [person.id for person in list_people(catalog)] == ["forgotten-1", "op-070"]

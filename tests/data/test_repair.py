@@ -1,8 +1,10 @@
 """`takeover data repair`: everything that can go wrong with a workspace, on real files; nothing is ever deleted."""
 
 import json
+import multiprocessing
 import shutil
 
+import numpy as np
 import pytest
 from sqlalchemy import update
 
@@ -309,3 +311,32 @@ def test_what_would_not_be_the_same_is_not_put_in_place(workspace, stream):
         reseal(path, again)
     assert path.read_bytes() == before
     assert [item.name for item in path.parent.iterdir()] == [path.name]
+
+
+def test_killed_at_any_moment_the_next_repair_goes_on(recorded, new_stream):
+    """SIGKILL in the middle of a repair, again and again: no record that was in a journal is lost."""
+    fork, rng = multiprocessing.get_context("fork"), np.random.default_rng(3)
+    expected = {}
+    stream = new_stream("s2", seed=3)
+    for _ in range(6):
+        records = stream.episode(end=False)
+        expected[records[0].episode_id] = [record for record in records if isinstance(record, Step)]
+        writer = JournalWriter(recorded.journal / f"{records[0].episode_id}.1.mcap")
+        for record in records:
+            writer.add(record)
+        writer.close()
+    killed = 0
+    for _ in range(12):
+        process = fork.Process(target=repair, args=(recorded,))
+        process.start()
+        process.join(float(rng.uniform(0.0, 0.12)))
+        process.kill()
+        process.join()
+        killed += process.exitcode != 0
+    report = repair(recorded)
+    assert killed > 0
+    assert report.left == []
+    for episode_id, steps in expected.items():
+        assert read_records(path_of(recorded, episode_id))[1] == steps
+    assert whole(recorded) == []
+    assert len(list(recorded.path.rglob("s2-*.mcap"))) == 6
