@@ -47,8 +47,8 @@ def entry_of(episode: EpisodeRecords, relative_path: str, sha256: str, size_byte
 def entry_of_file(workspace: Workspace, path: Path, sha256: str = "") -> Entry:
     """Rows for a closed file. Raises `DamagedFile` when it is not what was written. ``sha256``: if the seal was just checked."""
     sha256 = sha256 or check_seal(path)
-    start, steps, end = read_records(path)
-    with open_episode(path) as file:
+    start, steps, end = read_records(path, sealed=True)
+    with open_episode(path, sealed=True) as file:
         demo = file[DEMO]
         numbers = [start.rec_seq, *(step.rec_seq for step in steps), *(event.rec_seq for event in read_events(demo, start))]
         if end.rec_seq >= 0:

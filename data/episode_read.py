@@ -13,18 +13,21 @@ import numpy as np
 from takeover.data.episode_build import DEMO
 from takeover.data.episode_migrate import in_newest_schema
 from takeover.data.episode_schema import ACTION_COLUMNS, COLUMNS, OPTIONAL_ACTIONS
-from takeover.data.hdf5_image import DamagedFile
+from takeover.data.hdf5_image import DamagedFile, check_seal
 from takeover.data.schema import EpisodeEnd, EpisodeStart, Event, Mode, PolicyImage, Step
 
 CHUNK_CACHE_BYTES = 4 << 20  # of each open dataset: a few chunks of pictures, so that playback checks each of them once
 
 
 @contextlib.contextmanager
-def open_episode(path: Path) -> Iterator[h5py.File]:
+def open_episode(path: Path, sealed: bool = False) -> Iterator[h5py.File]:
     """The HDF5 file for reading, in the newest schema: an older one is brought up to it in memory.
 
-    Raises `DamagedFile` if HDF5 cannot open it, `NewerFile` if it was written by a newer version of this program.
+    Its seal is checked first, since a damaged file can crash HDF5 and the process with it; ``sealed`` says that this was done just now.
+    Raises `DamagedFile`, `FileNotFoundError`, `NewerFile` if it was written by a newer version of this program.
     """
+    if not sealed:
+        _check(path)
     try:
         file = h5py.File(path, "r", rdcc_nbytes=CHUNK_CACHE_BYTES)
     except OSError as error:
@@ -36,6 +39,15 @@ def open_episode(path: Path) -> Iterator[h5py.File]:
         yield file
     finally:
         file.close()
+
+
+def _check(path: Path) -> None:
+    try:
+        check_seal(path)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"no episode file {path}") from None
+    except OSError as error:
+        raise DamagedFile(f"{path}: cannot be read: {error.strerror}") from error
 
 
 def texts(values: np.ndarray) -> list[str]:
@@ -111,12 +123,12 @@ def _snapshots(demo: h5py.Group) -> dict[int, bytes]:
     return found
 
 
-def read_records(path: Path, images: bool = False) -> tuple[EpisodeStart, list[Step], EpisodeEnd]:
+def read_records(path: Path, images: bool = False, sealed: bool = False) -> tuple[EpisodeStart, list[Step], EpisodeEnd]:
     """The episode as it came over the wire: steps (held ones too, by rec_seq) equal the live ones bit for bit.
 
-    Without ``images`` the policy's pictures are left out. Raises `FileNotFoundError`, `DamagedFile`.
+    Without ``images`` the policy's pictures are left out; ``sealed`` as in `open_episode`. Raises `FileNotFoundError`, `DamagedFile`.
     """
-    with open_episode(path) as file:
+    with open_episode(path, sealed) as file:
         try:
             demo = file[DEMO]
             hil = demo["hil"]

@@ -20,11 +20,11 @@ def read_episode(path: Path) -> EpisodeRecords:
     Raises `DamagedFile` (its seal too is checked), `FileNotFoundError`.
     """
     check_seal(path)
-    start, steps, end = read_records(path, images=True)
+    start, steps, end = read_records(path, images=True, sealed=True)
     with EpisodeReader(path) as reader:
         frames = [frame for camera in reader.cameras for frame in _frames(reader, camera)]
         recovered, history = bool(reader.attributes["recovered"]), json.loads(reader.attributes["history"])
-    with open_episode(path) as file:
+    with open_episode(path, sealed=True) as file:
         events = read_events(file[DEMO], start)
         steps = _with_last_pictures(steps, file[DEMO]["hil"])
     frames.sort(key=lambda frame: frame.rec_seq)

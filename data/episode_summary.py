@@ -13,7 +13,7 @@ from takeover.data.catalog import Catalog
 from takeover.data.catalog_queries import SegmentFilter
 from takeover.data.episode_build import DEMO
 from takeover.data.episode_file import EpisodeReader
-from takeover.data.hdf5_image import DamagedFile, check_seal
+from takeover.data.hdf5_image import DamagedFile
 from takeover.data.schema import ControlMode, SafetyBit
 
 STRIP_WIDTH = 72
@@ -69,7 +69,6 @@ class EpisodeSummary(msgspec.Struct, frozen=True, kw_only=True):
 
     path: str
     size_bytes: int
-    whole: bool  # its seal fits
     schema_version: int  # on disk
     episode_id: str
     session_id: str
@@ -112,23 +111,16 @@ class EpisodeSummary(msgspec.Struct, frozen=True, kw_only=True):
 
 def summarise(path: Path, catalog: Catalog | None = None) -> EpisodeSummary:
     """Read one episode file; labels come from ``catalog``. Raises `DamagedFile`, `NewerFile`, `FileNotFoundError`."""
-    try:
-        check_seal(path)
-        whole = True
-    except DamagedFile:
-        whole = False
     with EpisodeReader(path) as reader:
         try:
             with h5py.File(path, "r") as file:  # as it is on disk: a reader sees older ones in the newest schema
                 on_disk, sizes = int(file[DEMO].attrs["schema_version"]), _sizes(file)
-            return _summary(path, reader, catalog, whole, on_disk, sizes)
+            return _summary(path, reader, catalog, on_disk, sizes)
         except (KeyError, OSError, ValueError) as error:
             raise DamagedFile(f"{path}: {error}") from error
 
 
-def _summary(
-    path: Path, reader: EpisodeReader, catalog: Catalog | None, whole: bool, on_disk: int, sizes: dict[str, int]
-) -> EpisodeSummary:
+def _summary(path: Path, reader: EpisodeReader, catalog: Catalog | None, on_disk: int, sizes: dict[str, int]) -> EpisodeSummary:
     start, end, attributes = reader.start, reader.end, reader.attributes
     rows = catalog.episodes(ids=[start.episode_id]) if catalog is not None else []
     row = rows[0] if rows else None
@@ -137,7 +129,6 @@ def _summary(
     return EpisodeSummary(
         path=str(path),
         size_bytes=path.stat().st_size,
-        whole=whole,
         schema_version=on_disk,
         episode_id=start.episode_id,
         session_id=start.session,

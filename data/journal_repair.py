@@ -100,7 +100,7 @@ def _has_all(path: Path, steps: list[Step]) -> bool:
     """Whether a closed file is whole and has these steps; False when it is damaged. Raises when it is whole and lacks some."""
     try:
         check_seal(path)
-        stored = {step.rec_seq for step in read_records(path)[1]}
+        stored = {step.rec_seq for step in read_records(path, sealed=True)[1]}
     except NewerFile:
         raise
     except DamagedFile:

@@ -107,7 +107,7 @@ def _collect(workspace: Workspace, session: str, first: int, last: int) -> tuple
             continue
         path = workspace.path / row.path
         start, steps, end = read_records(path, images=True)
-        with open_episode(path) as file:
+        with open_episode(path, sealed=True) as file:
             events = read_events(file[DEMO], read_bounds(file[DEMO])[0])
         stored: list[AnyRecord] = [start, *steps, *events, end]
         for record in stored:

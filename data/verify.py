@@ -11,6 +11,7 @@ import msgspec
 
 from takeover.data.catalog import Catalog
 from takeover.data.catalog_tables import EpisodeRow
+from takeover.data.damaged import inspect, is_sealed
 from takeover.data.entry import entry_of_file
 from takeover.data.episode_file import verify_file
 from takeover.data.hdf5_image import USER_BLOCK_BYTES, DamagedFile, sealed_digest
@@ -154,6 +155,8 @@ def _verify_row(workspace: Workspace, row: EpisodeRow, state: _State) -> tuple[l
     if state.knows(row.path, row.sha256, status):
         return [], True, 0
     found = verify_file(path)
+    if found and not is_sealed(path):
+        found += inspect(path)
     if not found:
         found = list(_catalog_differences(workspace, row, path))
     if not found:

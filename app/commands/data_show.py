@@ -33,7 +33,7 @@ class Show:
 
 
 def show(command: Show) -> int:
-    """Returns 0; 1 when the file is not what was written (what can be read is shown all the same)."""
+    """Returns 0. Raises `StartupError` when there is no such episode, or its file is not what was written."""
     from takeover.data.contact_sheet import SheetError, write_contact_sheet
     from takeover.data.episode_file import EpisodeReader
     from takeover.data.episode_summary import summarise
@@ -55,19 +55,17 @@ def show(command: Show) -> int:
         if command.sheet:
             with EpisodeReader(path) as reader:
                 drawn = write_contact_sheet(reader, Path(command.sheet), command.columns)
-    except SheetError as error:
+    except (SheetError, OSError) as error:
         raise StartupError(str(error)) from error
-    except (DamagedFile, OSError) as error:
-        raise StartupError(f"{error}; `takeover data verify` names what is wrong") from error
+    except DamagedFile as error:
+        raise StartupError(f"{error}; `takeover data verify` says more") from error
     if command.json:
         print_json(summary)
     else:
         _print(summary)
     if command.sheet:
         print(f"{command.sheet}: {drawn} pictures", file=sys.stderr)
-    if not summary.whole:
-        print(f"{path}: is not what was written; `takeover data verify` names what is wrong", file=sys.stderr)
-    return 0 if summary.whole else 1
+    return 0
 
 
 def _path_of(catalog: "Catalog", name: str) -> str:
@@ -112,7 +110,7 @@ def _lines(summary: "EpisodeSummary") -> list[tuple[str, str]]:
         ("episode", f"{summary.episode_id}  ({summary.kind} {summary.number} of session {summary.session_id})"),
         (
             "file",
-            f"{summary.path}  {_bytes(summary.size_bytes)}, schema {summary.schema_version}, seal {'fits' if summary.whole else 'BROKEN'}",
+            f"{summary.path}  {_bytes(summary.size_bytes)}, schema {summary.schema_version}",
         ),
         ("task", f"{summary.task_id} on {summary.robot_id}: {summary.task_prompt}"),
         ("operator", f"{summary.operator}{consent}, station {summary.station_id}"),

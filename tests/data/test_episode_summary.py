@@ -82,7 +82,6 @@ def test_the_summary_says_what_happened(recorded):
     assert (camera.name, camera.pictures, camera.width, camera.height, camera.lost) == ("front", 40, 64, 48, 3)
     assert summary.clocks.wall_set_ms == 0
     assert summary.clocks.period_ms == 50
-    assert summary.whole
     assert sum(summary.sizes.values()) < summary.size_bytes
     assert plain.interventions == plain.cameras == []
     assert plain.outcome == "success"

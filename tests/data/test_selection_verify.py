@@ -9,8 +9,10 @@ import pytest
 
 from takeover.app.cli import main
 from takeover.data.catalog import Catalog
+from takeover.data.damaged import inspect
 from takeover.data.episode_build import DEMO
-from takeover.data.hdf5_image import seal
+from takeover.data.episode_file import EpisodeReader, read_records, verify_file
+from takeover.data.hdf5_image import DamagedFile, seal
 from takeover.data.labels import Labels
 from takeover.data.recorder import Recorder
 from takeover.data.schema import EpisodeKind, Outcome
@@ -212,3 +214,42 @@ def test_verify_on_the_command_line(recorded, capsys):
     capsys.readouterr()
     assert main(["data", "verify", "nobody", *where]) == 2
     assert "no episode 'nobody'" in capsys.readouterr().err
+
+
+def test_what_a_flipped_bit_hit_is_named_without_opening_the_file_here(recorded, monkeypatch):
+    """A damaged file can crash HDF5 and the process with it, so one of its own looks inside."""
+    path = path_of(recorded, "s1-ep0003")
+    data = bytearray(path.read_bytes())
+    with h5py.File(path) as file:
+        jpeg = file[f"{DEMO}/hil/pictures/front/jpeg"][:].tobytes()
+        stored = file[f"{DEMO}/hil/asked_action"][:].tobytes()
+    data[data.index(jpeg) + 10] ^= 2
+    data[data.index(stored) + 100] ^= 1
+    path.write_bytes(data)
+    texts = [problem.text for problem in check(recorded).problems]
+    assert "SHA-256" in texts[0]
+    assert any("hil/pictures/front/jpeg cannot be read at rows 0 to 11999" in text for text in texts), texts
+    assert any("hil/asked_action cannot be read at rows 0 to 39" in text for text in texts), texts
+
+    def opened(*_, **__):
+        raise AssertionError("the damaged file was opened in this process")
+
+    monkeypatch.setattr(h5py, "File", opened)
+    with pytest.raises(DamagedFile, match="SHA-256"):
+        read_records(path)
+    with pytest.raises(DamagedFile, match="SHA-256"):
+        EpisodeReader(path)
+    assert len(verify_file(path)) == 1
+
+
+def test_looking_inside_survives_whatever_is_there(recorded, tmp_path):
+    path = path_of(recorded, "s1-ep0001")
+    good, rng = path.read_bytes(), np.random.default_rng(1)
+    noise = [good[:512] + rng.bytes(5000), good[: len(good) // 2], b"", good[:700] + rng.bytes(300) + good[1000:]]
+    for index, content in enumerate(noise):
+        bad = tmp_path / f"bad{index}.hdf5"
+        bad.write_bytes(content)
+        found = inspect(bad)
+        assert found
+        assert all(line.startswith(f"{bad}: ") for line in found)
+    assert "is somewhere between them" in inspect(path)[0]
