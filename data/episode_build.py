@@ -37,11 +37,21 @@ def text_array(values: Sequence[str]) -> np.ndarray:
 
 def build_episode(episode: EpisodeRecords) -> bytes:
     """The sealed HDF5 file. Raises `EpisodeError` naming the step when the records contradict each other."""
-    builder = ImageBuilder()
     start, end = episode.start, ending(episode)
+    _check(start, episode.steps)
+    builder = ImageBuilder()
+    try:
+        _put_episode(builder, episode, end)
+        return builder.finish()
+    except BaseException:
+        builder.abandon()
+        raise
+
+
+def _put_episode(builder: ImageBuilder, episode: EpisodeRecords, end: EpisodeEnd) -> None:
+    start = episode.start
     driven = [step for step in episode.steps if not is_held(step)]
     held = [step for step in episode.steps if is_held(step)]
-    _check(start, episode.steps)
     demo = builder.root.create_group(DEMO)
     hil = demo.create_group("hil")
     _put_frames(builder, demo, hil, episode.steps, start)
@@ -59,23 +69,26 @@ def build_episode(episode: EpisodeRecords) -> bytes:
     _put_states(builder, demo, hil, episode, end)
     _put_pictures(builder, hil, episode.frames)
     _put_attributes(builder.root, demo, episode, end, len(driven))
-    return builder.finish()
 
 
 def _check(start: EpisodeStart, steps: Sequence[Step]) -> None:
-    size, width, groups = start.spec.action.size, start.spec.observation.size, len(start.spec.action.groups)
     for step in steps:
-        where = f"episode {start.episode_id}, step seq {step.seq}"
-        for name in ACTION_COLUMNS:
-            value = getattr(step, name)
-            if value is None and name in OPTIONAL_ACTIONS:
-                continue
-            if len(value) != size:
-                raise EpisodeError(f"{where}: {name} has {len(value)} numbers, the robot's action has {size}")
-        if len(step.observation) != width or len(step.next_observation) != width:
-            raise EpisodeError(f"{where}: the observation does not have {width} numbers")
-        if len(step.source) != groups:
-            raise EpisodeError(f"{where}: source has {len(step.source)} entries, the robot has {groups} action groups")
+        if problem := step_problem(start, step):
+            raise EpisodeError(f"episode {start.episode_id}, step seq {step.seq}: {problem}")
+
+
+def step_problem(start: EpisodeStart, step: Step) -> str:
+    """What in a step contradicts the robot's description; empty when nothing does."""
+    size, width, groups = start.spec.action.size, start.spec.observation.size, len(start.spec.action.groups)
+    for name in ACTION_COLUMNS:
+        value = getattr(step, name)
+        if value is None and name in OPTIONAL_ACTIONS:
+            continue
+        if len(value) != size:
+            return f"{name} has {len(value)} numbers, the robot's action has {size}"
+    if len(step.observation) != width or len(step.next_observation) != width:
+        return f"the observation does not have {width} numbers"
+    return f"source has {len(step.source)} entries, the robot has {groups} action groups" if len(step.source) != groups else ""
 
 
 def _frame_rows(steps: Sequence[Step]) -> tuple[dict[int, int], list[tuple[Step, bool]]]:

@@ -35,7 +35,7 @@ class ImageBuilder:
         access.set_fapl_core(1 << 20, False)
         creation = h5p.create(h5p.FILE_CREATE)
         creation.set_userblock(USER_BLOCK_BYTES)
-        self._file = h5f.create(b"episode.hdf5", h5f.ACC_TRUNC, creation, access)
+        self._file = h5f.create(f"episode-{id(self):x}.hdf5".encode(), h5f.ACC_TRUNC, creation, access)
         self.root = h5py.File(self._file)
         self._types: dict[np.dtype, h5t.TypeID] = {}
 
@@ -73,6 +73,10 @@ class ImageBuilder:
             origin.select_hyperslab((there, *zeros), (n, *tail))
             creation.set_virtual(target, b".", source.encode(), origin)
         h5d.create(group.id, name.encode(), self.type_of(stored.dtype), h5s.create_simple((count, *tail)), creation)
+
+    def abandon(self) -> None:
+        """Let go of a file that cannot be finished: another one could not be made while it is open."""
+        self.root.close()
 
     def finish(self) -> bytes:
         """The file's bytes with the user block in front. The builder is closed."""

@@ -7,6 +7,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from takeover.data.catalog import Catalog
 from takeover.data.entry import entry_of
+from takeover.data.episode_build import step_problem
 from takeover.data.episode_file import episode_path, read_records, write_episode
 from takeover.data.episode_migrate import NewerFile
 from takeover.data.episode_schema import EpisodeError
@@ -27,24 +28,22 @@ def repair_journals(work: "Repair", catalog: Catalog, with_start: bool) -> None:
 
     ``with_start``: those whose start record is there, or those whose start is lost.
     """
-    found: dict[str, OpenEpisode] = {}
+    found: dict[str, list[Path]] = {}
     for path in _journals(work, with_start):
-        episode_id = path.name.rsplit(".", 2)[0]
-        try:
-            found.setdefault(episode_id, OpenEpisode(work.workspace, episode_id)).read_part(path)
-        except (OSError, ValueError) as error:
-            if with_start:
-                work.report.left.append(f"{work.name(path)}: cannot be read: {error}")
-    for index, episode in enumerate(found.values()):
+        found.setdefault(path.name.rsplit(".", 2)[0], []).append(path)
+    for index, (episode_id, paths) in enumerate(found.items()):  # one after the other: each may be large
         if not work.step(index, len(found)):
             work.report.left.append("stopped before every journal was closed; call repair again")
             return
-        if episode.has_start is not with_start and (episode.records or not with_start):
-            continue
         try:
-            _close(work, catalog, episode)
-        except (EpisodeError, OSError, DamagedFile, SQLAlchemyError) as error:
-            work.report.left.append(f"{_names(work, episode)}: {error}; kept")
+            episode = OpenEpisode(work.workspace, episode_id)
+            for path in paths:
+                episode.read_part(path)
+            if (episode.has_start or not episode.records) is with_start:
+                _close(work, catalog, episode)
+        except (ValueError, OSError, SQLAlchemyError) as error:  # contradicting records, a name that is none, a disk that is full
+            names = ", ".join(work.name(path) for path in paths)
+            work.report.left.append(f"{names}: {error}; kept")
 
 
 def _journals(work: "Repair", with_start: bool) -> list[Path]:
@@ -59,12 +58,8 @@ def _journals(work: "Repair", with_start: bool) -> list[Path]:
     return sorted(found, key=lambda path: (path.name.rsplit(".", 2)[0], int(path.name.rsplit(".", 2)[1])))
 
 
-def _names(work: "Repair", episode: OpenEpisode) -> str:
-    return ", ".join(work.name(path) for path in episode.paths)
-
-
 def _close(work: "Repair", catalog: Catalog, journal: OpenEpisode) -> None:
-    names = _names(work, journal)
+    names = ", ".join(work.name(path) for path in journal.paths)
     if not journal.records:
         _set_aside(work, journal)
         work.report.done.append(f"{names}: holds no whole record; moved to set-aside")
@@ -75,6 +70,11 @@ def _close(work: "Repair", catalog: Catalog, journal: OpenEpisode) -> None:
         journal.records.insert(0, start)
         history.append({"what": "start record made up by repair", "from": origin, "lost": "number, start_seed, parameters"})
     episode = journal.gather()
+    odd = [step for step in episode.steps if step_problem(episode.start, step)]
+    if odd:  # the journal keeps them
+        episode.steps = [step for step in episode.steps if not step_problem(episode.start, step)]
+        why = step_problem(episode.start, odd[0])
+        history.append({"what": "steps left out that contradict the robot", "seq": ", ".join(str(step.seq) for step in odd), "first": why})
     if journal.problems and (episode.recovered or history):
         history.append({"what": "recovered from a damaged journal", "journal": "; ".join(journal.problems)})
     episode.recovered = episode.recovered or bool(history)

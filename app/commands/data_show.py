@@ -39,13 +39,15 @@ def show(command: Show) -> int:
     from takeover.data.episode_summary import summarise
     from takeover.data.hdf5_image import DamagedFile
 
+    if command.sheet and not command.sheet.endswith(".png"):
+        raise StartupError(f"--sheet {command.sheet}: the name of a PNG is needed, ending with .png")
     if not 1 <= command.columns <= 60:
         raise StartupError(f"--columns {command.columns}: 1 to 60")
     file = Path(command.episode)
     try:
         if file.is_file():
             path = file
-            summary = summarise(path)
+            summary = _summary_of_file(path)
         else:
             workspace = existing(command.workspace)
             with opened_catalog(workspace) as catalog:
@@ -66,6 +68,23 @@ def show(command: Show) -> int:
     if command.sheet:
         print(f"{command.sheet}: {drawn} pictures", file=sys.stderr)
     return 0
+
+
+def _summary_of_file(path: Path) -> "EpisodeSummary":
+    """With its labels when it lies in a workspace."""
+    from takeover.data.catalog import Catalog, CatalogError
+    from takeover.data.episode_summary import summarise
+    from takeover.data.workspace import Workspace
+
+    folders = path.absolute().parents
+    workspace = Workspace(folders[2]) if len(folders) > 2 else None
+    if workspace is None or folders[1] != workspace.episodes or not workspace.catalog_path.exists():
+        return summarise(path)
+    try:
+        with Catalog.open(workspace) as catalog:
+            return summarise(path, catalog)
+    except CatalogError:
+        return summarise(path)
 
 
 def _path_of(catalog: "Catalog", name: str) -> str:

@@ -2,6 +2,7 @@
 
 import hashlib
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -130,6 +131,18 @@ def test_contradicting_records_are_refused_with_the_step(workspace, stream):
         write(workspace, records)
     with pytest.raises(EpisodeError, match="no episode_start"):
         gather(records[1:])
+
+
+def test_an_episode_that_cannot_be_made_is_not_in_the_way_of_the_next(workspace, stream):
+    def pictures(record):
+        size = 8 if isinstance(record, Step) and record.episode_step < 5 else 4
+        image = PolicyImage(camera="wrist", height=size, width=size, data=bytes(3 * size * size))
+        return msgspec.structs.replace(record, images=[image]) if isinstance(record, Step) else record
+
+    with pytest.raises(EpisodeError, match="change size") as caught:  # held on to, as a log does
+        write(workspace, [pictures(record) for record in stream.episode()])
+    assert verify_file(write(workspace, stream.episode())[1]) == []
+    assert caught.value
 
 
 def test_pre_intervention_labels_touch_only_policy_steps():

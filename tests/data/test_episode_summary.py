@@ -1,6 +1,7 @@
 """`takeover data show`: the strip, the summary and the contact sheet of files that were really written."""
 
 import json
+import shutil
 import zlib
 
 import msgspec
@@ -178,9 +179,19 @@ def test_show_on_the_command_line(recorded, tmp_path, capsys):
     assert "12 pictures" in printed.err
     (path,) = recorded.episodes.glob("*/s1-ep0000.hdf5")
     assert main(["data", "show", str(path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["outcome"] == "success"
+    copy = shutil.copy(path, tmp_path / "copy.hdf5")
+    assert main(["data", "show", str(copy), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["outcome"] == "failure", "without its catalog a file knows no labels"
     for name, said in (("nobody", "no episode 'nobody'"), ("s1-", "several episodes are called 's1-'"), ("", "no episode ''")):
         assert main(["data", "show", name, *where]) == 2
+        assert said in capsys.readouterr().err
+    for options, said in (
+        (["--sheet", "a.jpg"], "ending with .png"),
+        (["--columns", "0"], "1 to 60"),
+        (["--sheet", "/proc/a.png"], "/proc/a.png"),
+    ):
+        assert main(["data", "show", str(path), *options]) == 2
         assert said in capsys.readouterr().err
     path.write_bytes(path.read_bytes()[:-100])
     assert main(["data", "show", str(path)]) == 2

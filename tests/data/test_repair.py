@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import shutil
 
+import msgspec
 import numpy as np
 import pytest
 from sqlalchemy import update
@@ -128,10 +129,16 @@ def test_an_unknown_robot_is_not_made_up(recorded, new_stream):
         writer.add(record)
     writer.close()
     (recorded.journal / "note.mcap").write_bytes(b"x")
+    writer = JournalWriter(recorded.journal / "evil.1.mcap")
+    for record in records:
+        writer.add(msgspec.structs.replace(record, episode_id="../../evil"))
+    writer.close()
     report = repaired(recorded)
     assert report.done == []
-    assert "no other episode of session s9" in report.left[1]
     assert "is not named like a journal" in report.left[0]
+    assert "'../../evil' is not an id" in report.left[1]
+    assert "no other episode of session s9" in report.left[2]
+    assert not list(recorded.path.parent.rglob("evil.hdf5"))
 
 
 def test_a_chunk_lost_in_the_middle_keeps_the_rest(recorded, new_stream):
@@ -152,6 +159,25 @@ def test_a_chunk_lost_in_the_middle_keeps_the_rest(recorded, new_stream):
     assert verify_file(path_of(recorded, "s3-ep0000")) == []
     with EpisodeReader(path_of(recorded, "s3-ep0000")) as reader:
         assert (len(reader), bool(reader.attributes["recovered"])) == (39, True)
+    assert whole(recorded) == []
+
+
+def test_a_step_that_contradicts_the_robot_costs_no_other(recorded, new_stream):
+    records = new_stream("s3", seed=2).episode()
+    odd = next(record for record in records if isinstance(record, Step) and record.episode_step == 7)
+    records[records.index(odd)] = msgspec.structs.replace(odd, action=[0.5])
+    writer = JournalWriter(recorded.journal / "s3-ep0000.1.mcap")
+    for record in records:
+        writer.add(record)
+    writer.close()
+    Recorder(recorded).close()  # it cannot close the episode and keeps the journal
+    assert [path.name for path in (recorded.journal / "unreadable").iterdir()] == ["s3-ep0000.1.mcap"]
+    report = repaired(recorded)
+    assert report.left == []
+    assert "39 steps of 40" in report.done[0]
+    with EpisodeReader(path_of(recorded, "s3-ep0000")) as reader:
+        (entry,) = json.loads(reader.attributes["history"])
+        assert (entry["seq"], entry["first"]) == (str(odd.seq), "action has 1 numbers, the robot's action has 5")
     assert whole(recorded) == []
 
 
