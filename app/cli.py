@@ -37,7 +37,7 @@ operator, and ends with a summary and a picture of the learning curves.
   takeover run --headless --clock lockstep --episodes 380 --seed 1 --summary out.json
                                                   the whole loop, reproducible
   takeover devices                                what is plugged in
-  takeover data ls                                what has been recorded; also show, verify, repair, forget
+  takeover data ls                                what has been recorded
   takeover policy ls                              what has been learned
 
 Everything is kept in a workspace (--workspace DIR). Ctrl+C and SIGTERM stop a station cleanly. Exit status: 0 done, 1 failed,
@@ -82,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     if arguments[:1] == ["bench"]:
         return _guarded(lambda: bench_command.bench(arguments[1:]))
-    if arguments[:1] == ["data"]:
+    if arguments[:1] == ["data"] and arguments[1:2] not in (["export"], ["import"]):
         return _guarded(lambda: data_command.data(arguments[1:]))
     if arguments[:2] in (["bridge", "check"], ["actor", "check"]):
         arguments[:2] = ["-".join(arguments[:2])]
