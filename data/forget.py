@@ -16,7 +16,7 @@ from takeover.data.episode_restore import read_episode, reseal
 from takeover.data.episode_schema import EpisodeRecords
 from takeover.data.hdf5_image import USER_BLOCK_BYTES, DamagedFile, sealed_digest, write_durably
 from takeover.data.journal import JournalWriter, read_journal
-from takeover.data.labels import read_log
+from takeover.data.labels import Labels, read_log
 from takeover.data.people import (
     FORGOTTEN,
     FREE_TEXT,
@@ -69,6 +69,7 @@ def forget(
         _session_journals(workspace, person, report)
         _label_log(workspace, person, report)
         forget_in_catalog(catalog, person, report.name)
+        Labels(workspace, catalog).replay_log()  # log and catalog agree again, in length too
     report.finished = not report.left
     counts = {"name": report.name, "episodes": report.episodes, "label_events": report.label_events}
     audit.append(workspace.path, by, "person_forgotten" if report.finished else "person_partly_forgotten", **counts)

@@ -11,6 +11,7 @@ from sqlalchemy import create_engine, insert, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from takeover.data.catalog import Catalog, CatalogError
+from takeover.data.catalog_compare import differences, recorded_row
 from takeover.data.catalog_tables import evaluations, people, policies
 from takeover.data.entry import Entry, entry_of_file
 from takeover.data.episode_migrate import NewerFile
@@ -161,7 +162,7 @@ def _rows(work: Repair, catalog: Catalog) -> None:
             work.report.left.append(f"{name}: is episode {episode_id} like {seen[episode_id]}; move one of them out of episodes/")
             continue
         seen[episode_id] = name
-        _enter(work, catalog, entry, rows.get(episode_id))
+        _enter(work, catalog, entry)
     work.step(len(paths), len(paths))
     gone = sorted(row_id for row_id in rows if row_id not in seen and row_id not in damaged)
     if gone:
@@ -172,21 +173,15 @@ def _rows(work: Repair, catalog: Catalog) -> None:
         work.report.left += [f"{rows[row_id].path}: the file is gone; put it back from a copy and call repair again" for row_id in gone]
 
 
-def _enter(work: Repair, catalog: Catalog, entry: Entry, row: msgspec.Struct | None) -> None:
-    name = entry.episode["path"]
-    if row is None:
-        catalog.add_episode(entry.session, entry.episode, entry.segments)
-        note_operator(catalog, entry)
-        work.report.done.append(f"{name}: was not in the catalog; entered it")
+def _enter(work: Repair, catalog: Catalog, entry: Entry) -> None:
+    name, row = entry.episode["path"], recorded_row(catalog, entry.episode["id"])
+    wrong = [found.column for found in differences(entry, row)] if row is not None else []
+    if row is not None and not wrong:
         return
-    known = {field: getattr(row, field) for field in row.__struct_fields__}
-    known["outcome"] = known["recorded_outcome"]
-    fields = [field for field, value in entry.episode.items() if field in known and known[field] != value]
-    if known["outcome_source"] == "label":
-        fields = [field for field in fields if field != "outcome_source"]
-    if fields:
-        catalog.add_episode(entry.session, entry.episode, entry.segments)
-        work.report.done.append(f"{name}: the catalog was wrong about {', '.join(fields)}; entered it again")
+    catalog.add_episode(entry.session, entry.episode, entry.segments)
+    note_operator(catalog, entry)
+    what = f"the catalog was wrong about {', '.join(wrong)}; entered it again" if wrong else "was not in the catalog; entered it"
+    work.report.done.append(f"{name}: {what}")
 
 
 def _labels(work: Repair, catalog: Catalog) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 
 from takeover.data.catalog import Catalog
+from takeover.data.catalog_compare import differences, recorded_row
 from takeover.data.catalog_tables import EpisodeRow
 from takeover.data.damaged import inspect, is_sealed
 from takeover.data.entry import entry_of_file
@@ -133,7 +134,7 @@ def verify_workspace(
                 progress(checked, len(rows))
             if cancelled is not None and cancelled.is_set():
                 break
-            found, known, read = _verify_row(workspace, row, state)
+            found, known, read = _verify_row(workspace, catalog, row, state)
             problems += [Problem(episode=row.id, path=row.path, text=text) for text in found]
             checked, remembered, size = checked + 1, remembered + known, size + read
         if progress is not None:
@@ -145,7 +146,7 @@ def verify_workspace(
     return VerifyReport(checked=checked, remembered=remembered, total=len(rows), bytes=size, seconds=seconds, problems=problems)
 
 
-def _verify_row(workspace: Workspace, row: EpisodeRow, state: _State) -> tuple[list[str], bool, int]:
+def _verify_row(workspace: Workspace, catalog: Catalog, row: EpisodeRow, state: _State) -> tuple[list[str], bool, int]:
     """(what is wrong, whether it was known to be whole, bytes read)."""
     path = workspace.path / row.path
     try:
@@ -158,28 +159,23 @@ def _verify_row(workspace: Workspace, row: EpisodeRow, state: _State) -> tuple[l
     if found and not is_sealed(path):
         found += inspect(path)
     if not found:
-        found = list(_catalog_differences(workspace, row, path))
+        found = list(_catalog_differences(workspace, catalog, row, path))
     if not found:
         state.note(row.path, row.sha256, status)
     return found, False, status.st_size
 
 
-def _catalog_differences(workspace: Workspace, row: EpisodeRow, path: Path) -> Iterator[str]:
+def _catalog_differences(workspace: Workspace, catalog: Catalog, row: EpisodeRow, path: Path) -> Iterator[str]:
     try:
         with path.open("rb") as stream:
             digest = sealed_digest(stream.read(USER_BLOCK_BYTES))  # `verify_file` has just found it right
-        stored = entry_of_file(workspace, path, digest).episode
+        entry = entry_of_file(workspace, path, digest)
     except (DamagedFile, OSError, ValueError) as error:
         yield str(error)
         return
-    for name, value in stored.items():
-        if name not in row.__struct_fields__:
-            continue
-        noted = row.recorded_outcome if name == "outcome" else getattr(row, name)
-        if name == "outcome_source" and row.outcome_source == "label":
-            continue  # a label stands over the record
-        if noted != value:
-            yield f"{path}: the catalog says {name} {noted!r}, the file {value!r}; `takeover data repair` enters it again"
+    noted = recorded_row(catalog, row.id)
+    for column, here, stored in differences(entry, noted) if noted is not None else []:
+        yield f"{path}: the catalog says {column} {here!r}, the file {stored!r}; `takeover data repair` enters it again"
 
 
 def _set_differences(workspace: Workspace, catalog: Catalog, rows: Sequence[EpisodeRow]) -> Iterator[Problem]:

@@ -133,6 +133,10 @@ def test_the_labels_survive_a_rebuild_after_it(recorded):
     with Catalog.open(recorded) as catalog:
         assert catalog.segment("s1-ep0002:t0").labels == {"cause": "timing"}
         assert [person.id for person in list_people(catalog)] == ["forgotten-1", "op-070"]
+    labels = Labels(recorded)
+    labels.add_label("s1-ep0001:t0", "cause", "force", "op-070")
+    labels.close()
+    assert len(read_log(recorded.labels_path)) == 6
 
 
 def test_one_that_is_stopped_goes_on_under_the_same_name(recorded, monkeypatch):
