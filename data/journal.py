@@ -172,5 +172,5 @@ def read_journal(path: Path) -> JournalContents:
                     if isinstance(message, Message):
                         contents.records.append(decoder.decode(message.data))
         except (McapError, struct.error, UnicodeDecodeError, msgspec.DecodeError) as error:
-            contents.problem = f"ends early ({type(error).__name__}: {error})"
+            contents.problem += ("; " if contents.problem else "") + f"ends early ({type(error).__name__}: {error})"
     return contents

@@ -4,7 +4,7 @@ import os
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -17,21 +17,12 @@ from takeover.data.entry import entry_of_file
 from takeover.data.episode_file import verify_file
 from takeover.data.hdf5_image import USER_BLOCK_BYTES, DamagedFile, sealed_digest
 from takeover.data.selection import EpisodeFilter, select_episodes
+from takeover.data.verify_rest import Problem, problems_around
 from takeover.data.workspace import Workspace
 
 STATE_MAX_AGE_S = 7 * 24 * 3600.0
 """An unfinished pass older than this is begun anew."""
-CLOSING_S = 0.5
-"""From an episode's file to its row in the catalog, at most, while a recorder runs."""
 Progress = Callable[[int, int], None]
-
-
-class Problem(msgspec.Struct, frozen=True, kw_only=True):
-    """What is wrong with one file, catalog row or journal. ``episode``: its id, "" when unknown; ``path``: in the workspace."""
-
-    episode: str
-    path: str
-    text: str
 
 
 class VerifyReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -124,7 +115,7 @@ def verify_workspace(
     began = time.monotonic()
     filters = filters or EpisodeFilter()
     rows = select_episodes(catalog, filters, limit=None, oldest_first=True)
-    problems = list(_set_differences(workspace, catalog, rows)) if filters.empty else []
+    problems = list(problems_around(workspace, catalog, rows)) if filters.empty else []
     state = _State(state_path(workspace, filters), restart)
     checked = remembered = size = 0
     finished = False
@@ -176,26 +167,3 @@ def _catalog_differences(workspace: Workspace, catalog: Catalog, row: EpisodeRow
     noted = recorded_row(catalog, row.id)
     for column, here, stored in differences(entry, noted) if noted is not None else []:
         yield f"{path}: the catalog says {column} {here!r}, the file {stored!r}; `takeover data repair` enters it again"
-
-
-def _set_differences(workspace: Workspace, catalog: Catalog, rows: Sequence[EpisodeRow]) -> Iterator[Problem]:
-    paths = sorted(workspace.episodes.glob("*/*"))
-    recording = (workspace.path / "recorder.lock").exists()
-    if recording:
-        time.sleep(CLOSING_S)  # what was being closed has its row by now
-    known = {row.path for row in rows} | catalog.paths().keys()
-    for path in paths:
-        relative = path.relative_to(workspace.path).as_posix()
-        if recording and not path.exists():
-            continue
-        if path.suffix == ".hdf5" and relative not in known:
-            text = f"{path}: is not in the catalog; `takeover data repair` enters it"
-            yield Problem(episode=path.stem, path=relative, text=text)
-        elif path.name.endswith(".tmp"):
-            yield Problem(episode=path.name.partition(".")[0], path=relative, text=f"{path}: was never finished; `takeover data repair`")
-    for path in sorted((workspace.journal / "unreadable").glob("*.mcap")):
-        relative = path.relative_to(workspace.path).as_posix()
-        text = f"{path}: no episode could be made of this journal; `takeover data repair` tries again"
-        yield Problem(episode=path.name.rsplit(".", 2)[0], path=relative, text=text)
-    if rows and not workspace.index_path.exists():
-        yield Problem(episode="", path="index.hdf5", text=f"{workspace.index_path}: is missing; `takeover data index` makes it")

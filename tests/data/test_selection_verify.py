@@ -13,6 +13,7 @@ from takeover.data.damaged import inspect
 from takeover.data.episode_build import DEMO
 from takeover.data.episode_file import EpisodeReader, read_records, verify_file
 from takeover.data.hdf5_image import DamagedFile, seal
+from takeover.data.journal import JournalWriter
 from takeover.data.labels import Labels
 from takeover.data.recorder import Recorder
 from takeover.data.schema import EpisodeKind, Outcome
@@ -176,6 +177,32 @@ def test_the_catalog_is_compared_with_the_files(recorded):
     assert "cannot be read" in found["s1-ep0003"]
     assert "never finished" in found["x"]
     assert "index.hdf5: is missing" in found[""]
+
+
+def test_journals_and_labels_are_looked_at_too(recorded, new_stream):
+    writer = JournalWriter(recorded.sessions / "s9.1.mcap")
+    for record in new_stream("s9").episode()[1:4]:
+        writer.add(record)
+        writer.sync()
+    writer.abandon()
+    assert check(recorded).whole, "a recorder that was killed leaves a journal without its end"
+    path = recorded.sessions / "s9.1.mcap"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    (recorded.journal / "unreadable").mkdir()
+    (recorded.journal / "unreadable" / "a.1.mcap").write_bytes(b"")
+    (recorded.journal / "b.1.mcap").write_bytes(b"")
+    lines = recorded.labels_path.read_bytes().split(b"\n")
+    recorded.labels_path.write_bytes(b"\n".join(lines[1:]))
+    texts = {problem.path: problem.text for problem in check(recorded).problems}
+    assert "is damaged" in texts["sessions/s9.1.mcap"]
+    assert "tries again" in texts["journal/unreadable/a.1.mcap"]
+    assert "left over" in texts["journal/b.1.mcap"]
+    assert "lacks 1 label events of the catalog" in texts["labels.jsonl"]
+    recorded.labels_path.write_bytes(b"\n".join([b"{", *lines]))
+    texts = {problem.path: problem.text for problem in check(recorded).problems}
+    assert "line 1" in texts["labels.jsonl"]
 
 
 def test_an_interrupted_pass_goes_on_and_a_complete_one_is_not_remembered(recorded):

@@ -1,0 +1,88 @@
+"""The rest of a workspace that `takeover data verify` looks at: strays, journals, labels, the index."""
+
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import msgspec
+from sqlalchemy import select
+
+from takeover.data.catalog import Catalog
+from takeover.data.catalog_tables import EpisodeRow, label_events
+from takeover.data.journal import read_journal
+from takeover.data.labels import LabelError, read_log
+from takeover.data.workspace import Workspace
+
+CLOSING_S = 0.5
+"""From an episode's file to its row in the catalog, at most, while a recorder runs."""
+
+
+class Problem(msgspec.Struct, frozen=True, kw_only=True):
+    """What is wrong with one file, catalog row or journal. ``episode``: its id, "" when unknown; ``path``: in the workspace."""
+
+    episode: str
+    path: str
+    text: str
+
+
+def problems_around(workspace: Workspace, catalog: Catalog, rows: Sequence[EpisodeRow]) -> Iterator[Problem]:
+    """Everything but the content of the episode files. ``rows``: all episodes of the catalog."""
+    paths = sorted(workspace.episodes.glob("*/*"))
+    recording = (workspace.path / "recorder.lock").exists()
+    if recording:
+        time.sleep(CLOSING_S)  # what was being closed has its row by now
+    yield from _files(workspace, paths, {row.path for row in rows} | catalog.paths().keys(), recording)
+    yield from _journals(workspace, recording)
+    yield from _labels(workspace, catalog, recording)
+    if rows and not workspace.index_path.exists():
+        yield Problem(episode="", path="index.hdf5", text=f"{workspace.index_path}: is missing; `takeover data index` makes it")
+
+
+def _problem(workspace: Workspace, path: Path, text: str, episode: str = "") -> Problem:
+    return Problem(episode=episode, path=path.relative_to(workspace.path).as_posix(), text=f"{path}: {text}")
+
+
+def _files(workspace: Workspace, paths: Sequence[Path], known: set[str], recording: bool) -> Iterator[Problem]:
+    for path in paths:
+        if recording and not path.exists():
+            continue
+        if path.suffix == ".hdf5" and path.relative_to(workspace.path).as_posix() not in known:
+            yield _problem(workspace, path, "is not in the catalog; `takeover data repair` enters it", path.stem)
+        elif path.name.endswith((".tmp", ".resealed")):
+            yield _problem(workspace, path, "was never finished; `takeover data repair`", path.name.partition(".")[0])
+
+
+def _journals(workspace: Workspace, recording: bool) -> Iterator[Problem]:
+    for path in sorted(workspace.journal.rglob("*.mcap")):
+        if path.parent != workspace.journal:
+            yield _problem(workspace, path, "no episode could be made of this journal; `takeover data repair` tries again", _id_of(path))
+        elif not recording:
+            yield _problem(workspace, path, "is left over; a recorder or `takeover data repair` closes its episode", _id_of(path))
+    for path in sorted(workspace.sessions.glob("*.mcap")):
+        problem = read_journal(path).problem
+        if problem and not problem.startswith("ends early"):  # that is how a recorder that was killed leaves one: nothing is missing
+            yield _problem(workspace, path, f"{problem}; what else is in it can be read")
+
+
+def _id_of(path: Path) -> str:
+    return path.name.rsplit(".", 2)[0]
+
+
+def _labels(workspace: Workspace, catalog: Catalog, recording: bool) -> Iterator[Problem]:
+    """Every event is in the log and in the catalog."""
+    with catalog.engine.connect() as connection:
+        entered = set(connection.execute(select(label_events.c.id)).scalars())
+    try:
+        logged = {event.id for event in read_log(workspace.labels_path)}
+    except LabelError as error:
+        yield Problem(episode="", path="labels.jsonl", text=f"{error}; `takeover data repair` keeps the other lines")
+        return
+    lacking, more = len(entered - logged), len(logged - entered)
+    if lacking and not recording:
+        yield _problem(
+            workspace, workspace.labels_path, f"lacks {lacking} label events of the catalog; `takeover data repair` writes them back"
+        )
+    if more and not recording:
+        yield _problem(
+            workspace, workspace.labels_path, f"has {more} label events that the catalog lacks; `takeover data repair` enters them"
+        )
