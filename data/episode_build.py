@@ -1,19 +1,17 @@
 """From an episode's records to the bytes of its HDF5 file (recording.md, docs/data-format.md)."""
 
-import hashlib
 import json
 from collections.abc import Sequence
 from typing import Any
 
 import h5py
-import msgspec
 import numpy as np
 
+from takeover.data.episode_attributes import environment_args, put_attributes
 from takeover.data.episode_schema import (
     ACTION_COLUMNS,
     COLUMNS,
     OPTIONAL_ACTIONS,
-    SCHEMA_VERSION,
     EpisodeError,
     EpisodeRecords,
     action_modes,
@@ -24,6 +22,8 @@ from takeover.data.episode_schema import (
 )
 from takeover.data.hdf5_image import ImageBuilder
 from takeover.data.schema import CameraFrame, ControlMode, EpisodeEnd, EpisodeKind, EpisodeStart, Event, Outcome, Step, Trigger
+
+__all__ = ["DEMO", "build_episode", "environment_args", "find_interventions", "step_problem", "text_array"]
 
 DEMO = "data/demo_0"
 PICTURE_CHUNK_BYTES = 1 << 20
@@ -68,7 +68,7 @@ def _put_episode(builder: ImageBuilder, episode: EpisodeRecords, end: EpisodeEnd
     _put_events(builder, hil, episode.events)
     _put_states(builder, demo, hil, episode, end)
     _put_pictures(builder, hil, episode.frames)
-    _put_attributes(builder.root, demo, episode, end, len(driven))
+    put_attributes(builder.root, demo, episode, end, len(driven))
 
 
 def _check(start: EpisodeStart, steps: Sequence[Step]) -> None:
@@ -299,62 +299,3 @@ def _put_pictures(builder: ImageBuilder, hil: h5py.Group, frames: Sequence[Camer
         builder.put(group, "offsets", np.cumsum([0, *(len(frame.jpeg) for frame in own)]).astype(np.int64))
         for name in ("t_source_ns", "counter", "seq", "rec_seq"):
             builder.put(group, name, np.array([getattr(frame, name) for frame in own], np.int64))
-
-
-def sha256_of(value: Any) -> str:
-    """Hash of a struct's JSON."""
-    return hashlib.sha256(msgspec.json.encode(value)).hexdigest()
-
-
-def environment_args(start: EpisodeStart) -> str:
-    """robomimic's ``env_args``; ``type`` 2 is a gym-style environment."""
-    kwargs = {"robot": start.spec.robot_id, "parameters": start.parameters}
-    return json.dumps({"env_name": start.spec.task_id, "type": 2, "env_kwargs": kwargs})
-
-
-def _put_attributes(root: h5py.File, demo: h5py.Group, episode: EpisodeRecords, end: EpisodeEnd, samples: int) -> None:
-    start = episode.start
-    action = start.spec.action
-    root["data"].attrs["total"] = samples
-    root["data"].attrs["env_args"] = environment_args(start)
-    numbers = sorted(episode.rec_seqs())
-    attributes: dict[str, Any] = {
-        "num_samples": samples,
-        "schema_version": SCHEMA_VERSION,
-        "episode_id": start.episode_id,
-        "session_id": start.session,
-        "station_id": start.station_id,
-        "robot_id": start.spec.robot_id,
-        "task_id": start.spec.task_id,
-        "task_prompt": start.spec.prompt,
-        "kind": start.kind.value,
-        "operator": start.operator,
-        "consent_version": start.consent_version,
-        "unattended": start.unattended,
-        "policy_version": start.policy_version,
-        "policy_sha256": start.policy_sha256,
-        "learner_round": start.policy_version,
-        "outcome": end.outcome.value,
-        "outcome_source": end.outcome_source.value,
-        "outcome_step": end.event_step,
-        "control_hz": start.spec.control_hz,
-        "camera_config_hash": sha256_of(start.spec.cameras),
-        "action_groups": json.dumps([[group.name, group.start, group.stop] for group in action.groups]),
-        "action_space": action.kind,
-        "action_frame": action.frame,
-        "action_scale": np.array(action.scale, np.float64),
-        "config_sha256": start.config_sha256,
-        "wall_minus_monotonic_ns": start.wall_ns - start.t_ns,
-        "wall_minus_monotonic_end_ns": end.wall_ns - end.t_ns,
-        "recovered": episode.recovered,
-        "history": json.dumps(episode.history, ensure_ascii=False),
-        "human_steps": sum(is_human(step) for step in episode.steps if not is_held(step)),
-        "software": start.software,
-        "held_steps": sum(is_held(step) for step in episode.steps),
-        "first_rec_seq": numbers[0],
-        "last_rec_seq": numbers[-1],
-        "start": msgspec.json.encode(start).decode(),
-        "end": msgspec.json.encode(end).decode(),
-    }
-    for name, value in attributes.items():
-        demo.attrs[name] = value
