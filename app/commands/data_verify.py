@@ -19,15 +19,16 @@ STOPPED = 130
 
 @contextmanager
 def counted(phase: str) -> Iterator[tuple[Callable[[int, int], None], threading.Event]]:
-    """A progress bar on stderr, and an event that Ctrl+C sets, so that a long job stops at the next episode and can be resumed."""
+    """A progress bar on stderr, and an event that Ctrl+C or SIGTERM sets: a long job stops at the next episode."""
     stop = threading.Event()
-    before = signal.signal(signal.SIGINT, lambda *_: stop.set()) if threading.current_thread() is threading.main_thread() else None
+    main = threading.current_thread() is threading.main_thread()  # nobody else may set signals
+    before = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM) if main}
     try:
         with progress_display() as display:
             yield lambda done, total: display.show(Progress(phase=phase, done=done, total=total)), stop
     finally:
-        if before is not None:
-            signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @dataclass(frozen=True)

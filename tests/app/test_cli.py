@@ -134,6 +134,13 @@ def test_a_display_that_does_not_answer(capsys, no_display, monkeypatch):
     assert "no display" in refused(capsys, "console")
 
 
+def test_a_consent_belongs_to_its_person(tmp_path, no_display):
+    Workspace(tmp_path).prepare().station_path.write_text('person = "op-07"\nconsent_version = "2026-05"\n')
+    for person, consent in (("", "2026-05"), ("op-07", "2026-05"), ("op-08", "")):
+        config = make_config(StationOptions(workspace=str(tmp_path), person=person), operator="none")
+        assert config.consent_version == consent
+
+
 def test_collect_without_a_device(tmp_path, capsys, no_display):
     line = refused(capsys, "collect", "--headless", "--workspace", str(tmp_path))
     assert "no gamepad or SpaceMouse is plugged in" in line

@@ -1,6 +1,7 @@
 """`takeover data ls` and `verify`: filters are the catalog's, damage is named with episode and step, a long pass goes on."""
 
 import json
+import signal
 import threading
 
 import h5py
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from takeover.app.cli import main
+from takeover.data import verify
 from takeover.data.catalog import Catalog
 from takeover.data.damaged import inspect
 from takeover.data.episode_build import DEMO
@@ -226,6 +228,27 @@ def test_an_interrupted_pass_goes_on_and_a_complete_one_is_not_remembered(record
     assert [problem.episode for problem in second.problems] == ["s1-ep0001", "s1-ep0001"][: len(second.problems)]
     assert not state_path(recorded, EpisodeFilter()).exists()
     assert check(recorded).remembered == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_a_long_command_at_the_next_episode(recorded, capsys, monkeypatch, number):
+    before = signal.getsignal(number)
+    real = verify.verify_file
+
+    def interrupted(path):
+        if path.stem == "s1-ep0001":
+            signal.raise_signal(number)
+        return real(path)
+
+    monkeypatch.setattr(verify, "verify_file", interrupted)
+    assert main(["data", "verify", "--workspace", str(recorded.path)]) == 130
+    said = capsys.readouterr().err
+    assert "3 of 5 episodes checked" in said
+    assert "the same command goes on from here" in said
+    assert signal.getsignal(number) is before
+    monkeypatch.setattr(verify, "verify_file", real)
+    assert main(["data", "verify", "--workspace", str(recorded.path)]) == 0
+    assert "5 episodes checked (3 in the run before)" in capsys.readouterr().err
 
 
 def test_verify_on_the_command_line(recorded, capsys):

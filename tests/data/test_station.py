@@ -30,6 +30,7 @@ def test_every_field_arrives(tmp_path):
     text = """
 station_id = "cell-3"
 person = "op-07"
+consent_version = "2026-05"
 task = "pick-lift"
 hold_to_run = true
 policy_cameras = ["front"]
@@ -43,6 +44,7 @@ keyboard = false
 """
     station = load(tmp_path, text)
     assert (station.station_id, station.person, station.task, station.hold_to_run) == ("cell-3", "op-07", "pick-lift", True)
+    assert station.consent_version == "2026-05"
     assert station.limits == msgspec.structs.replace(SafetyLimits(), max_force_n=25.0, workspace_low=[-0.1, -0.1, 0.01])
     assert station.learner_parameters == {"utd": 4.0}
     assert station.policy_cameras == ["front"]
@@ -64,6 +66,7 @@ keyboard = false
         ("[limits]\nworkspace_high = [0.5, 0.0]\n", 2, ["limits.workspace_high", "three numbers"]),
         ('person = "Jane Doe"\n', 1, ["person", "letters, digits"]),
         ("robot = 'sim'\npolicy_cameras = ['front', 'a b']\n", 2, ["policy_cameras", "letters, digits"]),
+        ('consent_version = "May 2026"\n', 1, ["consent_version", "letters, digits"]),
         ("policy_cameras = 'front'\n", 1, ["policy_cameras", "array"]),
         ("\n[devices]\nkeyboard = false\ngamepad = false\nspacemouse = false\n", 2, ["devices", "at least one"]),
         ("[devices]\ngamepad = 3\n", 2, ["devices.gamepad", "bool"]),
