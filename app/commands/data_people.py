@@ -46,6 +46,7 @@ class Forget:
 
     person: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="PERSON")]
     """The pseudonym."""
+    by: Annotated[str, tyro.conf.arg(metavar="NAME", help="Who does it, for the audit log.")] = "data"
     yes: bool = False
     """Do it; without this only what would be done is said."""
     json: Annotated[bool, tyro.conf.arg(help="One JSON document on stdout.")] = False
@@ -63,7 +64,7 @@ def forget(command: Forget) -> int:
         return _say_what(command)
     try:
         with counted("forget") as (progress, stop):
-            report = forget_person(workspace, command.person, "data", progress, stop)
+            report = forget_person(workspace, command.person, command.by or "data", progress, stop)
     except (PeopleError, WorkspaceError) as error:
         raise StartupError(str(error)) from error
     if command.json:
