@@ -1,9 +1,9 @@
 """Tables of the catalog and the rows that queries return. Nothing here is particular to SQLite."""
 
 import msgspec
-from sqlalchemy import BigInteger, Boolean, Column, Float, Index, Integer, MetaData, String, Table, Text
+from sqlalchemy import BigInteger, Boolean, Column, Float, Index, Integer, MetaData, String, Table, Text, false
 
-CATALOG_VERSION = 1
+CATALOG_VERSION = 2
 metadata = MetaData()
 
 meta = Table("meta", metadata, Column("name", String(32), primary_key=True), Column("value", BigInteger, nullable=False))
@@ -19,6 +19,8 @@ sessions = Table(
     Column("started_ns", BigInteger, nullable=False),  # wall
     Column("software", String(128), nullable=False),
     Column("config_sha256", String(64), nullable=False),
+    Column("episode_count", Integer, nullable=False, server_default="0"),  # kept by `catalog_current`
+    Column("step_count", BigInteger, nullable=False, server_default="0"),
 )
 
 episodes = Table(
@@ -53,9 +55,18 @@ episodes = Table(
     Column("path", String(255), nullable=False),  # in the workspace
     Column("sha256", String(64), nullable=False),
     Column("size_bytes", BigInteger, nullable=False),
+    # what holds now, labels over the record: kept by `catalog_current`, so that pages need no join
+    Column("current_outcome", String(16), nullable=False, server_default=""),  # "": as recorded
+    Column("current_source", String(16), nullable=False, server_default=""),
+    Column("current_step", Integer, nullable=False, server_default="-1"),  # the outcome's step
+    Column("excluded", Boolean, nullable=False, server_default=false()),
 )
 Index("episodes_by_session", episodes.c.session_id, episodes.c.first_rec_seq)
 Index("episodes_by_time", episodes.c.started_ns, episodes.c.id)
+for _name in ("session_id", "task_id", "kind", "operator", "policy_version", "current_outcome"):
+    Index(f"episodes_page_{_name}", episodes.c[_name], episodes.c.started_ns)
+Index("episodes_steps", episodes.c.session_id, episodes.c.steps)  # counts of a session without its rows
+Index("episodes_discarded", episodes.c.discarded)
 
 segments = Table(
     "segments",
@@ -73,10 +84,19 @@ segments = Table(
     Column("detail", String(64), nullable=False),  # the hold reason of a safety segment
     Column("operator", String(64), nullable=False),
     Column("policy_version", Integer, nullable=False),  # at the segment's first step
+    # of its episode, and of its current labels: kept by `catalog_current`, so that a page reads one table in one index's order
+    Column("session_id", String(64), nullable=False, server_default=""),
+    Column("task_id", String(64), nullable=False, server_default=""),
+    Column("cause", String(16), nullable=False, server_default=""),
+    Column("labeled", Boolean, nullable=False, server_default=false()),  # has a cause
+    Column("done", Boolean, nullable=False, server_default=false()),  # submitted
+    Column("excluded", Boolean, nullable=False, server_default=false()),
 )
 Index("segments_by_time", segments.c.started_ns, segments.c.id)
-Index("segments_by_episode", segments.c.episode_id)
+Index("segments_page_episode", segments.c.episode_id, segments.c.cause)
 Index("segments_by_kind", segments.c.kind, segments.c.started_ns)
+for _name in ("session_id", "task_id", "policy_version", "cause", "labeled", "done", "excluded", "operator"):
+    Index(f"segments_page_{_name}", segments.c[_name], segments.c.started_ns)
 
 label_events = Table(  # append-only
     "labels",
@@ -85,24 +105,28 @@ label_events = Table(  # append-only
     Column("id", String(32), nullable=False, unique=True),
     Column("target", String(80), nullable=False),  # a segment's or an episode's id
     Column("episode_id", String(64), nullable=False),
-    Column("field", String(16), nullable=False),
+    Column("field", String(48), nullable=False),
     Column("value", Text, nullable=False),  # "": taken back
     Column("previous", Text, nullable=False),
     Column("author", String(64), nullable=False),
     Column("wall_ns", BigInteger, nullable=False),
     Column("action", String(8), nullable=False),  # set, undo, redo
     Column("refers_to", String(32), nullable=False),  # the event undone or redone
+    Column("blind", Boolean, nullable=False, server_default=false()),  # a second opinion: it changes nothing but the agreement
 )
-Index("labels_by_author", label_events.c.author, label_events.c.number)
+Index("labels_page_author", label_events.c.author, label_events.c.wall_ns)
 Index("labels_by_target", label_events.c.target, label_events.c.field)
+Index("labels_by_time", label_events.c.wall_ns)
+Index("labels_blind", label_events.c.blind, label_events.c.field)
 
 label_state = Table(  # the newest event's value of every (target, field): a view that is kept, so that pages stay fast
     "label_state",
     metadata,
     Column("target", String(80), primary_key=True),
-    Column("field", String(16), primary_key=True),
+    Column("field", String(48), primary_key=True),
     Column("episode_id", String(64), nullable=False),
     Column("value", Text, nullable=False),
+    Column("step", Integer, nullable=False, server_default="-1"),  # of a dated outcome
     Column("author", String(64), nullable=False),
     Column("wall_ns", BigInteger, nullable=False),
     Column("event_id", String(32), nullable=False),
@@ -156,7 +180,21 @@ claims = Table(
     Column("segment_id", String(80), primary_key=True),
     Column("person", String(64), nullable=False),
     Column("expires_ns", BigInteger, nullable=False),
+    Column("blind", Boolean, nullable=False, server_default=false()),
 )
+Index("claims_by_person", claims.c.person)
+
+label_uses = Table(  # which update of a learner was the first that a label had an effect on
+    "label_uses",
+    metadata,
+    Column("event_id", String(32), primary_key=True),
+    Column("learner", String(80), primary_key=True),  # <session>/<learner>
+    Column("target", String(80), nullable=False),
+    Column("update_number", BigInteger, nullable=False),
+    Column("policy_version", Integer, nullable=False, server_default="0"),  # the first weights that hold it; 0: not published yet
+    Column("wall_ns", BigInteger, nullable=False),
+)
+Index("label_uses_by_target", label_uses.c.target)
 
 
 class EpisodeRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -275,3 +313,15 @@ class LabelEvent(msgspec.Struct, frozen=True, kw_only=True):
     wall_ns: int
     action: str = "set"
     refers_to: str = ""
+    blind: bool = False
+
+
+class LabelUse(msgspec.Struct, frozen=True, kw_only=True):
+    """The first update of a learner that a label had an effect on, and the first published weights with it (0: none yet)."""
+
+    event_id: str
+    learner: str
+    target: str
+    update_number: int
+    policy_version: int
+    wall_ns: int

@@ -94,7 +94,7 @@ class Finaliser:
     def _do(self, job: OpenEpisode | OutcomeChange) -> None:
         try:
             if isinstance(job, OutcomeChange):
-                self.labels.add_outcome(job.episode_id, job.outcome, job.author, job.wall_ns)
+                self.labels.add_outcome(job.episode_id, job.outcome, job.author, job.wall_ns, job.event_step)
             else:
                 self._close_episode(job)
             self.error = ""

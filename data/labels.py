@@ -1,70 +1,86 @@
 """Labels: append-only events with author, time and previous value. Undo is an event. The next query already sees it."""
 
-import fcntl
-import os
+import hashlib
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, insert, select, update
 from ulid import ULID
 
 from takeover.data.catalog import Catalog
-from takeover.data.catalog_tables import LabelEvent, episodes, label_events, label_state, segments
-from takeover.data.schema import Cause, InterventionKind, Outcome
+from takeover.data.catalog_tables import LabelEvent, episodes, label_events, meta, segments
+from takeover.data.label_fields import FIELDS, Extent, check, check_steps
+from takeover.data.label_log import LabelError, LabelLog, open_log, read_log
+from takeover.data.label_store import Standing, enter, event_of, event_query, find_event, known_ids, standing
+from takeover.data.schema import Outcome
 from takeover.data.workspace import Workspace
 
-FIELDS: dict[str, tuple[str, ...]] = {
-    "cause": tuple(cause.value for cause in Cause),
-    "kind": tuple(kind.value for kind in InterventionKind),
-    "outcome": tuple(outcome.value for outcome in Outcome),
-    "quality": ("good", "different", "bad"),  # "different but fine" is not "bad"
-    "exclude": ("true", "false"),
-    "review": ("submitted", "skipped", "unsure", "flagged"),
-    "note": (),  # free text
-    "onset": (),  # step number of the labelled onset
-}
-"""Fields and their allowed values; "" takes a label back. On an episode: outcome, exclude, quality, note."""
+__all__ = ["FIELDS", "LabelError", "LabelEvent", "Labels", "read_log"]
 
-_EPISODE_FIELDS = ("outcome", "exclude", "quality", "note")
+_PAGE = 200
 
 
-class LabelError(ValueError):
-    """A label that cannot be: unknown field, value or target, or nothing to undo. Says what is allowed."""
+@dataclass(frozen=True)
+class _Writing:
+    """One transaction: the catalog's and the log's."""
+
+    connection: Connection
+    log: LabelLog
 
 
 class Labels:
     """Writes labels for one workspace: to ``labels.jsonl`` first, then to the catalog, so they survive the catalog's loss.
 
-    ``person`` authors must be pseudonyms. Threads may share one; several processes may label at once (the file is locked).
+    ``person`` authors must be pseudonyms. Threads may share one; several processes may label at once (the file is locked). What the
+    log has beyond the catalog (a process was killed in between) is entered before anything else; what it has lost is written again.
     """
 
     def __init__(self, workspace: Workspace | Path | str, catalog: Catalog | None = None) -> None:
         self.workspace = workspace if isinstance(workspace, Workspace) else Workspace(workspace)
         self.catalog = catalog or Catalog.open(self.workspace)
         self._owns_catalog = catalog is None
+        self._noted = "labels:" + hashlib.sha256(str(self.workspace.labels_path).encode()).hexdigest()[:24]
 
     def close(self) -> None:
         if self._owns_catalog:
             self.catalog.close()
 
-    def add_label(self, target: str, field: str, value: str | bool | int, author: str, wall_ns: int = 0) -> LabelEvent:
-        """Set ``field`` of a segment or an episode. Raises `LabelError`."""
-        text = str(value).lower() if isinstance(value, bool) else str(value)
-        _check(target, field, text, author)
-        with self.catalog.writing() as connection:
-            episode_id = _episode_of(connection, target)
-            return self._append(connection, target, episode_id, field, text, author, wall_ns)
+    # --- writing ---
 
-    def add_outcome(self, episode_id: str, outcome: Outcome, author: str, wall_ns: int) -> LabelEvent | None:
-        """An operator's late outcome from the stream; the episode may not be in the catalog yet. Twice is once."""
-        with self.catalog.writing() as connection:
+    def add_label(self, target: str, field: str, value: str | bool | int, author: str, wall_ns: int = 0, blind: bool = False) -> LabelEvent:
+        """Set ``field`` of a segment or an episode. Raises `LabelError`.
+
+        The same press twice is one event. ``blind``: a second labeler's opinion, which changes nothing but the agreement.
+        """
+        text = str(value).lower() if isinstance(value, bool) else str(value)
+        check(target, field, text, author)
+        with self._writing() as writing:
+            episode_id, extent = _extent_of(writing.connection, target)
+            check_steps(target, field, text, extent)
+            now = standing(writing.connection, target, field, author if blind else "")
+            if now.event_id and (now.value, now.author) == (text, author):
+                event = find_event(writing.connection, now.event_id)
+                if event is not None:
+                    return event
+            return self._append(writing, now, target, episode_id, field, text, author, wall_ns, blind=blind)
+
+    def add_outcome(self, episode_id: str, outcome: Outcome, author: str, wall_ns: int, event_step: int = -1) -> LabelEvent | None:
+        """An operator's late outcome from the stream; the episode may not be in the catalog yet. Twice is once.
+
+        It counts from when it was given: a label set since then stands. ``event_step``: the step it is dated back to, -1 for none.
+        """
+        value = f"{outcome.value}@{event_step}" if event_step >= 0 else outcome.value
+        with self._writing() as writing:
             same = select(label_events.c.id).where(
                 label_events.c.target == episode_id, label_events.c.field == "outcome", label_events.c.wall_ns == wall_ns
             )
-            if connection.execute(same).first() is not None:
+            if writing.connection.execute(same).first() is not None:
                 return None
-            return self._append(connection, episode_id, episode_id, "outcome", outcome.value, author, wall_ns)
+            now = standing(writing.connection, episode_id, "outcome")
+            return self._append(writing, now, episode_id, episode_id, "outcome", value, author, wall_ns, late=True)
 
     def undo(self, author: str) -> LabelEvent:
         """Take back the author's newest label that stands. Raises `LabelError` when there is none or somebody has changed it since."""
@@ -74,27 +90,97 @@ class Labels:
         """Set again what the author's newest undo took back."""
         return self._step(author, "redo")
 
+    def enter_events(self, events: Sequence[LabelEvent]) -> int:
+        """Events made elsewhere, ids and times kept; returns how many were new. Checked by `takeover.data.label_exchange`."""
+        with self._writing() as writing:
+            known = known_ids(writing.connection, [event.id for event in events])
+            new = list({event.id: event for event in events if event.id not in known}.values())
+            if new:
+                writing.log.append(new)
+                enter(writing.connection, new)
+            return len(new)
+
+    def replay_log(self) -> int:
+        """Enter every event of ``labels.jsonl`` that the catalog lacks; returns how many. Done when a recorder starts."""
+        if not self.workspace.labels_path.exists():
+            return 0
+        with self.catalog.writing() as connection, open_log(self.workspace.labels_path) as log:
+            count = enter(connection, log.read())
+            self._note(connection, log.size)
+        return count
+
+    @contextmanager
+    def _writing(self) -> Iterator[_Writing]:
+        with self.catalog.writing() as connection, open_log(self.workspace.labels_path) as log:
+            noted = connection.execute(select(meta.c.value).where(meta.c.name == self._noted)).scalar()
+            if noted != log.size:
+                self._agree(connection, log, noted)
+            yield _Writing(connection, log)
+            self._note(connection, log.size)
+
+    def _agree(self, connection: Connection, log: LabelLog, noted: int | None) -> None:
+        """Log and catalog have come apart: enter what only the log has, and write again what it has lost."""
+        if noted is None or log.size > noted:
+            enter(connection, log.read(noted or 0))
+            return
+        logged = log.read()
+        enter(connection, logged)
+        ids = {event.id for event in logged}
+        query = event_query().order_by(label_events.c.wall_ns, label_events.c.id)
+        lost = [event for event in map(event_of, connection.execute(query)) if event.id not in ids]
+        if lost:
+            log.append(lost)
+
+    def _note(self, connection: Connection, size: int) -> None:
+        if connection.execute(update(meta).where(meta.c.name == self._noted).values(value=size)).rowcount == 0:
+            connection.execute(insert(meta), [{"name": self._noted, "value": size}])
+
+    def _append(
+        self,
+        writing: _Writing,
+        now: Standing,
+        target: str,
+        episode_id: str,
+        field: str,
+        value: str,
+        author: str,
+        wall_ns: int = 0,
+        action: str = "set",
+        refers_to: str = "",
+        blind: bool = False,
+        late: bool = False,
+    ) -> LabelEvent:
+        dated = wall_ns or time.time_ns()
+        made = LabelEvent(
+            id=str(ULID()).lower(),
+            target=target,
+            episode_id=episode_id,
+            field=field,
+            value=value,
+            previous=now.value,
+            author=author,
+            wall_ns=dated if late else max(dated, now.wall_ns + 1),
+            action=action,
+            refers_to=refers_to,
+            blind=blind,
+        )
+        writing.log.append([made])
+        enter(writing.connection, [made])
+        return made
+
     def _step(self, author: str, action: str) -> LabelEvent:
-        with self.catalog.writing() as connection:
-            query = select(label_events).where(label_events.c.author == author).order_by(label_events.c.number)
-            stacks: dict[str, list[LabelEvent]] = {"undo": [], "redo": []}
-            events = {row.id: _event(row) for row in connection.execute(query)}
-            for item in events.values():
-                if item.action == "set":
-                    stacks["undo"].append(item)
-                    stacks["redo"].clear()
-                else:
-                    original = events[item.refers_to]
-                    stacks[item.action].remove(original)
-                    stacks["redo" if item.action == "undo" else "undo"].append(original)
-            if not stacks[action]:
+        with self._writing() as writing:
+            original = _newest(writing.connection, author, action)
+            if original is None:
                 raise LabelError(f"there is nothing of {author} to {action}")
-            original = stacks[action][-1]
             expected, value = (original.value, original.previous) if action == "undo" else (original.previous, original.value)
-            current = _current(connection, original.target, original.field)
-            if current != expected:
-                raise LabelError(f"{original.field} of {original.target} was changed to {current!r} since; set it again instead")
-            return self._append(connection, original.target, original.episode_id, original.field, value, author, 0, action, original.id)
+            now = standing(writing.connection, original.target, original.field, author if original.blind else "")
+            if now.value != expected:
+                raise LabelError(f"{original.field} of {original.target} was changed to {now.value!r} since; set it again instead")
+            about = (original.target, original.episode_id, original.field, value, author)
+            return self._append(writing, now, *about, action=action, refers_to=original.id, blind=original.blind)
+
+    # --- reading ---
 
     def current(self, target: str) -> dict[str, str]:
         """Current labels of a segment or episode: {field: value}."""
@@ -102,142 +188,56 @@ class Labels:
 
     def history(self, target: str) -> list[LabelEvent]:
         """Every event of a segment or episode, oldest first."""
-        with self.catalog.engine.connect() as connection:
-            query = select(label_events).where(label_events.c.target == target).order_by(label_events.c.number)
-            return [_event(row) for row in connection.execute(query)]
+        return self._events(label_events.c.target == target)
 
     def events_since(self, wall_ns: int, author: str = "") -> list[LabelEvent]:
         """Events from ``wall_ns`` on, oldest first (done today, seconds per segment)."""
-        query = select(label_events).where(label_events.c.wall_ns >= wall_ns).order_by(label_events.c.number)
-        if author:
-            query = query.where(label_events.c.author == author)
+        conditions = [label_events.c.wall_ns >= wall_ns]
+        return self._events(*conditions, *([label_events.c.author == author] if author else []))
+
+    def _events(self, *conditions: object) -> list[LabelEvent]:
+        query = event_query().where(*conditions).order_by(label_events.c.wall_ns, label_events.c.id)  # type: ignore[arg-type]
         with self.catalog.engine.connect() as connection:
-            return [_event(row) for row in connection.execute(query)]
-
-    def _append(
-        self,
-        connection: Connection,
-        target: str,
-        episode_id: str,
-        field: str,
-        value: str,
-        author: str,
-        wall_ns: int,
-        action: str = "set",
-        refers_to: str = "",
-    ) -> LabelEvent:
-        made = LabelEvent(
-            id=str(ULID()).lower(),
-            target=target,
-            episode_id=episode_id,
-            field=field,
-            value=value,
-            previous=_current(connection, target, field),
-            author=author,
-            wall_ns=wall_ns or time.time_ns(),
-            action=action,
-            refers_to=refers_to,
-        )
-        _log(self.workspace.labels_path, made)
-        _store(connection, made)
-        return made
-
-    def replay_log(self) -> int:
-        """Enter every event of ``labels.jsonl`` that the catalog lacks; returns how many. Done when a recorder starts."""
-        logged = read_log(self.workspace.labels_path)
-        if not logged:
-            return 0
-        with self.catalog.engine.connect() as connection:
-            known = set(connection.execute(select(label_events.c.id)).scalars())
-        missing = [item for item in logged if item.id not in known]
-        if missing:
-            with self.catalog.writing() as connection:
-                for item in missing:
-                    _store(connection, item)
-        return len(missing)
+            return [event_of(row) for row in connection.execute(query)]
 
 
-def _check(target: str, field: str, value: str, author: str) -> None:
-    if field not in FIELDS:
-        raise LabelError(f"unknown label field {field!r}; known: {', '.join(FIELDS)}")
-    if ":" not in target and field not in _EPISODE_FIELDS:
-        raise LabelError(f"an episode has no {field!r}; it has {', '.join(_EPISODE_FIELDS)}")
-    allowed = FIELDS[field]
-    if value and allowed and value not in allowed:
-        raise LabelError(f"{field} cannot be {value!r}; allowed: {', '.join(allowed)}")
-    if value and field == "onset" and not value.isdecimal():
-        raise LabelError(f"onset must be a step number, not {value!r}")
-    if not author:
-        raise LabelError("a label needs an author")
-
-
-def _episode_of(connection: Connection, target: str) -> str:
-    if ":" in target:
-        found = connection.execute(select(segments.c.episode_id).where(segments.c.id == target)).scalar()
-    else:
-        found = connection.execute(select(episodes.c.id).where(episodes.c.id == target)).scalar()
-    if found is None:
-        raise LabelError(f"there is no segment or episode {target!r}")
-    return str(found)
-
-
-def _current(connection: Connection, target: str, field: str) -> str:
-    query = select(label_state.c.value).where(label_state.c.target == target, label_state.c.field == field)
-    return connection.execute(query).scalar() or ""
-
-
-def _event(row: object) -> LabelEvent:
-    return LabelEvent(**{name: getattr(row, name) for name in LabelEvent.__struct_fields__})
-
-
-def _store(connection: Connection, item: LabelEvent) -> None:
-    connection.execute(insert(label_events), [msgspec.structs.asdict(item)])
-    connection.execute(delete(label_state).where(label_state.c.target == item.target, label_state.c.field == item.field))
-    state = {
-        "target": item.target,
-        "field": item.field,
-        "episode_id": item.episode_id,
-        "value": item.value,
-        "author": item.author,
-        "wall_ns": item.wall_ns,
-        "event_id": item.id,
-    }
-    connection.execute(insert(label_state), [state])
-
-
-def _log(path: Path, item: LabelEvent) -> None:
-    fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        _drop_torn_line(fd)
-        os.write(fd, msgspec.json.encode(item) + b"\n")
-        os.fdatasync(fd)
-    finally:
-        os.close(fd)
-
-
-def _drop_torn_line(fd: int) -> None:
-    """Cut off what a process killed in the middle of a line left behind; it was never acknowledged."""
-    size = os.fstat(fd).st_size
-    tail = os.pread(fd, 1 << 16, max(0, size - (1 << 16)))
-    if tail and not tail.endswith(b"\n"):
-        os.ftruncate(fd, size - len(tail) + tail.rfind(b"\n") + 1)
-
-
-def read_log(path: Path) -> list[LabelEvent]:
-    """Events of a label log; a last line that was cut off is left out. Raises `LabelError` naming any other broken line."""
-    if not path.exists():
-        return []
-    lines = path.read_bytes().split(b"\n")
-    decoder = msgspec.json.Decoder(LabelEvent)
-    found = []
-    for number, line in enumerate(lines, start=1):
-        if not line:
+def _newest(connection: Connection, author: str, action: str) -> LabelEvent | None:
+    """The event that the author's next undo (redo) takes back (sets again): found by walking back from the newest."""
+    settled: set[str] = set()  # events whose newest undo or redo was met
+    for event in _walk_back(connection, author):
+        key = event.id if event.action == "set" else event.refers_to
+        if event.action == "set" and action == "redo":
+            return None  # a new label forgets what could be redone
+        if key in settled:
             continue
-        try:
-            found.append(decoder.decode(line))
-        except msgspec.DecodeError as error:
-            if number == len(lines):
-                break
-            raise LabelError(f"{path}, line {number}: {error}") from error
-    return found
+        settled.add(key)
+        if event.action == "set":
+            return event
+        if event.action == "redo" if action == "undo" else event.action == "undo":
+            return find_event(connection, key)
+    return None
+
+
+def _walk_back(connection: Connection, author: str) -> Iterator[LabelEvent]:
+    order = (label_events.c.wall_ns.desc(), label_events.c.id.desc())
+    query = event_query().where(label_events.c.author == author).order_by(*order)
+    page = [event_of(row) for row in connection.execute(query.limit(_PAGE))]
+    while page:
+        yield from page
+        last = page[-1]
+        older = (label_events.c.wall_ns < last.wall_ns) | ((label_events.c.wall_ns == last.wall_ns) & (label_events.c.id < last.id))
+        page = [event_of(row) for row in connection.execute(query.where(label_events.c.wall_ns <= last.wall_ns, older).limit(_PAGE))]
+
+
+def _extent_of(connection: Connection, target: str) -> tuple[str, Extent]:
+    """(episode, where the target lies). Raises `LabelError` when there is no such segment or episode."""
+    if ":" in target:
+        query = select(segments.c.episode_id, segments.c.start_step, segments.c.end_step, episodes.c.steps)
+        found = connection.execute(query.join(episodes, episodes.c.id == segments.c.episode_id).where(segments.c.id == target)).first()
+        if found is not None:
+            return str(found.episode_id), Extent(found.start_step, found.end_step, found.steps)
+    else:
+        steps = connection.execute(select(episodes.c.steps).where(episodes.c.id == target)).scalar()
+        if steps is not None:
+            return target, Extent(0, steps - 1, steps)
+    raise LabelError(f"there is no segment or episode {target!r}")

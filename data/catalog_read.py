@@ -1,0 +1,208 @@
+"""What is read from the catalog: pages of episodes and segments, sessions, versions, evaluations, current labels."""
+
+import heapq
+import itertools
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+from sqlalchemy import Connection, Engine, select
+
+from takeover.data.catalog_current import PART, parts
+from takeover.data.catalog_queries import (
+    Place,
+    SegmentFilter,
+    after,
+    aside,
+    episode_query,
+    episode_row,
+    labels_of,
+    segment_count,
+    segment_pages,
+)
+from takeover.data.catalog_tables import (
+    EpisodeRow,
+    EvaluationRow,
+    PolicyRow,
+    SegmentRow,
+    SessionRow,
+    episodes,
+    evaluations,
+    label_state,
+    policies,
+    segments,
+    sessions,
+)
+
+_FOLLOWING = ("cause", "labeled", "done", "excluded")  # columns of a segment that follow from its labels
+
+
+class CatalogReading:
+    """The reading half of `takeover.data.catalog.Catalog`."""
+
+    url: str
+    engine: Engine
+
+    def episodes(
+        self,
+        session_id: str = "",
+        kind: str = "",
+        task_id: str = "",
+        ids: Sequence[str] | None = None,
+        newest_first: bool = False,
+        limit: int | None = None,
+        offset: int = 0,
+        place: Place | None = None,
+    ) -> list[EpisodeRow]:
+        """Episodes in the order of their starts, with current outcome and exclusion (labels over the record).
+
+        ``place``: (started_ns, id) of the last row of the page before; costs the same at any depth, an ``offset`` does not.
+        """
+        query, led = episode_query(), False
+        for value, column in ((session_id, episodes.c.session_id), (task_id, episodes.c.task_id), (kind, episodes.c.kind)):
+            if value:
+                query, led = query.where((aside(column) if led else column) == value), True
+        if place is not None:
+            query = query.where(after(episodes, place, newest_first))
+        order = [episodes.c.started_ns, episodes.c.id]
+        query = query.order_by(*(column.desc() for column in order)) if newest_first else query.order_by(*order)
+        with self.engine.connect() as connection:
+            if ids is None or len(ids) <= PART:
+                query = query if ids is None else query.where(episodes.c.id.in_(list(ids)))
+                return [_episode(row) for row in connection.execute(query.limit(limit).offset(offset)).mappings()]
+            found = [
+                _episode(row)
+                for part in parts(sorted(set(ids)))
+                for row in connection.execute(query.where(episodes.c.id.in_(part))).mappings()
+            ]
+        found.sort(key=lambda row: (row.started_ns, row.id), reverse=newest_first)
+        return found[offset:] if limit is None else found[offset : offset + limit]
+
+    def episode(self, episode_id: str) -> EpisodeRow:
+        """Raises `KeyError` when there is none of that id."""
+        found = self.episodes(ids=[episode_id])
+        if not found:
+            raise KeyError(f"no episode {episode_id!r} in the catalog {self.url}")
+        return found[0]
+
+    def paths(self) -> dict[str, str]:
+        """{path in the workspace: episode id} of every episode."""
+        with self.engine.connect() as connection:
+            return {row.path: row.id for row in connection.execute(select(episodes.c.path, episodes.c.id))}
+
+    def segments(
+        self, filters: SegmentFilter | None = None, limit: int | None = 200, offset: int = 0, place: Place | None = None
+    ) -> list[SegmentRow]:
+        """Segments newest first, with their labels.
+
+        ``place``: (started_ns, id) of the last row of the page before; costs the same at any depth, an ``offset`` does not.
+        """
+        pages = segment_pages(filters, limit, offset, place)
+        with self.engine.connect() as connection:
+            found = [connection.execute(page).mappings().all() for page in pages]
+            rows = [dict(row) for row in found[0]]
+            if len(found) > 1:
+                merged = heapq.merge(*found, key=lambda row: (row["started_ns"], row["id"]), reverse=True)
+                rows = [dict(row) for row in itertools.islice(merged, offset, None if limit is None else offset + limit)]
+            owners = self._owners(connection, sorted({row["episode_id"] for row in rows}))
+            labels = labels_of(connection, [row["id"] for row in rows])
+        for row in rows:
+            for name in _FOLLOWING:
+                del row[name]
+        return [SegmentRow(**row, **owners[row["episode_id"]], labels=labels.get(row["id"], {})) for row in rows]
+
+    def _owners(self, connection: Connection, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """What a segment shows of its episode."""
+        columns = episodes.c
+        names = ("episode_number", "episode_kind", "has_pictures", "episode_outcome")
+        query = select(columns.id, columns.number, columns.kind, columns.has_pictures, columns.outcome, columns.current_outcome)
+        found = {}
+        for part in parts(ids):
+            for key, number, kind, has_pictures, recorded, current in connection.execute(query.where(columns.id.in_(part))):
+                found[key] = dict(zip(names, (number, kind, has_pictures, current or recorded), strict=True))
+        return found
+
+    def count_segments(self, filters: SegmentFilter | None = None, at_most: int | None = None) -> int:
+        """How many; with ``at_most`` counting stops there, so that it costs no more than a page."""
+        with self.engine.connect() as connection:
+            return int(connection.execute(segment_count(filters, at_most)).scalar() or 0)
+
+    def segment(self, segment_id: str) -> SegmentRow:
+        """Raises `KeyError`."""
+        with self.engine.connect() as connection:
+            owner = connection.execute(select(segments.c.episode_id).where(segments.c.id == segment_id)).scalar()
+        for row in self.segments(SegmentFilter(episode_ids=(owner,)), limit=None) if owner else []:
+            if row.id == segment_id:
+                return row
+        raise KeyError(f"no segment {segment_id!r} in the catalog {self.url}")
+
+    def sessions(self) -> list[SessionRow]:
+        """Newest first, with counts of episodes and steps."""
+        query = select(sessions).order_by(sessions.c.started_ns.desc(), sessions.c.id.desc())
+        with self.engine.connect() as connection:
+            rows = [dict(row) for row in connection.execute(query).mappings()]
+        return [SessionRow(episodes=row.pop("episode_count"), steps=row.pop("step_count"), **row) for row in rows]
+
+    def policies(self, session_id: str = "") -> list[PolicyRow]:
+        """Published versions, oldest first."""
+        query = select(policies).order_by(policies.c.created_ns, policies.c.version)
+        if session_id:
+            query = query.where(policies.c.session_id == session_id)
+        with self.engine.connect() as connection:
+            rows = [dict(row._mapping) for row in connection.execute(query)]
+        return [PolicyRow(**{**row, "metrics": json.loads(row["metrics"])}) for row in rows]
+
+    def evaluations(self, session_id: str = "") -> list[EvaluationRow]:
+        """Held-out evaluations, oldest first."""
+        query = select(*(column for column in evaluations.columns if column.name != "id")).order_by(evaluations.c.id)
+        if session_id:
+            query = query.where(evaluations.c.session_id == session_id)
+        with self.engine.connect() as connection:
+            return [EvaluationRow(**row._mapping) for row in connection.execute(query)]
+
+    # --- labels as the learner and the index need them; written by `takeover.data.labels` ---
+
+    def labels(self, targets: Sequence[str]) -> dict[str, dict[str, str]]:
+        """Current labels of segments or episodes: {target: {field: value}}; taken back ones are left out."""
+        with self.engine.connect() as connection:
+            return labels_of(connection, targets)
+
+    def _targets(self, field: str) -> dict[str, str]:
+        query = select(label_state.c.target, label_state.c.value).where(label_state.c.field == field, label_state.c.value != "")
+        with self.engine.connect() as connection:
+            return {row.target: row.value for row in connection.execute(query)}
+
+    def excluded_episode_ids(self) -> set[str]:
+        """Episodes nobody may train on: labelled so, or discarded by their maker and not taken back in."""
+        labelled = self._targets("exclude")
+        with self.engine.connect() as connection:
+            discarded = set(connection.execute(select(episodes.c.id).where(episodes.c.discarded)).scalars())
+        marked = {target for target, value in labelled.items() if value == "true" and ":" not in target}
+        return {episode_id for episode_id in discarded if labelled.get(episode_id) != "false"} | marked
+
+    def excluded_segments(self) -> list[SegmentRow]:
+        """Segments labelled *exclude*: their steps are not trained on."""
+        with self.engine.connect() as connection:
+            query = select(segments.c.id, segments.c.episode_id).where(segments.c.excluded.is_(True))
+            wanted = {row.id: row.episode_id for row in connection.execute(query)}
+        found = [
+            row
+            for part in parts(sorted(set(wanted.values())))
+            for row in self.segments(SegmentFilter(episode_ids=tuple(part)), limit=None)
+            if row.id in wanted
+        ]
+        return sorted(found, key=lambda row: (row.started_ns, row.id), reverse=True)
+
+    def reviewed_episode_ids(self) -> set[str]:
+        """Episodes of which a person has submitted a segment or named a cause."""
+        query = select(label_state.c.episode_id).where(label_state.c.field.in_(("review", "cause")), label_state.c.value != "").distinct()
+        with self.engine.connect() as connection:
+            return set(connection.execute(query).scalars())
+
+    def outcome_overrides(self) -> dict[str, str]:
+        """{episode id: outcome} where a label changed it. Rewards follow."""
+        return {target: value for target, value in self._targets("outcome").items() if ":" not in target}
+
+
+def _episode(row: object) -> EpisodeRow:
+    return episode_row(cast("Mapping[str, Any]", row))
