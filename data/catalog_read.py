@@ -3,8 +3,8 @@
 import heapq
 import itertools
 import json
-from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from collections.abc import Sequence
+from typing import Any
 
 from sqlalchemy import Connection, Engine, select
 
@@ -35,6 +35,9 @@ from takeover.data.catalog_tables import (
 )
 
 _FOLLOWING = ("cause", "labeled", "done", "excluded")  # columns of a segment that follow from its labels
+_SEGMENT_COLUMNS = [column.name for column in segments.columns]
+_EPISODE_COLUMNS = [column.name for column in episodes.columns]
+_ID, _EPISODE, _STARTED = (_SEGMENT_COLUMNS.index(name) for name in ("id", "episode_id", "started_ns"))
 
 
 class CatalogReading:
@@ -69,12 +72,8 @@ class CatalogReading:
         with self.engine.connect() as connection:
             if ids is None or len(ids) <= PART:
                 query = query if ids is None else query.where(episodes.c.id.in_(list(ids)))
-                return [_episode(row) for row in connection.execute(query.limit(limit).offset(offset)).mappings()]
-            found = [
-                _episode(row)
-                for part in parts(sorted(set(ids)))
-                for row in connection.execute(query.where(episodes.c.id.in_(part))).mappings()
-            ]
+                return [_episode(row) for row in connection.execute(query.limit(limit).offset(offset))]
+            found = [_episode(row) for part in parts(sorted(set(ids))) for row in connection.execute(query.where(episodes.c.id.in_(part)))]
         found.sort(key=lambda row: (row.started_ns, row.id), reverse=newest_first)
         return found[offset:] if limit is None else found[offset : offset + limit]
 
@@ -99,17 +98,21 @@ class CatalogReading:
         """
         pages = segment_pages(filters, limit, offset, place)
         with self.engine.connect() as connection:
-            found = [connection.execute(page).mappings().all() for page in pages]
-            rows = [dict(row) for row in found[0]]
+            found = [connection.execute(page).all() for page in pages]
+            rows = found[0]
             if len(found) > 1:
-                merged = heapq.merge(*found, key=lambda row: (row["started_ns"], row["id"]), reverse=True)
-                rows = [dict(row) for row in itertools.islice(merged, offset, None if limit is None else offset + limit)]
-            owners = self._owners(connection, sorted({row["episode_id"] for row in rows}))
-            labels = labels_of(connection, [row["id"] for row in rows])
-        for row in rows:
-            for name in _FOLLOWING:
-                del row[name]
-        return [SegmentRow(**row, **owners[row["episode_id"]], labels=labels.get(row["id"], {})) for row in rows]
+                merged = heapq.merge(*found, key=_place_of, reverse=True)
+                rows = list(itertools.islice(merged, offset, None if limit is None else offset + limit))
+            owners = self._owners(connection, sorted({row[_EPISODE] for row in rows}))
+            labels = labels_of(connection, [row[_ID] for row in rows])
+        return [
+            SegmentRow(
+                **{name: value for name, value in zip(_SEGMENT_COLUMNS, row, strict=True) if name not in _FOLLOWING},
+                **owners[row[_EPISODE]],
+                labels=labels.get(row[_ID], {}),
+            )
+            for row in rows
+        ]
 
     def _owners(self, connection: Connection, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
         """What a segment shows of its episode."""
@@ -204,5 +207,9 @@ class CatalogReading:
         return {target: value for target, value in self._targets("outcome").items() if ":" not in target}
 
 
-def _episode(row: object) -> EpisodeRow:
-    return episode_row(cast("Mapping[str, Any]", row))
+def _place_of(row: Sequence[Any]) -> Place:
+    return row[_STARTED], row[_ID]
+
+
+def _episode(row: Sequence[Any]) -> EpisodeRow:
+    return episode_row(dict(zip(_EPISODE_COLUMNS, row, strict=True)))

@@ -1,0 +1,73 @@
+"""What SQLite does for each page query: the steps of its plan, and those that read a whole big table."""
+
+import re
+from typing import Any
+
+from sqlalchemy import Select, text
+from sqlalchemy.dialects import sqlite
+
+from takeover.data.catalog import Catalog
+from takeover.data.catalog_queries import SegmentFilter, segment_count, segment_pages
+from takeover.data.episode_pages import EpisodeChoice, episode_page
+
+_PLACE = (1_700_000_500_000_000_000, "~")
+SEGMENT_FILTERS = {
+    "all": SegmentFilter(),
+    "kind": SegmentFilter(kinds=("takeover",)),
+    "kinds": SegmentFilter(kinds=("safety", "failure")),
+    "open": SegmentFilter(state="open"),
+    "labeled": SegmentFilter(state="labeled"),
+    "done": SegmentFilter(state="done"),
+    "cause": SegmentFilter(cause="force"),
+    "session": SegmentFilter(session_id="s000001"),
+    "task": SegmentFilter(task_id="pour"),
+    "operator": SegmentFilter(operator="op-01"),
+    "version": SegmentFilter(policy_version=3),
+    "episodes": SegmentFilter(episode_ids=("01e", "01f")),
+    "time": SegmentFilter(started_from_ns=_PLACE[0], started_to_ns=_PLACE[0] + 10**12),
+    "several": SegmentFilter(session_id="s000001", kinds=("takeover", "failure"), cause="force", state="done"),
+    "tag": SegmentFilter(tag="slippery"),
+}
+EPISODE_FILTERS = {
+    "all": EpisodeChoice(),
+    "task": EpisodeChoice(task="pour"),
+    "operator": EpisodeChoice(operator="op-01"),
+    "version": EpisodeChoice(policy_version=3),
+    "outcome": EpisodeChoice(outcome="failure"),
+    "cause": EpisodeChoice(cause="force"),
+    "kind": EpisodeChoice(kind="policy"),
+    "intervention": EpisodeChoice(has_intervention=True),
+    "session": EpisodeChoice(session="s000001"),
+    "dates": EpisodeChoice(from_ns=_PLACE[0], to_ns=_PLACE[0] + 10**12),
+    "several": EpisodeChoice(task="pour", operator="op-01", outcome="failure", cause="force", kind="policy", has_intervention=True),
+}
+
+
+def statements() -> dict[str, Select[Any]]:
+    """Every page and count, by name."""
+    made: dict[str, Select[Any]] = {}
+    for name, filters in SEGMENT_FILTERS.items():
+        for at, place in (("first", None), ("deep", _PLACE)):
+            for number, page in enumerate(segment_pages(filters, 200, place=place)):
+                made[f"segments {name} {at}" + (f" {number}" if number else "")] = page
+        made[f"count {name}"] = segment_count(filters, 10_000)
+    for name, choice in EPISODE_FILTERS.items():
+        for at, place in (("first", None), ("deep", _PLACE)):
+            made[f"episodes {name} {at}"] = episode_page(choice, 50, place=place)
+    return made
+
+
+def plans_of(catalog: Catalog) -> dict[str, list[str]]:
+    """{statement: steps of its plan}. SQLite only."""
+    found = {}
+    with catalog.engine.connect() as connection:
+        for name, statement in statements().items():
+            sql = str(statement.compile(dialect=sqlite.dialect(), compile_kwargs={"literal_binds": True}))  # type: ignore[no-untyped-call]
+            found[name] = [str(row[3]) for row in connection.execute(text(f"EXPLAIN QUERY PLAN {sql.replace(':', chr(92) + ':')}"))]
+    return found
+
+
+def whole_reads(steps: list[str]) -> list[str]:
+    """Steps that read a big table without an index, or sort more than equal times."""
+    scans = [step for step in steps if re.fullmatch(r"SCAN (segments|episodes)( AS \w+)?", step)]
+    return scans + [step for step in steps if step == "USE TEMP B-TREE FOR ORDER BY"]
