@@ -3,7 +3,7 @@
 import heapq
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Engine, select
@@ -97,22 +97,27 @@ class CatalogReading:
         ``place``: (started_ns, id) of the last row of the page before; costs the same at any depth, an ``offset`` does not.
         """
         pages = segment_pages(filters, limit, offset, place)
+        made: list[SegmentRow] = []
         with self.engine.connect() as connection:
-            found = [connection.execute(page).all() for page in pages]
-            rows = found[0]
-            if len(found) > 1:
-                merged = heapq.merge(*found, key=_place_of, reverse=True)
-                rows = list(itertools.islice(merged, offset, None if limit is None else offset + limit))
-            owners = self._owners(connection, sorted({row[_EPISODE] for row in rows}))
-            labels = labels_of(connection, [row[_ID] for row in rows])
-        return [
-            SegmentRow(
-                **{name: value for name, value in zip(_SEGMENT_COLUMNS, row, strict=True) if name not in _FOLLOWING},
-                **owners[row[_EPISODE]],
-                labels=labels.get(row[_ID], {}),
-            )
-            for row in rows
-        ]
+            found: Iterable[Sequence[Any]]
+            if len(pages) == 1:
+                found = connection.execute(pages[0])
+            else:
+                merged = heapq.merge(*(connection.execute(page).all() for page in pages), key=_place_of, reverse=True)
+                found = itertools.islice(merged, offset, None if limit is None else offset + limit)
+            rows = iter(found)
+            while part := list(itertools.islice(rows, PART)):  # few at once: thousands would wake the garbage collector
+                made += self._segment_rows(connection, part)
+        return made
+
+    def _segment_rows(self, connection: Connection, rows: Sequence[Sequence[Any]]) -> Iterator[SegmentRow]:
+        owners = self._owners(connection, sorted({row[_EPISODE] for row in rows}))
+        labels = labels_of(connection, [row[_ID] for row in rows])
+        for row in rows:
+            fields = dict(zip(_SEGMENT_COLUMNS, row, strict=True))
+            for name in _FOLLOWING:
+                del fields[name]
+            yield SegmentRow(**fields, **owners[row[_EPISODE]], labels=labels.get(row[_ID], {}))
 
     def _owners(self, connection: Connection, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
         """What a segment shows of its episode."""

@@ -197,7 +197,7 @@ label_uses = Table(  # which update of a learner was the first that a label had 
 Index("label_uses_by_target", label_uses.c.target)
 
 
-class EpisodeRow(msgspec.Struct, frozen=True, kw_only=True):
+class EpisodeRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One episode as the catalog knows it. ``outcome`` is the current one (label over record); ``excluded`` likewise."""
 
     id: str
@@ -237,7 +237,7 @@ class EpisodeRow(msgspec.Struct, frozen=True, kw_only=True):
         return self.outcome == "success"
 
 
-class SegmentRow(msgspec.Struct, frozen=True, kw_only=True):
+class SegmentRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):  # thousands at once; none refers to itself
     """One flagged stretch of an episode with its current labels {field: value}."""
 
     id: str

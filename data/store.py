@@ -26,7 +26,12 @@ def _workspace(workspace: Workspace | Path | str) -> Workspace:
 
 
 def iter_episode_records(
-    workspace: Workspace | Path | str, task_id: str = "", session_id: str = "", images: bool = False, include_excluded: bool = False
+    workspace: Workspace | Path | str,
+    task_id: str = "",
+    session_id: str = "",
+    images: bool = False,
+    include_excluded: bool = False,
+    episode_ids: list[str] | None = None,
 ) -> Iterator[tuple[EpisodeStart, list[Step], EpisodeEnd]]:
     """Closed episodes in the order they were recorded, as they came over the wire; excluded ones are left out.
 
@@ -37,7 +42,7 @@ def iter_episode_records(
     if not where.catalog_path.exists():
         return
     with Catalog.open(where) as catalog:
-        rows = catalog.episodes(task_id=task_id, session_id=session_id)
+        rows = catalog.episodes(task_id=task_id, session_id=session_id, ids=episode_ids)
     for row in rows:
         if include_excluded or not row.excluded:
             yield read_records(where.path / row.path, images=images)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from takeover.data.episode_labels import EpisodeLabels
 from takeover.data.schema import EpisodeEnd, EpisodeStart, Outcome, RobotSpec, Step
 
 if TYPE_CHECKING:
@@ -70,6 +71,10 @@ class Learner(Protocol):
 
     def relabel(self, episode_id: str, outcome: Outcome, event_step: int) -> None:
         """An outcome that was corrected after the episode."""
+
+    def apply_labels(self, labels: EpisodeLabels) -> bool:
+        """The present labels of an episode, from the next batch on; False when it was never ingested. What a label took out comes back
+        when the label is taken back."""
 
     def corrections_used(self) -> list[tuple[str, int]]:
         """(episode id, intervention id) of corrections of which a batch held a step for the first time since the last call."""

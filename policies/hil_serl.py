@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from takeover.data.episode_labels import EpisodeLabels
 from takeover.data.schema import EpisodeEnd, EpisodeStart, Outcome, RobotSpec, Step
 from takeover.data.seeding import stream
 from takeover.policies import nets
@@ -139,6 +140,9 @@ class HilSerlLearner:
     def relabel(self, episode_id: str, outcome: Outcome, event_step: int) -> None:
         self.replay.relabel(episode_id, outcome, event_step)
 
+    def apply_labels(self, labels: EpisodeLabels) -> bool:
+        return self.replay.apply_labels(labels)
+
     @property
     def demonstration_episodes(self) -> int:
         return self.replay.demonstration_episodes
@@ -180,8 +184,8 @@ class HilSerlLearner:
 
     def updates_due(self) -> int:
         p = self.parameters
-        if not self.cloned:
-            return 0
+        if not self.cloned or not (self.replay.demonstrations.size or self.replay.online.size):
+            return 0  # labels may leave nothing to learn from
         return max(0, int((self.replay.train_steps - p.learning_starts) * p.updates_per_step) - self.updates)
 
     def update(self) -> dict[str, float]:
@@ -368,6 +372,7 @@ class HilSerlLearner:
             "updates": self.updates,
             "cloned": self.cloned,
             "skipped": self.skipped,
+            "steps": [self.train_steps, self.human_steps],
             "unused_corrections": self.replay.unused_corrections(),
         }
         return {"tensors": tensors, "values": values}
@@ -380,6 +385,8 @@ class HilSerlLearner:
         self._restore_tensors(tensors)
         self.generator.set_state(tensors["generator"])
         self.updates, self.cloned, self.skipped = values["updates"], values["cloned"], values["skipped"]
+        # as many updates are due as were: episodes that labels leave out by now were not ingested again
+        self.replay.train_steps, self.replay.human_steps = values.get("steps", (self.train_steps, self.human_steps))
         self.replay.restore_unused_corrections(values["unused_corrections"])
         self._remember_good()
 

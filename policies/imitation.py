@@ -4,25 +4,28 @@ The same record, interface and published form as ``hil-serl``, so that learners 
 """
 
 import math
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
+import msgspec
 import numpy as np
 import torch
 from torch import Tensor
 
-from takeover.data.schema import ControlMode, EpisodeEnd, EpisodeKind, EpisodeStart, Outcome, RobotSpec, Step
+from takeover.data.episode_labels import EpisodeLabels
+from takeover.data.schema import EpisodeEnd, EpisodeKind, EpisodeStart, Outcome, RobotSpec, Step
 from takeover.data.seeding import stream
 from takeover.policies import nets
 from takeover.policies.base import LearnerError, PolicyWeights
-from takeover.policies.class_weights import SCHEMES, StepClass, relabel_before_onsets, target_shares, weights
+from takeover.policies.class_weights import SCHEMES, StepClass, target_shares, weights
 from takeover.policies.flat import Adam, Layout
+from takeover.policies.imitation_table import Stored, Table, class_of, counted, weights_or_none
 from takeover.policies.inference import split_action
 from takeover.policies.normaliser import fit_normaliser
 from takeover.policies.parameters import parse_parameters, require
-from takeover.policies.replay import gripper_index, is_held, is_human
+from takeover.policies.replay import is_held, is_human
 
 
 @dataclass(frozen=True)
@@ -54,17 +57,6 @@ class ImitationParameters:
         require(0.0 <= self.pre_intervention_s <= 10.0, f"pre_intervention_s = {self.pre_intervention_s}; allowed 0..10")
 
 
-@dataclass
-class _Stored:
-    """Rows of one episode: stacked observations (N, H, D), actions (N, A), classes, run and intervention of each."""
-
-    observations: list[np.ndarray] = field(default_factory=list)
-    actions: list[list[float]] = field(default_factory=list)
-    classes: list[StepClass] = field(default_factory=list)
-    runs: list[int] = field(default_factory=list)
-    corrections: list[int] = field(default_factory=list)
-
-
 class ImitationLearner:
     """Weighted cloning. Construct with `make`."""
 
@@ -86,14 +78,13 @@ class ImitationLearner:
         self.updates = 0
         self.cloned = False
         self.skipped = 0
-        self.demonstration_episodes = 0
         self.train_steps = 0
         self.human_steps = 0
-        self._episodes: dict[str, _Stored] = {}
+        self._episodes: dict[str, Stored] = {}
         self._running: EpisodeStart | None = None
         self._recent: deque[np.ndarray] = deque(maxlen=p.history)
         self._run = -1
-        self._table: _Table | None = None
+        self._table: Table | None = None
         self._correction_names: list[tuple[str, int]] = []
         self._unused: set[int] = set()
         self._used: list[tuple[str, int]] = []
@@ -115,7 +106,7 @@ class ImitationLearner:
         self._recent.clear()
         self._run = -1
         if start.kind in (EpisodeKind.DEMONSTRATION, EpisodeKind.POLICY):
-            self._episodes[start.episode_id] = _Stored()
+            self._episodes[start.episode_id] = Stored(start.kind)
 
     def ingest(self, steps: Sequence[Step]) -> None:
         for step in steps:
@@ -137,8 +128,10 @@ class ImitationLearner:
         stored = self._episodes[step.episode_id]
         stored.observations.append(np.stack(self._recent))
         stored.actions.append(list(step.action))
-        stored.classes.append(_class_of(step))
+        stored.classes.append(class_of(step))
         stored.runs.append(step.run_id)
+        stored.steps.append(step.episode_step)
+        stored.interventions.append(step.intervention_id)
         correction = -1
         if step.kind == EpisodeKind.POLICY:
             self.train_steps += 1
@@ -160,20 +153,36 @@ class ImitationLearner:
         start, self._running = self._running, None
         if start is None or start.kind != EpisodeKind.DEMONSTRATION:
             return
-        if end.discarded or end.outcome == Outcome.ABORTED:
-            self.exclude(end.episode_id)
-            return
-        self.demonstration_episodes += 1
-        if end.outcome == Outcome.FAILURE:
-            del self._episodes[end.episode_id]  # nothing to imitate
-        self._table = None
+        stored, self._table = self._episodes[end.episode_id], None
+        dropped = end.discarded or end.outcome == Outcome.ABORTED
+        stored.complete = not dropped
+        stored.labels = EpisodeLabels(episode_id=end.episode_id, outcome=end.outcome, event_step=end.event_step, excluded=dropped)
+
+    @property
+    def demonstration_episodes(self) -> int:
+        """Complete ones that count."""
+        return sum(stored.complete and not (stored.labels and stored.labels.excluded) for stored in self._episodes.values())
+
+    def apply_labels(self, labels: EpisodeLabels) -> bool:
+        """What a batch draws from is what the labels say, from the next one on; False when the episode was never ingested."""
+        stored = self._episodes.get(labels.episode_id)
+        if stored is None:
+            return False
+        stored.labels, self._table = labels, None
+        return True
 
     def exclude(self, episode_id: str) -> None:
-        self._episodes.pop(episode_id, None)
-        self._table = None
+        stored = self._episodes.get(episode_id)
+        if stored is not None:
+            known = stored.labels or EpisodeLabels(episode_id=episode_id)
+            self.apply_labels(msgspec.structs.replace(known, excluded=True))
 
     def relabel(self, episode_id: str, outcome: Outcome, event_step: int) -> None:
-        """Imitation learns from what people did, whatever came of it."""
+        """Imitation learns from what people did, whatever came of it; what came after the event is left out, and failed demonstrations."""
+        stored = self._episodes.get(episode_id)
+        if stored is not None and outcome in (Outcome.SUCCESS, Outcome.FAILURE):
+            known = stored.labels or EpisodeLabels(episode_id=episode_id)
+            self.apply_labels(msgspec.structs.replace(known, outcome=outcome, event_step=event_step, relabelled=True))
 
     def corrections_used(self) -> list[tuple[str, int]]:
         used, self._used = self._used, []
@@ -183,7 +192,7 @@ class ImitationLearner:
 
     def clone_demonstrations(self) -> Iterator[float]:
         """Fit normaliser and policy to the demonstrations. Yields progress."""
-        rows = [o for stored in self._episodes.values() for o in stored.observations]
+        rows = [o for stored in counted(self._episodes.values()) for o in stored.observations]
         if not rows:
             raise LearnerError("no demonstrations to clone; record some first")
         self._mean, self._scale = fit_normaliser(torch.from_numpy(np.stack(rows)[:, -1]), self.spec.observation.units)
@@ -202,7 +211,8 @@ class ImitationLearner:
         p = self.parameters
         if not self.cloned:
             return 0
-        return max(0, int((self.train_steps - p.learning_starts) * p.updates_per_step) - self.updates)
+        due = max(0, int((self.train_steps - p.learning_starts) * p.updates_per_step) - self.updates)
+        return due if due and self._can_learn() else 0
 
     def update(self) -> dict[str, float]:
         """One weighted cloning step; a non-finite loss is skipped, five in a row restore the last good state."""
@@ -221,9 +231,7 @@ class ImitationLearner:
         return metrics | {"skipped": float(self.skipped)}
 
     def _step(self, scheme: str) -> dict[str, float]:
-        table = self._table
-        if table is None:
-            table = self._table = _Table(list(self._episodes.values()), self.spec.control_hz, self.parameters, self._gripper)
+        table = self._steps()
         shares = target_shares(table.counts, scheme)
         index = table.sample(self.parameters.batch, shares, self.generator)
         self._mark_used(table.corrections[index])
@@ -242,6 +250,17 @@ class ImitationLearner:
                 self._flat.mul_(1.0 - self._optimiser.learning_rate * self.parameters.weight_decay)
         found = {f"weight_{c.name.lower()}": w for c, w in weights(table.counts, scheme).items() if c != StepClass.TRANSITION}
         return {"cloning_loss": float(loss.detach())} | found
+
+    def _steps(self) -> Table:
+        """Everything a batch may hold, made anew after steps and labels."""
+        if self._table is None:
+            before = round(self.parameters.pre_intervention_s * self.spec.control_hz)
+            self._table = Table(counted(self._episodes.values()), before, self._gripper)
+        return self._table
+
+    def _can_learn(self) -> bool:
+        """Whether labels have left anything to learn from."""
+        return any(weights_or_none(self._steps().counts, self.name).values())
 
     def _mark_used(self, corrections: Tensor) -> None:
         if self._unused:
@@ -276,6 +295,7 @@ class ImitationLearner:
             "updates": self.updates,
             "cloned": self.cloned,
             "skipped": self.skipped,
+            "steps": [self.train_steps, self.human_steps],
             "learning_rate": self._optimiser.learning_rate,
             "unused_corrections": sorted(self._unused),
         }
@@ -290,48 +310,6 @@ class ImitationLearner:
         self.generator.set_state(state["tensors"]["generator"])
         self._optimiser.learning_rate = values["learning_rate"]
         self.updates, self.cloned, self.skipped = values["updates"], values["cloned"], values["skipped"]
+        self.train_steps, self.human_steps = values.get("steps", (self.train_steps, self.human_steps))
         self._unused, self._used = set(values["unused_corrections"]), []
         self._good = self._state_tensors()
-
-
-class _Table:
-    """All usable steps as tensors, grouped by class."""
-
-    def __init__(self, episodes: list[_Stored], control_hz: float, parameters: ImitationParameters, gripper: int) -> None:
-        before = round(parameters.pre_intervention_s * control_hz)
-        classes = [c for stored in episodes for c in _relabelled(stored, before)]
-        self.observations = torch.from_numpy(np.concatenate([np.stack(s.observations) for s in episodes if s.observations]))
-        self.actions = torch.tensor([a for s in episodes for a in s.actions], dtype=torch.float32)
-        self.corrections = torch.tensor([c for s in episodes for c in s.corrections], dtype=torch.int64)
-        if gripper >= 0:
-            self.gripper = torch.tensor([gripper_index(a[gripper]) for s in episodes for a in s.actions])
-        labels = torch.tensor([int(c) for c in classes])
-        self.counts: dict[StepClass, int] = dict.fromkeys(StepClass, 0) | dict(Counter(classes))
-        self._members = {c: torch.nonzero(labels == int(c)).flatten() for c in StepClass}
-
-    def sample(self, count: int, shares: Mapping[StepClass, float], generator: torch.Generator) -> Tensor:
-        """(count,) rows: classes by their shares, uniform within a class."""
-        kinds = [c for c in StepClass if shares[c] > 0.0]
-        probabilities = torch.tensor([shares[c] for c in kinds], dtype=torch.float64)
-        drawn = torch.multinomial(probabilities, count, replacement=True, generator=generator)
-        parts = []
-        for i, c in enumerate(kinds):
-            members = self._members[c]
-            parts.append(members[torch.randint(len(members), (int((drawn == i).sum()),), generator=generator)])
-        return torch.cat(parts)
-
-
-def _relabelled(stored: _Stored, before: int) -> list[StepClass]:
-    """Pre-intervention labels within each run."""
-    found: list[StepClass] = []
-    for run in dict.fromkeys(stored.runs):
-        found += relabel_before_onsets([c for c, r in zip(stored.classes, stored.runs, strict=True) if r == run], before)
-    return found
-
-
-def _class_of(step: Step) -> StepClass:
-    if step.control_mode == ControlMode.TRANSITION:
-        return StepClass.TRANSITION
-    if step.kind == EpisodeKind.DEMONSTRATION:
-        return StepClass.DEMONSTRATION if is_human(step) else StepClass.TRANSITION
-    return StepClass.INTERVENTION if is_human(step) else StepClass.POLICY

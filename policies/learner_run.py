@@ -8,11 +8,12 @@ from pathlib import Path
 import msgspec
 
 from takeover.data.catalog import Catalog
-from takeover.data.schema import Committed, EpisodeKind, EpisodeStart, Outcome, OutcomeSource, RunConfig
+from takeover.data.schema import Committed, EpisodeKind, EpisodeStart, RunConfig
 from takeover.data.store import GapError, iter_episode_records, read_gap, read_since
 from takeover.policies.base import LearnerError
 from takeover.policies.checkpoint import newest_checkpoint, save_checkpoint
 from takeover.policies.event_files import EventFile
+from takeover.policies.label_reading import LabelReading
 from takeover.policies.publish import make_manifest, publish, published_versions, weights_bytes
 from takeover.policies.training import CommittedRecord, Publication, Training
 
@@ -39,9 +40,7 @@ class LearnerRun:
         self._saved_at = time.monotonic()
         self._saved_updates = 0
         self._catalog = Catalog.open(self.workspace)
-        self._catalog_changes = -1
-        self._excluded: set[str] = set()
-        self._outcomes: dict[str, str] = {}
+        self._labels = LabelReading(self._catalog, f"{config.session_id}/{config.learner}", config.task)
 
     def _free_version(self) -> int:
         return max(published_versions(self.workspace), default=0) + 1
@@ -53,8 +52,7 @@ class LearnerRun:
         state, problems = newest_checkpoint(self.folder)
         for problem in problems:
             log.warning("passed over %s", problem)
-        self._excluded = self._catalog.excluded_episode_ids()
-        self._catalog_changes = self._catalog.change_counter()
+        self._labels.begin()
         records = self._stored_records()
         if state is not None:
             cursors: dict[str, int] = state["cursors"]
@@ -62,6 +60,7 @@ class LearnerRun:
             records = [r for r in records if r.rec_seq > cursors.get(r.session, -1)]
             for record in seen:
                 self.training.replay(record)
+                self._labels.on_record(record, self.training.learner)
             self._count(seen)
             try:
                 self.training.restore(state)
@@ -78,11 +77,8 @@ class LearnerRun:
 
     def _stored_records(self) -> list[CommittedRecord]:
         records: list[CommittedRecord] = []
-        overrides = self._outcomes = self._catalog.outcome_overrides()
         for start, steps, end in iter_episode_records(self.workspace, self.config.task):
             if start.kind in (EpisodeKind.DEMONSTRATION, EpisodeKind.POLICY):
-                if (label := overrides.get(end.episode_id)) is not None and label != end.outcome:
-                    end = msgspec.structs.replace(end, outcome=Outcome(label), outcome_source=OutcomeSource.LABEL)
                 records += [start, *steps, end]
         return records
 
@@ -122,6 +118,7 @@ class LearnerRun:
         if isinstance(record, EpisodeStart) and record.spec.task_id != self.config.task:
             log.warning("episode %s is of task %s; this learner is for %s", record.episode_id, record.spec.task_id, self.config.task)
         self.training.handle(record)
+        self._labels.on_record(record, self.training.learner)
         self._count([record])
         while self.training.blocks_ingestion:
             self.work()
@@ -135,6 +132,8 @@ class LearnerRun:
     def work(self) -> bool:
         """One short piece of work; False when idle."""
         cloning = self.training.phase == "cloning"
+        if not self.training.lockstep and not cloning:
+            self.reread_labels()  # one number when nothing has changed
         did = self.training.work()
         if cloning and self.training.phase == "training":
             self.checkpoint()
@@ -142,23 +141,16 @@ class LearnerRun:
         return did
 
     def reread_labels(self) -> None:
-        """Labels since the last look: excluded episodes leave the replay at once, corrected outcomes are written into it.
-
-        An exclusion that is taken back counts again from the learner's next start on.
-        """
-        changes = self._catalog.change_counter()
-        learner = self.training.learner
-        if changes == self._catalog_changes or learner is None:
-            return
-        self._catalog_changes = changes
-        excluded = self._catalog.excluded_episode_ids()
-        for episode_id in sorted(excluded - self._excluded):
-            learner.exclude(episode_id)
-        self._excluded |= excluded
-        outcomes = self._catalog.outcome_overrides()
-        for row in self._catalog.episodes(ids=[i for i, o in outcomes.items() if self._outcomes.get(i) != o]):
-            learner.relabel(row.id, Outcome(row.outcome), row.event_step)
-        self._outcomes = outcomes
+        """Labels since the last look are in the next batch: what they leave out leaves the replay, what they take back comes back."""
+        training = self.training
+        if training.phase == "cloning":
+            return  # what is being cloned stays what it was; the first update afterwards has the labels
+        if training.learner is not None and self._labels.reread(training.learner, episode_runs=training.episode_runs):
+            for start, steps, end in self._labels.come_back(self.workspace):
+                training.learner.begin_episode(start)
+                training.learner.ingest(steps)
+                training.learner.end_episode(end)
+                self._labels.on_record(end, training.learner)
 
     def _checkpoint_when_due(self) -> None:
         learner = self.training.learner
@@ -189,6 +181,7 @@ class LearnerRun:
         return self.training.learner.updates if self.training.learner is not None else 0
 
     def _on_update(self, updates: int, metrics: dict[str, float]) -> None:
+        self._labels.on_update(updates)
         if updates % SCALARS_EVERY_UPDATES == 0:
             learner = self.training.learner
             steps = {"steps/train": float(learner.train_steps), "steps/human": float(learner.human_steps)} if learner else {}
@@ -232,4 +225,5 @@ class LearnerRun:
             metrics=manifest.metrics,
             created_ns=manifest.wall_ns,
         )
+        self._labels.on_published(manifest.version)
         return manifest.version

@@ -6,15 +6,17 @@ step's own, so nothing is read across a run. Only success and failure end the fu
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-import numpy as np
 import torch
 
+from takeover.data.episode_labels import EpisodeLabels
 from takeover.data.schema import ControlMode, EpisodeEnd, EpisodeKind, EpisodeStart, Outcome, OutcomeSource, RobotSpec, Source, Step
+from takeover.policies.labelled_rows import LabelledRows
+from takeover.policies.transition_buffer import NO_CORRECTION, Columns, TransitionBuffer
+
+__all__ = ["CorrectionReplay", "GripperCost", "TransitionBuffer", "gripper_index", "is_held", "is_human"]
 
 HELD = (ControlMode.PAUSED, ControlMode.SAFETY_HOLD)
-NO_CORRECTION = -1
 
 
 def is_held(step: Step) -> bool:
@@ -56,87 +58,6 @@ class GripperCost:
         return self._penalty
 
 
-@dataclass(frozen=True)
-class Columns:
-    """Slices of a packed transition row."""
-
-    observation: slice
-    next_observation: slice
-    action: slice
-    reward: int
-    mask: int
-    width: int
-
-    @classmethod
-    def of(cls, observation_size: int, action_size: int) -> "Columns":
-        d, a = observation_size, action_size
-        return cls(slice(0, d), slice(d, 2 * d), slice(2 * d, 2 * d + a), 2 * d + a, 2 * d + a + 1, 2 * d + a + 2)
-
-
-class TransitionBuffer:
-    """Ring of packed float32 rows with the episode, step and correction each came from."""
-
-    def __init__(self, capacity: int, width: int) -> None:
-        self._capacity = capacity
-        self.rows = torch.zeros(min(capacity, 4096), width)
-        self.episode = np.full(len(self.rows), -1, np.int64)
-        self.step = np.zeros(len(self.rows), np.int64)
-        self.correction = torch.full((len(self.rows),), NO_CORRECTION, dtype=torch.int64)
-        self.size = 0
-        self.newest = -1
-        self._next = 0
-
-    def add(self, row: torch.Tensor, episode: int, step: int, correction: int = NO_CORRECTION) -> None:
-        """Append; the oldest row goes when the ring is full."""
-        if self._next == len(self.rows) and self.size == len(self.rows) and self.size < self._capacity:
-            self._grow()
-        i = self._next % len(self.rows) if self.size == len(self.rows) else self._next
-        self.rows[i] = row
-        self.episode[i] = episode
-        self.step[i] = step
-        self.correction[i] = correction
-        self.newest = i
-        self._next = i + 1
-        self.size = min(self.size + 1, len(self.rows))
-
-    def _grow(self) -> None:
-        extra = min(self._capacity, 2 * len(self.rows)) - len(self.rows)
-        self.rows = torch.cat([self.rows, torch.zeros(extra, self.rows.shape[1])])
-        self.episode = np.concatenate([self.episode, np.full(extra, -1, np.int64)])
-        self.step = np.concatenate([self.step, np.zeros(extra, np.int64)])
-        self.correction = torch.cat([self.correction, torch.full((extra,), NO_CORRECTION, dtype=torch.int64)])
-
-    def indices(self, count: int, generator: torch.Generator, *, newest: bool = False) -> torch.Tensor:
-        """(count,) uniform with replacement; ``newest``: the first is the row added last."""
-        chosen = torch.randint(self.size, (count,), generator=generator)
-        if newest and self.newest >= 0:
-            chosen[0] = self.newest
-        return chosen
-
-    def of_episode(self, episode: int) -> np.ndarray:
-        """Indices of an episode's rows, oldest first."""
-        found = np.flatnonzero(self.episode[: self.size] == episode)
-        return found[np.argsort(self.step[found], kind="stable")]
-
-    def drop(self, remove: np.ndarray) -> int:
-        """Remove the rows with these indices at once; returns how many. The order of the others is kept."""
-        if len(remove) == 0:
-            return 0
-        start = self._next % self.size if self.size == len(self.rows) else 0
-        order = np.roll(np.arange(self.size), -start)
-        keep = order[~np.isin(order, remove)]
-        index = torch.from_numpy(keep)
-        n = len(keep)
-        self.rows[:n] = self.rows[index]
-        self.episode[:n] = self.episode[keep]
-        self.step[:n] = self.step[keep]
-        self.correction[:n] = self.correction[index]
-        self.episode[n:] = -1
-        self.size = self._next = n
-        self.newest = n - 1
-        return len(order) - n
-
-
 class CorrectionReplay:
     """Demonstration and online buffers, filled from committed steps."""
 
@@ -147,7 +68,8 @@ class CorrectionReplay:
         self.online = TransitionBuffer(capacity, self.columns.width)
         self.train_steps = 0  # non-held steps of policy episodes ever ingested
         self.human_steps = 0  # of those, driven by a person
-        self.demonstration_episodes = 0
+        self._labelled = LabelledRows(self.demonstrations, self.online, self.columns)
+        self._complete: set[int] = set()  # demonstrations
         self._cost = GripperCost(spec, gripper_penalty)
         self._keys: dict[str, int] = {}
         self._pending_demonstration: list[tuple[torch.Tensor, int]] = []
@@ -163,7 +85,7 @@ class CorrectionReplay:
             raise ValueError(f"episode {start.episode_id} has another observation or action space than this learner's")
         self._episode = start.episode_id
         self._kind = start.kind
-        self._keys.setdefault(start.episode_id, len(self._keys))
+        self._labelled.begin(self._keys.setdefault(start.episode_id, len(self._keys)), start.kind)
         self._pending_demonstration = []
         self._cost.begin_episode()
 
@@ -196,38 +118,62 @@ class CorrectionReplay:
 
     def end_episode(self, end: EpisodeEnd) -> None:
         """A demonstration counts once it is complete; a late or operator's outcome is written into the stored rows."""
+        key = self._keys.get(end.episode_id, -1)
+        given = end.outcome_source in (OutcomeSource.OPERATOR, OutcomeSource.LABEL)
+        labels = EpisodeLabels(
+            episode_id=end.episode_id, outcome=end.outcome, event_step=end.event_step, relabelled=given, excluded=end.discarded
+        )
+        self._labelled.ended(key, labels)
         if self._kind == EpisodeKind.DEMONSTRATION:
-            key = self._keys.get(end.episode_id, -1)
+            self._labelled.note_driven(key, {step for _, step in self._pending_demonstration})
             if end.discarded or end.outcome == Outcome.ABORTED:
-                self.exclude(end.episode_id)
-            else:
-                self.demonstration_episodes += 1
                 for row, step in self._pending_demonstration:
-                    if end.outcome == Outcome.FAILURE:
-                        self.online.add(row, key, step)  # experience, but nothing to imitate
-                    else:
-                        self.demonstrations.add(row, key, step)
+                    self._labelled.keep_out(key, step, row)
+                self._labelled.apply(key, labels)
+            else:
+                self._complete.add(key)
+                # experience alone when it failed: nothing to imitate
+                buffer = self.online if end.outcome == Outcome.FAILURE else self.demonstrations
+                for row, step in self._pending_demonstration:
+                    buffer.add(row, key, step)
             self._pending_demonstration = []
-        if end.outcome_source in (OutcomeSource.OPERATOR, OutcomeSource.LABEL):
-            self.relabel(end.episode_id, end.outcome, end.event_step)
+        if given and end.outcome in (Outcome.SUCCESS, Outcome.FAILURE):
+            self._labelled.apply(key, labels)
         self._episode = ""
+
+    @property
+    def demonstration_episodes(self) -> int:
+        """Complete ones that count."""
+        return sum(not self._labelled.excluded(key) for key in self._complete)
+
+    def apply_labels(self, labels: EpisodeLabels) -> bool:
+        """Make the episode's rows what its labels say now; False when it was never ingested."""
+        key = self._keys.get(labels.episode_id)
+        if key is None:
+            return False
+        self._labelled.apply(key, labels)
+        self._forget_gone_corrections()
+        return True
 
     def exclude(self, episode_id: str) -> int:
         """Drop an episode's rows from both buffers at once; returns how many."""
-        key = self._keys.get(episode_id, -1)
-        return sum(buffer.drop(buffer.of_episode(key)) for buffer in (self.demonstrations, self.online))
+        if episode_id not in self._keys:
+            return 0
+        dropped = self._labelled.exclude(self._keys[episode_id], episode_id)
+        self._forget_gone_corrections()
+        return dropped
 
     def relabel(self, episode_id: str, outcome: Outcome, event_step: int) -> None:
         """Success: reward 1 and the end at ``event_step``; failure: reward 0 and the end; steps after it are dropped."""
-        if outcome not in (Outcome.SUCCESS, Outcome.FAILURE):
-            return
-        key = self._keys.get(episode_id, -1)
-        for buffer in (self.demonstrations, self.online):
-            found = buffer.of_episode(key)
-            for i in found[buffer.step[found] == event_step]:
-                buffer.rows[i, self.columns.reward] = 1.0 if outcome == Outcome.SUCCESS else 0.0
-                buffer.rows[i, self.columns.mask] = 0.0
-            buffer.drop(found[buffer.step[found] > event_step])
+        if outcome in (Outcome.SUCCESS, Outcome.FAILURE) and episode_id in self._keys:
+            self._labelled.relabel(self._keys[episode_id], episode_id, outcome, event_step)
+            self._forget_gone_corrections()
+
+    def _forget_gone_corrections(self) -> None:
+        """A correction whose rows are gone is not waited for: it would keep the newest row in every batch."""
+        if self._unused:
+            there = {int(c) for buffer in (self.demonstrations, self.online) for c in buffer.correction[: buffer.size].unique()}
+            self._unused &= there
 
     def sample(self, count: int, generator: torch.Generator) -> tuple[torch.Tensor, int]:
         """(count, width) rows, the first ``n`` of them from the demonstration buffer, and ``n``.

@@ -149,6 +149,11 @@ class Training:
             self._progress = 0.0
             self._cloning = self.learner.clone_demonstrations()
 
+    @property
+    def episode_runs(self) -> bool:
+        """Whether an episode has begun and not ended."""
+        return self._episode is not None
+
     # --- work between records ---
 
     @property

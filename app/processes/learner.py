@@ -18,7 +18,6 @@ from takeover.robot_bridge.protocol import ControlClient, Endpoints, Publisher, 
 log = logging.getLogger("learner")
 
 STATUS_PERIOD_S = 0.15
-LABELS_PERIOD_S = 1.0
 CATCH_UP_TRIES = 3
 
 
@@ -79,7 +78,6 @@ class _Loop:
         self._status = status
         self._lockstep = context.config.clock == "lockstep"
         self._next_status = 0.0
-        self._next_labels = 0.0
         self._reported = (-1, -1)
 
     def run(self) -> None:
@@ -87,9 +85,6 @@ class _Loop:
             busy = self._ingest()
             busy = self._learner.work() or busy
             self._tell()
-            if not self._lockstep and time.monotonic() >= self._next_labels:
-                self._next_labels = time.monotonic() + LABELS_PERIOD_S
-                self._learner.reread_labels()
             if not busy:
                 wait([self._committed], 0.05)
 

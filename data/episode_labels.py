@@ -1,0 +1,41 @@
+"""The labels of an episode as one value: which steps count, what the outcome is, where corrections begin."""
+
+import msgspec
+
+from takeover.data.schema import Outcome
+
+
+class EpisodeLabels(msgspec.Struct, frozen=True, kw_only=True):
+    """The present labels of one episode. Step numbers count the N driven steps; every range includes both ends.
+
+    ``relabelled``: outcome and event step were given by a person, so rewards and the end follow them. ``left_out``: not trained on
+    (excluded segments, what was trimmed off). ``not_imitated``: experience, but no example (corrections labelled bad, and those steps of a
+    correction that come before its labelled onset). ``onsets``: {intervention id: step at which the correction's reason began}.
+    """
+
+    episode_id: str
+    outcome: Outcome = Outcome.UNKNOWN
+    event_step: int = -1
+    relabelled: bool = False
+    excluded: bool = False
+    left_out: tuple[tuple[int, int], ...] = ()
+    not_imitated: tuple[tuple[int, int], ...] = ()
+    onsets: dict[int, int] = msgspec.field(default_factory=dict)
+
+    def counts(self, step: int) -> bool:
+        """Whether a step is trained on at all."""
+        ended = self.relabelled and self.outcome in (Outcome.SUCCESS, Outcome.FAILURE) and self.event_step >= 0
+        return not (self.excluded or (ended and step > self.event_step) or within(step, self.left_out))
+
+    @property
+    def changes_nothing(self) -> bool:
+        """Whether every step counts as it was recorded."""
+        return not (self.relabelled or self.excluded or self.left_out or self.not_imitated)
+
+    def imitated(self, step: int) -> bool:
+        """Whether a person's step is an example to follow."""
+        return self.counts(step) and not within(step, self.not_imitated)
+
+
+def within(step: int, ranges: tuple[tuple[int, int], ...]) -> bool:
+    return any(first <= step <= last for first, last in ranges)

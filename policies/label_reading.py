@@ -1,0 +1,84 @@
+"""How labels reach a learner that runs: read since the last look, applied before the next batch, noted with the update that used them."""
+
+import logging
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from takeover.data.catalog import Catalog
+from takeover.data.episode_labels import EpisodeLabels
+from takeover.data.schema import EpisodeEnd, EpisodeKind, EpisodeStart, Step
+from takeover.data.store import iter_episode_records
+from takeover.data.training_labels import labelled_episodes, note_uses, note_version, training_events_after, training_labels
+from takeover.policies.base import Learner
+
+log = logging.getLogger("learner")
+
+
+class LabelReading:
+    """The labels of one task's episodes, as far as a learner has read them. ``name`` is how the catalog calls the learner."""
+
+    def __init__(self, catalog: Catalog, name: str, task: str) -> None:
+        self._catalog = catalog
+        self._name = name
+        self._task = task
+        self._changes = -1
+        self._newest = 0  # number of the newest event that was read
+        self._known: dict[str, EpisodeLabels] = {}
+        self._ingested: set[str] = set()
+        self._left_out: set[str] = set()  # excluded when the learner started, so never ingested
+        self._missing: set[str] = set()  # of those, what was taken back in since
+        self._unused: list[tuple[str, str]] = []  # events of which no update has seen the effect yet
+        self._published = True
+
+    def begin(self) -> None:
+        """Every label there is, for the episodes that are ingested from now on."""
+        self._changes = self._catalog.change_counter()
+        self._newest, _ = training_events_after(self._catalog, self._newest)
+        self._known = training_labels(self._catalog, labelled_episodes(self._catalog, self._task))
+        self._left_out = self._catalog.excluded_episode_ids()
+
+    def on_record(self, record: object, learner: Learner | None) -> None:
+        """After the training has seen it: an episode that ends gets the labels it already has."""
+        if isinstance(record, EpisodeStart):
+            self._ingested.add(record.episode_id)
+        elif isinstance(record, EpisodeEnd) and learner is not None and record.episode_id in self._known:
+            learner.apply_labels(self._known[record.episode_id])
+
+    def reread(self, learner: Learner, episode_runs: bool) -> bool:
+        """Apply what has changed; True when there are episodes to ingest again (`come_back`), which waits for a running one to end."""
+        changes = self._catalog.change_counter()
+        if changes != self._changes:
+            self._changes = changes
+            self._newest, events = training_events_after(self._catalog, self._newest)
+            changed = training_labels(self._catalog, sorted({event.episode_id for event in events}))
+            self._known |= changed
+            for episode_id, labels in changed.items():
+                if not learner.apply_labels(labels) and not labels.excluded and episode_id in self._left_out:
+                    self._missing.add(episode_id)
+            mine = {episode_id for episode_id in changed if episode_id in self._ingested or episode_id in self._missing}
+            self._unused += [(event.id, event.target) for event in events if event.episode_id in mine]
+        return bool(self._missing) and not episode_runs
+
+    def come_back(self, workspace: Path) -> Iterator[tuple[EpisodeStart, list[Step], EpisodeEnd]]:
+        """Episodes that were excluded when the learner started and count again."""
+        wanted, self._missing = self._missing, set()
+        for start, steps, end in iter_episode_records(workspace, self._task, episode_ids=sorted(wanted)):
+            if start.kind in (EpisodeKind.DEMONSTRATION, EpisodeKind.POLICY) and start.episode_id not in self._ingested:
+                self._ingested.add(start.episode_id)
+                yield start, steps, end
+
+    def on_update(self, updates: int) -> None:
+        """After an update: it was the first with everything that was applied before it."""
+        if not self._unused:
+            return
+        used, self._unused = self._unused, []
+        note_uses(self._catalog, self._name, used, updates, time.time_ns())
+        self._published = False
+        log.info("update %d is the first with %d labels", updates, len(used))
+
+    def on_published(self, version: int) -> None:
+        """After weights were published: the first with what was used."""
+        if not self._published:
+            note_version(self._catalog, self._name, version)
+            self._published = True

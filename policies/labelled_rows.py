@@ -1,0 +1,110 @@
+"""Labels on stored transitions: what they leave out leaves the buffers at once, and comes back when the label is taken back."""
+
+import msgspec
+import numpy as np
+import torch
+
+from takeover.data.episode_labels import EpisodeLabels
+from takeover.data.schema import EpisodeKind, Outcome
+from takeover.policies.transition_buffer import Columns, TransitionBuffer
+
+DEMONSTRATIONS, ONLINE = 0, 1
+_Kept = dict[int, tuple[torch.Tensor, int]]  # step -> packed row, correction
+
+
+class LabelledRows:
+    """Holds the rows that labels took out, and what was recorded where labels changed it. Episodes go by the buffers' keys."""
+
+    def __init__(self, demonstrations: TransitionBuffer, online: TransitionBuffer, columns: Columns) -> None:
+        self._buffers = (demonstrations, online)
+        self._columns = columns
+        self._labels: dict[int, EpisodeLabels] = {}
+        self._kinds: dict[int, EpisodeKind] = {}
+        self._out: tuple[dict[int, _Kept], dict[int, _Kept]] = ({}, {})
+        self._recorded: dict[int, dict[int, tuple[float, float]]] = {}
+        self._driven: dict[int, set[int]] = {}  # steps that a person drove in demonstrations
+
+    def begin(self, key: int, kind: EpisodeKind) -> None:
+        """An episode that is recorded now, without labels."""
+        self._kinds[key] = kind
+
+    def ended(self, key: int, labels: EpisodeLabels) -> None:
+        """How it was recorded to end; changes no row."""
+        self._labels[key] = labels
+
+    def of(self, key: int) -> EpisodeLabels | None:
+        return self._labels.get(key)
+
+    def keep_out(self, key: int, step: int, row: torch.Tensor) -> None:
+        """A row of a demonstration that nobody may imitate as long as it counts as discarded."""
+        self._out[DEMONSTRATIONS].setdefault(key, {})[step] = (row, -1)
+
+    def note_driven(self, key: int, steps: set[int]) -> None:
+        """Which steps of a demonstration a person drove, ramps left out."""
+        self._driven[key] = steps
+
+    def apply(self, key: int, labels: EpisodeLabels) -> int:
+        """Make the buffers what these labels say; returns how many rows left them."""
+        self._labels[key] = labels
+        before = sum(buffer.size for buffer in self._buffers)
+        demonstration = self._kinds.get(key) == EpisodeKind.DEMONSTRATION
+        aborted = demonstration and labels.outcome == Outcome.ABORTED
+        if demonstration:
+            # a failed demonstration is experience, but nothing to imitate
+            failed = labels.outcome == Outcome.FAILURE
+            self._move(key, *((DEMONSTRATIONS, ONLINE) if failed else (ONLINE, DEMONSTRATIONS)))
+        for place in (DEMONSTRATIONS, ONLINE):
+            buffer = self._buffers[place]
+            found = buffer.of_episode(key)
+            steps = {int(step) for step in buffer.step[found]} | set(self._out[place].get(key, {}))
+            wanted = labels.imitated if place == DEMONSTRATIONS else labels.counts
+            self._settle(place, key, {step for step in steps if not aborted and wanted(step)})
+            self._reward(buffer, key, labels)
+        return before - sum(buffer.size for buffer in self._buffers)
+
+    def exclude(self, key: int, episode_id: str) -> int:
+        return self.apply(key, msgspec.structs.replace(self._labels.get(key) or EpisodeLabels(episode_id=episode_id), excluded=True))
+
+    def relabel(self, key: int, episode_id: str, outcome: Outcome, event_step: int) -> None:
+        known = self._labels.get(key) or EpisodeLabels(episode_id=episode_id)
+        self.apply(key, msgspec.structs.replace(known, outcome=outcome, event_step=event_step, relabelled=True))
+
+    def excluded(self, key: int) -> bool:
+        labels = self._labels.get(key)
+        return labels is not None and labels.excluded
+
+    def _settle(self, place: int, key: int, wanted: set[int]) -> None:
+        """Rows of ``wanted`` steps are in the buffer, the others out of it."""
+        buffer, out = self._buffers[place], self._out[place].setdefault(key, {})
+        found = buffer.of_episode(key)
+        self._take(buffer, found[[int(step) not in wanted for step in buffer.step[found]]], out)
+        back = sorted(wanted & out.keys())
+        if back:
+            kept = [out.pop(step) for step in back]
+            buffer.restore(torch.stack([row for row, _ in kept]), key, back, [correction for _, correction in kept])
+
+    def _take(self, buffer: TransitionBuffer, leaving: np.ndarray, out: _Kept) -> None:
+        for i in leaving:
+            out[int(buffer.step[i])] = (buffer.rows[i].clone(), int(buffer.correction[i]))
+        buffer.drop(leaving)
+
+    def _move(self, key: int, source: int, target: int) -> None:
+        driven, buffer = self._driven.get(key, set()), self._buffers[source]
+        found = buffer.of_episode(key)
+        out = self._out[source].setdefault(key, {})
+        self._take(buffer, found[[int(step) in driven for step in buffer.step[found]]], out)
+        for step in sorted(driven & out.keys()):
+            self._out[target].setdefault(key, {})[step] = out.pop(step)
+
+    def _reward(self, buffer: TransitionBuffer, key: int, labels: EpisodeLabels) -> None:
+        """Success: reward 1 and the end at the event; failure: reward 0 and the end; otherwise as recorded, or no end at all."""
+        columns, recorded = self._columns, self._recorded.setdefault(key, {})
+        judged = labels.relabelled and labels.outcome in (Outcome.SUCCESS, Outcome.FAILURE)
+        for i in buffer.of_episode(key):
+            step = int(buffer.step[i])
+            reward, mask = recorded.setdefault(step, (float(buffer.rows[i, columns.reward]), float(buffer.rows[i, columns.mask])))
+            if judged and step == labels.event_step:
+                reward, mask = (1.0 if labels.outcome == Outcome.SUCCESS else 0.0), 0.0
+            elif labels.relabelled and not judged and mask == 0.0:
+                reward, mask = 0.0, 1.0
+            buffer.rows[i, columns.reward], buffer.rows[i, columns.mask] = reward, mask

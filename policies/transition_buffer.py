@@ -1,0 +1,108 @@
+"""A ring of transitions, packed as rows of one tensor."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+NO_CORRECTION = -1
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Slices of a packed transition row."""
+
+    observation: slice
+    next_observation: slice
+    action: slice
+    reward: int
+    mask: int
+    width: int
+
+    @classmethod
+    def of(cls, observation_size: int, action_size: int) -> "Columns":
+        d, a = observation_size, action_size
+        return cls(slice(0, d), slice(d, 2 * d), slice(2 * d, 2 * d + a), 2 * d + a, 2 * d + a + 1, 2 * d + a + 2)
+
+
+class TransitionBuffer:
+    """Ring of packed float32 rows with the episode, step and correction each came from."""
+
+    def __init__(self, capacity: int, width: int) -> None:
+        self._capacity = capacity
+        self.rows = torch.zeros(min(capacity, 4096), width)
+        self.episode = np.full(len(self.rows), -1, np.int64)
+        self.step = np.zeros(len(self.rows), np.int64)
+        self.correction = torch.full((len(self.rows),), NO_CORRECTION, dtype=torch.int64)
+        self.size = 0
+        self.newest = -1
+        self._next = 0
+
+    def add(self, row: torch.Tensor, episode: int, step: int, correction: int = NO_CORRECTION) -> None:
+        """Append; the oldest row goes when the ring is full."""
+        if self._next == len(self.rows) and self.size == len(self.rows) and self.size < self._capacity:
+            self._grow()
+        i = self._next % len(self.rows) if self.size == len(self.rows) else self._next
+        self.rows[i] = row
+        self.episode[i] = episode
+        self.step[i] = step
+        self.correction[i] = correction
+        self.newest = i
+        self._next = i + 1
+        self.size = min(self.size + 1, len(self.rows))
+
+    def _grow(self) -> None:
+        extra = min(self._capacity, 2 * len(self.rows)) - len(self.rows)
+        self.rows = torch.cat([self.rows, torch.zeros(extra, self.rows.shape[1])])
+        self.episode = np.concatenate([self.episode, np.full(extra, -1, np.int64)])
+        self.step = np.concatenate([self.step, np.zeros(extra, np.int64)])
+        self.correction = torch.cat([self.correction, torch.full((extra,), NO_CORRECTION, dtype=torch.int64)])
+
+    def indices(self, count: int, generator: torch.Generator, *, newest: bool = False) -> torch.Tensor:
+        """(count,) uniform with replacement; ``newest``: the first is the row added last."""
+        chosen = torch.randint(self.size, (count,), generator=generator)
+        if newest and self.newest >= 0:
+            chosen[0] = self.newest
+        return chosen
+
+    def of_episode(self, episode: int) -> np.ndarray:
+        """Indices of an episode's rows, oldest first."""
+        found = np.flatnonzero(self.episode[: self.size] == episode)
+        return found[np.argsort(self.step[found], kind="stable")]
+
+    def drop(self, remove: np.ndarray) -> int:
+        """Remove the rows with these indices at once; returns how many. The order of the others is kept."""
+        if len(remove) == 0:
+            return 0
+        start = self._next % self.size if self.size == len(self.rows) else 0
+        order = np.roll(np.arange(self.size), -start)
+        keep = order[~np.isin(order, remove)]
+        index = torch.from_numpy(keep)
+        n = len(keep)
+        self.rows[:n] = self.rows[index]
+        self.episode[:n] = self.episode[keep]
+        self.step[:n] = self.step[keep]
+        self.correction[:n] = self.correction[index]
+        self.episode[n:] = -1
+        self.size = self._next = n
+        self.newest = n - 1
+        return len(order) - n
+
+    def restore(self, rows: torch.Tensor, episode: int, steps: Sequence[int], corrections: Sequence[int]) -> None:
+        """Put rows (k, width) back that were dropped, as the oldest there are; a full ring takes none."""
+        k = min(len(rows), self._capacity - self.size)
+        if k <= 0:
+            return
+        start = self._next % self.size if self.size and self.size == len(self.rows) else 0
+        order = np.roll(np.arange(self.size), -start)
+        total = self.size + k
+        while len(self.rows) < total:
+            self._grow()
+        index = torch.from_numpy(order)
+        self.rows[:total] = torch.cat([rows[-k:], self.rows[index]])
+        self.episode[:total] = np.concatenate([np.full(k, episode, np.int64), self.episode[order]])
+        self.step[:total] = np.concatenate([np.asarray(steps[-k:], np.int64), self.step[order]])
+        self.correction[:total] = torch.cat([torch.tensor(corrections[-k:], dtype=torch.int64), self.correction[index]])
+        self.size = self._next = total
+        self.newest = total - 1
