@@ -36,7 +36,7 @@ class Bench:
         self.config = config
         self.run = LearnerRun(config)
         self.commit([script.start(EpisodeKind.DEMONSTRATION), *(script.step(H) for _ in range(6)), script.end()])
-        while not self.learner.cloned:
+        while self.run.training.phase != "training":
             self.run.work()
         for _ in range(2):
             self.commit([script.start(), *(script.step(mode) for mode in [P] * 4 + [H] * 3 + [P] * 3), script.end(Outcome.FAILURE)])
