@@ -14,6 +14,7 @@ from takeover.app.commands import collect as collect_command
 from takeover.app.commands import console as console_command
 from takeover.app.commands import devices as devices_command
 from takeover.app.commands import keys as keys_command
+from takeover.app.commands import labels as labels_command
 from takeover.app.commands import practice as practice_command
 from takeover.app.commands import process as process_command
 from takeover.app.commands import run as run_command
@@ -51,6 +52,7 @@ HANDLERS: dict[str, tuple[type, Callable[[Any], int]]] = {
     "practice": (practice_command.Practice, practice_command.practice),
     "evaluate": (store_command.Evaluate, store_command.evaluate),
     "data": (store_command.Data, store_command.data),
+    "data-labels": (labels_command.DataLabels, labels_command.data_labels),
     "policy": (store_command.Policy, store_command.policy),
     "devices": (devices_command.Devices, devices_command.devices),
     "keys": (keys_command.Keys, keys_command.keys),
@@ -81,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     if arguments[:1] == ["bench"]:
         return _guarded(lambda: bench_command.bench(arguments[1:]))
-    if arguments[:2] in (["bridge", "check"], ["actor", "check"]):
+    if arguments[:2] in (["bridge", "check"], ["actor", "check"], ["data", "labels"]):
         arguments[:2] = ["-".join(arguments[:2])]
     if not arguments and not has_display():
         return _guarded(lambda: run_command.first_look())

@@ -69,6 +69,8 @@ def check(target: str, field: str, value: str, author: str) -> None:
         raise LabelError(f'{field} cannot be {value!r}; a tag is a-z, 0-9, _ and -, at most 32, and its value "true" or ""')
     if ":" not in target and name not in EPISODE_FIELDS:
         raise LabelError(f"an episode has no {field!r}; it has {', '.join(EPISODE_FIELDS)}")
+    if ":" in target and name == "outcome":
+        raise LabelError(f"an outcome belongs to the episode {target.partition(':')[0]}, not to its segment")
     if not author:
         raise LabelError("a label needs an author")
     if not value:

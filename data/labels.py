@@ -58,7 +58,7 @@ class Labels:
         text = str(value).lower() if isinstance(value, bool) else str(value)
         check(target, field, text, author)
         with self._writing() as writing:
-            episode_id, extent = _extent_of(writing.connection, target)
+            episode_id, extent = extent_of(writing.connection, target)
             check_steps(target, field, text, extent)
             now = standing(writing.connection, target, field, author if blind else "")
             if now.event_id and (now.value, now.author) == (text, author):
@@ -229,7 +229,7 @@ def _walk_back(connection: Connection, author: str) -> Iterator[LabelEvent]:
         page = [event_of(row) for row in connection.execute(query.where(label_events.c.wall_ns <= last.wall_ns, older).limit(_PAGE))]
 
 
-def _extent_of(connection: Connection, target: str) -> tuple[str, Extent]:
+def extent_of(connection: Connection, target: str) -> tuple[str, Extent]:
     """(episode, where the target lies). Raises `LabelError` when there is no such segment or episode."""
     if ":" in target:
         query = select(segments.c.episode_id, segments.c.start_step, segments.c.end_step, episodes.c.steps)
