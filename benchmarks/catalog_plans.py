@@ -3,11 +3,12 @@
 import re
 from typing import Any
 
-from sqlalchemy import Select, text
+from sqlalchemy import Select, func, select, text
 from sqlalchemy.dialects import sqlite
 
 from takeover.data.catalog import Catalog
 from takeover.data.catalog_queries import SegmentFilter, segment_count, segment_pages
+from takeover.data.catalog_tables import claims, episodes, label_events, label_state, label_uses, segments, sessions
 from takeover.data.episode_pages import EpisodeChoice, episode_page
 
 _PLACE = (1_700_000_500_000_000_000, "~")
@@ -43,6 +44,27 @@ EPISODE_FILTERS = {
 }
 
 
+def label_statements() -> dict[str, Select[Any]]:
+    """What labelers, the learner and the index ask."""
+    events, state = label_events.c, label_state.c
+    newest = (events.wall_ns.desc(), events.id.desc())
+    return {
+        "labels of targets": select(state.field).where(state.target.in_(("a", "b")), state.value != ""),
+        "labels with a field": select(state.target).where(state.field == "exclude", state.value != ""),
+        "history": select(label_events).where(events.target == "a").order_by(events.wall_ns, events.id),
+        "events since": select(label_events).where(events.wall_ns >= 5).order_by(events.wall_ns, events.id),
+        "steps of an author": select(label_events).where(events.author == "a", events.wall_ns <= 9).order_by(*newest).limit(200),
+        "second opinions": select(label_events).where(events.blind.is_(True), events.field == "cause"),
+        "events after": select(label_events).where(events.number > 5).order_by(events.number),
+        "uses": select(label_uses).where(label_uses.c.target.in_(("a", "b"))),
+        "claims": select(claims).where(claims.c.segment_id.in_(("a", "b")), claims.c.expires_ns > 5),
+        "excluded segments": select(segments.c.id).where(segments.c.excluded.is_(True)),
+        "discarded episodes": select(episodes.c.id).where(episodes.c.discarded),
+        "steps of a session": select(func.sum(episodes.c.steps)).where(episodes.c.session_id == "s"),
+        "sessions": select(sessions).where(sessions.c.id == "s"),
+    }
+
+
 def statements() -> dict[str, Select[Any]]:
     """Every page and count, by name."""
     made: dict[str, Select[Any]] = {}
@@ -54,7 +76,7 @@ def statements() -> dict[str, Select[Any]]:
     for name, choice in EPISODE_FILTERS.items():
         for at, place in (("first", None), ("deep", _PLACE)):
             made[f"episodes {name} {at}"] = episode_page(choice, 50, place=place)
-    return made
+    return made | label_statements()
 
 
 def plans_of(catalog: Catalog) -> dict[str, list[str]]:
@@ -69,5 +91,5 @@ def plans_of(catalog: Catalog) -> dict[str, list[str]]:
 
 def whole_reads(steps: list[str]) -> list[str]:
     """Steps that read a big table without an index, or sort more than equal times."""
-    scans = [step for step in steps if re.fullmatch(r"SCAN (segments|episodes)( AS \w+)?", step)]
+    scans = [step for step in steps if re.fullmatch(r"SCAN (segments|episodes|labels|label_state|label_uses|claims)( AS \w+)?", step)]
     return scans + [step for step in steps if step == "USE TEMP B-TREE FOR ORDER BY"]

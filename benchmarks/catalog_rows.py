@@ -136,7 +136,7 @@ def _labels(flagged: list[dict[str, Any]], rng: np.random.Generator) -> tuple[li
                     "value": value,
                     "author": OPERATORS[number % 3],
                     "wall_ns": row["started_ns"] + 3_600_000_000_000,
-                    "event_id": f"{row['id'][-20:]}{field[:5]}",
+                    "event_id": f"{row['id'][-20:]}-{field[:5]}".replace(":", "-"),
                 }
             )
     events = [

@@ -100,8 +100,10 @@ def _read(path: Path) -> list[LabelEvent]:
 def _check(event: LabelEvent) -> None:
     """Raises `LabelError` for an event no labeler could have made."""
     target = _TARGET.fullmatch(event.target)
-    if not _ID.fullmatch(event.id) or target is None or target[1] != event.episode_id:
-        raise LabelError(f"id {event.id!r}, target {event.target!r} and episode {event.episode_id!r} do not belong together")
+    if not _ID.fullmatch(event.id):
+        raise LabelError(f"{event.id!r} is not an id: letters, digits, - and _, at most 32")
+    if target is None or target[1] != event.episode_id:
+        raise LabelError(f"target {event.target!r} and episode {event.episode_id!r} do not belong together")
     if event.action not in ("set", "undo", "redo") or (event.action == "set") != (event.refers_to == ""):
         raise LabelError(f"action {event.action!r} that refers to {event.refers_to!r}; known: set, and undo and redo of an event")
     if not 0 < event.wall_ns < 1 << 62:

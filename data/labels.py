@@ -11,11 +11,12 @@ from sqlalchemy import Connection, insert, select, update
 from ulid import ULID
 
 from takeover.data.catalog import Catalog
-from takeover.data.catalog_tables import LabelEvent, episodes, label_events, meta, segments
+from takeover.data.catalog_tables import LabelEvent, LabelUse, episodes, label_events, meta, segments
 from takeover.data.label_fields import FIELDS, Extent, check, check_steps
 from takeover.data.label_log import LabelError, LabelLog, open_log, read_log
 from takeover.data.label_store import Standing, enter, event_of, event_query, find_event, known_ids, standing
 from takeover.data.schema import Outcome
+from takeover.data.training_labels import label_uses_of
 from takeover.data.workspace import Workspace
 
 __all__ = ["FIELDS", "LabelError", "LabelEvent", "Labels", "read_log"]
@@ -121,7 +122,11 @@ class Labels:
     def _agree(self, connection: Connection, log: LabelLog, noted: int | None) -> None:
         """Log and catalog have come apart: enter what only the log has, and write again what it has lost."""
         if noted is None or log.size > noted:
-            enter(connection, log.read(noted or 0))
+            try:
+                events = log.read(noted or 0)
+            except LabelError:
+                events = log.read()  # it was written anew: no line begins where one did
+            enter(connection, events)
             return
         logged = log.read()
         enter(connection, logged)
@@ -194,6 +199,10 @@ class Labels:
         """Events from ``wall_ns`` on, oldest first (done today, seconds per segment)."""
         conditions = [label_events.c.wall_ns >= wall_ns]
         return self._events(*conditions, *([label_events.c.author == author] if author else []))
+
+    def uses(self, target: str) -> list[LabelUse]:
+        """Which update of which learner was the first to use each label of a segment or episode, oldest first."""
+        return label_uses_of(self.catalog, [target]).get(target, [])
 
     def _events(self, *conditions: object) -> list[LabelEvent]:
         query = event_query().where(*conditions).order_by(label_events.c.wall_ns, label_events.c.id)  # type: ignore[arg-type]

@@ -18,6 +18,7 @@ NAMES = {
     "chunks": "an actor that takes 300 ms for 50 actions, against one that answers every step",
     "store": "the recorder under two cameras at 30 Hz and 100 Hz state, and its parts against plain h5py",
     "realtime": "the whole station in real time: pictures, corrections to the policy, CPU",
+    "catalog_scale": "the catalog's pages with 100,000 episodes and a million segments",
     "expert": "the scripted expert on both tasks",
     "inprocess_loop": "learner settings over many seeds, without processes",
 }

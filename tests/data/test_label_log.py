@@ -198,6 +198,18 @@ def test_a_log_that_lost_its_end_gets_it_back_from_the_catalog(copied):
     labels.close()
 
 
+def test_a_log_that_was_written_anew_is_read_from_its_beginning(copied):
+    labels = Labels(copied())
+    for author in "ab":
+        labels.add_label(TARGETS[1], "cause", "wear", author)
+    path = labels.workspace.labels_path
+    longer = [msgspec.structs.replace(event, author=f"forgotten-{event.author}") for event in read_log(path)]
+    path.write_bytes(b"".join(msgspec.json.encode(event) + b"\n" for event in [*longer, _event(wall_ns=2 * 10**18, value="force")]))
+    labels.add_label(TARGETS[2], "cause", "vision", "c")
+    assert labels.current(TARGETS[1]) == {"cause": "force"}
+    labels.close()
+
+
 def test_a_double_press_is_one_event_and_another_persons_is_not(copied):
     labels = Labels(copied())
     first = labels.add_label(TARGETS[1], "cause", "wear", "a")

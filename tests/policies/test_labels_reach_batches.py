@@ -11,7 +11,6 @@ from takeover.data.catalog import Catalog
 from takeover.data.labels import Labels
 from takeover.data.recorder import Recorder
 from takeover.data.schema import Committed, ControlMode, EpisodeKind, Outcome, RunConfig
-from takeover.data.training_labels import label_uses_of
 from takeover.data.workspace import Workspace
 from takeover.policies.class_weights import StepClass
 from takeover.policies.imitation import ImitationLearner
@@ -168,14 +167,14 @@ def test_a_label_shows_which_update_and_version_first_used_it(make_bench: Callab
     bench.batch()
     first = bench.labels.add_label("e001:t0", "exclude", True, "lab-01")
     bench.labels.add_label("e001:t0", "note", "no matter to the learner", "lab-01")
-    assert label_uses_of(bench.catalog, ["e001:t0"]) == {}
+    assert bench.labels.uses("e001:t0") == []
     changes = bench.catalog.change_counter()
     bench.batch()
-    (use,) = label_uses_of(bench.catalog, ["e001:t0"])["e001:t0"]
+    (use,) = bench.labels.uses("e001:t0")
     assert (use.event_id, use.learner, use.update_number) == (first.id, "run-a/hil-serl", bench.learner.updates)
     assert bench.catalog.change_counter() - changes <= 1  # a published version at most: noting a use is no change to look at
     bench.batch()
-    (again,) = label_uses_of(bench.catalog, ["e001:t0"])["e001:t0"]
+    (again,) = bench.labels.uses("e001:t0")
     assert again.update_number == use.update_number
     assert again.policy_version == bench.run.training.versions[-2][0] or again.policy_version == bench.run.training.versions[-1][0]
 
