@@ -27,6 +27,10 @@ SEGMENT_FILTERS = {
     "episodes": SegmentFilter(episode_ids=("01e", "01f")),
     "time": SegmentFilter(started_from_ns=_PLACE[0], started_to_ns=_PLACE[0] + 10**12),
     "several": SegmentFilter(session_id="s000001", kinds=("takeover", "failure"), cause="force", state="done"),
+    "cause open": SegmentFilter(cause="force", state="open"),
+    "kinds open": SegmentFilter(kinds=("safety", "failure"), state="open"),
+    "kind labeled": SegmentFilter(kinds=("safety",), state="labeled"),
+    "cause until": SegmentFilter(cause="force", started_to_ns=_PLACE[0] + 10**12),
     "tag": SegmentFilter(tag="slippery"),
 }
 EPISODE_FILTERS = {

@@ -28,7 +28,7 @@ class CatalogError(RuntimeError):
 
 def _sqlite_settings(connection: Any, _: Any) -> None:
     cursor = connection.cursor()
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=10000", "foreign_keys=ON"):
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=10000", "foreign_keys=ON", "cache_size=-32768"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
 

@@ -5,7 +5,7 @@ no planner takes their index instead, whatever statistics it has. Episodes and l
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, and_, exists, false, func, or_, select
@@ -93,14 +93,15 @@ def segment_conditions(filters: SegmentFilter) -> tuple[str, list[ColumnElement[
         ("operator", columns.operator, filters.operator),
         ("cause", columns.cause, filters.cause),
         ("task", columns.task_id, filters.task_id),
-        ("state", *_state(filters.state)),
         ("kinds", columns.kind, filters.kinds),
+        ("state", *_state(filters.state)),
     ]
     lead, found = "", []
     for name, column, value in plain:
-        if value in ("", ()):
+        if value in ("", ()) or (name == "state" and filters.cause and filters.state == "labeled"):
             continue
-        column, lead = (aside(column), lead) if lead else (column, name)
+        beside = name == "state" and lead in ("cause", "kinds")  # one index has both
+        column, lead = (column, lead or name) if beside or not lead else (aside(column), lead)
         if not isinstance(value, tuple):
             found.append(column == value)
         else:
@@ -138,6 +139,8 @@ def segment_pages(filters: SegmentFilter | None, limit: int | None, offset: int 
     Several kinds that lead make a statement each: one index cannot give two kinds in one order.
     """
     filters = filters or SegmentFilter()
+    if place is not None and filters.started_to_ns > place[0]:
+        filters = replace(filters, started_to_ns=0)  # of two ends an index can only begin at one
     lead, conditions = segment_conditions(filters)
     if place is not None:
         conditions.append(after(segments, place))

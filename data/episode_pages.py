@@ -59,8 +59,8 @@ class EpisodeChoice:
     to_ns: int = 0
 
 
-def episode_conditions(filters: EpisodeFields) -> list[ColumnElement[bool]]:
-    """What must hold: the filter that leaves least leads, the others choose no index."""
+def episode_conditions(filters: EpisodeFields, place: Place | None = None, newest_first: bool = True) -> list[ColumnElement[bool]]:
+    """What must hold: the filter that leaves least leads, the others choose no index. ``place``: see `episode_page`."""
     columns = episodes.c
     found: list[ColumnElement[bool]] = []
     plain: list[tuple[Any, Any]] = [
@@ -78,9 +78,10 @@ def episode_conditions(filters: EpisodeFields) -> list[ColumnElement[bool]]:
         found += [columns.takeovers > 0, aside(columns.kind) != "demonstration"]
     if filters.cause:
         found.append(exists().where(segments.c.episode_id == columns.id, segments.c.cause == filters.cause))
-    if filters.from_ns:
+    # of two ends on one side an index can only begin at one: the place is the nearer
+    if filters.from_ns and (place is None or newest_first or filters.from_ns > place[0]):
         found.append(columns.started_ns >= filters.from_ns)
-    if filters.to_ns:
+    if filters.to_ns and (place is None or not newest_first or filters.to_ns <= place[0]):
         found.append(columns.started_ns < filters.to_ns)
     if filters.name:
         escaped = filters.name.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
@@ -92,7 +93,7 @@ def episode_page(
     filters: EpisodeFields, limit: int | None = 50, offset: int = 0, place: Place | None = None, newest_first: bool = True
 ) -> Select[Any]:
     """Rows for `catalog_queries.episode_row`; ``place`` is the last row of the page before, cheaper than an offset."""
-    conditions = episode_conditions(filters)
+    conditions = episode_conditions(filters, place, newest_first)
     if place is not None:
         conditions.append(after(episodes, place, newest_first))
     order = (episodes.c.started_ns, episodes.c.id)
