@@ -169,7 +169,7 @@ def timed(work: Callable[[], Any], n: int) -> dict[str, float]:
         cpu.append(1000 * (time.process_time() - worked))
     p50, p95 = np.quantile(wall, [0.5, 0.95])
     figures = {"n": n, "p50_ms": p50, "p95_ms": p95, "max_ms": max(wall), "p95_cpu_ms": np.quantile(cpu, 0.95)}
-    return {name: round(float(value), 2) for name, value in figures.items()}
+    return {name: value if name == "n" else round(float(value), 2) for name, value in figures.items()}
 
 
 def measure(workspace: Workspace, episode_count: int, n: int, seed: int) -> dict[str, Any]:

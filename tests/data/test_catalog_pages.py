@@ -12,6 +12,7 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 from benchmarks.catalog_plans import EPISODE_FILTERS, SEGMENT_FILTERS, plans_of, statements, whole_reads
 from benchmarks.catalog_rows import fill
 from takeover.data.catalog import Catalog, CatalogError, SegmentFilter
+from takeover.data.catalog_current import fill_in, refresh_episodes, refresh_sessions
 from takeover.data.catalog_queries import episode_row
 from takeover.data.catalog_tables import metadata, segments
 from takeover.data.episode_pages import EpisodeChoice, episode_page
@@ -54,6 +55,25 @@ def test_every_statement_and_table_is_written_for_another_server():
         assert "CREATE TABLE" in str(CreateTable(table).compile(dialect=dialect))
         for index in table.indexes:
             assert "CREATE INDEX" in str(CreateIndex(index).compile(dialect=dialect))
+
+
+class _Printing:
+    """A connection to a server that is not there: keeps what it would be told."""
+
+    def __init__(self):
+        self.said = []
+
+    def execute(self, statement):
+        self.said.append(str(statement.compile(dialect=postgresql.dialect())))
+
+
+def test_what_keeps_the_columns_is_written_for_another_server():
+    connection = _Printing()
+    fill_in(connection)
+    refresh_episodes(connection, ["a", "b"])
+    refresh_sessions(connection, ["s"])
+    assert len(connection.said) == 8
+    assert all(sql.startswith("UPDATE ") for sql in connection.said)
 
 
 def _passes(row, filters):
