@@ -1,5 +1,6 @@
 """The loop against the wall clock: absolute monotonic deadlines, lateness counted, answers awaited for part of the period only."""
 
+import contextlib
 import gc
 import logging
 import math
@@ -31,6 +32,7 @@ LATE = 0.5  # of the period: a wake-up later than this is counted
 LATE_WINDOW = 20  # steps
 LATE_TO_HOLD = 10  # late ones among them
 STUCK_S = 0.5  # without a tick for this long the I/O side stops the robot
+LOCK_SHARERS, LOCK_SHARERS_NICE = ("io", "cameras"), -5
 REAL_TIME_PRIORITY = 20
 COLLECT_S = 5.0
 
@@ -174,7 +176,11 @@ class RealTimeLoop(ControlLoop):
 
 
 def raise_priority() -> None:
-    """Real-time priority for the calling thread, best effort; the log says what was obtained."""
+    """Real-time priority for the calling thread, best effort; the log says what was obtained.
+
+    The bridge's other threads hold Python's lock in turns, and one that is preempted while it holds it keeps this one waiting, whatever
+    its priority: they go before the processes that use what is left of the machine.
+    """
     try:
         os.sched_setscheduler(threading.get_native_id(), os.SCHED_FIFO, os.sched_param(REAL_TIME_PRIORITY))
     except (PermissionError, OSError):
@@ -186,4 +192,8 @@ def raise_priority() -> None:
             obtained = "nice -10"
     else:
         obtained = f"SCHED_FIFO {REAL_TIME_PRIORITY}"
+    for thread in threading.enumerate():
+        if thread.name in LOCK_SHARERS and thread.native_id is not None:
+            with contextlib.suppress(OSError):  # not permitted, or it has just ended
+                os.setpriority(os.PRIO_PROCESS, thread.native_id, LOCK_SHARERS_NICE)
     log.info("control thread: %s", obtained)

@@ -1,6 +1,7 @@
 """The real bridge in real time, over real sockets: takeover, holds, STOP, lease, outcomes, recorder."""
 
 import itertools
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -633,3 +634,27 @@ def test_an_io_failure_stops_the_robot_and_stop_still_works(scene: Scene, monkey
     assert eventually(lambda: scene.operator.ask(Clear(sender="console")).error == "")
     assert scene.operator.ask(Stop(sender="console")).error == ""
     scene.station.until_mode(Mode.STOPPED)
+
+
+def test_threads_that_share_pythons_lock_go_before_other_processes(tmp_path: Path) -> None:
+    """Where that is permitted; the control thread waits for whoever of them holds the lock."""
+    allowed: list[bool] = []
+
+    def ask() -> None:
+        try:
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), -5)
+        except PermissionError:
+            allowed.append(False)
+        else:
+            allowed.append(True)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    asking.join()
+    before = os.getpriority(os.PRIO_PROCESS, 0)
+    with station(tmp_path) as made:
+        made.state()
+        (io,) = [thread for thread in threading.enumerate() if thread.name == "io"]
+        assert io.native_id is not None
+        assert eventually(lambda: os.getpriority(os.PRIO_PROCESS, io.native_id) == (-5 if allowed[0] else before))
+    assert os.getpriority(os.PRIO_PROCESS, 0) == before, "nobody else's"
