@@ -115,7 +115,10 @@ def sealed_digest(block: bytes) -> str:
 def check_seal(path: Path) -> str:
     """Compare a file with its seal; returns the SHA-256. Raises `DamagedFile`, `OSError`."""
     with path.open("rb") as stream:
-        noted = sealed_digest(stream.read(USER_BLOCK_BYTES))
+        try:
+            noted = sealed_digest(stream.read(USER_BLOCK_BYTES))
+        except DamagedFile as error:
+            raise DamagedFile(f"{path}: {error}") from None
         digest = hashlib.sha256(_block("0" * 64))
         while block := stream.read(1 << 20):
             digest.update(block)

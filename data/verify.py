@@ -1,5 +1,6 @@
 """`takeover data verify`: every episode file against its seal, its own counts and clocks, and the catalog. Long, so it can be resumed."""
 
+import contextlib
 import os
 import threading
 import time
@@ -84,13 +85,18 @@ class _State:
     def note(self, path: str, sha256: str, status: os.stat_result) -> None:
         if self._fd >= 0:
             noted = _Noted(path=path, sha256=sha256, mtime_ns=status.st_mtime_ns, size=status.st_size, wall_ns=time.time_ns())
-            os.write(self._fd, msgspec.json.encode(noted) + b"\n")
+            try:
+                os.write(self._fd, msgspec.json.encode(noted) + b"\n")
+            except OSError:  # a full disk: what is checked from here on is checked again if this is interrupted
+                os.close(self._fd)
+                self._fd = -1
 
     def close(self, finished: bool) -> None:
         if self._fd >= 0:
             os.close(self._fd)
-        if finished and self._fd >= 0:
-            self.path.unlink(missing_ok=True)
+        if finished:
+            with contextlib.suppress(OSError):
+                self.path.unlink(missing_ok=True)
 
 
 def state_path(workspace: Workspace, filters: EpisodeFilter) -> Path:

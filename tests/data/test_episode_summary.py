@@ -193,6 +193,9 @@ def test_show_on_the_command_line(recorded, tmp_path, capsys):
     ):
         assert main(["data", "show", str(path), *options]) == 2
         assert said in capsys.readouterr().err
+    (tmp_path / "notes.txt").write_text("nothing of ours")
+    assert main(["data", "show", str(tmp_path / "notes.txt")]) == 2
+    assert "notes.txt: the first 512 bytes are not those of an episode file" in capsys.readouterr().err
     path.write_bytes(path.read_bytes()[:-100])
     assert main(["data", "show", str(path)]) == 2
     assert path.name in capsys.readouterr().err
