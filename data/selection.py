@@ -1,15 +1,14 @@
 """Which recorded episodes are meant: filters that the catalog answers with its indexes, names and dates from the command line."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, exists, func, or_, select
+from sqlalchemy import func, select
 
 from takeover.data.catalog import Catalog
-from takeover.data.catalog_queries import episode_query, episode_row
-from takeover.data.catalog_tables import EpisodeRow, episodes, label_state
+from takeover.data.catalog_queries import episode_row
+from takeover.data.catalog_tables import EpisodeRow, episodes
+from takeover.data.episode_pages import episode_conditions, episode_page
 from takeover.data.schema import Cause, EpisodeKind, Outcome
 
 DEFAULT_LIMIT = 50
@@ -83,58 +82,17 @@ def _moment(text: str) -> tuple[int, bool]:
     return (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1) * 1000, len(text) <= len("2026-05-31")
 
 
-def _label(field: str, *conditions: ColumnElement[bool]) -> ColumnElement[bool]:
-    return exists().where(label_state.c.episode_id == episodes.c.id, label_state.c.field == field, label_state.c.value != "", *conditions)
-
-
-def _conditions(filters: EpisodeFilter) -> list[ColumnElement[bool]]:
-    columns = episodes.c
-    found: list[ColumnElement[bool]] = []
-    plain: Sequence[tuple[Any, str]] = (
-        (columns.task_id, filters.task),
-        (columns.operator, filters.operator),
-        (columns.kind, filters.kind),
-        (columns.session_id, filters.session),
-    )
-    found += [column == value for column, value in plain if value]
-    if filters.policy_version >= 0:
-        found.append(columns.policy_version == filters.policy_version)
-    if filters.has_intervention:
-        found.append(and_(columns.takeovers > 0, columns.kind != EpisodeKind.DEMONSTRATION.value))
-    if filters.outcome:
-        own = label_state.c.target == columns.id
-        relabelled, kept = _label("outcome", own, label_state.c.value == filters.outcome), ~_label("outcome", own)
-        found.append(or_(relabelled, and_(columns.outcome == filters.outcome, kept)))
-    if filters.cause:
-        found.append(_label("cause", label_state.c.value == filters.cause))
-    if filters.from_ns:
-        found.append(columns.started_ns >= filters.from_ns)
-    if filters.to_ns:
-        found.append(columns.started_ns < filters.to_ns)
-    if filters.name:
-        escaped = filters.name.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-        found.append(or_(*(columns.id.like(pattern, escape="\\") for pattern in (f"{escaped}%", f"%{escaped}"))))
-    return found
-
-
-def selection_query(filters: EpisodeFilter, oldest_first: bool = False) -> Select[Any]:
-    """The statement behind `select_episodes`, without its limit."""
-    order = (episodes.c.started_ns, episodes.c.id)
-    query = episode_query().where(*_conditions(filters))
-    return query.order_by(*order) if oldest_first else query.order_by(*(column.desc() for column in order))
-
-
 def select_episodes(
     catalog: Catalog, filters: EpisodeFilter, limit: int | None = DEFAULT_LIMIT, offset: int = 0, oldest_first: bool = False
 ) -> list[EpisodeRow]:
     """Episodes that pass, newest first unless asked otherwise, with current outcome and exclusion."""
-    query = selection_query(filters, oldest_first).limit(limit).offset(offset)
+    query = episode_page(filters, limit, offset, newest_first=not oldest_first)
     with catalog.engine.connect() as connection:
         return [episode_row(dict(row._mapping)) for row in connection.execute(query)]
 
 
 def count_episodes(catalog: Catalog, filters: EpisodeFilter) -> int:
     """How many pass."""
-    query = select(func.count()).select_from(episodes).where(*_conditions(filters))
+    query = select(func.count()).select_from(episodes).where(*episode_conditions(filters))
     with catalog.engine.connect() as connection:
         return int(connection.execute(query).scalar() or 0)
