@@ -24,13 +24,21 @@ def open_foreign(path: Path) -> Iterator[h5py.File]:
         raise ExchangeError(f"{path} does not exist") from None
     except OSError as error:
         raise ExchangeError(f"{path}: no HDF5 file that can be read: {error}") from error
-    try:
-        _check_group(file, path, 0, set())
+    with file:
+        with reading(path):
+            _check_group(file, path, 0, set())
         yield file
-    except (OSError, RuntimeError) as error:
-        raise ExchangeError(f"{path}: {error}; the file is damaged") from error
-    finally:
-        file.close()
+
+
+@contextmanager
+def reading(where: Path | str) -> Iterator[None]:
+    """Around everything that reads: what h5py raises for damage becomes an `ExchangeError` that begins with ``where``."""
+    try:
+        yield
+    except ExchangeError:
+        raise
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
+        raise ExchangeError(f"{where}: {error}; the file is damaged") from error
 
 
 def _check_group(group: h5py.Group, path: Path, depth: int, seen: set[tuple[int, int]]) -> None:

@@ -72,7 +72,7 @@ def export_lerobot(
             for index, source in enumerate(sources[resumed:], start=resumed + 1):
                 shard.add(source, read_stretches(source, wanted, options.join_runs, selection.include_excluded))
                 progress(index, len(sources))
-        except (Cancelled, KeyboardInterrupt):
+        except Cancelled:
             shard.flush()
             raise
         shard.flush()

@@ -44,14 +44,15 @@ def table_of(columns: Mapping[str, np.ndarray | list[bytes]], features: Mapping[
 
 
 def write_tables(path: Path, tables: Sequence[pa.Table]) -> None:
-    """One Parquet file, a row group per table. Snappy, but for bytes, which are pictures and compressed already."""
+    """One Parquet file, a row group per table. Snappy, but for bytes, which are pictures and compressed already; pages have checksums."""
     compression: dict[str, str] = {}
     for field in tables[0].schema:
         inner = [f"{field.name}.{part.name}" for part in field.type] if pa.types.is_struct(field.type) else [_leaf(field)]
         compression |= {name: "NONE" if name.endswith(".bytes") else "SNAPPY" for name in inner}
 
     def write(temporary: Path) -> None:
-        with pq.ParquetWriter(temporary, tables[0].schema, compression=compression, use_dictionary=False) as writer:
+        options = {"compression": compression, "use_dictionary": False, "write_page_checksum": True}
+        with pq.ParquetWriter(temporary, tables[0].schema, **options) as writer:
             for table in tables:
                 writer.write_table(table, row_group_size=max(1, len(table)))
 

@@ -22,6 +22,7 @@ from takeover.data.exchange.foreign import (
 )
 from takeover.data.exchange.lerobot_read import Dataset, open_dataset
 from takeover.data.exchange.lerobot_reader import Reader, camera_of
+from takeover.data.exchange.lerobot_survey import spec_sha256
 from takeover.data.label_exchange import adopt
 from takeover.data.labels import Labels
 from takeover.data.schema import EpisodeEnd, EpisodeKind, EpisodeStart, Outcome, OutcomeSource, RobotSpec
@@ -74,6 +75,8 @@ class _OwnReader(Reader):
                 f"{dataset.path}/meta/info.json: features lacks {', '.join(absent)}; without meta/takeover.json it is foreign"
             )
 
+        if changed := [sha for sha, spec in self.specs.items() if spec_sha256(spec) != sha]:
+            raise ExchangeError(f"{dataset.path}/meta/takeover.json: the robot's spec {changed[0][:12]} is not what was exported")
         columns = {"whole", "stretch", "stretches", "episode_id", "operator", "outcome", "outcome_source", "start", "end", "labels"}
         if lacking := sorted(columns - dataset.episodes[0].keys()):
             raise ExchangeError(f"{dataset.path}/meta/episodes lacks {', '.join(lacking)}; without meta/takeover.json it is foreign")

@@ -143,7 +143,7 @@ def _features(given: Any, where: Path) -> dict[str, Feature]:
 def read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:
     """Raises `ExchangeError` for a file that is missing or was not finished."""
     try:
-        return pq.read_table(path, columns=columns, partitioning=None)
+        return pq.read_table(path, columns=columns, partitioning=None, page_checksum_verification=True)
     except FileNotFoundError:
         raise ExchangeError(f"{path} is missing: a half-written dataset") from None
     except (OSError, pa.ArrowException, ValueError) as error:

@@ -22,10 +22,9 @@ from takeover.data.exchange.foreign import (
     scaled,
     synthesised_spec,
 )
-from takeover.data.exchange.hdf5_checks import open_foreign
+from takeover.data.exchange.hdf5_checks import open_foreign, reading
 from takeover.data.exchange.pictures import encode_jpeg
 from takeover.data.exchange.robomimic_export import HIL
-from takeover.data.label_exchange import adopt
 from takeover.data.labels import Labels
 from takeover.data.schema import EpisodeEnd, EpisodeKind, EpisodeStart, Outcome, OutcomeSource
 from takeover.data.workspace import Workspace
@@ -44,16 +43,19 @@ def import_robomimic(
     path = Path(source).expanduser().absolute()
     stem = name_of(options.prefix or path.stem) or "robomimic"
     with open_foreign(path) as file:
-        demos = demos_of(file, path)
-        reader = _Reader(file, path, options, stem, demos)
+        with reading(path):
+            demos = demos_of(file, path)
+            reader = _Reader(file, path, options, stem, demos)
         workspace.prepare()
         with Catalog.open(workspace) as catalog:
             adopter = Adopter(workspace, catalog, f"import-{stem}", "takeover import robomimic")
             labels = Labels(workspace, catalog)
             progress(0, len(demos))
             for done, name in enumerate(demos, start=1):
-                adopter.add(reader.episode(name), int(name[5:]))
-                adopt(labels, path, reader.labels(name))
+                with reading(f"{path}, /data/{name}"):
+                    episode, events = reader.episode(name), reader.labels(name)
+                adopter.add(episode, int(name[5:]))
+                labels.adopt(events)
                 progress(done, len(demos))
             refresh_index(workspace, catalog)
     return adopter.result
@@ -145,10 +147,8 @@ class _Reader:
             raise ExchangeError(f"{where} is missing")
         if item.ndim != dimensions or item.shape[0] != n or item.dtype.kind == "S":
             raise ExchangeError(f"{where}: shape {item.shape} of {item.dtype}; {n} rows of numbers in {dimensions} dimensions are needed")
-        try:
+        with reading(where):
             return item[:]
-        except (OSError, RuntimeError) as error:
-            raise ExchangeError(f"{where}: {error}; the file is damaged") from error
 
     def episode(self, name: str) -> ForeignEpisode:
         n = self._length(name)
