@@ -1,7 +1,7 @@
 """The catalog's pages, as pure functions that build SQLAlchemy statements.
 
 A page of segments reads one table in the order of one index: the filter that leaves least *leads*, and the others are written so that
-no planner takes their index instead, whatever statistics it has. Episodes and labels of the rows are fetched by their keys.
+no planner takes their index instead. Episodes and labels of the rows are fetched by their keys.
 """
 
 from collections.abc import Mapping, Sequence

@@ -39,6 +39,24 @@ def test_no_page_reads_a_whole_table(big):
         assert any("INDEX" in step or "PRIMARY KEY" in step for step in steps), (name, steps)
 
 
+LEADING = {
+    "version, task": "policy_version",
+    "cause, task": "cause",
+    "operator, kind": "operator",
+    "session, version": "session_id",
+    "task, open": "task_id",
+    "several": "session_id",
+    "cause open": "cause_done",
+}
+
+
+def test_the_filter_that_leaves_least_leads(big):
+    plans = plans_of(big)
+    for name, index in LEADING.items():
+        for page in ("first", "deep"):
+            assert f"INDEX segments_page_{index} " in plans[f"segments {name} {page}"][0], plans[f"segments {name} {page}"]
+
+
 def test_the_check_of_plans_can_fail(big):
     with big.engine.connect() as connection:
         query = "EXPLAIN QUERY PLAN SELECT * FROM segments WHERE detail = 'x' ORDER BY end_s"

@@ -14,7 +14,7 @@ from takeover.data.label_exchange import export_labels, import_labels
 from takeover.data.label_log import open_log
 from takeover.data.labels import LabelError, LabelEvent, Labels, read_log
 from takeover.data.recorder import Recorder
-from takeover.data.recovery import rebuild_catalog
+from takeover.data.recovery import rebuild_catalog, reconcile
 from takeover.data.schema import Outcome
 from takeover.data.workspace import Workspace
 
@@ -400,6 +400,18 @@ def test_what_is_imported_before_its_episode_holds_once_it_is_there(copied, tmp_
     assert [row.id for row in again.catalog.excluded_segments()] == [TARGETS[1]]
     assert len(again.catalog.segments(limit=None)) == len(rows)
     again.close()
+
+
+def test_an_episode_that_is_entered_again_has_the_labels_it_had(copied):
+    labels = Labels(copied())
+    labels.add_label(TARGETS[1], "exclude", True, "a")
+    labels.add_label(EPISODE, "outcome", "failure@12", "a")
+    before = everything(labels.catalog)
+    labels.catalog.remove_episodes([EPISODE])
+    assert labels.catalog.excluded_segments() == []
+    assert reconcile(labels.workspace, labels.catalog) == []
+    assert everything(labels.catalog) == before
+    labels.close()
 
 
 @pytest.mark.parametrize("arguments", [["export"], ["import", "/nonexistent/x.jsonl"], ["export", "/nonexistent/x.jsonl"]])
