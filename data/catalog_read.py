@@ -114,6 +114,8 @@ class CatalogReading:
         owners = self._owners(connection, sorted({row[_EPISODE] for row in rows}))
         labels = labels_of(connection, [row[_ID] for row in rows])
         for row in rows:
+            if row[_EPISODE] not in owners:
+                continue  # it was removed between the two queries
             fields = dict(zip(_SEGMENT_COLUMNS, row, strict=True))
             for name in _FOLLOWING:
                 del fields[name]
