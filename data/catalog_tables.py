@@ -95,7 +95,7 @@ segments = Table(
 Index("segments_by_time", segments.c.started_ns, segments.c.id)
 Index("segments_page_episode", segments.c.episode_id, segments.c.cause)
 Index("segments_by_kind", segments.c.kind, segments.c.started_ns)
-for _name in ("session_id", "task_id", "policy_version", "cause", "labeled", "done", "excluded", "operator"):
+for _name in ("session_id", "task_id", "policy_version", "cause", "labeled", "done", "excluded", "operator", "detail"):
     Index(f"segments_page_{_name}", segments.c[_name], segments.c.started_ns)
 for _name, _second in (("cause", "done"), ("kind", "done"), ("kind", "labeled")):  # pairs of which one may be rare within the other
     Index(f"segments_page_{_name}_{_second}", segments.c[_name], segments.c[_second], segments.c.started_ns)
