@@ -31,6 +31,11 @@ SEGMENT_FILTERS = {
     "kinds open": SegmentFilter(kinds=("safety", "failure"), state="open"),
     "kind labeled": SegmentFilter(kinds=("safety",), state="labeled"),
     "cause until": SegmentFilter(cause="force", started_to_ns=_PLACE[0] + 10**12),
+    "version, task": SegmentFilter(policy_version=3, task_id="pour"),
+    "cause, task": SegmentFilter(cause="force", task_id="pour"),
+    "operator, kind": SegmentFilter(operator="op-01", kinds=("takeover",)),
+    "session, version": SegmentFilter(session_id="s000001", policy_version=3),
+    "task, open": SegmentFilter(task_id="pour", state="open"),
     "tag": SegmentFilter(tag="slippery"),
 }
 EPISODE_FILTERS = {

@@ -77,6 +77,14 @@ class Queries:
     def segments_tagged_page(self) -> None:
         self.catalog.segments(SegmentFilter(tag="slippery"), limit=50, place=self._place())
 
+    def segments_with_a_word(self) -> None:
+        number = int(self.rng.integers(self.n))
+        words = (f"rim {number % 1000}", "rim", "force", "command", "nowhere", f"{number:023d}"[-6:])
+        self.catalog.segments(SegmentFilter(text=self._any(words)), limit=50)
+
+    def segments_with_a_rare_tag(self) -> None:
+        self.catalog.segments(SegmentFilter(tag="nobody-gave-it"), limit=50)
+
     def count_capped(self) -> None:
         self.catalog.count_segments(self.filters(), at_most=10_000)
 
@@ -145,6 +153,8 @@ PAGES = (
     "segments_filtered_page",
     "segments_offset_page",
     "segments_tagged_page",
+    "segments_with_a_word",
+    "segments_with_a_rare_tag",
     "count_capped",
     "episodes_page",
     "data_ls_filtered",

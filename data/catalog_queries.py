@@ -1,7 +1,7 @@
 """The catalog's pages, as pure functions that build SQLAlchemy statements.
 
 A page of segments reads one table in the order of one index: the filter that leaves least *leads*, and the others are written so that
-no planner takes their index instead, whatever statistics it has. Episodes and labels of the rows are fetched by their keys.
+no planner takes their index instead. Episodes and labels of the rows are fetched by their keys.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Select, and_, exists, false, func, or_, select
 
 from takeover.data.catalog_current import parts
+from takeover.data.catalog_narrow import like_of
 from takeover.data.catalog_tables import EpisodeRow, episodes, label_state, segments
 
 _KEPT = ("current_outcome", "current_source", "current_step", "excluded")
@@ -24,7 +25,7 @@ class SegmentFilter:
     """Which segments a queue shows. Empty fields do not filter.
 
     ``state``: "open" (not submitted), "labeled" (has a cause), "done" (submitted). ``tag`` is a label "tag:<tag>". ``text`` is looked
-    for in episode id, hold reason and label values (cause, note); it reads every row that the other filters leave.
+    for in episode id, hold reason and label values (cause, note).
     """
 
     kinds: tuple[str, ...] = ()
@@ -83,8 +84,8 @@ def after(table: Any, place: Place, newest_first: bool = True) -> ColumnElement[
     return and_(started >= at_ns, or_(started > at_ns, key > at_id))
 
 
-def segment_conditions(filters: SegmentFilter) -> tuple[str, list[ColumnElement[bool]]]:
-    """(name of what leads, conditions). Raises `ValueError` for an unknown state."""
+def segment_conditions(filters: SegmentFilter, few: Sequence[ColumnElement[bool]] = ()) -> tuple[str, list[ColumnElement[bool]]]:
+    """(name of what leads, conditions). ``few``: see `catalog_narrow.few_with`; it leads. Raises `ValueError` for an unknown state."""
     columns = segments.c
     plain: list[tuple[str, Any, Any]] = [
         ("episodes", columns.episode_id, filters.episode_ids),
@@ -96,7 +97,7 @@ def segment_conditions(filters: SegmentFilter) -> tuple[str, list[ColumnElement[
         ("kinds", columns.kind, filters.kinds),
         ("state", *_state(filters.state)),
     ]
-    lead, found = "", []
+    lead, found = "few" if few else "", list(few)
     for name, column, value in plain:
         if value in ("", ()) or (name == "state" and filters.cause and filters.state == "labeled"):
             continue
@@ -126,14 +127,19 @@ def _state(state: str) -> tuple[Any, Any]:
 
 
 def _text(text: str) -> ColumnElement[bool]:
-    escaped = text.lower().replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-    like = f"%{escaped}%"
+    like = like_of(text)
     in_labels = exists().where(label_state.c.target == segments.c.id, func.lower(label_state.c.value).like(like, escape="\\"))
     plain = [func.lower(column).like(like, escape="\\") for column in (segments.c.episode_id, segments.c.detail, segments.c.kind)]
     return or_(in_labels, *plain)
 
 
-def segment_pages(filters: SegmentFilter | None, limit: int | None, offset: int = 0, place: Place | None = None) -> list[Select[Any]]:
+def segment_pages(
+    filters: SegmentFilter | None,
+    limit: int | None,
+    offset: int = 0,
+    place: Place | None = None,
+    few: Sequence[ColumnElement[bool]] = (),
+) -> list[Select[Any]]:
     """Statements whose rows, merged newest first, are the page; ``offset`` is applied here only when there is one statement.
 
     Several kinds that lead make a statement each: one index cannot give two kinds in one order.
@@ -141,7 +147,7 @@ def segment_pages(filters: SegmentFilter | None, limit: int | None, offset: int 
     filters = filters or SegmentFilter()
     if place is not None and filters.started_to_ns > place[0]:
         filters = replace(filters, started_to_ns=0)  # of two ends an index can only begin at one
-    lead, conditions = segment_conditions(filters)
+    lead, conditions = segment_conditions(filters, few)
     if place is not None:
         conditions.append(after(segments, place))
     order = (segments.c.started_ns.desc(), segments.c.id.desc())
@@ -152,9 +158,9 @@ def segment_pages(filters: SegmentFilter | None, limit: int | None, offset: int 
     return [select(segments).where(*conditions).order_by(*order).limit(limit).offset(offset)]
 
 
-def segment_count(filters: SegmentFilter | None, at_most: int | None = None) -> Select[Any]:
+def segment_count(filters: SegmentFilter | None, at_most: int | None = None, few: Sequence[ColumnElement[bool]] = ()) -> Select[Any]:
     """How many segments; with ``at_most`` counting ends there, so that it costs no more than a page."""
-    _, conditions = segment_conditions(filters or SegmentFilter())
+    _, conditions = segment_conditions(filters or SegmentFilter(), few)
     if at_most is None:
         return select(func.count()).select_from(segments).where(*conditions)
     some = select(segments.c.id).where(*conditions).limit(at_most).subquery()

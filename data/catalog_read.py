@@ -6,9 +6,10 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Engine, select
+from sqlalchemy import ColumnElement, Connection, Engine, select
 
 from takeover.data.catalog_current import PART, parts
+from takeover.data.catalog_narrow import few_with
 from takeover.data.catalog_queries import (
     Place,
     SegmentFilter,
@@ -96,9 +97,9 @@ class CatalogReading:
 
         ``place``: (started_ns, id) of the last row of the page before; costs the same at any depth, an ``offset`` does not.
         """
-        pages = segment_pages(filters, limit, offset, place)
         made: list[SegmentRow] = []
         with self.engine.connect() as connection:
+            pages = segment_pages(filters, limit, offset, place, self._few(connection, filters))
             found: Iterable[Sequence[Any]]
             if len(pages) == 1:
                 found = connection.execute(pages[0])
@@ -114,6 +115,8 @@ class CatalogReading:
         owners = self._owners(connection, sorted({row[_EPISODE] for row in rows}))
         labels = labels_of(connection, [row[_ID] for row in rows])
         for row in rows:
+            if row[_EPISODE] not in owners:
+                continue  # it was removed between the two queries
             fields = dict(zip(_SEGMENT_COLUMNS, row, strict=True))
             for name in _FOLLOWING:
                 del fields[name]
@@ -133,7 +136,10 @@ class CatalogReading:
     def count_segments(self, filters: SegmentFilter | None = None, at_most: int | None = None) -> int:
         """How many; with ``at_most`` counting stops there, so that it costs no more than a page."""
         with self.engine.connect() as connection:
-            return int(connection.execute(segment_count(filters, at_most)).scalar() or 0)
+            return int(connection.execute(segment_count(filters, at_most, self._few(connection, filters))).scalar() or 0)
+
+    def _few(self, connection: Connection, filters: SegmentFilter | None) -> list[ColumnElement[bool]]:
+        return few_with(connection, filters.tag, filters.text) if filters is not None and (filters.tag or filters.text) else []
 
     def segment(self, segment_id: str) -> SegmentRow:
         """Raises `KeyError`."""

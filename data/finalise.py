@@ -13,7 +13,7 @@ from takeover.data.episode_file import episode_path, write_episode
 from takeover.data.episode_schema import EpisodeError, EpisodeRecords
 from takeover.data.hdf5_image import DamagedFile
 from takeover.data.index import rebuild_index
-from takeover.data.labels import Labels
+from takeover.data.labels import LabelError, Labels
 from takeover.data.open_episode import OpenEpisode
 from takeover.data.people import note_operator
 from takeover.data.schema import OutcomeChange
@@ -104,7 +104,7 @@ class Finaliser:
             log.exception("episode cannot be made of its journal, which is kept in journal/unreadable")
             if isinstance(job, OpenEpisode):
                 self._set_aside(job)
-        except (OSError, DamagedFile, SQLAlchemyError) as error:
+        except (OSError, DamagedFile, SQLAlchemyError, LabelError) as error:
             log.exception("will be tried again")
             self.error = f"an episode cannot be closed: {error}"
             self._waiting.append((time.monotonic() + RETRY_AFTER_S, job))

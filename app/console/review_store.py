@@ -67,7 +67,9 @@ class ReviewStore:
             rows = catalog.segments(limit=MOST_ROWS)
             ids = sorted({row.episode_id for row in rows})
             self._episodes = {row.id: row for row in catalog.episodes(ids=ids)}
-            items = [_item(row, self._episodes[row.episode_id]) for row in rows]
+            today = datetime.datetime.now().astimezone().date()
+            started = {key: _started(row, today) for key, row in self._episodes.items()}
+            items = [_item(row, self._episodes[row.episode_id], started[row.episode_id]) for row in rows]
             total = sum(session.episodes for session in catalog.sessions())
             self._queue = Queue(items, self._totals(items), total)
         return self._queue
@@ -130,9 +132,12 @@ def _same_act(event: LabelEvent, other: LabelEvent) -> bool:
     return event.id != other.id and event.wall_ns == other.wall_ns and event.author == other.author
 
 
-def _item(row: SegmentRow, episode: EpisodeRow) -> ReviewItem:
+def _started(episode: EpisodeRow, today: datetime.date) -> str:
     started = datetime.datetime.fromtimestamp(episode.started_ns / 1e9).astimezone()
-    today = datetime.datetime.now().astimezone().date()
+    return f"{started:%H:%M}" if started.date() == today else f"{started:%d %b %H:%M}"
+
+
+def _item(row: SegmentRow, episode: EpisodeRow, started: str) -> ReviewItem:
     return ReviewItem(
         segment_id=row.id,
         episode_id=row.episode_id,
@@ -143,7 +148,7 @@ def _item(row: SegmentRow, episode: EpisodeRow) -> ReviewItem:
         control_hz=episode.control_hz,
         policy_version=row.policy_version,
         operator=row.operator,
-        started=f"{started:%H:%M}" if started.date() == today else f"{started:%d %b %H:%M}",
+        started=started,
         task=row.task_id,
         kind=row.episode_kind,
         outcome=row.episode_outcome,

@@ -39,9 +39,27 @@ def test_no_page_reads_a_whole_table(big):
         assert any("INDEX" in step or "PRIMARY KEY" in step for step in steps), (name, steps)
 
 
+LEADING = {
+    "version, task": "policy_version",
+    "cause, task": "cause",
+    "operator, kind": "operator",
+    "session, version": "session_id",
+    "task, open": "task_id",
+    "several": "session_id",
+    "cause open": "cause_done",
+}
+
+
+def test_the_filter_that_leaves_least_leads(big):
+    plans = plans_of(big)
+    for name, index in LEADING.items():
+        for page in ("first", "deep"):
+            assert f"INDEX segments_page_{index} " in plans[f"segments {name} {page}"][0], plans[f"segments {name} {page}"]
+
+
 def test_the_check_of_plans_can_fail(big):
     with big.engine.connect() as connection:
-        query = "EXPLAIN QUERY PLAN SELECT * FROM segments WHERE detail = 'x' ORDER BY end_s"
+        query = "EXPLAIN QUERY PLAN SELECT * FROM segments WHERE end_step = 7 ORDER BY end_s"
         steps = [str(row[3]) for row in connection.exec_driver_sql(query)]
     assert whole_reads(steps) == ["SCAN segments", "USE TEMP B-TREE FOR ORDER BY"]
 
@@ -114,6 +132,29 @@ def test_filters_agree_with_a_plain_loop_over_all_rows(big):
         assert big.count_segments(filters) == len(wanted)
         assert big.count_segments(filters, at_most=7) == min(7, len(wanted))
         assert big.segments(filters, limit=9, offset=4) == wanted[4:13]
+
+
+@pytest.mark.parametrize("few", [5000, 40, 0])  # looked up first, some of them, none
+def test_words_and_tags_find_the_same_whether_few_have_them_or_many(big, monkeypatch, few):
+    monkeypatch.setattr("takeover.data.catalog_narrow.FEW", few)
+    everything = big.segments(limit=None)
+    found = 0
+    for text in ("rim", "RIM 7", "force", "command", "safety", "0123", "submi", "true", "zzz", "100%", "a_b"):
+        low = text.lower()
+        wanted = [
+            row for row in everything if any(low in part.lower() for part in (row.episode_id, row.detail, row.kind, *row.labels.values()))
+        ]
+        found += bool(wanted)
+        assert big.segments(SegmentFilter(text=text), limit=None) == wanted, text
+        assert big.count_segments(SegmentFilter(text=text)) == len(wanted)
+        assert (
+            big.segments(SegmentFilter(text=text, kinds=("takeover", "safety")), limit=5) == [r for r in wanted if r.kind != "failure"][:5]
+        )
+    assert found == 8
+    tagged = [row for row in everything if "tag:slippery" in row.labels]
+    assert tagged
+    assert big.segments(SegmentFilter(tag="slippery"), limit=None) == tagged
+    assert big.segments(SegmentFilter(tag="dry"), limit=None) == []
 
 
 @pytest.mark.parametrize("filters", [SegmentFilter(), SegmentFilter(kinds=("takeover", "safety")), SegmentFilter(cause="force")])

@@ -3,6 +3,7 @@
 import os
 import random
 import shutil
+import time
 
 import msgspec
 import pytest
@@ -10,12 +11,14 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from takeover.app.cli import main
+from takeover.data.catalog import Catalog
+from takeover.data.finalise import Finaliser
 from takeover.data.label_exchange import export_labels, import_labels
 from takeover.data.label_log import open_log
 from takeover.data.labels import LabelError, LabelEvent, Labels, read_log
 from takeover.data.recorder import Recorder
-from takeover.data.recovery import rebuild_catalog
-from takeover.data.schema import Outcome
+from takeover.data.recovery import rebuild_catalog, reconcile
+from takeover.data.schema import Outcome, OutcomeChange
 from takeover.data.workspace import Workspace
 
 from .conftest import Stream
@@ -249,6 +252,37 @@ def test_a_late_outcome_counts_from_when_it_was_given(copied):
     labels.close()
 
 
+def test_a_broken_line_holds_up_a_late_outcome_and_not_the_recorder(copied, monkeypatch):
+    monkeypatch.setattr("takeover.data.finalise.RETRY_AFTER_S", 0.05)
+    workspace = copied()
+    with Catalog.open(workspace) as catalog:
+        Labels(workspace, catalog).add_label(TARGETS[1], "cause", "wear", "a")
+        whole = workspace.labels_path.read_bytes()
+        workspace.labels_path.write_bytes(whole + b"{broken\n")
+        finaliser = Finaliser(workspace, catalog)
+        change = {
+            "session": "s1",
+            "rec_seq": 999,
+            "episode_id": EPISODE,
+            "previous": Outcome.SUCCESS,
+            "author": "op",
+            "wall_ns": 2 * 10**18,
+        }
+        finaliser.submit(OutcomeChange(**change, outcome=Outcome.FAILURE, event_step=12))
+        wait_for(lambda: "labels.jsonl, line 2" in finaliser.error)
+        workspace.labels_path.write_bytes(whole)
+        wait_for(lambda: finaliser.pending == 0 and not finaliser.error)
+        finaliser.close()
+        assert (catalog.episode(EPISODE).outcome, catalog.episode(EPISODE).event_step) == ("failure", 12)
+
+
+def wait_for(condition, timeout_s=20.0):
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
 def test_undo_walks_back_over_more_than_a_page_of_ones_own_steps(copied):
     labels = Labels(copied())
     for index in range(120):
@@ -400,6 +434,18 @@ def test_what_is_imported_before_its_episode_holds_once_it_is_there(copied, tmp_
     assert [row.id for row in again.catalog.excluded_segments()] == [TARGETS[1]]
     assert len(again.catalog.segments(limit=None)) == len(rows)
     again.close()
+
+
+def test_an_episode_that_is_entered_again_has_the_labels_it_had(copied):
+    labels = Labels(copied())
+    labels.add_label(TARGETS[1], "exclude", True, "a")
+    labels.add_label(EPISODE, "outcome", "failure@12", "a")
+    before = everything(labels.catalog)
+    labels.catalog.remove_episodes([EPISODE])
+    assert labels.catalog.excluded_segments() == []
+    assert reconcile(labels.workspace, labels.catalog) == []
+    assert everything(labels.catalog) == before
+    labels.close()
 
 
 @pytest.mark.parametrize("arguments", [["export"], ["import", "/nonexistent/x.jsonl"], ["export", "/nonexistent/x.jsonl"]])
