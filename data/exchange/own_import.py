@@ -14,6 +14,7 @@ from takeover.data.exchange.adopt import Imported, refresh_index
 from takeover.data.exchange.errors import ExchangeError, Progress, silent
 from takeover.data.exchange.target import write_with
 from takeover.data.hdf5_image import DamagedFile, check_seal
+from takeover.data.label_exchange import adopt
 from takeover.data.labels import Labels, read_log
 from takeover.data.schema import EpisodeStart
 from takeover.data.workspace import MAX_EPISODE_BYTES, Workspace, fsync_folder
@@ -37,7 +38,7 @@ def import_own(workspace: Workspace, source: Path | str, progress: Progress = si
         for number, path in enumerate(paths, start=1):
             start = _start(path)
             new = _copy(workspace, catalog, path, start, result)
-            labels.adopt(events.get(start.episode_id, []))
+            adopt(labels, root / "labels.jsonl", events.get(start.episode_id, []))
             result.made += new
             result.present += not new
             progress(number, len(paths))

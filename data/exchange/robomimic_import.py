@@ -25,6 +25,7 @@ from takeover.data.exchange.foreign import (
 from takeover.data.exchange.hdf5_checks import open_foreign, reading
 from takeover.data.exchange.pictures import encode_jpeg
 from takeover.data.exchange.robomimic_export import HIL
+from takeover.data.label_exchange import adopt
 from takeover.data.labels import Labels
 from takeover.data.schema import EpisodeEnd, EpisodeKind, EpisodeStart, Outcome, OutcomeSource
 from takeover.data.workspace import Workspace
@@ -55,7 +56,7 @@ def import_robomimic(
                 with reading(f"{path}, /data/{name}"):
                     episode, events = reader.episode(name), reader.labels(name)
                 adopter.add(episode, int(name[5:]))
-                labels.adopt(events)
+                adopt(labels, path, events)
                 progress(done, len(demos))
             refresh_index(workspace, catalog)
     return adopter.result
