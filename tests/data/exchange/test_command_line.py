@@ -78,6 +78,7 @@ def test_wrong_input_is_one_line(tmp_path, monkeypatch, capsys, arguments, said)
 
 
 def test_ctrl_c_stops_between_two_episodes_and_the_same_command_goes_on(recorded, workspace, tmp_path, monkeypatch, capsys):
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # runs in the background have it ignored
     real = mcap_export.write_episode_mcap
     calls = []
 
@@ -96,6 +97,7 @@ def test_ctrl_c_stops_between_two_episodes_and_the_same_command_goes_on(recorded
     assert main(command) == 0
     assert len(calls) == 4
     assert len(list((tmp_path / "out").iterdir())) == 4
+    signal.signal(signal.SIGINT, before)
 
 
 def test_a_full_disk_is_one_line_and_leaves_no_target(recorded, workspace, tmp_path, monkeypatch, capsys):
