@@ -31,7 +31,7 @@ from takeover.app.commands.options import StationOptions, make_config
 from takeover.app.device_operator import DeviceOperator
 from takeover.app.launcher import Launcher
 from takeover.app.supervisor import RunPlan, Supervisor
-from takeover.data.schema import Clear, Command, Committed, EpisodeKind, LearnerStatus, Mode, RunConfig, Start, State, Step, Stop
+from takeover.data.schema import Clear, Command, Committed, EpisodeKind, LearnerStatus, Mode, RunConfig, Source, Start, State, Step, Stop
 from takeover.robot_bridge.protocol import ControlClient, Endpoints, Subscriber
 
 FULL = ["bridge", "recorder", "actor", "learner", "evaluator", "operator", "console"]
@@ -145,7 +145,8 @@ def figures(watch: Watch, hand: Hand | None, period_s: float) -> dict[str, Any]:
         },
     }
     if hand is not None:
-        moving = [step for step in steps if step.human_action is not None and any(step.human_action)]  # at rest all readings are alike
+        # at rest all readings are alike, and the stick moves only while it drives
+        moving = [step for step in steps if step.human_action is not None and any(step.human_action) and Source.HUMAN in step.source]
         driven = [step for step in moving if tuple(step.human_action or ()) in hand.taken_ns]
         found["command_age_ms"] = quantiles([(step.t_applied_ns - hand.taken_ns[tuple(step.human_action or ())]) / 1e9 for step in driven])
     return found

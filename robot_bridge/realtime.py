@@ -32,7 +32,7 @@ LATE = 0.5  # of the period: a wake-up later than this is counted
 LATE_WINDOW = 20  # steps
 LATE_TO_HOLD = 10  # late ones among them
 STUCK_S = 0.5  # without a tick for this long the I/O side stops the robot
-LOCK_SHARERS, LOCK_SHARERS_NICE = ("io", "cameras"), -5
+LOCK_SHARERS, LOCK_SHARERS_NICE = ("io",), -5  # not the cameras: rendering is heavy and would take the machine from the others
 REAL_TIME_PRIORITY = 20
 COLLECT_S = 5.0
 
