@@ -173,7 +173,7 @@ def main() -> None:
     parser.add_argument("--pictures", action="store_true")
     arguments = parser.parse_args()
     configure(1)
-    with tempfile.TemporaryDirectory(prefix="takeover-plain-") as folder:
+    with tempfile.TemporaryDirectory(prefix="takeover-plain-", ignore_cleanup_errors=True) as folder:
         config = RunConfig(
             session_id="bench",
             workspace=folder,
