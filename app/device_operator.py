@@ -66,7 +66,7 @@ class DeviceOperator:
         session, spec = "", None
         lease_asked_s = 0.0
         try:
-            while not self._closing.wait(min(PERIOD_S, 1.0 / spec.control_hz) if spec is not None else PERIOD_S):
+            while not self._closing.wait(min(PERIOD_S, 0.5 / spec.control_hz) if spec is not None else PERIOD_S):
                 state = states.receive() or state
                 if state is None:
                     continue

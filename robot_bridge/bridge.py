@@ -75,7 +75,7 @@ class Bridge:
 
     def run(self, stopped: Callable[[], bool], ready: Callable[[], None] = lambda: None) -> None:
         """Run on the calling thread until ``stopped()``; then the robot is stopped and everything closed."""
-        sys.setswitchinterval(0.001)  # a busy rendering thread must not keep the control thread waiting for 5 ms
+        sys.setswitchinterval(0.0002)  # a busy rendering or I/O thread must not keep the control thread waiting for 5 ms
         control = self.control
         control.reading = control.robot.read()
         control.change(ModeEvent.CONNECT)

@@ -185,7 +185,7 @@ class ConsoleClient(StationSlots):
             self._report_view()
             if time.monotonic() >= next_command_s:
                 self._command()
-                period_s = min(COMMAND_PERIOD_S, 1.0 / self.spec.control_hz) if self.spec is not None else COMMAND_PERIOD_S
+                period_s = min(COMMAND_PERIOD_S, 0.5 / self.spec.control_hz) if self.spec is not None else COMMAND_PERIOD_S
                 next_command_s = max(next_command_s + period_s, time.monotonic())
 
     def _report_view(self) -> None:
