@@ -70,6 +70,9 @@ class ControlLoop(ControlBase):
     def idle(self) -> None:
         """No episode runs."""
 
+    def period_begins(self) -> None:
+        """A start state was just made, which took part of a period: the first step gets a whole one."""
+
     def required_version(self) -> int:
         return 0
 
@@ -109,6 +112,7 @@ class ControlLoop(ControlBase):
                 return
         if self.mode.mode is Mode.RESETTING and time.monotonic_ns() >= self.reset_due_ns:
             self.reset_now()
+            self.period_begins()
             reading = self._read()
         self._offer_pictures()
         episode_runs = self.mode.mode in (Mode.POLICY, Mode.TAKEOVER, Mode.HOLD)

@@ -67,7 +67,7 @@ class RealTimeLoop(ControlLoop):
             if self.collects_garbage:
                 self._collect(resetting)
             self.ticked_ns = time.monotonic_ns()
-            deadline += period_ns
+            deadline = self._deadline + period_ns
             missed = (time.monotonic_ns() - deadline) // period_ns
             if missed >= 0 and (resetting or missed >= 1):
                 # making a start state may take longer than a period: nothing was commanded meanwhile
@@ -102,6 +102,9 @@ class RealTimeLoop(ControlLoop):
             self.steps_late += 1
         if self.seq % 20 == 0:
             self.lateness_p99_ms = float(np.quantile(np.array(self._lateness_s), 0.99)) * 1000.0
+
+    def period_begins(self) -> None:
+        self._deadline = time.monotonic_ns()
 
     def idle(self) -> None:
         """Stand still, live: people watch the pictures, and the actor shows that it answers."""
