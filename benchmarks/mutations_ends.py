@@ -3,7 +3,7 @@
 from benchmarks.mutation import Mutation, of
 
 T = "tests/robot_bridge/test_"
-MESSAGES, SERVER = f"{T}message_limits.py", f"{T}sim_server_limits.py"
+MESSAGES, SERVER, SECURITY = f"{T}message_limits.py", f"{T}sim_server_limits.py", f"{T}security.py"
 UNDECODED = "(msgspec.DecodeError, msgspec.ValidationError, RecursionError, UnicodeDecodeError) as error:\n            raise BadMessage"
 LISTENS = '(found[1] == "*" and not listens)'
 REREAD = "if stamp == self._stamp:\n            return"
@@ -60,6 +60,21 @@ ENDS: list[Mutation] = [
         ),
         ("keys: own stream", "return domain == self._name and self._keeper.admit", "return self._keeper.admit"),
         ("keys: none, no listening", "raise LinkProblem(str(error)) from error\n        self._list", "self.key = None\n        self._list"),
+    ),
+    *of(
+        "robot_bridge/protocol/sockets.py",
+        f"{SECURITY}::test_a_revoked_key_sees_nothing_more_and_the_others_go_on",
+        ("keys: revoked, sees on", "self._gatekeeper.narrowed() != self._narrowed and not", "False and not"),
+    ),
+    *of(
+        "robot_bridge/protocol/keys.py",
+        f"{SECURITY}::test_a_revoked_key_sees_nothing_more_and_the_others_go_on",
+        ("keys: revocation noticed", "self.narrowed += 1", "pass"),
+    ),
+    *of(
+        "robot_bridge/io.py",
+        f"{SECURITY}::test_a_revoked_recorder_is_sent_no_more_records",
+        ("keys: revoked recorder", "not self._gatekeeper.permits(self._recorder_user, self._record.name)", "False"),
     ),
     *of(
         "robot_bridge/protocol/keys.py",

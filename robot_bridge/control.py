@@ -6,6 +6,7 @@ Read the robot, act on requests, complete the step before with what came of it, 
 
 import logging
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -44,7 +45,7 @@ CAMERA_GONE_S = 0.7  # held without a camera that the policy needs: the episode 
 RECONNECT_S = 1.0
 
 
-class ControlLoop(ControlBase):
+class ControlLoop(ControlBase, ABC):
     """`tick` and its parts; `await_answers`, `supervise`, `idle` and `run` differ between the clocks."""
 
     def __init__(self, config: RunConfig, robot: Robot, io: BridgeIO, book: EpisodeBook, cameras: CameraThread | None) -> None:
@@ -60,9 +61,9 @@ class ControlLoop(ControlBase):
         """Wait for what must be known before an observation is published; False: no step now."""
         return True
 
+    @abstractmethod
     def await_answers(self) -> bool:
         """Wait for what must or should be known before the step is decided; False: abandon it."""
-        raise NotImplementedError
 
     def supervise(self) -> None:
         """Hold when something that a moving robot relies on is missing."""
@@ -80,12 +81,13 @@ class ControlLoop(ControlBase):
         """Whether the policy's answer belongs into this step."""
         return True
 
+    @abstractmethod
     def answered_by(self, chunk: Chunk) -> bool:
         """Whether ``chunk`` says what to do at this step."""
-        raise NotImplementedError
 
+    @abstractmethod
     def run(self, stopped: Callable[[], bool]) -> None:
-        raise NotImplementedError
+        """Tick until ``stopped()``."""
 
     # --- the tick ---
 

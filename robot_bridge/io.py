@@ -177,6 +177,8 @@ class BridgeIO:
 
     def _send_records(self) -> None:
         """As many as the recorder takes; what it does not take now waits here, where its size is watched."""
+        if self._gatekeeper is not None and not self._gatekeeper.permits(self._recorder_user, self._record.name):
+            return  # revoked since, or none yet
         while self._recorder is not None and (frames := self.records.unsent()):
             sent = 0
             try:

@@ -177,13 +177,20 @@ class AllowList:
         self._stamp: tuple[int, int] | None = None
         self._looked_s = -1.0
         self._table: dict[str, Client] = {}
+        self.narrowed = 0  # how often somebody lost a role, or all of them
         self.problem = ""
 
     def client(self, public_key: str) -> Client | None:
-        self._refresh()
+        self.refresh()
         return self._table.get(public_key)
 
-    def _refresh(self) -> None:
+    def refresh(self) -> None:
+        before = self._table
+        self._read()
+        if any(key not in self._table or client.roles - self._table[key].roles for key, client in before.items()):
+            self.narrowed += 1
+
+    def _read(self) -> None:
         now = time.monotonic()
         if now - self._looked_s < RELOAD_S:
             return

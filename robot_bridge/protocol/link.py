@@ -131,6 +131,12 @@ class Gatekeeper:
         with self._lock:
             return self._list.client(public_key)
 
+    def narrowed(self) -> int:
+        """How often somebody on the list lost a role so far."""
+        with self._lock:
+            self._list.refresh()
+            return self._list.narrowed
+
     def permits(self, public_key: str, name: str) -> bool:
         client = self.client(public_key)
         return client is not None and bool(client.roles & topic(name).roles)

@@ -226,17 +226,43 @@ class _Socket(Generic[T]):
 
 
 class Publisher(_Socket[T]):
-    """Binds and publishes; subscribers that are slow or absent lose messages. ``queue`` 0: unlimited (lossless streams)."""
+    """Binds and publishes; subscribers that are slow or absent lose messages. ``queue`` 0: unlimited (lossless streams).
+
+    Over a network a subscriber whose key was revoked receives nothing more: ZMQ cannot end one connection of a socket, so all of them are
+    ended, and those that are still admitted are back within a fraction of a second.
+    """
 
     def __init__(self, endpoints: Endpoints, name: str, type_: Any, queue: int | None = None) -> None:
         super().__init__(zmq.PUB, name, type_)
-        self.socket.setsockopt(zmq.SNDHWM, 1000 if queue is None else queue)
-        if endpoints.over_network(name) and queue:
-            self.socket.setsockopt(zmq.SNDBUF, NETWORK_BUFFER_BYTES)  # what waits in the system's buffers is old when it arrives
+        self._endpoints, self._queue = endpoints, queue
+        self._set_options()
         self._bind(endpoints)
+        self._narrowed = self._gatekeeper.narrowed() if self._gatekeeper is not None else 0
+
+    def _set_options(self) -> None:
+        self.socket.setsockopt(zmq.SNDHWM, 1000 if self._queue is None else self._queue)
+        if self._endpoints.over_network(self.name) and self._queue:
+            self.socket.setsockopt(zmq.SNDBUF, NETWORK_BUFFER_BYTES)  # what waits in the system's buffers is old when it arrives
 
     def send(self, message: T) -> None:
+        if self._gatekeeper is not None and self._gatekeeper.narrowed() != self._narrowed and not self._admit_again(self._gatekeeper):
+            return
         self.socket.send(self._frame(message), zmq.NOBLOCK)
+
+    def _admit_again(self, gatekeeper: Gatekeeper) -> bool:
+        """End every connection and listen again. False: the port is not free yet, which takes ZMQ a moment; ask again."""
+        if not self.socket.closed:
+            self.socket.close(0)
+        self.socket = zmq.Context.instance().socket(zmq.PUB)
+        self.socket.setsockopt(zmq.LINGER, 0)
+        self._set_options()
+        narrowed = gatekeeper.narrowed()
+        try:
+            self._bind(self._endpoints)
+        except EndpointError:
+            return False
+        self._narrowed = narrowed
+        return True
 
 
 class Subscriber(_Socket[T]):

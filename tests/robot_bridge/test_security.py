@@ -12,10 +12,25 @@ import pytest
 import zmq
 
 from takeover.data import audit
-from takeover.data.schema import Command, Hello, Lease, Mode, Observation, PolicyAction, Role, RunConfig, State, Stop
+from takeover.data.schema import (
+    AnyRecord,
+    Command,
+    Hello,
+    Lease,
+    Mode,
+    Observation,
+    PolicyAction,
+    RecorderHello,
+    RecorderMessage,
+    Role,
+    RunConfig,
+    State,
+    Stop,
+)
 from takeover.robot_bridge.bridge import Bridge
 from takeover.robot_bridge.protocol import (
     ControlClient,
+    Dealer,
     EndpointError,
     Endpoints,
     KeyFolder,
@@ -163,6 +178,37 @@ def test_a_revoked_key_is_refused_while_it_is_connected(network: Network) -> Non
         operator.client.ask(Lease(sender="console"), 1.0)
     assert eventually(lambda: network.station.bridge.io.lease.holder(time.monotonic_ns()) == ""), "its commands count no more"
     operator.close()
+
+
+def test_a_revoked_key_sees_nothing_more_and_the_others_go_on(network: Network) -> None:
+    gone, stays = network.client("alice", Role.OBSERVER), network.client("bob", Role.OBSERVER)
+    with Subscriber[State](gone, "state", State) as hers, Subscriber[State](stays, "state", State) as his:
+        assert hers.receive(3.0) is not None
+        assert his.receive(3.0) is not None
+        network.bridge_keys.revoke("alice")
+        time.sleep(0.6)
+        hers.receive(0.0)  # the last one that reached her
+        assert hers.receive(0.7) is None
+        assert his.receive(3.0) is not None
+        assert his.receive(0.5) is not None
+        network.bridge_keys.allow(network.folder / "alice.json", [Role.OBSERVER])
+        time.sleep(0.3)
+    with Subscriber[State](gone, "state", State) as again:
+        assert again.receive(3.0) is not None, "admitted again"
+
+
+def test_a_revoked_recorder_is_sent_no_more_records(network: Network) -> None:
+    endpoints = network.client("disk", Role.LEARNER)
+    io = network.station.bridge.io
+    with Dealer[Any, Any](endpoints, "record", RecorderMessage, AnyRecord) as recorder:
+        assert eventually(lambda: recorder.send(RecorderHello(session="test", acked_rec_seq=-1)) and recorder.receive(0.2) is not None)
+        network.bridge_keys.revoke("disk")
+        time.sleep(0.4)
+        while recorder.receive(0.0) is not None:
+            pass
+        io.event("secret", "not for everybody")
+        assert recorder.receive(0.7) is None
+        assert io.records.backlog > 0, "kept for the next recorder"
 
 
 def test_tcp_without_keys_is_refused_in_one_line(tmp_path: Path) -> None:
