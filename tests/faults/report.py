@@ -36,14 +36,20 @@ ROWS = {
     20: ("over limit", "clamped, counted; three in a row hold"),
     21: ("policy late or stale", "zero velocity, then hold"),
     23: ("learner killed", "robot uninterrupted; back with the same state"),
+    26: ("contradictory or late label, double press", "append-only, the last one wins, undo; replay identical"),
     28: ("recorder killed", "held; acknowledged steps kept"),
+    29: ("file cut off at any byte", "noticed; whole parts of a journal kept"),
+    30: ("disk full, read-only, slow", "held, control unaffected; goes on when the disk does"),
+    31: ("catalog and files disagree", "named or put right"),
+    32: ("bit rot", "noticed"),
     33: ("unknown client or wrong key", "refused, logged"),
     34: ("replayed valid command", "refused"),
     35: ("huge, nested or truncated message", "rejected"),
+    36: ("path tricks, links in foreign files", "refused, nothing written outside"),
     37: ("version mismatch", "refused, both versions shown"),
     38: ("soak", "no leak"),
 }
-ELSEWHERE = "Rows 22, 24 to 27, 29 to 32 and 36 of the matrix belong to the store and the learner."
+ELSEWHERE = "Rows 22, 24, 25 and 27 of the matrix belong to the learner."
 
 
 HOW = """
@@ -56,6 +62,8 @@ HOW = """
   figures are its own.
 - Row 14 loses, delays and swaps messages between operator and bridge. TCP itself never reorders; delay, stalls, narrow links and dropped
   connections over TCP are in `tests/robot_bridge/test_remote.py`.
+- Row 30: full is a limit that the kernel enforces on the living recorder; read-only and slow are made by the hook, in the recorder's own
+  calls (SQLite's are not among them). `make crash` does more of 28 to 30 and 32, without a bridge.
 - Row 17 moves the clock that the processes see, not the machine's.
 - Long forms: `make torture` (random kills, stops and stuck threads of every process), `make soak` (memory and descriptors),
   `make mutation` (every limiter and timeout removed in turn).

@@ -2,10 +2,14 @@
 
 A test puts this folder on PYTHONPATH and names a folder in TAKEOVER_TEST_HOOKS; each process of a station then listens on a FIFO there,
 ``<process>-<pid>``, for one JSON object a line: ``do`` (stick: the thread sleeps for ``seconds`` in each of its next ``count`` turns; fail:
-it raises; clock: wall time jumps; pad: a virtual gamepad of this process is plugged in, moved, unplugged), ``where``.
+it raises; clock: wall time jumps; pad: a virtual gamepad of this process is plugged in, moved, unplugged; disk: ``how`` readonly, slow or
+well, for everything below ``folder``), ``where``.
 """
 
+import builtins
 import contextlib
+import errno
+import io
 import json
 import os
 import sys
@@ -41,7 +45,56 @@ def _pad(calls: list[list[Any]]) -> None:
             getattr(_pads[-1], name)(*arguments)
 
 
+_WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
+_BY_DESCRIPTOR = ("pwrite", "fdatasync", "fsync", "ftruncate")
+_BY_PATH = ("replace", "rename", "unlink", "mkdir", "truncate")
+_os = {name: getattr(os, name) for name in (*_BY_DESCRIPTOR, *_BY_PATH, "open")}
+_io_open = io.open
+
+
+def _disk(how: str, folder: str, seconds: float) -> None:
+    """What a file system does that was remounted read-only after an error, or one whose flushes take long."""
+
+    def refuse(path: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    def below(path: object) -> bool:
+        return isinstance(path, str | os.PathLike) and str(path).startswith(folder)
+
+    def by_path(name: str) -> Any:
+        return lambda path, *rest, **more: refuse(path) if below(path) else _os[name](path, *rest, **more)
+
+    def os_open(path: Any, flags: int, *rest: Any, **more: Any) -> int:
+        if below(path) and flags & _WRITES:
+            refuse(path)
+        return int(_os["open"](path, flags, *rest, **more))
+
+    def file_open(path: Any, mode: str = "r", *rest: Any, **more: Any) -> Any:
+        if below(path) and set(mode) & set("wax+"):
+            refuse(path)
+        return _io_open(path, mode, *rest, **more)
+
+    def flush_slowly(name: str) -> Any:
+        return lambda descriptor: (time.sleep(seconds), _os[name](descriptor))[1]
+
+    for name, original in _os.items():
+        setattr(os, name, original)
+    builtins.open = io.open = _io_open
+    if how == "readonly":
+        for name in _BY_DESCRIPTOR:
+            setattr(os, name, lambda *_: refuse("its file"))
+        for name in _BY_PATH:
+            setattr(os, name, by_path(name))
+        os.open = os_open
+        builtins.open = io.open = file_open
+    elif how == "slow":
+        os.fdatasync, os.fsync = flush_slowly("fdatasync"), flush_slowly("fsync")
+
+
 def _install(order: dict[str, Any]) -> None:
+    if order["do"] == "disk":
+        _disk(order["how"], order["folder"], order["seconds"])
+        return
     if order["do"] == "pad":
         _pad(order["calls"])
         return
