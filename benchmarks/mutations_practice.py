@@ -40,7 +40,7 @@ PRACTICE: list[Mutation] = [
             "if self.mode.mode is Mode.RESETTING and self.travels",
         ),
         ("way: no takeover", "human = None  # no takeover: only Resume leads out", "pass"),
-        ("practice: nobody resumes", "self.unattended\n            or self.config.operator", "self.config.operator"),
+        ("practice: nobody resumes", "self.unattended\n            or (self.config.operator", "(self.config.operator"),
         ("practice: a takeover attends", "self.attend()", "pass"),
     ),
     *of(
