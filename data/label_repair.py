@@ -1,5 +1,7 @@
 """Repair of ``labels.jsonl``: what the catalog knows and the log lacks is written back; lines that cannot be read are kept aside."""
 
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -8,36 +10,65 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from takeover.data.catalog_tables import LabelEvent, label_events
 from takeover.data.hdf5_image import write_durably
+from takeover.data.label_log import lines_of, locked
+from takeover.data.workspace import fsync_folder
 
 if TYPE_CHECKING:
     from takeover.data.repair import Repair
 
+BROKEN = ".broken"
+"""What the file of lines that could not be read is called, after the log's own name."""
+
 
 def repair_label_log(work: "Repair") -> None:
-    """Make the label log readable and complete. The old one is kept in ``set-aside`` when a line is taken out."""
+    """Make the label log readable and complete. Lines that cannot be read go to ``labels.jsonl.broken``; the old log is kept too."""
     path = work.workspace.labels_path
+    in_catalog = _of_catalog(work)
+    if not in_catalog and not path.exists():
+        return
+    with locked(path):
+        data = path.read_bytes()
+        events, bad = _sorted_out(data.split(b"\n"))
+        cut = not bad and data[-1:] not in (b"", b"\n")
+        known = {event.id for event in events}
+        missing = [event for event in in_catalog if event.id not in known]
+        if bad:
+            broken = path.with_name(path.name + BROKEN)
+            kept = work.keep(path)
+            _append(broken, b"".join(line + b"\n" for line in bad.values()))
+            numbers = ", ".join(map(str, bad))
+            work.report.done.append(
+                f"{path.name}: line {numbers} cannot be read; set aside in {broken.name}, the old log is kept as {work.name(kept)}"
+            )
+        if missing:
+            work.report.done.append(f"{path.name}: lacked {len(missing)} events that the catalog has; written back")
+        if cut:
+            work.report.done.append(f"{path.name}: the end of its last line was lost; written again")
+        if bad or missing or cut:  # ids are ULIDs: in the order of time
+            complete = sorted([*events, *missing], key=lambda event: event.id) if missing else events
+            write_durably(path, lines_of(complete))
+
+
+def _append(path: Path, data: bytes) -> None:
+    with path.open("ab") as stream:
+        stream.write(data)
+        stream.flush()
+        os.fsync(stream.fileno())
+    fsync_folder(path.parent)
+
+
+def _sorted_out(lines: list[bytes]) -> tuple[list[LabelEvent], dict[int, bytes]]:
+    """(events, {number: line that is none})."""
     decoder = msgspec.json.Decoder(LabelEvent)
     events: list[LabelEvent] = []
-    bad: list[int] = []
-    lines = path.read_bytes().split(b"\n") if path.exists() else []
+    bad: dict[int, bytes] = {}
     for number, line in enumerate(lines, start=1):
-        if not line:
-            continue
         try:
-            events.append(decoder.decode(line))
-        except msgspec.DecodeError:
-            bad.append(number)
-    known = {event.id for event in events}
-    missing = [event for event in _of_catalog(work) if event.id not in known]
-    if not bad and not missing:
-        return
-    if bad:
-        where = work.name(work.set_aside(path))
-        work.report.done.append(f"labels.jsonl: line {', '.join(map(str, bad))} cannot be read; the old log is kept as {where}")
-    if missing:
-        work.report.done.append(f"labels.jsonl: lacked {len(missing)} events that the catalog has; written back")
-    complete = sorted([*events, *missing], key=lambda event: event.id) if missing else events  # ids are ULIDs: in the order of time
-    write_durably(path, b"".join(msgspec.json.encode(event) + b"\n" for event in complete))
+            if line:
+                events.append(decoder.decode(line))
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            bad[number] = line
+    return events, bad
 
 
 def _of_catalog(work: "Repair") -> list[LabelEvent]:

@@ -15,7 +15,7 @@ from takeover.data.catalog_compare import differences, recorded_row
 from takeover.data.catalog_tables import evaluations, people, policies
 from takeover.data.entry import Entry, entry_of_file
 from takeover.data.episode_migrate import NewerFile
-from takeover.data.hdf5_image import DamagedFile, check_seal
+from takeover.data.hdf5_image import DamagedFile, check_seal, write_durably
 from takeover.data.index import rebuild_index
 from takeover.data.label_repair import repair_label_log
 from takeover.data.labels import Labels
@@ -54,6 +54,12 @@ class Repair:
         target.parent.mkdir(parents=True, exist_ok=True)
         path.rename(target)
         fsync_folder(target.parent)
+        return target
+
+    def keep(self, path: Path) -> Path:
+        """Keep what a file holds now, as `set_aside` would; the file stays. Returns where the copy is."""
+        target = self.folder / path.relative_to(self.workspace.path)
+        write_durably(target, path.read_bytes())
         return target
 
     def name(self, path: Path) -> str:
