@@ -28,7 +28,10 @@ class LabelLog:
 
     def append(self, events: Sequence[LabelEvent]) -> None:
         """All of them or, when the disk refuses, none: what was written is cut off again and `OSError` raised."""
-        data = lines_of(events)
+        self.write(lines_of(events))
+
+    def write(self, data: bytes) -> None:
+        """Add whole lines; as `append`."""
         try:
             left = memoryview(data)
             while left:

@@ -1,4 +1,4 @@
-"""Repair of ``labels.jsonl``: what the catalog knows and the log lacks is written back; lines that cannot be read are kept aside."""
+"""Repair of ``labels.jsonl`` and ``learning.jsonl``: broken lines are kept aside, what only the catalog knows is written back."""
 
 import os
 from pathlib import Path
@@ -8,6 +8,8 @@ import msgspec
 from sqlalchemy import create_engine, select
 from sqlalchemy.exc import SQLAlchemyError
 
+from takeover.data.catalog import Catalog
+from takeover.data.catalog_log import agree, read_rows
 from takeover.data.catalog_tables import LabelEvent, label_events
 from takeover.data.hdf5_image import write_durably
 from takeover.data.label_log import lines_of, locked
@@ -33,13 +35,7 @@ def repair_label_log(work: "Repair") -> None:
         known = {event.id for event in events}
         missing = [event for event in in_catalog if event.id not in known]
         if bad:
-            broken = path.with_name(path.name + BROKEN)
-            kept = work.keep(path)
-            _append(broken, b"".join(line + b"\n" for line in bad.values()))
-            numbers = ", ".join(map(str, bad))
-            work.report.done.append(
-                f"{path.name}: line {numbers} cannot be read; set aside in {broken.name}, the old log is kept as {work.name(kept)}"
-            )
+            _set_aside(work, path, bad)
         if missing:
             work.report.done.append(f"{path.name}: lacked {len(missing)} events that the catalog has; written back")
         if cut:
@@ -49,12 +45,37 @@ def repair_label_log(work: "Repair") -> None:
             write_durably(path, lines_of(complete))
 
 
-def _append(path: Path, data: bytes) -> None:
-    with path.open("ab") as stream:
-        stream.write(data)
+def repair_learning_log(work: "Repair", catalog: Catalog) -> None:
+    """Take out lines that cannot be read, then let log and catalog tell each other what they lack."""
+    path = work.workspace.learning_path
+    if path.exists():
+        with locked(path):
+            _, broken = read_rows(path)
+            if broken:
+                lines = path.read_bytes().split(b"\n")
+                _set_aside(work, path, {number: lines[number - 1] for number in broken})
+                write_durably(path, b"\n".join(line for number, line in enumerate(lines, start=1) if number not in broken))
+    found = agree(catalog)
+    if found.entered:
+        work.report.done.append(
+            f"{path.name}: {found.entered} policies, evaluations or uses of labels were not in the catalog; entered them"
+        )
+    if found.written:
+        work.report.done.append(f"{path.name}: lacked {found.written} rows that the catalog has; written back")
+
+
+def _set_aside(work: "Repair", path: Path, bad: dict[int, bytes]) -> None:
+    """Keep the log as it is and, in a file of their own, the lines that cannot be read."""
+    broken, kept = path.with_name(path.name + BROKEN), work.keep(path)
+    with broken.open("ab") as stream:
+        stream.write(b"".join(line + b"\n" for line in bad.values()))
         stream.flush()
         os.fsync(stream.fileno())
     fsync_folder(path.parent)
+    numbers = ", ".join(map(str, bad))
+    work.report.done.append(
+        f"{path.name}: line {numbers} cannot be read; set aside in {broken.name}, the old log is kept as {work.name(kept)}"
+    )
 
 
 def _sorted_out(lines: list[bytes]) -> tuple[list[LabelEvent], dict[int, bytes]]:

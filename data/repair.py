@@ -17,7 +17,7 @@ from takeover.data.entry import Entry, entry_of_file
 from takeover.data.episode_migrate import NewerFile
 from takeover.data.hdf5_image import DamagedFile, check_seal, write_durably
 from takeover.data.index import rebuild_index
-from takeover.data.label_repair import repair_label_log
+from takeover.data.label_repair import repair_label_log, repair_learning_log
 from takeover.data.labels import Labels
 from takeover.data.people import note_operator
 from takeover.data.workspace import Workspace, fsync_folder
@@ -85,6 +85,7 @@ def repair(workspace: Workspace, progress: Progress | None = None, cancelled: th
             _rows(work, catalog)
             repair_journals(work, catalog, with_start=False)  # these look at the episodes beside them
             _labels(work, catalog)
+            repair_learning_log(work, catalog)
             _index(work, catalog)
     return work.report
 

@@ -8,6 +8,7 @@ import msgspec
 from sqlalchemy import select
 
 from takeover.data.catalog import Catalog
+from takeover.data.catalog_log import differing
 from takeover.data.catalog_tables import EpisodeRow, label_events
 from takeover.data.journal import read_journal
 from takeover.data.labels import LabelError, read_log
@@ -34,6 +35,7 @@ def problems_around(workspace: Workspace, catalog: Catalog, rows: Sequence[Episo
     yield from _files(workspace, paths, {row.path for row in rows} | catalog.paths().keys(), recording)
     yield from _journals(workspace, recording)
     yield from _labels(workspace, catalog, recording)
+    yield from _learning(workspace, catalog, recording)
     if rows and not workspace.index_path.exists():
         yield Problem(episode="", path="index.hdf5", text=f"{workspace.index_path}: is missing; `takeover data index` makes it")
 
@@ -86,3 +88,14 @@ def _labels(workspace: Workspace, catalog: Catalog, recording: bool) -> Iterator
         yield _problem(
             workspace, workspace.labels_path, f"has {more} label events that the catalog lacks; `takeover data repair` enters them"
         )
+
+
+def _learning(workspace: Workspace, catalog: Catalog, recording: bool) -> Iterator[Problem]:
+    """Every policy, evaluation and use of a label is in the log and in the catalog."""
+    only_logged, only_entered, broken = differing(catalog)
+    for number, why in broken.items():
+        said = f"line {number}: {why}; `takeover data repair` sets the line aside and keeps the others"
+        yield _problem(workspace, workspace.learning_path, said)
+    for rows, said in ((only_logged, "has {} rows that the catalog lacks"), (only_entered, "lacks {} rows that the catalog has")):
+        if rows and not recording:
+            yield _problem(workspace, workspace.learning_path, f"{said.format(len(rows))}; `takeover data repair` makes them agree")
