@@ -5,6 +5,7 @@ together here from the library's record classes; the file opens in any MCAP read
 `takeover.data.schema.records` on a topic named after its type (``step``, ``camera/front``, ...).
 """
 
+import contextlib
 import os
 import struct
 import zlib
@@ -117,7 +118,8 @@ class JournalWriter:
                 fsync_folder(self.path.parent)
         except OSError as error:
             # a half-written chunk would hide everything after it; the next try writes the same bytes at the same place
-            os.ftruncate(self._fd, self._size)
+            with contextlib.suppress(OSError):  # a disk that has become read-only refuses this too
+                os.ftruncate(self._fd, self._size)
             raise JournalError(error.errno, f"cannot write journal {self.path}: {error.strerror}") from error
         self._size += len(data)
         self._pending = []
