@@ -20,7 +20,7 @@ from takeover.data.catalog_rows import EvaluationRow, PolicyRow
 from takeover.data.catalog_tables import CATALOG_VERSION, episodes, evaluations, meta, metadata, policies, segments, sessions
 from takeover.data.workspace import Workspace
 
-__all__ = ["Catalog", "CatalogError", "SegmentFilter"]
+__all__ = ["Catalog", "CatalogError", "SegmentFilter", "damage_of"]
 
 COUNTERS = ("changes", "claims", "uses")
 
@@ -34,6 +34,27 @@ def _sqlite_settings(connection: Any, _: Any) -> None:
     for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=10000", "foreign_keys=ON", "cache_size=-32768"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
+
+
+_DAMAGED = (DatabaseError, UnicodeDecodeError)  # the latter from sqlite3 itself, when what it wants to say is damaged
+
+
+def _said(error: Exception) -> str:
+    """In one line that can be printed."""
+    text = " ".join(str(getattr(error, "orig", "") or "it cannot be read").split())
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
+def damage_of(engine: Engine) -> str:
+    """What is wrong inside a SQLite file, "" when nothing is; other databases look after themselves. Reads all of it."""
+    if engine.dialect.name != "sqlite":
+        return ""
+    try:
+        with engine.connect() as connection:
+            said = str(connection.exec_driver_sql("PRAGMA integrity_check(1)").scalar())
+    except _DAMAGED as error:
+        return _said(error)
+    return "" if said == "ok" else " ".join(said.split())
 
 
 class Catalog(CatalogReading):
@@ -50,9 +71,9 @@ class Catalog(CatalogReading):
             event.listen(self.engine, "connect", _sqlite_settings)
         try:
             self._create()
-        except DatabaseError as error:
+        except _DAMAGED as error:
             raise CatalogError(
-                f"cannot open the catalog {url}: {error.orig}; move the file away: the recorder makes a new one of the episodes"
+                f"cannot open the catalog {url}: {_said(error)}; move the file away: the recorder makes a new one of the episodes"
             ) from error
 
     @classmethod

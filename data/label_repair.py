@@ -8,7 +8,7 @@ import msgspec
 from sqlalchemy import create_engine, select
 from sqlalchemy.exc import SQLAlchemyError
 
-from takeover.data.catalog import Catalog
+from takeover.data.catalog import Catalog, damage_of
 from takeover.data.catalog_log import agree, read_rows
 from takeover.data.catalog_tables import LabelEvent, label_events
 from takeover.data.hdf5_image import write_durably
@@ -97,6 +97,8 @@ def _of_catalog(work: "Repair") -> list[LabelEvent]:
         return []
     engine = create_engine(work.workspace.catalog_url)  # as it is, even if it is of another version
     try:
+        if damage_of(engine):
+            return []  # what is read of it could be anything; it is set aside and made anew
         with engine.connect() as connection:
             query = select(*(label_events.c[name] for name in LabelEvent.__struct_fields__)).order_by(label_events.c.number)
             return [LabelEvent(**row._mapping) for row in connection.execute(query)]

@@ -10,7 +10,7 @@ import msgspec
 from sqlalchemy import create_engine, insert, select
 from sqlalchemy.exc import SQLAlchemyError
 
-from takeover.data.catalog import Catalog, CatalogError
+from takeover.data.catalog import Catalog, CatalogError, damage_of
 from takeover.data.catalog_compare import differences, recorded_row
 from takeover.data.catalog_tables import evaluations, people, policies
 from takeover.data.entry import Entry, entry_of_file
@@ -111,10 +111,13 @@ def _half_written(work: Repair) -> None:
 
 def _catalog(work: Repair) -> Catalog:
     existed = work.workspace.catalog_path.exists()
+    path = work.workspace.catalog_path
     try:
         catalog = Catalog.open(work.workspace)
+        if damage := damage_of(catalog.engine):
+            catalog.close()
+            raise CatalogError(f"damaged ({damage})")
     except CatalogError as error:
-        path = work.workspace.catalog_path
         parts = [path.with_name(path.name + suffix) for suffix in ("", "-wal", "-shm")]
         old, *_ = [work.set_aside(part) for part in parts if part.exists()]  # with what was not yet moved into it
         catalog = Catalog.open(work.workspace)
@@ -127,7 +130,9 @@ def _catalog(work: Repair) -> Catalog:
 
 
 def _carry_over(old: Path, catalog: Catalog) -> str:
-    """Rows that are in no file: policies, evaluations, people. What became of them, for the report."""
+    """Rows that are in no file, where there is no log of them: policies, evaluations, people. What became of them, for the report."""
+    if catalog.log_path is not None and catalog.log_path.exists():
+        return ""
     engine = create_engine(f"sqlite:///{old}")
     carried = []
     try:

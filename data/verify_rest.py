@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 from sqlalchemy import select
 
-from takeover.data.catalog import Catalog
+from takeover.data.catalog import Catalog, damage_of
 from takeover.data.catalog_log import differing
 from takeover.data.catalog_tables import EpisodeRow, label_events
 from takeover.data.journal import read_journal
@@ -32,6 +32,9 @@ def problems_around(workspace: Workspace, catalog: Catalog, rows: Sequence[Episo
     recording = (workspace.path / "recorder.lock").exists()
     if recording:
         time.sleep(CLOSING_S)  # what was being closed has its row by now
+    if damage := damage_of(catalog.engine):
+        said = f"{workspace.catalog_path}: damaged ({damage}); `takeover data repair` makes a new one of the files"
+        yield Problem(episode="", path="catalog.sqlite", text=said)
     yield from _files(workspace, paths, {row.path for row in rows} | catalog.paths().keys(), recording)
     yield from _journals(workspace, recording)
     yield from _labels(workspace, catalog, recording)
