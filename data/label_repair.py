@@ -13,6 +13,7 @@ from takeover.data.catalog_log import agree, read_rows
 from takeover.data.catalog_tables import LabelEvent, label_events
 from takeover.data.hdf5_image import write_durably
 from takeover.data.label_log import lines_of, locked
+from takeover.data.verify_rest import unlike
 from takeover.data.workspace import fsync_folder
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ def repair_label_log(work: "Repair") -> None:
         missing = [event for event in in_catalog if event.id not in known]
         if bad:
             _set_aside(work, path, bad)
+        for said in unlike({event.id: event for event in events}, {event.id: event for event in in_catalog}):
+            work.report.left.append(f"{path.name}: {said}")
         if missing:
             work.report.done.append(f"{path.name}: lacked {len(missing)} events that the catalog has; written back")
         if cut:

@@ -1,16 +1,16 @@
 """The rest of a workspace that `takeover data verify` looks at: strays, journals, labels, the index."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
-from sqlalchemy import select
 
 from takeover.data.catalog import Catalog, damage_of
 from takeover.data.catalog_log import differing
-from takeover.data.catalog_tables import EpisodeRow, label_events
+from takeover.data.catalog_tables import EpisodeRow, LabelEvent
 from takeover.data.journal import read_journal
+from takeover.data.label_store import event_of, event_query
 from takeover.data.labels import LabelError, read_log
 from takeover.data.workspace import Workspace
 
@@ -76,13 +76,15 @@ def _id_of(path: Path) -> str:
 def _labels(workspace: Workspace, catalog: Catalog, recording: bool) -> Iterator[Problem]:
     """Every event is in the log and in the catalog."""
     with catalog.engine.connect() as connection:
-        entered = set(connection.execute(select(label_events.c.id)).scalars())
+        entered = {event.id: event for event in map(event_of, connection.execute(event_query()))}
     try:
-        logged = {event.id for event in read_log(workspace.labels_path)}
+        logged = {event.id: event for event in read_log(workspace.labels_path)}
     except LabelError as error:
         yield Problem(episode="", path="labels.jsonl", text=f"{error}; `takeover data repair` keeps the other lines")
         return
-    lacking, more = len(entered - logged), len(logged - entered)
+    lacking, more = len(entered.keys() - logged.keys()), len(logged.keys() - entered.keys())
+    for said in unlike(logged, entered):
+        yield _problem(workspace, workspace.labels_path, said)
     if lacking and not recording:
         yield _problem(
             workspace, workspace.labels_path, f"lacks {lacking} label events of the catalog; `takeover data repair` writes them back"
@@ -91,6 +93,19 @@ def _labels(workspace: Workspace, catalog: Catalog, recording: bool) -> Iterator
         yield _problem(
             workspace, workspace.labels_path, f"has {more} label events that the catalog lacks; `takeover data repair` enters them"
         )
+
+
+def unlike(logged: Mapping[str, LabelEvent], entered: Mapping[str, LabelEvent]) -> Iterator[str]:
+    """Events that say one thing in the log and another in the catalog: events never change, so one of the two was damaged."""
+    for key in sorted(logged.keys() & entered.keys()):
+        one, two = logged[key], entered[key]
+        names = [name for name in LabelEvent.__struct_fields__ if getattr(one, name) != getattr(two, name)]
+        if names:
+            said = ", ".join(f"{name} {getattr(one, name)!r} and {getattr(two, name)!r}" for name in names)
+            yield (
+                f"event {key} ({one.field} of {one.target}) differs between this log and the catalog: {said}; take its line out when the "
+                "catalog is right, move catalog.sqlite away when the log is, then call `takeover data repair`"
+            )
 
 
 def _learning(workspace: Workspace, catalog: Catalog, recording: bool) -> Iterator[Problem]:

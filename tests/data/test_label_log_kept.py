@@ -197,3 +197,20 @@ def test_killed_at_any_moment_of_a_repair_no_line_is_lost(labelled):
     repair(labelled)
     assert labelled.labels_path.read_bytes().splitlines() == lines
     assert set((labelled.path / "labels.jsonl.broken").read_bytes().splitlines()) == {b"broken"}
+
+
+def test_a_line_that_was_changed_and_can_still_be_read_is_named(labelled, capsys):
+    where = ["--workspace", str(labelled.path)]
+    before = labelled.labels_path.read_bytes()
+    event = read_log(labelled.labels_path)[3]
+    changed = before.replace(event.value.encode(), event.value.replace("3", "2").encode(), 1)
+    labelled.labels_path.write_bytes(changed)
+    for command, place in (("verify", "out"), ("repair", "out")):
+        assert main(["data", command, *where]) == 1
+        said = getattr(capsys.readouterr(), place)
+        assert f"event {event.id} (note of s1-ep0000:t0) differs between this log and the catalog" in said
+        assert "value 'nötig 2' and 'nötig 3'" in said
+    labelled.labels_path.write_bytes(b"".join(line for line in changed.splitlines(True) if event.id.encode() not in line))
+    assert main(["data", "repair", *where]) == 0
+    assert sorted(labelled.labels_path.read_bytes().splitlines()) == sorted(before.splitlines())
+    assert main(["data", "verify", *where]) == 0
