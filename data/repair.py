@@ -209,7 +209,7 @@ def _index(work: Repair, catalog: Catalog) -> None:
     if path.exists():
         try:
             with h5py.File(path, "r") as file:
-                linked = [value.decode() for value in file["data"].attrs["episode_ids"]]
+                linked = list(dict.fromkeys(value.decode() for value in file["data"].attrs["episode_ids"]))
             if linked == [row.id for row in rows] and not work.report.done:
                 return
             why = "was not of these episodes"
