@@ -93,7 +93,7 @@ def test_row_30_slow(bound: Bound) -> None:
                 station.policy_runs(operator, 14)
             bound(longest_pause_ms(station, fault), 2 * PERIOD_MS, "ms")
             slow = [state for _, state in station.watch.states if state.t_ns > fault]
-            assert not [state for state in slow if state.hold_reason in (HoldReason.DISK_FULL, HoldReason.RECORDER_LOST)]
+            assert not [state for state in slow if state.hold_reason is HoldReason.DISK_FULL]  # slow is not full
             station.kill("recorder", signal.SIGKILL)  # in the middle of a sync
         station.replace("recorder")
         resume(station, operator)
