@@ -9,7 +9,7 @@ from sqlalchemy.dialects import sqlite
 from takeover.data.catalog import Catalog
 from takeover.data.catalog_queries import SegmentFilter, segment_count, segment_pages
 from takeover.data.catalog_tables import claims, episodes, label_events, label_state, label_uses, segments, sessions
-from takeover.data.episode_pages import EpisodeChoice, episode_page
+from takeover.data.episode_pages import EpisodeFilter, episode_page
 
 _PLACE = (1_700_000_500_000_000_000, "~")
 SEGMENT_FILTERS = {
@@ -39,17 +39,17 @@ SEGMENT_FILTERS = {
     "tag": SegmentFilter(tag="slippery"),
 }
 EPISODE_FILTERS = {
-    "all": EpisodeChoice(),
-    "task": EpisodeChoice(task="pour"),
-    "operator": EpisodeChoice(operator="op-01"),
-    "version": EpisodeChoice(policy_version=3),
-    "outcome": EpisodeChoice(outcome="failure"),
-    "cause": EpisodeChoice(cause="force"),
-    "kind": EpisodeChoice(kind="policy"),
-    "intervention": EpisodeChoice(has_intervention=True),
-    "session": EpisodeChoice(session="s000001"),
-    "dates": EpisodeChoice(from_ns=_PLACE[0], to_ns=_PLACE[0] + 10**12),
-    "several": EpisodeChoice(task="pour", operator="op-01", outcome="failure", cause="force", kind="policy", has_intervention=True),
+    "all": EpisodeFilter(),
+    "task": EpisodeFilter(task="pour"),
+    "operator": EpisodeFilter(operator="op-01"),
+    "version": EpisodeFilter(policy_version=3),
+    "outcome": EpisodeFilter(outcome="failure"),
+    "cause": EpisodeFilter(cause="force"),
+    "kind": EpisodeFilter(kind="policy"),
+    "intervention": EpisodeFilter(has_intervention=True),
+    "session": EpisodeFilter(session="s000001"),
+    "dates": EpisodeFilter(from_ns=_PLACE[0], to_ns=_PLACE[0] + 10**12),
+    "several": EpisodeFilter(task="pour", operator="op-01", outcome="failure", cause="force", kind="policy", has_intervention=True),
 }
 
 

@@ -22,7 +22,7 @@ from takeover.app.console.insights_store import InsightsStore, insights_of
 from takeover.app.console.review_store import ReviewStore
 from takeover.data.catalog import Catalog, SegmentFilter
 from takeover.data.catalog_queries import episode_row
-from takeover.data.episode_pages import EpisodeChoice, episode_page
+from takeover.data.episode_pages import EpisodeFilter, episode_page
 from takeover.data.labels import Labels
 from takeover.data.workspace import Workspace
 
@@ -107,7 +107,7 @@ class Queries:
             "to_ns": start + 86_400_000_000_000,
         }
         names = rng.choice(sorted(choices), int(rng.integers(1, 4)), replace=False)
-        page = episode_page(EpisodeChoice(**{str(name): choices[str(name)] for name in names}), limit=50)
+        page = episode_page(EpisodeFilter(**{str(name): choices[str(name)] for name in names}), limit=50)
         with self.catalog.engine.connect() as connection:
             for row in connection.execute(page):
                 episode_row(row._asdict())

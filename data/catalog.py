@@ -7,17 +7,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from sqlalchemy import Connection, Engine, create_engine, delete, event, insert, inspect, select, update
 from sqlalchemy.exc import DatabaseError, IntegrityError
 
+from takeover.data import catalog_log
 from takeover.data.catalog_current import parts, refresh_episodes, refresh_sessions
 from takeover.data.catalog_migrate import migrate
 from takeover.data.catalog_queries import SegmentFilter
 from takeover.data.catalog_read import CatalogReading
+from takeover.data.catalog_rows import EvaluationRow, PolicyRow
 from takeover.data.catalog_tables import CATALOG_VERSION, episodes, evaluations, meta, metadata, policies, segments, sessions
 from takeover.data.workspace import Workspace
 
-__all__ = ["Catalog", "CatalogError", "SegmentFilter"]
+__all__ = ["Catalog", "CatalogError", "SegmentFilter", "damage_of"]
 
 COUNTERS = ("changes", "claims", "uses")
 
@@ -33,26 +36,51 @@ def _sqlite_settings(connection: Any, _: Any) -> None:
     cursor.close()
 
 
-class Catalog(CatalogReading):
-    """One connection pool to the catalog database. Threads may share it. Use as a context manager or call `close`."""
+_DAMAGED = (DatabaseError, UnicodeDecodeError)  # the latter from sqlite3 itself, when what it wants to say is damaged
 
-    def __init__(self, url: str) -> None:
+
+def _said(error: Exception) -> str:
+    """In one line that can be printed."""
+    text = " ".join(str(getattr(error, "orig", "") or "it cannot be read").split())
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
+def damage_of(engine: Engine) -> str:
+    """What is wrong inside a SQLite file, "" when nothing is; other databases look after themselves. Reads all of it."""
+    if engine.dialect.name != "sqlite":
+        return ""
+    try:
+        with engine.connect() as connection:
+            said = str(connection.exec_driver_sql("PRAGMA integrity_check(1)").scalar())
+    except _DAMAGED as error:
+        return _said(error)
+    return "" if said == "ok" else " ".join(said.split())
+
+
+class Catalog(CatalogReading):
+    """One connection pool to the catalog database. Threads may share it. Use as a context manager or call `close`.
+
+    ``log_path``: where what no other file knows is written as well (`takeover.data.catalog_log`); None: nowhere.
+    """
+
+    def __init__(self, url: str, log_path: Path | None = None) -> None:
         self.url = url
+        self.log_path = log_path
         self.engine: Engine = create_engine(url)
         if self.engine.dialect.name == "sqlite":
             event.listen(self.engine, "connect", _sqlite_settings)
         try:
             self._create()
-        except DatabaseError as error:
+        except _DAMAGED as error:
             raise CatalogError(
-                f"cannot open the catalog {url}: {error.orig}; move the file away: the recorder makes a new one of the episodes"
+                f"cannot open the catalog {url}: {_said(error)}; move the file away: the recorder makes a new one of the episodes"
             ) from error
 
     @classmethod
     def open(cls, workspace: Workspace | Path | str, url: str = "") -> "Catalog":
         """The workspace's own catalog, or the one at an SQLAlchemy ``url`` that several stations share."""
         where = workspace if isinstance(workspace, Workspace) else Workspace(workspace)
-        return cls(url or where.catalog_url)
+        return cls(url or where.catalog_url, where.learning_path)
 
     def _create(self) -> None:
         """Make the tables, or bring those of an earlier version up to date."""
@@ -150,21 +178,22 @@ class Catalog(CatalogReading):
         created_ns: int = 0,
     ) -> None:
         """Note a published policy version; the same (session, version) again replaces it."""
-        row = {
-            "session_id": session_id,
-            "version": version,
-            "sha256": sha256,
-            "parent": parent,
-            "learner": learner,
-            "task_id": task_id,
-            "created_ns": created_ns or time.time_ns(),
-            "updates": updates,
-            "train_step": train_step,
-            "metrics": json.dumps(dict(metrics or {})),
-        }
+        row = PolicyRow(
+            session_id=session_id,
+            version=version,
+            sha256=sha256,
+            parent=parent,
+            learner=learner,
+            task_id=task_id,
+            created_ns=created_ns or time.time_ns(),
+            updates=updates,
+            train_step=train_step,
+            metrics=dict(metrics or {}),
+        )
         with self.writing() as connection:
+            catalog_log.append(self.log_path, [row])
             connection.execute(delete(policies).where(policies.c.session_id == session_id, policies.c.version == version))
-            connection.execute(insert(policies), [row])
+            connection.execute(insert(policies), [msgspec.structs.asdict(row) | {"metrics": json.dumps(row.metrics)}])
 
     def add_evaluation(
         self,
@@ -179,16 +208,17 @@ class Catalog(CatalogReading):
         wall_s: float = 0.0,
     ) -> None:
         """Note one finished held-out evaluation."""
-        row = {
-            "session_id": session_id,
-            "policy_version": policy_version,
-            "policy_sha256": policy_sha256,
-            "task_id": task_id,
-            "protocol": protocol,
-            "successes": successes,
-            "n": n,
-            "created_ns": time.time_ns(),
-            "wall_s": wall_s,
-        }
+        row = EvaluationRow(
+            session_id=session_id,
+            policy_version=policy_version,
+            policy_sha256=policy_sha256,
+            task_id=task_id,
+            protocol=protocol,
+            successes=successes,
+            n=n,
+            created_ns=time.time_ns(),
+            wall_s=wall_s,
+        )
         with self.writing() as connection:
-            connection.execute(insert(evaluations), [row])
+            catalog_log.append(self.log_path, [row])
+            connection.execute(insert(evaluations), [msgspec.structs.asdict(row)])

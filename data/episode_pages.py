@@ -1,50 +1,32 @@
 """Pages of episodes by task, operator, version, outcome, cause, kind, date, session or name, for `takeover data ls` and the like."""
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from sqlalchemy import ColumnElement, Select, exists, or_, select
 
 from takeover.data.catalog_queries import Place, after, aside
 from takeover.data.catalog_tables import episodes, segments
+from takeover.data.schema import Cause, EpisodeKind, Outcome
+
+_KNOWN = {
+    "outcome": tuple(outcome.value for outcome in Outcome),
+    "cause": tuple(cause.value for cause in Cause),
+    "kind": tuple(kind.value for kind in EpisodeKind),
+}
 
 
-class EpisodeFields(Protocol):
-    """What a filter of episodes has; "" and -1 do not filter. Times are wall clock in ns, of the start: from <= start < to."""
-
-    @property
-    def task(self) -> str: ...
-    @property
-    def operator(self) -> str: ...
-    @property
-    def policy_version(self) -> int: ...
-    @property
-    def outcome(self) -> str:
-        """The current one."""
-
-    @property
-    def cause(self) -> str:
-        """Of any segment."""
-
-    @property
-    def kind(self) -> str: ...
-    @property
-    def has_intervention(self) -> bool: ...
-    @property
-    def session(self) -> str: ...
-    @property
-    def name(self) -> str:
-        """An id, its beginning or its end."""
-
-    @property
-    def from_ns(self) -> int: ...
-    @property
-    def to_ns(self) -> int: ...
+class SelectionError(ValueError):
+    """A filter that cannot be: an unknown outcome, cause or kind, a date that is none. Says what is allowed."""
 
 
 @dataclass(frozen=True)
-class EpisodeChoice:
-    """See `EpisodeFields`."""
+class EpisodeFilter:
+    """Which episodes. Empty fields do not filter; all that are given must hold.
+
+    ``outcome`` is the current one (a label over the record), ``cause`` that of any segment of the episode; ``name`` is an id, its
+    beginning or its end. Times are wall clock in nanoseconds, of the episode's start: from <= start < to. Raises `SelectionError`.
+    """
 
     task: str = ""
     operator: str = ""
@@ -58,8 +40,23 @@ class EpisodeChoice:
     from_ns: int = 0
     to_ns: int = 0
 
+    def __post_init__(self) -> None:
+        for field, known in _KNOWN.items():
+            value = getattr(self, field)
+            if value and value not in known:
+                raise SelectionError(f"unknown {field} {value!r}; known: {', '.join(known)}")
+        if self.policy_version < -1:
+            raise SelectionError(f"policy version {self.policy_version}; 0 (none) or more is needed")
+        if self.to_ns and self.to_ns <= self.from_ns:
+            raise SelectionError("the end of the time range is not after its beginning")
 
-def episode_conditions(filters: EpisodeFields, place: Place | None = None, newest_first: bool = True) -> list[ColumnElement[bool]]:
+    @property
+    def empty(self) -> bool:
+        """Whether every episode is meant."""
+        return self == EpisodeFilter()
+
+
+def episode_conditions(filters: EpisodeFilter, place: Place | None = None, newest_first: bool = True) -> list[ColumnElement[bool]]:
     """What must hold: the filter that leaves least leads, the others choose no index. ``place``: see `episode_page`."""
     columns = episodes.c
     found: list[ColumnElement[bool]] = []
@@ -90,7 +87,7 @@ def episode_conditions(filters: EpisodeFields, place: Place | None = None, newes
 
 
 def episode_page(
-    filters: EpisodeFields, limit: int | None = 50, offset: int = 0, place: Place | None = None, newest_first: bool = True
+    filters: EpisodeFilter, limit: int | None = 50, offset: int = 0, place: Place | None = None, newest_first: bool = True
 ) -> Select[Any]:
     """Rows for `catalog_queries.episode_row`; ``place`` is the last row of the page before, cheaper than an offset."""
     conditions = episode_conditions(filters, place, newest_first)

@@ -149,6 +149,6 @@ class Finaliser:
                 rebuild_index(self.workspace, self.catalog)
                 self._indexed_change = change
                 self._index_took_s = time.monotonic() - began
-        except (OSError, SQLAlchemyError):
+        except (OSError, DamagedFile, SQLAlchemyError):
             log.exception("index.hdf5 was not rebuilt")
         self._index_at = time.monotonic()

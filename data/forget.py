@@ -16,7 +16,8 @@ from takeover.data.episode_restore import read_episode, reseal
 from takeover.data.episode_schema import EpisodeRecords
 from takeover.data.hdf5_image import USER_BLOCK_BYTES, DamagedFile, sealed_digest, write_durably
 from takeover.data.journal import JournalWriter, read_journal
-from takeover.data.labels import Labels, read_log
+from takeover.data.label_log import lines_of, open_log
+from takeover.data.labels import LabelError, Labels, read_log
 from takeover.data.people import (
     FORGOTTEN,
     FREE_TEXT,
@@ -67,7 +68,7 @@ def forget(
             report.left.append("stopped before every file was looked at; the same command goes on")
             return report
         _session_journals(workspace, person, report)
-        _label_log(workspace, person, report)
+        _label_log(workspace, catalog, person, report)
         forget_in_catalog(catalog, person, report.name)
         Labels(workspace, catalog).replay_log()  # log and catalog agree again, in length too
     report.finished = not report.left
@@ -91,6 +92,10 @@ def _refuse(workspace: Workspace, catalog: Catalog, person: str) -> None:
     left = [path.name for path in sorted(workspace.journal.rglob("*.mcap"))]
     if left:
         raise PeopleError(f"journals are left over ({', '.join(left[:3])}); call `takeover data repair` first")
+    try:
+        read_log(workspace.labels_path)
+    except LabelError as error:
+        raise PeopleError(str(error)) from error
 
 
 def _pending(workspace: Workspace) -> dict[str, str]:
@@ -191,12 +196,16 @@ def _record(record: AnyRecord, person: str, name: str) -> AnyRecord:
     return _event(record, person, name) if isinstance(record, Event) else record
 
 
-def _label_log(workspace: Workspace, person: str, report: ForgetReport) -> None:
-    events = read_log(workspace.labels_path)
-    changed = [_label(event, person, report.name) for event in events]
-    report.label_events = sum(new != old for new, old in zip(changed, events, strict=True))
-    if report.label_events:
-        write_durably(workspace.labels_path, b"".join(msgspec.json.encode(event) + b"\n" for event in changed))
+def _label_log(workspace: Workspace, catalog: Catalog, person: str, report: ForgetReport) -> None:
+    """Labelers may be at work meanwhile: they take the catalog and then the log, and so does this."""
+    if not workspace.labels_path.exists():
+        return
+    with catalog.writing(), open_log(workspace.labels_path) as log:
+        events = log.read()
+        changed = [_label(event, person, report.name) for event in events]
+        report.label_events = sum(new != old for new, old in zip(changed, events, strict=True))
+        if report.label_events:
+            write_durably(workspace.labels_path, lines_of(changed))
 
 
 def _label(event: LabelEvent, person: str, name: str) -> LabelEvent:

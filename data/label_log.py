@@ -3,7 +3,7 @@
 import fcntl
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import msgspec
@@ -28,8 +28,10 @@ class LabelLog:
 
     def append(self, events: Sequence[LabelEvent]) -> None:
         """All of them or, when the disk refuses, none: what was written is cut off again and `OSError` raised."""
-        encoder = msgspec.json.Encoder()
-        data = b"".join(encoder.encode(event) + b"\n" for event in events)
+        self.write(lines_of(events))
+
+    def write(self, data: bytes) -> None:
+        """Add whole lines; as `append`."""
         try:
             left = memoryview(data)
             while left:
@@ -52,15 +54,42 @@ class LabelLog:
 @contextmanager
 def open_log(path: Path) -> Iterator[LabelLog]:
     """Lock the log, made when there is none; a torn last line, which was never acknowledged, is dropped. Raises `OSError`."""
-    new = not path.exists()
-    fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        if new:
-            fsync_folder(path.parent)
+    with locked(path) as fd:
         yield LabelLog(path, fd)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[int]:
+    """The log's descriptor while this process holds its lock; nothing is read or dropped. Raises `OSError`."""
+    fd = _lock(path)
+    try:
+        yield fd
     finally:
         os.close(fd)
+
+
+def _lock(path: Path) -> int:
+    """Another file may have been put in the log's place while its lock was waited for: then that one's is taken."""
+    while True:
+        new = not path.exists()
+        fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            if new:
+                fsync_folder(path.parent)
+            with suppress(FileNotFoundError):
+                if os.path.samestat(path.stat(), os.fstat(fd)):
+                    return fd
+        except BaseException:
+            os.close(fd)
+            raise
+        os.close(fd)
+
+
+def lines_of(events: Sequence[LabelEvent]) -> bytes:
+    """A log of these events."""
+    encoder = msgspec.json.Encoder()
+    return b"".join(encoder.encode(event) + b"\n" for event in events)
 
 
 def _drop_torn_line(fd: int) -> int:
@@ -96,5 +125,5 @@ def _events(path: Path, data: bytes, start: int) -> list[LabelEvent]:
             found.append(decoder.decode(line))
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             where = f"line {number}" if start == 0 else f"line {number} after byte {start}"
-            raise LabelError(f"{path}, {where}: {error}; put the file back from a copy, or take the line out and keep it") from error
+            raise LabelError(f"{path}, {where}: {error}; `takeover data repair` sets the line aside and keeps the others") from error
     return found

@@ -7,7 +7,7 @@ from enum import Enum
 import psutil
 from sqlalchemy.exc import SQLAlchemyError
 
-from takeover.data.catalog import Catalog
+from takeover.data.catalog import Catalog, CatalogError, damage_of
 from takeover.data.coverage import Coverage
 from takeover.data.finalise import Finaliser
 from takeover.data.journal import JournalError
@@ -76,10 +76,10 @@ class Recorder:
         self._min_free_bytes = min_free_bytes
         try:
             self.catalog = Catalog.open(workspace)
+            self.problems = self._reconcile()
         except BaseException:
             self._lock.release()
             raise
-        self.problems = reconcile(workspace, self.catalog)
         self.session = ""
         self._covered = Coverage()
         self._expected = 0
@@ -92,6 +92,17 @@ class Recorder:
         self._refused = ""  # why the newest record offered could not be taken
         self._finaliser = Finaliser(workspace, self.catalog)
         self._take_over()
+
+    def _reconcile(self) -> list[str]:
+        try:
+            return reconcile(self.workspace, self.catalog)
+        except Exception as error:
+            damage = damage_of(self.catalog.engine)
+            self.catalog.close()
+            if damage:
+                where = self.workspace.catalog_path
+                raise CatalogError(f"{where} is damaged ({damage}); `takeover data repair` makes a new one of the files") from error
+            raise
 
     def _take_over(self) -> None:
         left = left_over_journals(self.workspace)

@@ -5,6 +5,7 @@ import logging
 from pathlib import Path
 
 from takeover.data.catalog import Catalog
+from takeover.data.catalog_log import agree
 from takeover.data.coverage import Coverage
 from takeover.data.entry import entry_of_file
 from takeover.data.hdf5_image import DamagedFile
@@ -85,16 +86,14 @@ def reconcile(workspace: Workspace, catalog: Catalog) -> list[str]:
         catalog.remove_episodes(gone)
         problems.append(f"{len(gone)} episode files are gone from {workspace.episodes}: {', '.join(sorted(gone)[:5])}")
     Labels(workspace, catalog).replay_log()
+    problems += agree(catalog).broken
     for problem in problems:
         log.error("%s", problem)
     return problems
 
 
 def rebuild_catalog(workspace: Workspace) -> list[str]:
-    """A new catalog from the files and the label log, the old one kept beside it. Returns what could not be entered.
-
-    Policies and evaluations are entered again by the learner's manifests where it runs; their rows are not in episode files.
-    """
+    """A new catalog from the files and the logs of labels and learning, the old one kept beside it. Returns what could not be entered."""
     for suffix in ("", "-wal", "-shm"):
         old = workspace.catalog_path.with_name(workspace.catalog_path.name + suffix)
         if old.exists():

@@ -10,14 +10,14 @@ import msgspec
 from sqlalchemy import create_engine, insert, select
 from sqlalchemy.exc import SQLAlchemyError
 
-from takeover.data.catalog import Catalog, CatalogError
+from takeover.data.catalog import Catalog, CatalogError, damage_of
 from takeover.data.catalog_compare import differences, recorded_row
 from takeover.data.catalog_tables import evaluations, people, policies
 from takeover.data.entry import Entry, entry_of_file
 from takeover.data.episode_migrate import NewerFile
-from takeover.data.hdf5_image import DamagedFile, check_seal
+from takeover.data.hdf5_image import DamagedFile, check_seal, write_durably
 from takeover.data.index import rebuild_index
-from takeover.data.label_repair import repair_label_log
+from takeover.data.label_repair import repair_label_log, repair_learning_log
 from takeover.data.labels import Labels
 from takeover.data.people import note_operator
 from takeover.data.workspace import Workspace, fsync_folder
@@ -56,6 +56,12 @@ class Repair:
         fsync_folder(target.parent)
         return target
 
+    def keep(self, path: Path) -> Path:
+        """Keep what a file holds now, as `set_aside` would; the file stays. Returns where the copy is."""
+        target = self.folder / path.relative_to(self.workspace.path)
+        write_durably(target, path.read_bytes())
+        return target
+
     def name(self, path: Path) -> str:
         """As told to the user: relative to the workspace."""
         return path.relative_to(self.workspace.path).as_posix()
@@ -79,6 +85,7 @@ def repair(workspace: Workspace, progress: Progress | None = None, cancelled: th
             _rows(work, catalog)
             repair_journals(work, catalog, with_start=False)  # these look at the episodes beside them
             _labels(work, catalog)
+            repair_learning_log(work, catalog)
             _index(work, catalog)
     return work.report
 
@@ -104,10 +111,13 @@ def _half_written(work: Repair) -> None:
 
 def _catalog(work: Repair) -> Catalog:
     existed = work.workspace.catalog_path.exists()
+    path = work.workspace.catalog_path
     try:
         catalog = Catalog.open(work.workspace)
+        if damage := damage_of(catalog.engine):
+            catalog.close()
+            raise CatalogError(f"damaged ({damage})")
     except CatalogError as error:
-        path = work.workspace.catalog_path
         parts = [path.with_name(path.name + suffix) for suffix in ("", "-wal", "-shm")]
         old, *_ = [work.set_aside(part) for part in parts if part.exists()]  # with what was not yet moved into it
         catalog = Catalog.open(work.workspace)
@@ -120,7 +130,9 @@ def _catalog(work: Repair) -> Catalog:
 
 
 def _carry_over(old: Path, catalog: Catalog) -> str:
-    """Rows that are in no file: policies, evaluations, people. What became of them, for the report."""
+    """Rows that are in no file, where there is no log of them: policies, evaluations, people. What became of them, for the report."""
+    if catalog.log_path is not None and catalog.log_path.exists():
+        return ""
     engine = create_engine(f"sqlite:///{old}")
     carried = []
     try:
@@ -197,7 +209,7 @@ def _index(work: Repair, catalog: Catalog) -> None:
     if path.exists():
         try:
             with h5py.File(path, "r") as file:
-                linked = [value.decode() for value in file["data"].attrs["episode_ids"]]
+                linked = list(dict.fromkeys(value.decode() for value in file["data"].attrs["episode_ids"]))
             if linked == [row.id for row in rows] and not work.report.done:
                 return
             why = "was not of these episodes"

@@ -1,6 +1,5 @@
 """Which recorded episodes are meant: filters that the catalog answers with its indexes, names and dates from the command line."""
 
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import func, select
@@ -8,55 +7,11 @@ from sqlalchemy import func, select
 from takeover.data.catalog import Catalog
 from takeover.data.catalog_queries import episode_row
 from takeover.data.catalog_tables import EpisodeRow, episodes
+from takeover.data.episode_pages import EpisodeFilter as EpisodeFilter
+from takeover.data.episode_pages import SelectionError as SelectionError
 from takeover.data.episode_pages import episode_conditions, episode_page
-from takeover.data.schema import Cause, EpisodeKind, Outcome
 
 DEFAULT_LIMIT = 50
-_KNOWN = {
-    "outcome": tuple(outcome.value for outcome in Outcome),
-    "cause": tuple(cause.value for cause in Cause),
-    "kind": tuple(kind.value for kind in EpisodeKind),
-}
-
-
-class SelectionError(ValueError):
-    """A filter that cannot be: an unknown outcome, cause or kind, a date that is none. Says what is allowed."""
-
-
-@dataclass(frozen=True)
-class EpisodeFilter:
-    """Which episodes. Empty fields do not filter; all that are given must hold.
-
-    ``outcome`` is the current one (a label over the record), ``cause`` that of any segment of the episode; ``name`` is an id, its
-    beginning or its end. Times are wall clock in nanoseconds, of the episode's start: from <= start < to. Raises `SelectionError`.
-    """
-
-    task: str = ""
-    operator: str = ""
-    policy_version: int = -1
-    outcome: str = ""
-    cause: str = ""
-    kind: str = ""
-    has_intervention: bool = False
-    session: str = ""
-    name: str = ""
-    from_ns: int = 0
-    to_ns: int = 0
-
-    def __post_init__(self) -> None:
-        for field, known in _KNOWN.items():
-            value = getattr(self, field)
-            if value and value not in known:
-                raise SelectionError(f"unknown {field} {value!r}; known: {', '.join(known)}")
-        if self.policy_version < -1:
-            raise SelectionError(f"policy version {self.policy_version}; 0 (none) or more is needed")
-        if self.to_ns and self.to_ns <= self.from_ns:
-            raise SelectionError("the end of the time range is not after its beginning")
-
-    @property
-    def empty(self) -> bool:
-        """Whether every episode is meant."""
-        return self == EpisodeFilter()
 
 
 def day_range(since: str, until: str) -> tuple[int, int]:

@@ -1,7 +1,9 @@
 """What the labels of episodes mean to a learner, and which of its updates was the first to use each label."""
 
+import msgspec
 from sqlalchemy import select
 
+from takeover.data import catalog_log
 from takeover.data.catalog import Catalog
 from takeover.data.catalog_current import parts
 from takeover.data.catalog_queries import labels_of
@@ -87,25 +89,21 @@ def note_uses(catalog: Catalog, learner: str, events: list[tuple[str, str]], upd
             query = select(label_uses.c.event_id).where(label_uses.c.learner == learner, label_uses.c.event_id.in_(part))
             known.update(connection.execute(query).scalars())
         rows = [
-            {
-                "event_id": event_id,
-                "learner": learner,
-                "target": target,
-                "update_number": update_number,
-                "policy_version": 0,
-                "wall_ns": wall_ns,
-            }
+            LabelUse(event_id=event_id, learner=learner, target=target, update_number=update_number, policy_version=0, wall_ns=wall_ns)
             for event_id, target in dict(events).items()
             if event_id not in known
         ]
         if rows:
-            connection.execute(label_uses.insert(), rows)
+            catalog_log.append(catalog.log_path, rows)
+            connection.execute(label_uses.insert(), [msgspec.structs.asdict(row) for row in rows])
 
 
 def note_version(catalog: Catalog, learner: str, policy_version: int) -> None:
     """Note the first published version with what was used and not published yet."""
     with catalog.writing("uses") as connection:
         mine = (label_uses.c.learner == learner) & (label_uses.c.policy_version == 0)
+        used = [LabelUse(**row._mapping) for row in connection.execute(select(label_uses).where(mine))]
+        catalog_log.append(catalog.log_path, [msgspec.structs.replace(row, policy_version=policy_version) for row in used])
         connection.execute(label_uses.update().where(mine).values(policy_version=policy_version))
 
 

@@ -69,6 +69,11 @@ class Workspace:
         return self.path / "labels.jsonl"
 
     @property
+    def learning_path(self) -> Path:
+        """What no other file knows: policies, evaluations, uses of labels. See `takeover.data.catalog_log`."""
+        return self.path / "learning.jsonl"
+
+    @property
     def index_path(self) -> Path:
         return self.path / "index.hdf5"
 

@@ -79,8 +79,8 @@ def filter_of(options: Filters, name: str = "") -> "EpisodeFilter":
 
 @contextmanager
 def opened_catalog(workspace: Workspace) -> "Iterator[Catalog]":
-    """Raises `StartupError` when there is none or it cannot be used."""
-    from takeover.data.catalog import Catalog, CatalogError
+    """Raises `StartupError` when there is none, it cannot be used, or it turns out to be damaged."""
+    from takeover.data.catalog import Catalog, CatalogError, damage_of
 
     if not workspace.catalog_path.exists():
         raise StartupError(f"{workspace.path} has no catalog; `takeover data repair` makes one of the files")
@@ -89,7 +89,15 @@ def opened_catalog(workspace: Workspace) -> "Iterator[Catalog]":
     except CatalogError as error:
         raise StartupError(f"{error}; `takeover data repair` makes a new one of the files") from error
     with catalog:
-        yield catalog
+        try:
+            yield catalog
+        except StartupError:
+            raise
+        except Exception as error:
+            if damage := damage_of(catalog.engine):
+                where = workspace.catalog_path
+                raise StartupError(f"{where} is damaged ({damage}); `takeover data repair` makes a new one of the files") from error
+            raise
 
 
 def print_json(value: Any) -> None:

@@ -9,29 +9,27 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
 
+from takeover.app.commands.data_options import Filters, Where, existing, filter_of, opened_catalog
 from takeover.app.commands.progress import progress_display
 from takeover.app.processes.common import StartupError
 from takeover.app.supervisor import Progress
 from takeover.data.schema import EpisodeKind
 from takeover.data.workspace import Workspace
 
-Where = Annotated[str, tyro.conf.arg(metavar="DIR", help_behavior_hint="", help="Workspace folder (default: the user data folder).")]
 Text = Annotated[str, tyro.conf.arg(metavar="NAME", help_behavior_hint="")]
-Day = Annotated[str, tyro.conf.arg(metavar="YYYY-MM-DD", help_behavior_hint="")]
 STOPPED = 130
 
 
-@dataclass(frozen=True)
-class Export:
+@dataclass(frozen=True, kw_only=True)
+class Export(Filters):
     """Episodes for other tools: `takeover export lerobot DIR`, `robomimic FILE`, `mcap DIR`, `parquet DIR`, `csv DIR`.
 
-    The same command goes on with an export that was interrupted. Excluded episodes and segments are left out.
+    The same command goes on with an export that was interrupted. What labels exclude or trim off is left out.
     """
 
     format: Annotated[Literal["lerobot", "robomimic", "mcap", "parquet", "csv"], tyro.conf.Positional]
@@ -39,19 +37,10 @@ class Export:
     target: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="TARGET")]
     """The folder or file to make. It must not exist."""
     workspace: Where = ""
-    session: Text = ""
-    task: Text = ""
-    kind: tuple[Literal["demonstration", "policy", "evaluation", "manual_reset"], ...] = ()
-    outcome: tuple[Literal["success", "failure", "aborted", "unknown"], ...] = ()
-    operator: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME", help_behavior_hint="")] = ()
     episode: Annotated[tuple[str, ...], tyro.conf.arg(metavar="ID", help_behavior_hint="")] = ()
-    """Ids, or their endings."""
-    since: Day = ""
-    """First day, UTC."""
-    until: Day = ""
-    """Last day, UTC."""
+    """Only these: ids, their beginnings or ends."""
     include_excluded: bool = False
-    """Also what is excluded; with sample weight 0 where the format has weights."""
+    """Also what is excluded or trimmed off; with sample weight 0 where the format has weights."""
     without_people: bool = False
     """Leave the pseudonyms of operators and labelers out."""
     images: Literal["image", "video", "none"] = "image"
@@ -98,10 +87,9 @@ class Import:
 
 def export(command: Export) -> int:
     """Returns 0, or 130 when stopped."""
-    workspace = Workspace(command.workspace) if command.workspace else Workspace.default()
-    if not workspace.catalog_path.exists():
-        raise StartupError(f"{workspace.path} is not a workspace with recordings; choose one with --workspace")
-    return _long_job("export", command.json, lambda progress: _export(workspace, command, progress))
+    workspace = existing(command.workspace)
+    with opened_catalog(workspace):  # one that cannot be used is said before anything else
+        return _long_job("export", command.json, lambda progress: _export(workspace, command, progress))
 
 
 def _export(workspace: Workspace, command: Export, progress: Callable[[int, int], None]) -> Any:
@@ -111,19 +99,7 @@ def _export(workspace: Workspace, command: Export, progress: Callable[[int, int]
     from takeover.data.exchange.selection import Selection
     from takeover.data.exchange.tables import export_tables
 
-    day_ns = 86_400 * 1_000_000_000
-    selection = Selection(
-        session_id=command.session,
-        task_id=command.task,
-        kinds=command.kind,
-        outcomes=command.outcome,
-        operators=command.operator,
-        ids=command.episode,
-        started_from_ns=_day_ns(command.since, "--since"),
-        started_to_ns=_day_ns(command.until, "--until") + day_ns if command.until else 0,
-        include_excluded=command.include_excluded,
-        people=not command.without_people,
-    )
+    selection = Selection(filter_of(command), command.episode, command.include_excluded, not command.without_people)
     pictures = command.images != "none"
     if command.format == "lerobot":
         options = LeRobotOptions(command.images, command.pictures, command.precision, command.join_runs, command.codec)
@@ -133,15 +109,6 @@ def _export(workspace: Workspace, command: Export, progress: Callable[[int, int]
     if command.format == "mcap":
         return export_mcap(workspace, command.target, selection, McapOptions(pictures), progress)
     return export_tables(workspace, command.target, selection, command.format, progress)
-
-
-def _day_ns(text: str, option: str) -> int:
-    if not text:
-        return 0
-    try:
-        return int(datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC).timestamp()) * 1_000_000_000
-    except ValueError:
-        raise StartupError(f"{option} {text}: a day is written YYYY-MM-DD") from None
 
 
 def import_(command: Import) -> int:

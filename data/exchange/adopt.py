@@ -12,10 +12,11 @@ from takeover.data.episode_file import episode_path, write_episode
 from takeover.data.episode_read import open_episode, read_bounds
 from takeover.data.episode_schema import EpisodeRecords
 from takeover.data.exchange.errors import ExchangeError
+from takeover.data.exchange.fits import TaskFit
 from takeover.data.exchange.foreign import ForeignEpisode, check, content_digest
 from takeover.data.exchange.pictures import PictureError, picture_size
 from takeover.data.index import rebuild_index
-from takeover.data.schema import CameraFrame, ControlMode, EpisodeEnd, EpisodeKind, EpisodeStart, Mode, PolicyImage, RobotSpec, Source, Step
+from takeover.data.schema import CameraFrame, ControlMode, EpisodeEnd, EpisodeKind, EpisodeStart, Mode, PolicyImage, Source, Step
 from takeover.data.workspace import MAX_EPISODE_BYTES, Workspace, WorkspaceError, fsync_folder
 
 RECORDS_PER_EPISODE = 1 << 24  # rec_seq of an imported session: episode i begins at i times this
@@ -37,13 +38,13 @@ class Adopter:
     def __init__(self, workspace: Workspace, catalog: Catalog, session: str, software: str) -> None:
         self.workspace, self.catalog, self.session, self.software = workspace, catalog, session, software
         self.result = Imported()
-        self._tasks: dict[str, tuple[str, RobotSpec]] = {}
+        self._fit = TaskFit(workspace, catalog)
         workspace.require_space(MAX_EPISODE_BYTES * 2)
 
     def add(self, episode: ForeignEpisode, index: int) -> bool:
         """Make the episode; returns whether it is new. The same one again is skipped, another of its id is refused with `ExchangeError`."""
         check(episode)
-        self._fits_its_task(episode)
+        self._fit.check(episode.where, episode.id, episode.spec, ways="under another task's name (--task) or ")
         start = self._start(episode, index, content_digest(episode))
         path = episode_path(self.workspace, start)
         if self._present(episode, start.config_sha256):
@@ -64,30 +65,6 @@ class Adopter:
         self.result.made += 1
         self.result.steps += len(episode)
         return True
-
-    def _fits_its_task(self, episode: ForeignEpisode) -> None:
-        """A learner trains on all of a task's episodes: what they observe and how they act must be the same."""
-        task = episode.spec.task_id
-        if task not in self._tasks:
-            rows = self.catalog.episodes(task_id=task, newest_first=True, limit=1)
-            if not rows:
-                self._tasks[task] = (episode.id, episode.spec)
-                return
-            with open_episode(self.workspace.path / rows[0].path) as file:
-                self._tasks[task] = (rows[0].id, read_bounds(file[DEMO])[0].spec)
-        other, spec = self._tasks[task]
-        for name, one, two in (
-            ("control_hz", spec.control_hz, episode.spec.control_hz),
-            ("action kind", spec.action.kind, episode.spec.action.kind),
-            ("action names", spec.action.names, episode.spec.action.names),
-            ("action scale", spec.action.scale, episode.spec.action.scale),
-            ("observation names", spec.observation.names, episode.spec.observation.names),
-        ):
-            if one != two:
-                raise ExchangeError(
-                    f"{episode.where}: {name} {_short(two)}; episode {other} of task {task!r} in the workspace has {_short(one)}: "
-                    "import under another task's name (--task) or into another workspace"
-                )
 
     def _present(self, episode: ForeignEpisode, digest: str) -> bool:
         found = self.catalog.episodes(ids=[episode.id])
@@ -261,11 +238,6 @@ def _frame(episode: ForeignEpisode, start: EpisodeStart, camera: str, i: int, re
         episode_id=start.episode_id,
         seq=step.seq,
     )
-
-
-def _short(value: object) -> str:
-    text = str(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def refresh_index(workspace: Workspace, catalog: Catalog) -> None:

@@ -2,20 +2,19 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 
-from takeover.data.catalog import Catalog
 from takeover.data.exchange import lerobot_files, lerobot_schema
 from takeover.data.exchange.errors import Cancelled, ExchangeError, Progress, silent
 from takeover.data.exchange.lerobot_schema import IMAGE_PREFIX, Feature, Images, Precision
 from takeover.data.exchange.lerobot_survey import Survey, spec_sha256, survey
 from takeover.data.exchange.pictures import PictureError, decode, encode_png, picture_size
-from takeover.data.exchange.selection import Selection, Source, select
+from takeover.data.exchange.selection import Selection, Source, plan_export
 from takeover.data.exchange.statistics import combine, numeric_statistics, picture_statistics, sample
 from takeover.data.exchange.stretches import PictureChoice, Stretch, read_stretches
 from takeover.data.exchange.target import PartialTarget, write_file
@@ -56,14 +55,12 @@ def export_lerobot(
 ) -> Exported:
     """Write the selected episodes as the folder ``target``. Raises `ExchangeError`, `DamagedFile`, `OSError`, `Cancelled`."""
     selection, options = selection or Selection(), options or LeRobotOptions()
-    with Catalog.open(workspace) as catalog:
-        sources = select(workspace, catalog, selection)
+    sources, plan = plan_export(workspace, "lerobot", selection, options)
     wanted: PictureChoice = "none" if options.images == "none" else options.pictures
     common = survey(sources, wanted)
     fps = lerobot_schema.whole_fps(common.spec.control_hz, f"episode {sources[0].row.id}")
     features = lerobot_schema.picture_features(common.cameras, options.images, fps, options.codec)
     features |= lerobot_schema.numeric_features(common.spec, options.precision, options.join_runs, list(common.cameras))
-    plan = {"format": "lerobot", "options": asdict(options), "selection": asdict(selection), "sources": [s.identity() for s in sources]}
     with PartialTarget(target, plan) as partial:
         resumed = sum(piece["sources"] for piece in partial.done)
         shard = _Shard(partial, features, common, options, fps)
@@ -77,8 +74,6 @@ def export_lerobot(
             raise
         shard.flush()
         episodes = [episode for piece in partial.done for episode in piece["episodes"]]
-        if not episodes:
-            raise ExchangeError(f"{workspace.path}: every step of the selected episodes is excluded; nothing to export")
         frames = sum(episode["length"] for episode in episodes)
         _write_meta(partial.folder, features, common, fps, episodes, frames)
         return Exported(partial.finish(), len(episodes), frames, resumed)

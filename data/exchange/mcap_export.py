@@ -8,18 +8,17 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from mcap.writer import CompressionType, Writer
 
-from takeover.data.catalog import Catalog
 from takeover.data.episode_file import EpisodeReader
 from takeover.data.exchange.errors import Progress, silent
 from takeover.data.exchange.lerobot_export import Exported
 from takeover.data.exchange.protobuf import Field, MessageType
-from takeover.data.exchange.selection import Selection, Source, check_source, select
+from takeover.data.exchange.selection import Selection, Source, check_source, plan_export
 from takeover.data.exchange.target import PartialTarget, write_with
 from takeover.data.hdf5_image import DamagedFile
 from takeover.data.workspace import Workspace
@@ -70,9 +69,7 @@ def export_mcap(
     Raises `ExchangeError`, `DamagedFile`, `OSError`, `Cancelled`.
     """
     selection, options = selection or Selection(), options or McapOptions()
-    with Catalog.open(workspace) as catalog:
-        sources = select(workspace, catalog, selection)
-    plan = {"format": "mcap", "options": asdict(options), "selection": asdict(selection), "sources": [s.identity() for s in sources]}
+    sources, plan = plan_export(workspace, "mcap", selection, options)
     with PartialTarget(target, plan) as partial:
         resumed = len(partial.done)
         progress(resumed, len(sources))
@@ -81,7 +78,7 @@ def export_mcap(
 
             def write(path: Path, source: Source = source) -> None:
                 nonlocal steps
-                steps = write_episode_mcap(source, path, options.pictures)
+                steps = write_episode_mcap(source, path, options.pictures, selection.include_excluded)
 
             write_with(partial.folder / f"{source.row.id}.mcap", write)
             partial.note({"id": source.row.id, "steps": steps})
@@ -89,21 +86,22 @@ def export_mcap(
         return Exported(partial.finish(), len(sources), sum(piece["steps"] for piece in partial.done), resumed)
 
 
-def write_episode_mcap(source: Source, path: Path, pictures: bool) -> int:
-    """One episode's MCAP file; returns how many steps, held ones included."""
+def write_episode_mcap(source: Source, path: Path, pictures: bool, keep_excluded: bool = False) -> int:
+    """One episode's MCAP file without the time of the steps that labels leave out; returns how many steps, held ones included."""
     check_source(source)
     with EpisodeReader(source.path) as reader, path.open("wb") as stream:
         try:
             writer = Writer(stream, chunk_size=1 << 20, compression=CompressionType.LZ4)
             writer.start(profile="", library="takeover")
             channels = _Channels(writer)
-            messages = [*_numbers(reader), *_remarks(source, reader), *(_pictures(reader) if pictures else ())]
+            time = _Time(source, reader, keep_excluded)
+            messages = [*_numbers(reader, time), *_remarks(source, reader, time), *(_pictures(reader, time) if pictures else ())]
             for number, (time_ns, topic, kind, values) in enumerate(sorted(messages, key=lambda message: message[0])):
                 content = kind.encode(values() if callable(values) else values)
                 writer.add_message(channels.of(topic, kind), time_ns, content, time_ns, number)
             writer.add_metadata("episode", _metadata(source, reader))
             writer.finish()
-            return len(reader.column("seq", held=True))
+            return int(time.steps.sum())
         except (KeyError, IndexError, OSError) as error:
             if isinstance(error, OSError) and error.errno:
                 raise
@@ -127,6 +125,30 @@ class _Channels:
         return self._channels[topic]
 
 
+class _Time:
+    """What of an episode's time counts. ``steps`` (m,) bool, held ones included: a hold goes with the step before it."""
+
+    def __init__(self, source: Source, reader: EpisodeReader, keep_excluded: bool) -> None:
+        self._kept = source.kept(len(reader), keep_excluded)
+        driven = np.isin(reader.column("seq", held=True), reader.column("seq"))
+        self.steps = self._kept[np.maximum(np.cumsum(driven) - 1, 0)]
+        self._observed = reader.column("t_observation_ns", held=True)
+        self.last_wall_ns = int(reader.column("wall_ns")[self._kept][-1])
+
+    @property
+    def whole(self) -> bool:
+        return bool(self._kept.all())
+
+    def has(self, t_ns: int) -> bool:
+        """Whether a moment of the monotonic clock counts: it goes with the step observed last."""
+        return self.whole or bool(self.steps[max(0, int(np.searchsorted(self._observed, t_ns, side="right")) - 1)])
+
+    def pictures(self, taken_ns: np.ndarray) -> list[int]:
+        """Which pictures of a camera: those of the time that counts, and those that its steps saw."""
+        seen = np.searchsorted(taken_ns, self._observed[self.steps], side="right") - 1
+        return sorted({i for i, t_ns in enumerate(taken_ns.tolist()) if self.has(t_ns)} | set(np.maximum(seen, 0).tolist()))
+
+
 _Values = Sequence[float | int | str | bytes]
 _Message = tuple[int, str, MessageType, _Values | Callable[[], _Values]]
 
@@ -144,7 +166,7 @@ def number_message(name: str, names: Sequence[str]) -> MessageType:
     return MessageType("takeover", name, tuple(fields))
 
 
-def _numbers(reader: EpisodeReader) -> Iterator[_Message]:
+def _numbers(reader: EpisodeReader, time: _Time) -> Iterator[_Message]:
     """``/observation``, ``/action``, ``/policy_action``, ``/human_action``, ``/asked_action``, ``/step``: one per control step."""
     spec, wall = reader.start.spec, reader.column("wall_ns", held=True).tolist()
     observed = reader.column("frames/state")[reader.column("frame_index", held=True)]
@@ -152,8 +174,8 @@ def _numbers(reader: EpisodeReader) -> Iterator[_Message]:
     topics["observation"] = (observed, spec.observation.names)
     for topic, (values, names) in topics.items():
         kind = number_message("".join(part.capitalize() for part in topic.split("_")), names)
-        for time_ns, row in zip(wall, values.tolist(), strict=True):
-            if any(map(math.isfinite, row)):  # otherwise nobody wanted anything
+        for time_ns, row, counts in zip(wall, values.tolist(), time.steps.tolist(), strict=True):
+            if counts and any(map(math.isfinite, row)):  # otherwise nobody wanted anything
                 yield time_ns, f"/{topic}", kind, (time_ns, *row)
     seq = reader.column("seq", held=True)
     table = np.column_stack(
@@ -164,11 +186,12 @@ def _numbers(reader: EpisodeReader) -> Iterator[_Message]:
         ]
     )
     kind = number_message("Step", [*SCALARS, "held", *(f"source_{name}" for name in spec.action.group_names)])
-    for time_ns, row in zip(wall, table.tolist(), strict=True):
-        yield time_ns, "/step", kind, (time_ns, *row)
+    for time_ns, row, counts in zip(wall, table.tolist(), time.steps.tolist(), strict=True):
+        if counts:
+            yield time_ns, "/step", kind, (time_ns, *row)
 
 
-def _remarks(source: Source, reader: EpisodeReader) -> Iterator[_Message]:
+def _remarks(source: Source, reader: EpisodeReader, time: _Time) -> Iterator[_Message]:
     """``/events``: events, takeovers and other segments with their labels, the outcome."""
 
     def log(time_ns: int, name: str, message: str, level: int = _INFO) -> _Message:
@@ -176,21 +199,27 @@ def _remarks(source: Source, reader: EpisodeReader) -> Iterator[_Message]:
 
     offset = reader.start.wall_ns - reader.start.t_ns
     for event in reader.events:
-        yield log(event.wall_ns or event.t_ns + offset, event.source, f"{event.kind} {event.text}".strip())
+        if time.has(event.t_ns):
+            yield log(event.wall_ns or event.t_ns + offset, event.source, f"{event.kind} {event.text}".strip())
     wall = reader.column("wall_ns").tolist()
+    observed = reader.column("t_observation_ns").tolist()
     for segment in source.segments:
+        first = min(segment.start_step, len(wall) - 1)
+        if not time.has(observed[first]):
+            continue
         labels = ", ".join(f"{field}: {value}" for field, value in sorted(segment.labels.items()))
         said = f"{segment.kind} {segment.number}, steps {segment.start_step} to {segment.end_step} {segment.detail} {labels}".strip()
-        yield log(wall[min(segment.start_step, len(wall) - 1)], "segment", said, _WARNING)
-    yield log(reader.end.wall_ns, "outcome", f"{source.row.outcome} ({source.row.outcome_source})")
+        yield log(wall[first], "segment", said, _WARNING)
+    yield log(reader.end.wall_ns if time.whole else time.last_wall_ns, "outcome", f"{source.row.outcome} ({source.row.outcome_source})")
 
 
-def _pictures(reader: EpisodeReader) -> Iterator[_Message]:
+def _pictures(reader: EpisodeReader, time: _Time) -> Iterator[_Message]:
     """``/camera/<name>``; read from the file when it is their turn."""
     offset = reader.start.wall_ns - reader.start.t_ns
     for camera in reader.cameras:
-        for index, taken in enumerate(reader.frame_times_ns(camera).tolist()):
-            time_ns = taken + offset
+        taken = reader.frame_times_ns(camera)
+        for index in time.pictures(taken) if len(taken) else ():
+            time_ns = int(taken[index]) + offset
 
             def values(camera: str = camera, index: int = index, time_ns: int = time_ns) -> _Values:
                 return (time_ns, reader.frame(camera, index), "jpeg", camera)

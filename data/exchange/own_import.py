@@ -12,6 +12,7 @@ from takeover.data.episode_file import episode_path, verify_file
 from takeover.data.episode_read import open_episode, read_bounds
 from takeover.data.exchange.adopt import Imported, refresh_index
 from takeover.data.exchange.errors import ExchangeError, Progress, silent
+from takeover.data.exchange.fits import TaskFit, head_of
 from takeover.data.exchange.target import write_with
 from takeover.data.hdf5_image import DamagedFile, check_seal
 from takeover.data.label_exchange import adopt
@@ -24,7 +25,7 @@ def import_own(workspace: Workspace, source: Path | str, progress: Progress = si
     """Copy the episodes of another workspace, of a folder of episode files, or one file. Those that are here are skipped.
 
     Each file's seal is checked before and after. Raises `ExchangeError` (no episodes, another episode of the same id, a name that is
-    not the file's episode), `DamagedFile`.
+    not the file's episode, one that does not fit the others of its task here), `DamagedFile`; those before it stay.
     """
     root = Path(source).expanduser().absolute()
     paths = _episode_files(root)
@@ -33,11 +34,11 @@ def import_own(workspace: Workspace, source: Path | str, progress: Progress = si
     workspace.require_space(2 * MAX_EPISODE_BYTES)
     result = Imported()
     with Catalog.open(workspace) as catalog:
-        labels = Labels(workspace, catalog)
+        labels, fit = Labels(workspace, catalog), TaskFit(workspace, catalog)
         progress(0, len(paths))
         for number, path in enumerate(paths, start=1):
             start = _start(path)
-            new = _copy(workspace, catalog, path, start, result)
+            new = _copy(workspace, catalog, path, start, result, fit)
             adopt(labels, root / "labels.jsonl", events.get(start.episode_id, []))
             result.made += new
             result.present += not new
@@ -71,7 +72,7 @@ def _start(path: Path) -> EpisodeStart:
     return start
 
 
-def _copy(workspace: Workspace, catalog: Catalog, path: Path, start: EpisodeStart, result: Imported) -> bool:
+def _copy(workspace: Workspace, catalog: Catalog, path: Path, start: EpisodeStart, result: Imported, fit: TaskFit) -> bool:
     """Whether the episode is new here."""
     try:
         target = episode_path(workspace, start)
@@ -83,6 +84,7 @@ def _copy(workspace: Workspace, catalog: Catalog, path: Path, start: EpisodeStar
         raise ExchangeError(f"{path}: the workspace has another episode {start.episode_id} already; one of the two must go")
     if known and target.exists():
         return False
+    fit.check(f"{path}, episode {start.episode_id}", start.episode_id, *head_of(path, sealed=True))
     if not target.exists():
         write_with(target, lambda temporary: shutil.copyfile(path, temporary))
         fsync_folder(target.parent)

@@ -8,7 +8,7 @@ import io
 import os
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,10 @@ import h5py
 import msgspec
 import numpy as np
 
-from takeover.data.catalog import Catalog
 from takeover.data.episode_build import environment_args
 from takeover.data.exchange.errors import ExchangeError, Progress, silent
 from takeover.data.exchange.lerobot_export import Exported
-from takeover.data.exchange.selection import Selection, Source, select
+from takeover.data.exchange.selection import Selection, Source, plan_export
 from takeover.data.exchange.stretches import PictureChoice, Stretch, read_stretches
 from takeover.data.exchange.target import PartialTarget, write_file, write_with
 from takeover.data.index import VALID_PERCENT
@@ -51,11 +50,8 @@ def export_robomimic(
 ) -> Exported:
     """Write the selected episodes as the file ``target``. Raises `ExchangeError`, `DamagedFile`, `OSError`, `Cancelled`."""
     selection, options = selection or Selection(), options or RobomimicOptions()
-    with Catalog.open(workspace) as catalog:
-        sources = select(workspace, catalog, selection)
-        reviewed = catalog.reviewed_episode_ids()
+    sources, plan = plan_export(workspace, "robomimic", selection, options)
     _check_alike(sources)
-    plan = {"format": "robomimic", "options": asdict(options), "selection": asdict(selection), "sources": [s.identity() for s in sources]}
     pictures: PictureChoice = "policy" if options.policy_pictures else "none"
     with PartialTarget(target, plan) as partial:
         resumed = len(partial.done)
@@ -65,12 +61,10 @@ def export_robomimic(
             for stretch in read_stretches(source, pictures, options.join_runs, selection.include_excluded):
                 name = f"part-{index:06d}-{stretch.number:04d}.hdf5"
                 write_file(partial.folder / name, _part(source, stretch))
-                made.append({"part": name, "samples": len(stretch), "masks": _masks(source, stretch, reviewed)})
+                made.append({"part": name, "samples": len(stretch), "masks": _masks(source, stretch)})
             partial.note({"demos": made})
             progress(index + 1, len(sources))
         demos = [demo for piece in partial.done for demo in piece["demos"]]
-        if not demos:
-            raise ExchangeError(f"{workspace.path}: every step of the selected episodes is excluded; nothing to export")
         write_with(partial.folder / FILE, lambda path: _assemble(path, partial.folder, demos))
         return Exported(partial.finish(FILE), len(demos), sum(demo["samples"] for demo in demos), resumed)
 
@@ -86,7 +80,7 @@ def _check_alike(sources: Sequence[Source]) -> None:
                 )
 
 
-def _masks(source: Source, stretch: Stretch, reviewed: set[str]) -> list[str]:
+def _masks(source: Source, stretch: Stretch) -> list[str]:
     """As in the index: an excluded episode is in no other mask."""
     row = source.row
     if row.excluded:
@@ -97,7 +91,7 @@ def _masks(source: Source, stretch: Stretch, reviewed: set[str]) -> list[str]:
         names.append(row.outcome)
     if row.kind != "demonstration" and bool(stretch.human.any()):
         names.append("has_intervention")
-    return [*names, "reviewed"] if row.id in reviewed else names
+    return [*names, "reviewed"] if source.reviewed else names
 
 
 def _part(source: Source, stretch: Stretch) -> bytes:

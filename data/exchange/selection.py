@@ -1,16 +1,22 @@
 """Which episodes leave the house, and which of their steps."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
+import numpy as np
+
 from takeover.data.catalog import Catalog
+from takeover.data.catalog_current import parts
 from takeover.data.catalog_queries import SegmentFilter
 from takeover.data.catalog_tables import EpisodeRow, LabelEvent, SegmentRow
+from takeover.data.episode_pages import EpisodeFilter
 from takeover.data.exchange.errors import ExchangeError
 from takeover.data.hdf5_image import DamagedFile, check_seal
 from takeover.data.labels import Labels
+from takeover.data.selection import select_episodes
+from takeover.data.training_labels import training_labels
 from takeover.data.workspace import Workspace
 
 ANONYMOUS = "anonymous"
@@ -19,26 +25,23 @@ DATED_BY = ("operator", "label")  # sources of an outcome that a person gave to 
 
 @dataclass(frozen=True)
 class Selection:
-    """What to export. Empty fields do not filter; times are UTC wall nanoseconds."""
+    """What to export: the episodes that pass ``filters``; with ``ids`` (whole, their beginnings or ends) only those."""
 
-    session_id: str = ""
-    task_id: str = ""
-    kinds: tuple[str, ...] = ()
-    outcomes: tuple[str, ...] = ()
-    operators: tuple[str, ...] = ()
+    filters: EpisodeFilter = field(default_factory=EpisodeFilter)
     ids: tuple[str, ...] = ()
-    """Episode ids, whole or their endings."""
-    started_from_ns: int = 0
-    started_to_ns: int = 0
     include_excluded: bool = False
-    """Also excluded episodes and segments; they get sample weight 0."""
+    """Also excluded episodes, excluded segments and what was trimmed off; they get sample weight 0."""
     people: bool = True
     """Keep the pseudonyms of operators and labelers."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """An episode to export with what was said about it. ``left_out``: inclusive step ranges of excluded segments."""
+    """An episode to export with what was said about it.
+
+    ``left_out``: inclusive step ranges that do not count: excluded segments, and what labels trimmed off the episode or a segment.
+    ``reviewed``: a person has looked at it.
+    """
 
     row: EpisodeRow
     path: Path
@@ -47,6 +50,7 @@ class Source:
     events: tuple[LabelEvent, ...] = ()
     left_out: tuple[tuple[int, int], ...] = ()
     operator: str = ""
+    reviewed: bool = False
 
     @property
     def cause(self) -> str:
@@ -62,29 +66,77 @@ class Source:
         dated = self.row.outcome_source in DATED_BY and self.row.outcome in ("success", "failure")
         return min(self.row.steps - 1, self.row.event_step) if dated and self.row.event_step >= 0 else self.row.steps - 1
 
+    def weights(self, count: int) -> np.ndarray:
+        """(count,) f8: 0 for steps that labels leave out, 1 for all others."""
+        made = np.full(count, 0.0 if self.row.excluded else 1.0)
+        for first, last in self.left_out:
+            made[first : last + 1] = 0.0
+        return made
+
+    def kept(self, count: int, keep_excluded: bool = False) -> np.ndarray:
+        """(count,) bool: the steps to export. Those after an outcome that a person dated are never among them."""
+        ended = np.arange(count) <= self.last_step
+        return ended if keep_excluded else ended & (self.weights(count) > 0)
+
     def identity(self) -> list[Any]:
         """JSON that changes when the file, its labels or what is left out of it change."""
         return [self.row.id, self.row.sha256, self.row.outcome, self.row.excluded, [event.id for event in self.events], list(self.left_out)]
 
 
+def plan_export(workspace: Workspace, form: str, selection: Selection, options: Any = None) -> tuple[list[Source], dict[str, Any]]:
+    """(what to export, the plan that an interrupted export is known by). ``options``: a dataclass, or none. Raises as `select`."""
+    with Catalog.open(workspace) as catalog:
+        sources = select(workspace, catalog, selection)
+    plan = {"format": form, "selection": asdict(selection), "sources": [source.identity() for source in sources]}
+    return sources, plan if options is None else plan | {"options": asdict(options)}
+
+
 def select(workspace: Workspace, catalog: Catalog, selection: Selection) -> list[Source]:
-    """Episodes with at least one step, in the order of their starts. Raises `ExchangeError` when none is left, or a file is gone."""
-    rows = [row for row in catalog.episodes(session_id=selection.session_id, task_id=selection.task_id) if _wanted(row, selection)]
+    """Episodes with at least one step that counts, in the order of their starts.
+
+    Raises `ExchangeError` when none is left, an id names none, or a file is gone.
+    """
+    found = {row.id: row for name in selection.ids or ("",) for row in _named(workspace, catalog, selection.filters, name)}
+    rows = [row for row in found.values() if row.steps > 0 and (selection.include_excluded or not row.excluded)]
+    rows.sort(key=lambda row: (row.started_ns, row.id))
     if not rows:
         raise ExchangeError(f"{workspace.path}: no episode fits the selection; `takeover data ls` lists them")
     for row in rows:
         if not (workspace.path / row.path).is_file():
             raise ExchangeError(f"{workspace.path / row.path}: the file of episode {row.id} is gone; `takeover data verify` says more")
+    ids = [row.id for row in rows]
     segments: dict[str, list[SegmentRow]] = {}
-    for first in range(0, len(rows), 500):
-        ids = tuple(row.id for row in rows[first : first + 500])
-        for segment in catalog.segments(SegmentFilter(episode_ids=ids), limit=None):
+    for part in parts(ids):
+        for segment in catalog.segments(SegmentFilter(episode_ids=tuple(part)), limit=None):
             segments.setdefault(segment.episode_id, []).append(segment)
-    labels = catalog.labels([row.id for row in rows])
+    labels, training, reviewed = catalog.labels(ids), training_labels(catalog, ids), catalog.reviewed_episode_ids()
     events: dict[str, list[LabelEvent]] = {}
     for event in Labels(workspace, catalog).events_since(0):
-        events.setdefault(event.episode_id, []).append(event)
-    return [_source(workspace, row, segments.get(row.id, []), labels.get(row.id, {}), events.get(row.id, []), selection) for row in rows]
+        events.setdefault(event.episode_id, []).append(event if selection.people else _without_author(event))
+    sources = [
+        Source(
+            row=row,
+            path=workspace.path / row.path,
+            segments=tuple(sorted(segments.get(row.id, ()), key=lambda segment: (segment.start_step, segment.id))),
+            labels=labels.get(row.id, {}),
+            events=tuple(events.get(row.id, ())),
+            left_out=tuple(sorted(training[row.id].left_out)),
+            operator=row.operator if selection.people else ANONYMOUS,
+            reviewed=row.id in reviewed,
+        )
+        for row in rows
+    ]
+    kept = [source for source in sources if source.kept(source.row.steps, selection.include_excluded).any()]
+    if not kept:
+        raise ExchangeError(f"{workspace.path}: labels leave every step of the selected episodes out; nothing to export")
+    return kept
+
+
+def _named(workspace: Workspace, catalog: Catalog, filters: EpisodeFilter, name: str) -> list[EpisodeRow]:
+    found = select_episodes(catalog, replace(filters, name=name) if name else filters, limit=None, oldest_first=True)
+    if name and not found:
+        raise ExchangeError(f"{workspace.path}: no episode {name!r} fits the selection; `takeover data ls` lists them")
+    return found
 
 
 def check_source(source: Source) -> None:
@@ -93,37 +145,5 @@ def check_source(source: Source) -> None:
         raise DamagedFile(f"{source.path}: not the file the catalog knows as episode {source.row.id}; `takeover data verify` says more")
 
 
-def _wanted(row: EpisodeRow, selection: Selection) -> bool:
-    if row.steps == 0 or (row.excluded and not selection.include_excluded):
-        return False
-    for value, allowed in ((row.kind, selection.kinds), (row.outcome, selection.outcomes), (row.operator, selection.operators)):
-        if allowed and value not in allowed:
-            return False
-    if selection.ids and not any(row.id.endswith(wanted) for wanted in selection.ids):
-        return False
-    return row.started_ns >= selection.started_from_ns and (not selection.started_to_ns or row.started_ns < selection.started_to_ns)
-
-
-def _source(
-    workspace: Workspace,
-    row: EpisodeRow,
-    segments: Sequence[SegmentRow],
-    labels: dict[str, str],
-    events: Sequence[LabelEvent],
-    selection: Selection,
-) -> Source:
-    ranges = sorted((s.start_step, s.end_step) for s in segments if s.labels.get("exclude") == "true")
-    return Source(
-        row=row,
-        path=workspace.path / row.path,
-        segments=tuple(sorted(segments, key=lambda segment: (segment.start_step, segment.id))),
-        labels=labels,
-        events=tuple(event if selection.people else _without_author(event) for event in events),
-        left_out=tuple(ranges),
-        operator=row.operator if selection.people else ANONYMOUS,
-    )
-
-
 def _without_author(event: LabelEvent) -> LabelEvent:
-    fields = {name: getattr(event, name) for name in LabelEvent.__struct_fields__}
-    return LabelEvent(**{**fields, "author": ANONYMOUS})
+    return msgspec.structs.replace(event, author=ANONYMOUS)

@@ -85,7 +85,7 @@ class Stretch:
 
 
 def read_stretches(source: Source, pictures: PictureChoice = "none", join_runs: bool = False, keep_excluded: bool = False) -> list[Stretch]:
-    """An episode's stretches: runs (a hold, gap or abort ends one) without excluded segments, or all in one with ``join_runs``.
+    """An episode's stretches: runs (a hold, gap or abort ends one) without what labels leave out, or all in one with ``join_runs``.
 
     Raises `DamagedFile` naming the file and what is wrong in it, `FileNotFoundError`.
     """
@@ -98,24 +98,13 @@ def read_stretches(source: Source, pictures: PictureChoice = "none", join_runs: 
             raise DamagedFile(f"{source.path}: {error}") from error
 
 
-def left_out_mask(source: Source, count: int) -> np.ndarray:
-    """(count,) bool: steps of excluded segments, or of an episode that is excluded whole."""
-    mask = np.full(count, source.row.excluded)
-    for first, last in source.left_out:
-        mask[first : last + 1] = True
-    return mask
-
-
 def _stretches(
     source: Source, reader: EpisodeReader, demo: h5py.Group, pictures: PictureChoice, join_runs: bool, keep_excluded: bool
 ) -> Iterator[Stretch]:
     columns = {name: reader.column(name) for name in COLUMNS}
     count = len(reader)
-    excluded = left_out_mask(source, count)
-    kept = np.arange(count) <= source.last_step
-    if not keep_excluded:
-        kept &= ~excluded
-    parts = split(np.flatnonzero(kept), columns["run_id"], columns["seq"], join_runs)
+    weights = source.weights(count)
+    parts = split(np.flatnonzero(source.kept(count, keep_excluded)), columns["run_id"], columns["seq"], join_runs)
     reward, terminated, truncated = _outcome(source, columns, count)
     success = np.zeros(count, bool)
     success[source.last_step] = source.row.success
@@ -138,7 +127,7 @@ def _stretches(
             success=success[steps],
             modes=modes[steps],
             intv_label=labels[steps],
-            weight=np.where(excluded[steps], 0.0, 1.0),
+            weight=weights[steps],
             states=states[steps],
         )
         if pictures == "camera":

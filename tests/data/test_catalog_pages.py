@@ -15,7 +15,7 @@ from takeover.data.catalog import Catalog, CatalogError, SegmentFilter
 from takeover.data.catalog_current import fill_in, refresh_episodes, refresh_sessions
 from takeover.data.catalog_queries import episode_row
 from takeover.data.catalog_tables import metadata, segments
-from takeover.data.episode_pages import EpisodeChoice, episode_page
+from takeover.data.episode_pages import EpisodeFilter, episode_page
 from takeover.data.labels import Labels
 from takeover.data.workspace import Workspace
 
@@ -181,7 +181,7 @@ def test_pages_of_episodes_agree_with_a_plain_loop(big):
     assert everything == big.episodes()[::-1]
     causes = {row.episode_id for row in big.segments(SegmentFilter(cause="force"), limit=None)}
     named = everything[17].id
-    for choice in [*EPISODE_FILTERS.values(), EpisodeChoice(name=named[-6:]), EpisodeChoice(name=named)]:
+    for choice in [*EPISODE_FILTERS.values(), EpisodeFilter(name=named[-6:]), EpisodeFilter(name=named)]:
         wanted = [
             row
             for row in everything

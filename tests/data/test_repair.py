@@ -238,6 +238,7 @@ def test_a_catalog_that_cannot_be_used_is_made_again_with_its_policies(recorded)
         catalog.add_policy(session_id="s1", version=3, sha256="ab", learner="bc", task_id="pick-lift")
         with catalog.writing() as connection:
             connection.execute(update(meta).where(meta.c.name == "version").values(value=999))
+    recorded.learning_path.unlink()  # as in a workspace from before there was this log
     report = repaired(recorded)
     assert "1 policies" in report.done[0]
     with Catalog.open(recorded) as catalog:
@@ -246,7 +247,12 @@ def test_a_catalog_that_cannot_be_used_is_made_again_with_its_policies(recorded)
         assert catalog.labels(["s1-ep0001"]) == {"s1-ep0001": {"note": "nice"}}
     recorded.catalog_path.write_bytes(b"no database at all" * 100)
     report = repaired(recorded)
-    assert "cannot be read" in report.done[0]
+    assert "making a new one" in report.done[0]
+    with Catalog.open(recorded) as catalog:
+        assert [row.version for row in catalog.policies()] == [3]  # the first repair has written them into the log
+    recorded.learning_path.unlink()
+    recorded.catalog_path.write_bytes(b"no database at all" * 100)
+    assert "policies, evaluations and people, which cannot be read" in repaired(recorded).done[0]
     assert whole(recorded) == []
 
 

@@ -53,7 +53,7 @@ def test_filters_by_day(recorded, workspace, tmp_path, capsys):
     assert len(pq.read_table(tmp_path / "a/episodes.parquet")) == 4
     for arguments, said in (
         (["--until", "2026-09-20"], "no episode fits the selection"),
-        (["--since", "yesterday"], "--since yesterday: a day is written YYYY-MM-DD"),
+        (["--since", "yesterday"], "'yesterday' is not a date; write 2026-05-31"),
     ):
         capsys.readouterr()
         assert main(["export", "parquet", str(tmp_path / "b"), *where, *arguments]) == 2

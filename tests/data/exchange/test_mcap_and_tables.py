@@ -15,6 +15,7 @@ from takeover.data.exchange.mcap_export import export_mcap, number_message
 from takeover.data.exchange.selection import Selection
 from takeover.data.exchange.tables import export_tables
 from takeover.data.labels import Labels
+from takeover.data.selection import EpisodeFilter
 
 
 def messages(path):
@@ -123,7 +124,7 @@ def test_tables_without_segments_have_their_columns(recorded, workspace, tmp_pat
 
 def test_a_selection_that_fits_nothing_is_said(recorded, workspace, tmp_path):
     with pytest.raises(ExchangeError, match="no episode fits the selection"):
-        export_tables(workspace, tmp_path / "out", Selection(task_id="juggle"))
+        export_tables(workspace, tmp_path / "out", Selection(EpisodeFilter(task="juggle")))
     (workspace.path / recorded[0].path).unlink()
     with pytest.raises(ExchangeError, match="the file of episode s1-ep0000 is gone"):
         export_mcap(workspace, tmp_path / "out")

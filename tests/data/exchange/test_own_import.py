@@ -1,5 +1,6 @@
 """Our own episodes from another workspace."""
 
+import msgspec
 import pytest
 
 from takeover.data.catalog import Catalog
@@ -58,3 +59,35 @@ def test_another_episode_of_the_same_id_is_refused(recorded, workspace, other, n
     path, _, _ = write_episode(third, gather(new_stream(seed=5).episode()))
     with pytest.raises(ExchangeError, match="another episode s1-ep0000 already"):
         import_own(other, path)
+
+
+def other_spec(records, **changes):
+    start = records[0]
+    return [msgspec.structs.replace(start, spec=msgspec.structs.replace(start.spec, **changes)), *records[1:]]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda start: {"control_hz": 10.0}, r"control_hz 10.0; episode s1-ep000\d of task 'pick-lift' in the workspace has 20.0"),
+        (
+            lambda start: {"observation": msgspec.structs.replace(start.spec.observation, names=["q", *start.spec.observation.names[1:]])},
+            "observation names",
+        ),
+        (lambda start: {"action": msgspec.structs.replace(start.spec.action, scale=[1.0] * 5)}, r"action scale \[1.0"),
+        (lambda start: {}, r"pictures none; .* has \{'wrist': \(16, 16, 3\)\}"),
+    ],
+)
+def test_an_episode_that_does_not_fit_its_task_is_refused_naming_both(recorded, workspace, other, new_stream, change, said):
+    import_own(other, workspace.path)
+    third = Workspace(other.path.with_name("third")).prepare()
+    records = new_stream("s7", seed=5).episode()
+    path, _, _ = write_episode(third, gather(other_spec(records, **change(records[0]))))
+    with pytest.raises(ExchangeError, match=rf"s7-ep0000\.hdf5, episode s7-ep0000: {said}.*import into another workspace"):
+        import_own(other, path)
+    with Catalog.open(other) as catalog:
+        assert len(catalog.episodes()) == 5
+    assert not list(other.episodes.rglob("s7*"))
+    elsewhere = other_spec(records, **change(records[0]), task_id="pour")
+    path, _, _ = write_episode(third, gather(elsewhere))
+    assert import_own(other, path).made == 1  # another task may be otherwise
