@@ -21,7 +21,7 @@ from takeover.app.console.models.insights import (
     version_rows,
     window_of,
 )
-from takeover.app.console.models.review import CAUSES
+from takeover.app.console.models.review_items import CAUSES
 from takeover.data.catalog import Catalog, SegmentFilter
 from takeover.data.catalog_tables import EpisodeRow, EvaluationRow, SessionRow
 from takeover.data.schema import EpisodeKind, Outcome

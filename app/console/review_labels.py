@@ -1,11 +1,14 @@
 """The label column: cause on digits, kind, outcome, quality, note, exclude, submit. Every act is reported at once."""
 
+from collections.abc import Sequence
+
 from PySide6.QtCore import QEvent, QObject, QRectF, QSize, Qt, QTimer, Signal
 from PySide6.QtGui import QColor, QKeyEvent, QMouseEvent, QPainter, QPaintEvent, QPen
 from PySide6.QtWidgets import QHBoxLayout, QPlainTextEdit, QWidget
 
 from takeover.app.console import tokens
-from takeover.app.console.models.review import CAUSES, KINDS, OUTCOMES, QUALITIES, ReviewItem
+from takeover.app.console.models.review_items import CAUSES, KINDS, OUTCOMES, QUALITIES, ReviewItem
+from takeover.app.console.review_tags import NameEdit, TagsField
 from takeover.app.console.widgets import Button, KeyHints, Panel, Segmented, draw_key_cap, draw_text, label
 
 ROW, LEAST_ROW = 36, 26
@@ -130,11 +133,24 @@ class LabelPanel(Panel):
         self.note.setFocusPolicy(Qt.FocusPolicy.ClickFocus)
         self.note.installEventFilter(self)
         self._add(self.note)
+        self.subtask = NameEdit("what the robot was at", clears=False)
+        self.subtask.setToolTip("The part of the task these steps belong to. Enter saves it; names in use are offered while you type.")
+        self.tags = TagsField()
+        self.tags.edit.setToolTip("A tag of your own. Enter adds it; tags in use are offered while you type.")
+        self._beside("Subtask", self.subtask, 10)
+        self._beside("Tags", self.tags, 6)
+        self.subtask.entered.connect(lambda name: self.labelled.emit("subtask", name))
+        self.tags.changed.connect(lambda tag, on: self.labelled.emit(f"tag:{tag}", "true" if on else ""))
         self.exclude = ExcludeRow()
         self.exclude.toggled.connect(lambda on: self.labelled.emit("exclude", "true" if on else "false"))
         self._add(self.exclude, 12)
         self.body.addStretch(1)
-        self.saved = label("", tokens.T3, 12)
+        for edit in (self.subtask, self.tags):
+            edit.refused.connect(self.say)
+        self.used = label("", tokens.T2, 12)
+        self.used.setToolTip("Which update of the learner was the first with this segment's labels.")
+        self._add(self.used, 0, 4)
+        self.saved = label("", tokens.T3, 12, wrap=True)
         self.hints = KeyHints([("S", "skip"), ("U", "unsure"), ("F", "flag")])
         self._add(self.saved)
         self._add(self.hints, 4, 4)
@@ -154,11 +170,42 @@ class LabelPanel(Panel):
         line.addWidget(widget)
         self.body.addWidget(row)
 
-    def show_item(self, item: ReviewItem | None) -> None:
-        """Show the current labels of a segment; the note being typed is left alone unless the segment changed."""
+    def _beside(self, name: str, widget: QWidget, above: int) -> None:
+        """A row with its name at the left."""
+        row = QWidget()
+        line = QHBoxLayout(row)
+        line.setContentsMargins(12, above, 12, 0)
+        line.setSpacing(8)
+        text = label(name, tokens.T2, 12)
+        text.setFixedSize(52, 28)
+        line.addWidget(text, 0, Qt.AlignmentFlag.AlignTop)
+        line.addWidget(widget, 1)
+        self.body.addWidget(row)
+
+    def say(self, text: str) -> None:
+        """One line above the buttons: saved, refused, or why not."""
+        self.saved.setText(text)
+        self.saved.setToolTip(text)
+
+    def set_names(self, tags: Sequence[str], subtasks: Sequence[str]) -> None:
+        """What is offered while a tag or a subtask is typed."""
+        self.tags.edit.set_names(tags)
+        self.subtask.set_names(subtasks)
+
+    def show_item(self, item: ReviewItem | None, mine: bool = True) -> None:
+        """Show the current labels of a segment; the note being typed is left alone unless the segment changed.
+
+        ``mine``: the person may label it. A blind one has no outcome and no tags: a second opinion is not about them.
+        """
         labels = item.labels if item else {}
-        for widget in (self.causes, self.kind, self.outcome, self.quality, self.note, self.exclude, self.submit):
-            widget.setEnabled(item is not None)
+        for widget in (self.causes, self.kind, self.quality, self.note, self.subtask, self.exclude, self.submit):
+            widget.setEnabled(item is not None and mine)
+        for extra in (self.outcome, self.tags):
+            extra.setEnabled(item is not None and mine and not item.blind)
+        self.outcome.setToolTip("Of the whole episode, so it is no part of a second opinion." if item and item.blind else "")
+        self.set_title("Second opinion, blind" if item and item.blind else "Cause", "1 to 7: label and advance")
+        self.subtask.show_name(labels.get("subtask", ""))
+        self.tags.show_tags(item.tags if item else [])
         self.causes.set_current(labels.get("cause", ""))
         for name, control, options in (("kind", self.kind, KINDS), ("quality", self.quality, QUALITIES)):
             value = labels.get(name, "")

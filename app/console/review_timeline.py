@@ -11,8 +11,12 @@ from PySide6.QtWidgets import QSizePolicy, QWidget
 from takeover.app.console import tokens
 from takeover.app.console.icons import draw_icon
 from takeover.app.console.models.insights import nice_step
-from takeover.app.console.models.review import ReviewItem, Timeline, minus, versions_text
 from takeover.app.console.models.review import Signal as Curve
+from takeover.app.console.models.review import Timeline, minus, versions_text
+from takeover.app.console.models.review_edges import Edges
+from takeover.app.console.models.review_items import ReviewItem
+from takeover.app.console.review_grips import HELP, Place
+from takeover.app.console.review_grips import paint as paint_grips
 from takeover.app.console.widgets import CENTER, RIGHT, draw_text, fill_round, hatch, text_width
 
 LABELS = 128  # left of the plot, px
@@ -25,9 +29,10 @@ FLAGS = 32
 
 class TimelineView(QWidget):
     """Paints a `Timeline`; the static part is kept as a pixmap so that moving the play-head costs one copy. `sought(seconds)` on
-    click and drag."""
+    click and drag; `edged(field, value)` when a grip was let go: a trim or an onset."""
 
     sought = Signal(float)
+    edged = Signal(str, str)
     FRAMES = 12  # of the film strip
 
     def __init__(self, parent: QWidget | None = None) -> None:
@@ -38,13 +43,38 @@ class TimelineView(QWidget):
         self._film_expected = False
         self._position_s = 0.0
         self._static: QPixmap | None = None
+        self._edges: Edges | None = None
+        self._live = False
+        self._grip = ""
+        self.setMouseTracking(True)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
         self.setMinimumHeight(250)
 
     def set_timeline(self, timeline: Timeline | None, item: ReviewItem | None, film_expected: bool = False) -> None:
-        self._timeline, self._item, self._film, self._film_expected = timeline, item, [], film_expected
+        self._timeline, self._film, self._film_expected = timeline, [], film_expected
+        self.set_item(item, self._live)
+
+    def set_item(self, item: ReviewItem | None, live: bool) -> None:
+        """The segment with its present labels; ``live``: its edges can be moved. A drag that is under way goes on."""
+        same = item is not None and self._item is not None and item.segment_id == self._item.segment_id
+        self._item, self._live = item, live
+        if not (same and live and self._grip):
+            self._edges, self._grip = Edges.of(item) if item is not None else None, ""
         self._static = None
         self.update()
+
+    @property
+    def edges(self) -> Edges | None:
+        return self._edges
+
+    def move_edge(self, grip: str, step: int) -> None:
+        """Put "first", "last" or "onset" at a step and report it, if that changes anything."""
+        if self._edges is None or not self._live:
+            return
+        before, self._edges = self._edges, self._edges.moved(grip, step)
+        self.update()
+        if self._edges != before:
+            self.edged.emit(*self._edges.label(grip))
 
     def set_film(self, film: list[QImage]) -> None:
         """Pictures spread evenly over the episode."""
@@ -85,13 +115,43 @@ class TimelineView(QWidget):
         if self._timeline is not None:
             self.sought.emit(min(1.0, max(0.0, (event.position().x() - LABELS) / self._width())) * self._duration())
 
+    def place(self) -> Place:
+        """Where the grips are painted."""
+        hz = self._timeline.control_hz if self._timeline else 1.0
+        return Place(self.x_of, hz, self._band_top(), BAND, FLAGS, self.height() - 8, self.width() - VALUES)
+
+    def _grip_under(self, event: QMouseEvent) -> str:
+        if self._edges is None or self._timeline is None or not self._live:
+            return ""
+        return self.place().grip_at(self._edges, event.position())
+
     def mousePressEvent(self, event: QMouseEvent) -> None:
-        if event.button() == Qt.MouseButton.LeftButton and event.position().x() >= LABELS - 8:
+        if event.button() != Qt.MouseButton.LeftButton:
+            return
+        self._grip = self._grip_under(event)
+        if not self._grip and event.position().x() >= LABELS - 8:
             self._seek(event)
 
     def mouseMoveEvent(self, event: QMouseEvent) -> None:
-        if event.buttons() & Qt.MouseButton.LeftButton:
+        if not event.buttons() & Qt.MouseButton.LeftButton:
+            under = self._grip_under(event)
+            self.setCursor(Qt.CursorShape.SizeHorCursor if under else Qt.CursorShape.ArrowCursor)
+            self.setToolTip(HELP.get(under, ""))
+        elif self._grip and self._edges is not None and self._timeline is not None:
+            at = (event.position().x() - LABELS) / self._width() * self._duration() * self._timeline.control_hz
+            self._edges = self._edges.moved(self._grip, round(at) - (self._grip == "last"))
+            step = {"first": self._edges.first, "last": self._edges.last}.get(self._grip, self._edges.onset)
+            self.sought.emit((step or 0) / self._timeline.control_hz)
+            self.update()
+        else:
             self._seek(event)
+
+    def mouseReleaseEvent(self, event: QMouseEvent) -> None:
+        grip, self._grip = self._grip, ""
+        if grip and self._edges is not None and self._item is not None:
+            self.update()
+            if self._edges != Edges.of(self._item):
+                self.edged.emit(*self._edges.label(grip))
 
     # --- painting ---
 
@@ -109,6 +169,8 @@ class TimelineView(QWidget):
             self._paint_static(layer, self._timeline)
             layer.end()
         painter.drawPixmap(0, 0, self._static)
+        if self._edges is not None:
+            paint_grips(painter, self.place(), self._edges, self._live, self._grip)
         self._paint_values(painter, self._timeline)
         self._paint_head(painter)
 
@@ -189,7 +251,8 @@ class TimelineView(QWidget):
             painter.drawLine(QPointF(x, top - 4), QPointF(x, top + FLAGS - 4))
             width = text_width(flag.text, 11) + 20
             right_side = x + 4 + width <= self.width() - 8
-            start = x + 4 if right_side else x - 4 - width
+            gap = 9 if self._edges is not None and flag.step == self._edges.onset else 4  # beside the onset's grip
+            start = x + gap if right_side else x - 4 - width
             if start < free:
                 continue  # its line is there; the text would cover its neighbour's
             draw_icon(painter, flag.icon, start, top + 9, 13, tokens.T2, 2)

@@ -1,0 +1,110 @@
+"""What the console's queue and figures need of thousands of segments at once: narrow rows, few statements, labels by episode."""
+
+from collections.abc import Iterable
+
+import msgspec
+from sqlalchemy import Connection, select
+
+from takeover.data.catalog import Catalog
+from takeover.data.catalog_current import parts
+from takeover.data.catalog_tables import episodes, label_events, label_state, segments
+
+
+class QueueSegment(msgspec.Struct, frozen=True, gc=False):
+    """One flagged stretch, steps ``start_step`` to ``end_step`` (both counted), with its current labels {field: value}."""
+
+    id: str
+    episode_id: str
+    kind: str
+    start_step: int
+    end_step: int
+    policy_version: int
+    operator: str
+    labels: dict[str, str]
+
+
+class QueueEpisode(msgspec.Struct, frozen=True, gc=False):
+    """What the queue shows of an episode. ``outcome`` is the current one."""
+
+    id: str
+    session_id: str
+    task_id: str
+    number: int
+    kind: str
+    started_ns: int
+    control_hz: float
+    has_pictures: bool
+    path: str
+    outcome: str
+
+
+class Flagged(msgspec.Struct, frozen=True, gc=False):
+    """A segment as figures of a session need it."""
+
+    id: str
+    episode_id: str
+    kind: str
+    start_step: int
+    cause: str
+    excluded: bool
+
+
+def queue_rows(catalog: Catalog, most: int) -> tuple[list[QueueSegment], dict[str, QueueEpisode]]:
+    """The ``most`` newest segments, newest first, and their episodes by id. A segment whose episode is gone is left out."""
+    columns = segments.c
+    query = select(
+        columns.id, columns.episode_id, columns.kind, columns.start_step, columns.end_step, columns.policy_version, columns.operator
+    ).order_by(columns.started_ns.desc(), columns.id.desc())
+    with catalog.engine.connect() as connection:
+        found = connection.execute(query.limit(most)).all()
+        owners = _owners(connection, dict.fromkeys(row[1] for row in found))
+        labels = _labels(connection, owners)
+    none: dict[str, str] = {}
+    return [QueueSegment(*row, labels.get(row[0], none)) for row in found if row[1] in owners], owners
+
+
+def _owners(connection: Connection, ids: Iterable[str]) -> dict[str, QueueEpisode]:
+    columns = episodes.c
+    names = ("id", "session_id", "task_id", "number", "kind", "started_ns", "control_hz", "has_pictures", "path")
+    query = select(*(columns[name] for name in names), columns.outcome, columns.current_outcome)
+    found = {}
+    for part in parts(list(ids)):
+        for *row, recorded, current in connection.execute(query.where(columns.id.in_(part))):
+            row.append(current or recorded)
+            found[row[0]] = QueueEpisode(*row)
+    return found
+
+
+def _labels(connection: Connection, ids: Iterable[str]) -> dict[str, dict[str, str]]:
+    """Current labels of all segments of these episodes."""
+    columns = label_state.c
+    query = select(columns.target, columns.field, columns.value)
+    found: dict[str, dict[str, str]] = {}
+    for part in parts(list(ids)):
+        for target, field, value in connection.execute(query.where(columns.episode_id.in_(part))):
+            if value:
+                found.setdefault(target, {})[field] = value
+    return found
+
+
+def flagged_of(catalog: Catalog, session_id: str, most: int) -> list[Flagged]:
+    """The ``most`` newest segments of a session, newest first."""
+    columns = segments.c
+    query = (
+        select(columns.id, columns.episode_id, columns.kind, columns.start_step, columns.cause, columns.excluded)
+        .where(columns.session_id == session_id)
+        .order_by(columns.started_ns.desc(), columns.id.desc())
+        .limit(most)
+    )
+    with catalog.engine.connect() as connection:
+        return [Flagged(*row) for row in connection.execute(query)]
+
+
+def decisions_since(catalog: Catalog, wall_ns: int, author: str) -> list[tuple[str, str, int]]:
+    """(segment, what was decided, wall time in ns) of every review label of a person from ``wall_ns`` on, oldest first."""
+    columns = label_events.c
+    query = select(columns.target, columns.value, columns.wall_ns).where(
+        columns.author == author, columns.wall_ns >= wall_ns, columns.field == "review"
+    )
+    with catalog.engine.connect() as connection:
+        return [(target, value, at) for target, value, at in connection.execute(query.order_by(columns.wall_ns, columns.id))]
