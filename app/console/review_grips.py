@@ -8,7 +8,7 @@ from PySide6.QtGui import QColor, QPainter, QPen
 
 from takeover.app.console import tokens
 from takeover.app.console.models.review_edges import BEFORE_S, Edges
-from takeover.app.console.widgets import RIGHT, draw_text, fill_round, text_width
+from takeover.app.console.widgets import draw_text, fill_round, text_width
 
 WIDTH, REACH = 10.0, 3.0  # of a grip; how far beside it still counts
 HELP = {
@@ -76,8 +76,7 @@ def paint(painter: QPainter, place: Place, edges: Edges, live: bool, dragged: st
         painter.drawLine(QPointF(x, upper - 4 if name != "onset" else upper), QPointF(x, place.bottom))
         if live:
             _paint_grip(painter, box, strong)
-    if dragged or edges.trimmed:
-        _paint_text(painter, place, edges, dragged)
+    _paint_texts(painter, place, edges, dragged)
 
 
 def _paint_before(painter: QPainter, place: Place, onset: int) -> None:
@@ -85,11 +84,9 @@ def _paint_before(painter: QPainter, place: Place, onset: int) -> None:
     right = place.x(onset)
     left = max(place.x_of(0.0), place.x_of(onset / place.control_hz - BEFORE_S))
     painter.fillRect(QRectF(left, place.band_top, right - left, place.bottom - place.band_top), tokens.color("#FFFFFF", 0.09))
-    for text in (f"before: {BEFORE_S:g} s", f"{BEFORE_S:g} s"):
-        if text_width(text, 11, tokens.SEMIBOLD) + 12 <= right - left:
-            box = QRectF(left + 6, place.band_top, right - left - 12, place.band)
-            draw_text(painter, box, text, tokens.INK, 11, tokens.SEMIBOLD)
-            break
+    text = f"before: {BEFORE_S:g} s"
+    if text_width(text, 11, tokens.MEDIUM) + 16 <= right - left:
+        _paint_chip(painter, QPointF(right - 2, place.bottom - 40), text, leftward=True)
 
 
 def _paint_grip(painter: QPainter, box: QRectF, strong: bool) -> None:
@@ -102,16 +99,23 @@ def _paint_grip(painter: QPainter, box: QRectF, strong: bool) -> None:
         painter.drawLine(QPointF(x, middle.y() - 4), QPointF(x, middle.y() + 3))
 
 
-def _paint_text(painter: QPainter, place: Place, edges: Edges, dragged: str) -> None:
-    """What the moved edge says, beside it in the row of flags' lower half."""
-    if dragged == "onset" and edges.onset is not None:
-        step, text = edges.onset, f"onset {edges.onset / place.control_hz:.2f} s"
-    else:
-        kept = edges.last - edges.first + 1
-        step, text = (edges.first if dragged == "first" else edges.last + 1), f"{kept} of {edges.end - edges.start + 1} steps count"
+def _paint_chip(painter: QPainter, corner: QPointF, text: str, leftward: bool) -> None:
+    """``corner``: its top left corner, or its top right one."""
     width = text_width(text, 11, tokens.MEDIUM) + 12
-    x = place.x(step) + 10
-    right = x + width > place.right or dragged == "first"
-    box = QRectF(x - 20 - width if right else x, place.bottom - 22, width, 18)
+    box = QRectF(corner.x() - width if leftward else corner.x(), corner.y(), width, 18)
     fill_round(painter, box, tokens.BG, tokens.CHIP_RADIUS)
-    draw_text(painter, box.adjusted(6, 0, -6, 0), text, tokens.T1, 11, tokens.MEDIUM, RIGHT)
+    draw_text(painter, box.adjusted(6, 0, -6, 0), text, tokens.T1, 11, tokens.MEDIUM)
+
+
+def _paint_texts(painter: QPainter, place: Place, edges: Edges, dragged: str) -> None:
+    """What the moved edges say, beside their lines at the lower end."""
+    if edges.onset is not None and (edges.onset != edges.start or dragged == "onset"):
+        text = f"onset {edges.onset / place.control_hz:.2f} s"
+        x = place.x(edges.onset)
+        leftward = x + text_width(text, 11) + 20 > place.right
+        _paint_chip(painter, QPointF(x - 4 if leftward else x + 4, place.bottom - 40), text, leftward)
+    if edges.trimmed or dragged in ("first", "last"):
+        text = f"{edges.last - edges.first + 1} of {edges.end - edges.start + 1} steps count"
+        low, high = place.x(edges.first), place.x(edges.last + 1)
+        leftward = low + text_width(text, 11) + 20 > place.right
+        _paint_chip(painter, QPointF(high - 4 if leftward else low + 4, place.bottom - 20), text, leftward)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from PySide6.QtCore import QEvent, QObject, QRectF, QSize, Qt, QTimer, Signal
 from PySide6.QtGui import QColor, QKeyEvent, QMouseEvent, QPainter, QPaintEvent, QPen
-from PySide6.QtWidgets import QHBoxLayout, QPlainTextEdit, QWidget
+from PySide6.QtWidgets import QFrame, QHBoxLayout, QPlainTextEdit, QScrollArea, QVBoxLayout, QWidget
 
 from takeover.app.console import tokens
 from takeover.app.console.models.review_items import CAUSES, KINDS, OUTCOMES, QUALITIES, ReviewItem
@@ -112,7 +112,8 @@ class LabelPanel(Panel):
         self.body.setSpacing(0)
         self.causes = CauseList()
         self.causes.chosen.connect(lambda cause: self.labelled.emit("cause", cause))
-        self.body.addWidget(self.causes)
+        self._rows = self._scrolled()
+        self._rows.addWidget(self.causes)
         self.kind, self.outcome, self.quality = Segmented(KINDS), Segmented(OUTCOMES), Segmented(QUALITIES)
         for name, control, options in (
             ("kind", self.kind, KINDS),
@@ -144,7 +145,8 @@ class LabelPanel(Panel):
         self.exclude = ExcludeRow()
         self.exclude.toggled.connect(lambda on: self.labelled.emit("exclude", "true" if on else "false"))
         self._add(self.exclude, 12)
-        self.body.addStretch(1)
+        self._rows.addStretch(1)
+        self._rows = self.body
         for edit in (self.subtask, self.tags):
             edit.refused.connect(self.say)
         self.used = label("", tokens.T2, 12)
@@ -163,12 +165,30 @@ class LabelPanel(Panel):
         self.note.textChanged.connect(self._note_edited)
         self.show_item(None)
 
+    def _scrolled(self) -> QVBoxLayout:
+        """The upper part, which scrolls where the window is low."""
+        inside = QWidget()
+        rows = QVBoxLayout(inside)
+        rows.setContentsMargins(0, 0, 0, 0)
+        rows.setSpacing(0)
+        area = QScrollArea()
+        area.setFrameShape(QFrame.Shape.NoFrame)
+        area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        area.setWidgetResizable(True)
+        area.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        area.setMinimumHeight(LEAST_ROW * len(CAUSES))
+        area.setWidget(inside)
+        for see_through in (area.viewport(), inside):
+            see_through.setAutoFillBackground(False)
+        self.body.addWidget(area, 1)
+        return rows
+
     def _add(self, widget: QWidget, above: int = 0, below: int = 0) -> None:
         row = QWidget()
         line = QHBoxLayout(row)
         line.setContentsMargins(12, above, 12, below)
         line.addWidget(widget)
-        self.body.addWidget(row)
+        self._rows.addWidget(row)
 
     def _beside(self, name: str, widget: QWidget, above: int) -> None:
         """A row with its name at the left."""
@@ -180,7 +200,7 @@ class LabelPanel(Panel):
         text.setFixedSize(52, 28)
         line.addWidget(text, 0, Qt.AlignmentFlag.AlignTop)
         line.addWidget(widget, 1)
-        self.body.addWidget(row)
+        self._rows.addWidget(row)
 
     def say(self, text: str) -> None:
         """One line above the buttons: saved, refused, or why not."""

@@ -205,6 +205,7 @@ class ReviewPage(QWidget):
             return
         self.labels.save_note()
         self.player.pause()
+        self.labels.say("")
         previous = self.item
         self.item = self.queue.items[row]
         self.hold = None
@@ -241,7 +242,7 @@ class ReviewPage(QWidget):
             self.next_open()
         else:
             what = "has taken this segment: your lease ran out" if lost else "has this segment"
-            self.labels.say(f"{hold.person} {what}. Look at it, or go on with . and ,")
+            self.labels.say(f"{hold.person} {what}. You can look at it; the key . goes on.")
 
     def _show_item(self) -> None:
         self.title.set_item(self.item, self.player.episode.devices if self.player.episode else "", self.hold)

@@ -19,6 +19,7 @@ from PySide6.QtWidgets import (
 from takeover.app.console import tokens
 from takeover.app.console.icons import draw_icon, icon
 from takeover.app.console.models.review_items import FILTERS, Hold, ReviewItem
+from takeover.app.console.review_tags import Line
 from takeover.app.console.widgets import CENTER, RIGHT, KeyCap, Panel, draw_text, fill_round, label, text_width
 
 ROW = 48
@@ -150,7 +151,7 @@ class QueuePanel(Panel):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__("Queue", "", parent=parent)
         self.setFixedWidth(304)
-        self.search = QLineEdit()
+        self.search = Line()
         self.search.setPlaceholderText("episode, cause, person, note")
         self.search.setFixedHeight(32)
         self.search.setFont(tokens.font(12))

@@ -22,7 +22,16 @@ def name_of(text: str) -> str:
     return name
 
 
-class NameEdit(QLineEdit):
+class Line(QLineEdit):
+    """A line in which Enter ends: the page would take it for Submit."""
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        super().keyPressEvent(event)
+        if event.key() in (Qt.Key.Key_Return, Qt.Key.Key_Enter):
+            event.accept()
+
+
+class NameEdit(Line):
     """`entered(name)` on Enter or a chosen completion, `refused(why)` for what is no name. Esc leaves it as it was."""
 
     entered = Signal(str)

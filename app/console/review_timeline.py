@@ -1,9 +1,7 @@
 """The timeline under the pictures: film strip, who drove, flags, signals, and the play-head that can be dragged."""
 
 import math
-from itertools import pairwise
 
-import numpy as np
 from PySide6.QtCore import QPointF, QRectF, Qt, Signal
 from PySide6.QtGui import QColor, QImage, QMouseEvent, QPainter, QPaintEvent, QPen, QPixmap, QPolygonF, QResizeEvent
 from PySide6.QtWidgets import QSizePolicy, QWidget
@@ -11,10 +9,10 @@ from PySide6.QtWidgets import QSizePolicy, QWidget
 from takeover.app.console import tokens
 from takeover.app.console.icons import draw_icon
 from takeover.app.console.models.insights import nice_step
-from takeover.app.console.models.review import Signal as Curve
-from takeover.app.console.models.review import Timeline, minus, versions_text
+from takeover.app.console.models.review import Timeline, versions_text
 from takeover.app.console.models.review_edges import Edges
 from takeover.app.console.models.review_items import ReviewItem
+from takeover.app.console.review_curves import paint_curve
 from takeover.app.console.review_grips import HELP, Place
 from takeover.app.console.review_grips import paint as paint_grips
 from takeover.app.console.widgets import CENTER, RIGHT, draw_text, fill_round, hatch, text_width
@@ -183,7 +181,7 @@ class TimelineView(QWidget):
         self._paint_band(painter, timeline)
         self._paint_flags(painter, timeline)
         for index, curve in enumerate(timeline.signals):
-            self._paint_curve(painter, timeline, index, curve)
+            paint_curve(painter, self._row(index), timeline, curve, self.x_of)
 
     def _paint_axis(self, painter: QPainter) -> None:
         duration = self._duration()
@@ -264,33 +262,6 @@ class TimelineView(QWidget):
         rows = len(self._timeline.signals) if self._timeline else 1
         height = min(150.0, (self.height() - 8 - top) / max(1, rows))
         return QRectF(LABELS, top + index * height, self._width(), height)
-
-    def _paint_curve(self, painter: QPainter, timeline: Timeline, index: int, curve: Curve) -> None:
-        row = self._row(index)
-        painter.setPen(QPen(QColor(tokens.GRID), 1))
-        painter.drawLine(QPointF(LABELS, row.top() + 0.5), QPointF(row.right(), row.top() + 0.5))
-        draw_text(painter, QRectF(12, row.top() + 5, LABELS - 40, 16), curve.name, tokens.T2, 12)
-        if curve.unit:
-            draw_text(painter, QRectF(12, row.top() + 20, LABELS - 44, 16), curve.unit, tokens.T3, 11)
-        draw_text(painter, QRectF(LABELS - 46, row.top() + 2, 40, 14), minus(f"{curve.high:g}"), tokens.T3, 11, align=RIGHT)
-        draw_text(painter, QRectF(LABELS - 46, row.bottom() - 14, 40, 14), minus(f"{curve.low:g}"), tokens.T3, 11, align=RIGHT)
-        painter.setPen(QPen(QColor(tokens.T1), 1))
-        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
-        painter.setBrush(Qt.BrushStyle.NoBrush)
-        span = (curve.high - curve.low) or 1.0
-        edges = [0, *timeline.breaks(), timeline.steps]
-        for start, stop in pairwise(edges):
-            points: list[QPointF] = []
-            for step in range(start, stop):
-                value = curve.values[step]
-                if np.isfinite(value):
-                    y = row.bottom() - 5 - (value - curve.low) / span * (row.height() - 10)
-                    points.append(QPointF(self.x_of((step + 0.5) / timeline.control_hz), y))
-                elif points:
-                    painter.drawPolyline(QPolygonF(points))
-                    points = []
-            if points:
-                painter.drawPolyline(QPolygonF(points))
 
     def _paint_values(self, painter: QPainter, timeline: Timeline) -> None:
         step = min(timeline.steps - 1, max(0, int(self._position_s * timeline.control_hz + 1e-6)))

@@ -81,13 +81,8 @@ class TransportRow(Panel):
         self.speed.setFixedWidth(224)
         row.addWidget(self.play)
         row.addWidget(self.speed)
-        row.addWidget(
-            KeyHints(
-                [("J", "back"), ("L", "faster"), ("← →", "frame"), ("Shift", "1 s"), ("I", ""), ("O", "trim"), ("B", "onset")],
-                [("Z", "undo")],
-            ),
-            1,
-        )
+        hints = [("J L", "shuttle"), ("← →", "frame"), ("I O", "trim"), ("B", "onset"), ("Shift", "1 s")]
+        row.addWidget(KeyHints(hints, [("Z", "undo")]), 1)
         self.body.addLayout(row)
         self._text = ("", "")
 
