@@ -9,8 +9,10 @@ from takeover.data.catalog import Catalog
 from takeover.data.catalog_current import parts
 from takeover.data.catalog_tables import episodes, label_events, label_state, segments
 
+NO_LABELS: dict[str, str] = {}  # one for all: thousands of empty ones would wake the garbage collector
 
-class QueueSegment(msgspec.Struct, frozen=True, gc=False):
+
+class QueueSegment(msgspec.Struct, gc=False):
     """One flagged stretch, steps ``start_step`` to ``end_step`` (both counted), with its current labels {field: value}."""
 
     id: str
@@ -56,11 +58,12 @@ def queue_rows(catalog: Catalog, most: int) -> tuple[list[QueueSegment], dict[st
         columns.id, columns.episode_id, columns.kind, columns.start_step, columns.end_step, columns.policy_version, columns.operator
     ).order_by(columns.started_ns.desc(), columns.id.desc())
     with catalog.engine.connect() as connection:
-        found = connection.execute(query.limit(most)).all()
-        owners = _owners(connection, dict.fromkeys(row[1] for row in found))
+        rows = [QueueSegment(*row, NO_LABELS) for row in connection.execute(query.limit(most))]
+        owners = _owners(connection, dict.fromkeys(row.episode_id for row in rows))
         labels = _labels(connection, owners)
-    none: dict[str, str] = {}
-    return [QueueSegment(*row, labels.get(row[0], none)) for row in found if row[1] in owners], owners
+    for row in rows:
+        row.labels = labels.get(row.id, NO_LABELS)
+    return [row for row in rows if row.episode_id in owners], owners
 
 
 def _owners(connection: Connection, ids: Iterable[str]) -> dict[str, QueueEpisode]:

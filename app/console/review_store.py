@@ -18,7 +18,7 @@ from takeover.data.claims import BLIND_PERCENT, LEASE_S
 from takeover.data.label_fields import AGREEMENT_FIELDS, TRAINING_FIELDS
 from takeover.data.label_names import known_subtasks, known_tags
 from takeover.data.labels import LabelError, Labels
-from takeover.data.queue_rows import QueueEpisode, QueueSegment, decisions_since, queue_rows
+from takeover.data.queue_rows import NO_LABELS, QueueEpisode, QueueSegment, decisions_since, queue_rows
 from takeover.data.workspace import Workspace
 
 MOST_ROWS = 2000  # newest segments the queue holds
@@ -240,7 +240,7 @@ def _item(row: QueueSegment, episode: QueueEpisode, started: str, second: Second
         session_id=episode.session_id,
         labels=second.labels if second is not None and blind else row.labels,
         blind=blind,
-        second=second.labels if second is not None and not blind else {},
+        second=second.labels if second is not None and not blind else NO_LABELS,
     )
 
 
