@@ -101,6 +101,8 @@ class ReviewPage(QWidget):
     def refresh(self) -> None:
         if self.background.busy:
             return
+        if self.item is not None and self._poll.isActive():
+            self.background.submit("renew", self.store.renew)
         self.background.submit("queue", self.store.queue, self.take_queue)
         shown, last = self.item, self.acts.labelled_last
         if shown is not None:
@@ -123,7 +125,7 @@ class ReviewPage(QWidget):
         elif key == "load":
             self.player.show_nothing(f"Cannot be played: {error}")
         else:
-            what = {"label": "not saved: ", "undo": "not undone: ", "claim": "no lease: "}.get(key, "")
+            what = {"label": "not saved: ", "undo": "not undone: ", "claim": "no lease: ", "renew": "lease not renewed: "}.get(key, "")
             self.labels.say(f"{datetime.datetime.now():%H:%M:%S} {what}{reason_of(error)}")
 
     # --- queue ---

@@ -99,7 +99,6 @@ class ReviewStore:
     def queue(self) -> Queue:
         """Newest first. Costs two numbers and the few leases when nothing has changed since the last call."""
         catalog, _ = self._open()
-        self.lease.renew()
         changes = catalog.change_counter()
         if self._queue is None or changes != self._changes:
             rows, episodes = queue_rows(catalog, MOST_ROWS)
@@ -163,10 +162,13 @@ class ReviewStore:
         """Have the segment's lease instead of the one before; whose it is when it cannot be had."""
         return self.lease.take(item.segment_id, item.blind)
 
-    def leave(self) -> Queue:
+    def renew(self) -> None:
+        """Extend the open segment's lease when part of it has run; called again and again while it is open."""
+        self.lease.renew()
+
+    def leave(self) -> None:
         """Give the open segment back."""
         self.lease.leave()
-        return self.queue()
 
     def label(self, item: ReviewItem, field: str, value: str) -> Queue:
         """One act: one event. An outcome belongs to the episode, everything else to the segment.

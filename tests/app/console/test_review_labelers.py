@@ -23,7 +23,7 @@ from takeover.app.console.models.review_items import LEAST_DOUBLES
 from takeover.app.console.review_lease import Lease
 from takeover.app.console.review_page import ReviewPage
 from takeover.data.catalog import Catalog
-from takeover.data.claims import Claims
+from takeover.data.claims import Claim, Claims
 from takeover.data.labels import Labels
 from takeover.data.training_labels import note_uses, note_version
 from takeover.data.workspace import Workspace
@@ -150,7 +150,7 @@ def test_next_passes_over_what_another_process_has_taken_meanwhile(opened: Opene
     page._poll.stop()  # it has not heard yet
     second, third = (page.queue.items[row].segment_id for row in (1, 2))
     script = (
-        "import sys; from takeover.data.catalog import Catalog; from takeover.data.claims import Claims\n"
+        "import sys; from takeover.data.catalog import Catalog; from takeover.data.claims import Claim, Claims\n"
         "Claims(Catalog.open(sys.argv[1])).claim(sys.argv[2], 'lb-02')"
     )
     subprocess.run([sys.executable, "-c", script, str(workspace), second], check=True, timeout=60)
@@ -198,6 +198,15 @@ def test_the_lease_is_renewed_while_open_and_given_back_on_leaving_and_closing(o
         assert lease.held()[open_id(page)].expires_ns > first.expires_ns + 400_000_000
         lease.leave()
         assert lease.held() == {}
+
+
+def test_an_open_page_renews_its_lease_by_itself(opened: Opener, workspace: Path, qtbot: QtBot) -> None:
+    page = opened("lb-01")
+    with Catalog.open(workspace) as catalog:
+        claims = Claims(catalog)
+        first = claims.held([open_id(page)])[open_id(page)].expires_ns
+        page.store.lease._mine = Claim(open_id(page), "lb-01", time.time_ns() + 60_000_000_000)  # as after 29 minutes
+        qtbot.waitUntil(lambda: claims.held([open_id(page)])[open_id(page)].expires_ns > first, timeout=5000)
 
 
 # --- blind second opinions ---
