@@ -26,7 +26,7 @@ class ReviewActs:
         self.labelled_last = item
         page.background.submit("label", lambda: page.store.label(item, field, value), self._saved)
         if field == "subtask" or field.startswith("tag:"):
-            page.background.submit("names", page.store.names, page.take_names)
+            page.background.submit("names", page.store.names, page.labels.set_names)
 
     def decide(self, *labels: tuple[str, str]) -> None:
         """Several labels as one act; nothing when the segment is somebody else's."""

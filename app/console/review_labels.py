@@ -1,13 +1,11 @@
 """The label column: cause on digits, kind, outcome, quality, note, exclude, submit. Every act is reported at once."""
 
-from collections.abc import Sequence
-
 from PySide6.QtCore import QEvent, QObject, QRectF, QSize, Qt, QTimer, Signal
 from PySide6.QtGui import QColor, QKeyEvent, QMouseEvent, QPainter, QPaintEvent, QPen
 from PySide6.QtWidgets import QFrame, QHBoxLayout, QPlainTextEdit, QScrollArea, QVBoxLayout, QWidget
 
 from takeover.app.console import tokens
-from takeover.app.console.models.review_items import CAUSES, KINDS, OUTCOMES, QUALITIES, ReviewItem
+from takeover.app.console.models.review_items import CAUSES, KINDS, OUTCOMES, QUALITIES, Names, ReviewItem
 from takeover.app.console.review_tags import NameEdit, TagsField
 from takeover.app.console.widgets import Button, KeyHints, Panel, Segmented, draw_key_cap, draw_text, label
 
@@ -207,10 +205,10 @@ class LabelPanel(Panel):
         self.saved.setText(text)
         self.saved.setToolTip(text)
 
-    def set_names(self, tags: Sequence[str], subtasks: Sequence[str]) -> None:
+    def set_names(self, names: Names) -> None:
         """What is offered while a tag or a subtask is typed."""
-        self.tags.edit.set_names(tags)
-        self.subtask.set_names(subtasks)
+        self.tags.edit.set_names(names.tags)
+        self.subtask.set_names(names.subtasks)
 
     def show_item(self, item: ReviewItem | None, mine: bool = True) -> None:
         """Show the current labels of a segment; the note being typed is left alone unless the segment changed.

@@ -21,7 +21,7 @@ from takeover.app.console.review_labels import LabelPanel
 from takeover.app.console.review_layout import ReviewLayout
 from takeover.app.console.review_player import ReviewPlayer
 from takeover.app.console.review_queue import QueuePanel
-from takeover.app.console.review_store import ClaimError, LabelError, Names, Queue, ReviewStore
+from takeover.app.console.review_store import ClaimError, LabelError, Queue, ReviewStore
 from takeover.app.console.review_transport import FooterRow, TitleRow
 from takeover.app.console.widgets import is_plain
 from takeover.data.catalog_errors import reason_of
@@ -74,7 +74,7 @@ class ReviewPage(QWidget):
         """The page is shown: read the catalog, then ask once a second whether it changed."""
         self.refresh()
         self.background.submit("doubles", self.store.doubles, self.footer.set_doubles)
-        self.background.submit("names", self.store.names, self.take_names)
+        self.background.submit("names", self.store.names, self.labels.set_names)
         if self.item is not None:
             self._take(self.item)
         self._poll.start()
@@ -106,15 +106,7 @@ class ReviewPage(QWidget):
         self.background.submit("queue", self.store.queue, self.take_queue)
         shown, last = self.item, self.acts.labelled_last
         if shown is not None:
-            self.background.submit("used", lambda: self._used(shown, last), self.labels.used.setText)
-
-    def _used(self, shown: ReviewItem, last: ReviewItem | None) -> str:
-        """On the worker: when the learner used the labels of what is shown, else of what was labelled last."""
-        text = self.store.used(shown)
-        if text or last is None or last.segment_id == shown.segment_id:
-            return text and f"Label {text}"
-        text = self.store.used(last)
-        return text and f"Label of ep {last.episode_number} {text}"
+            self.background.submit("used", lambda: self.store.used_text(shown, last), self.labels.used.setText)
 
     def _failed(self, key: str, error: BaseException) -> None:
         if key in ("label", "undo"):
@@ -129,10 +121,6 @@ class ReviewPage(QWidget):
             self.labels.say(f"{datetime.datetime.now():%H:%M:%S} {what}{reason_of(error)}")
 
     # --- queue ---
-
-    def take_names(self, names: Names) -> None:
-        """Tags and subtasks in use were read."""
-        self.labels.set_names(names.tags, names.subtasks)
 
     def take_queue(self, queue: Queue) -> None:
         """The catalog was read."""

@@ -8,7 +8,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from takeover.app.console.models.review_episode import LoadedEpisode, load_episode
-from takeover.app.console.models.review_items import CAUSES, LEAST_DOUBLES, Doubles, Hold, KappaCell, ReviewItem, ReviewTotals, median_gap_s
+from takeover.app.console.models.review_items import (
+    CAUSES,
+    LEAST_DOUBLES,
+    Doubles,
+    Hold,
+    KappaCell,
+    Names,
+    ReviewItem,
+    ReviewTotals,
+    median_gap_s,
+)
 from takeover.app.console.review_lease import ClaimError, Lease
 from takeover.data.agreement import Agreement, by_class, cohen_kappa, doubled
 from takeover.data.blind import SecondOpinion, second_opinions
@@ -34,14 +44,6 @@ class Queue:
     totals: ReviewTotals
     episodes: int  # recorded in the workspace, whether flagged or not
     held: dict[str, Hold] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Names:
-    """Tags and subtasks used so far, for completion."""
-
-    tags: list[str]
-    subtasks: list[str]
 
 
 @dataclass(frozen=True)
@@ -151,6 +153,14 @@ class ReviewStore:
         if self._used is None or self._used[0] != key:
             self._used = (key, "" if item.blind else _used_text(labels, item))
         return self._used[1]
+
+    def used_text(self, shown: ReviewItem, last: ReviewItem | None) -> str:
+        """What became of the labels of what is shown; where there is nothing to say, of what was labelled ``last``."""
+        text = self.used(shown)
+        if text or last is None or last.segment_id == shown.segment_id:
+            return text and f"Label {text}"
+        text = self.used(last)
+        return text and f"Label of ep {last.episode_number} {text}"
 
     def load(self, episode_id: str) -> LoadedEpisode:
         """The episode's file. Raises KeyError, FileNotFoundError or DamagedFile."""
@@ -268,4 +278,4 @@ def _span(seconds: float) -> str:
     return f"{seconds:.1f} s" if seconds < 100 else f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.0f} h"
 
 
-__all__ = ["ClaimError", "LabelError", "Names", "Queue", "ReviewStore", "Undone"]
+__all__ = ["ClaimError", "LabelError", "Queue", "ReviewStore", "Undone"]

@@ -201,6 +201,14 @@ class Doubles:
     causes: list[KappaCell] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class Names:
+    """Tags and subtasks used so far, for completion."""
+
+    tags: list[str]
+    subtasks: list[str]
+
+
 def median_gap_s(times_s: Sequence[float], longest_s: float = 300.0) -> float | None:
     """Median seconds between consecutive decisions; longer gaps are breaks, not work. None with fewer than two."""
     ordered = sorted(times_s)
