@@ -230,7 +230,7 @@ class ReviewPage(QWidget):
         self._taken[item.segment_id] = hold
         if go_on:
             self.next_open()
-        else:
+        if self.item is not None and self.item.segment_id == item.segment_id:
             what = "has taken this segment: your lease ran out" if lost else "has this segment"
             self.labels.say(f"{hold.person} {what}. You can look at it; the key . goes on.")
 

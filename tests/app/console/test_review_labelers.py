@@ -135,6 +135,8 @@ def test_a_segment_of_somebody_else_is_shown_and_cannot_be_labelled(opened: Open
     assert "lb-01 has this segment" in two.labels.saved.text()
     assert two.title.right_text == "lb-01, 30 min left"
     two.acts.decide(("cause", "wear"))
+    two.acts.label("note", "x")
+    assert two.acts.labelled_last is None, "nothing was even tried"
     two.timeline.move_edge("first", 3)
     settle(qtbot, two)
     assert labels_of(workspace, theirs) == {}
@@ -158,6 +160,21 @@ def test_next_passes_over_what_another_process_has_taken_meanwhile(opened: Opene
     settle(qtbot, page)
     qtbot.waitUntil(lambda: open_id(page) == third and page.hold is not None and page.hold.mine, timeout=5000)
     assert labels_of(workspace, second) == {}
+
+
+def test_next_ends_where_others_have_all_the_rest(opened: Opener, workspace: Path, qtbot: QtBot) -> None:
+    page = opened("lb-01")
+    page._poll.stop()  # it has not heard yet
+    mine = open_id(page)
+    with Catalog.open(workspace) as catalog:
+        for item in page.queue.items[1:]:
+            Claims(catalog).claim(item.segment_id, "lb-02")
+    press(page, Qt.Key.Key_1)
+    qtbot.waitUntil(lambda: not page.mine and not page.background.busy, timeout=5000)
+    QTest.qWait(200)  # it has come to rest
+    assert not page.background.busy
+    assert "lb-02 has this segment" in page.labels.saved.text()
+    assert labels_of(workspace, mine)["cause"] == "vision"
 
 
 def test_a_lease_that_ran_out_and_was_taken_is_told_and_no_label_is_written(opened: Opener, workspace: Path, qtbot: QtBot) -> None:
