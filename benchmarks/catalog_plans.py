@@ -10,6 +10,8 @@ from takeover.data.catalog import Catalog
 from takeover.data.catalog_queries import SegmentFilter, segment_count, segment_pages
 from takeover.data.catalog_tables import claims, episodes, label_events, label_state, label_uses, segments, sessions
 from takeover.data.episode_pages import EpisodeFilter, episode_page
+from takeover.data.label_names import next_subtask, next_tag
+from takeover.data.queue_rows import flagged_within, labels_within, newest_segments, reviewed_since
 
 _PLACE = (1_700_000_500_000_000_000, "~")
 SEGMENT_FILTERS = {
@@ -57,19 +59,27 @@ def label_statements() -> dict[str, Select[Any]]:
     """What labelers, the learner and the index ask."""
     events, state = label_events.c, label_state.c
     newest = (events.wall_ns.desc(), events.id.desc())
+    blind = select(label_events).where(events.blind.is_(True), events.field == "cause")
     return {
         "labels of targets": select(state.field).where(state.target.in_(("a", "b")), state.value != ""),
         "labels with a field": select(state.target).where(state.field == "exclude", state.value != ""),
         "history": select(label_events).where(events.target == "a").order_by(events.wall_ns, events.id),
         "events since": select(label_events).where(events.wall_ns >= 5).order_by(events.wall_ns, events.id),
         "steps of an author": select(label_events).where(events.author == "a", events.wall_ns <= 9).order_by(*newest).limit(200),
-        "second opinions": select(label_events).where(events.blind.is_(True), events.field == "cause"),
+        "second opinions": blind,
         "events after": select(label_events).where(events.number > 5).order_by(events.number),
         "uses": select(label_uses).where(label_uses.c.target.in_(("a", "b"))),
         "claims": select(claims).where(claims.c.segment_id.in_(("a", "b")), claims.c.expires_ns > 5),
         "excluded segments": select(segments.c.id).where(segments.c.excluded.is_(True)),
         "discarded episodes": select(episodes.c.id).where(episodes.c.discarded),
         "steps of a session": select(func.sum(episodes.c.steps)).where(episodes.c.session_id == "s"),
+        "newest blind labels": blind.order_by(events.number.desc()).limit(9),
+        "queue": newest_segments(2000),
+        "labels of the queue": labels_within(["a", "b"]),
+        "figures of a session": flagged_within("s", 50_000),
+        "decisions of a person": reviewed_since(5, "a"),
+        "next tag": next_tag(),
+        "next subtask": next_subtask(),
         "sessions": select(sessions).where(sessions.c.id == "s"),
     }
 

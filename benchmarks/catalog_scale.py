@@ -27,6 +27,7 @@ from takeover.data.labels import Labels
 from takeover.data.workspace import Workspace
 
 TARGET_MS = 50.0
+OPENINGS = 40  # of a whole page
 
 
 class Queries:
@@ -187,7 +188,7 @@ def measure(workspace: Workspace, episode_count: int, n: int, seed: int) -> dict
     with Catalog.open(workspace) as catalog:
         queries = Queries(catalog, Labels(workspace, catalog), episode_count, seed)
         pages = {name: timed(getattr(queries, name), n) for name in PAGES}
-        figures = timed(queries.insights_of_a_session, 10)
+        figures = timed(queries.insights_of_a_session, OPENINGS)
         plans = plans_of(catalog)
 
     def opened_review() -> None:
@@ -201,11 +202,12 @@ def measure(workspace: Workspace, episode_count: int, n: int, seed: int) -> dict
         store.close()
 
     whole = {
-        "review_opens_2000_rows": timed(opened_review, 10),
+        "review_opens_2000_rows": timed(opened_review, OPENINGS),
         "insights_of_a_session": figures,
-        "insights_opens": timed(opened_insights, 10),
+        "insights_opens": timed(opened_insights, OPENINGS),
     }
-    return {"pages": pages, "whole_views": whole, "plans": plans, "met": all(page["p95_ms"] <= TARGET_MS for page in pages.values())}
+    met = all(view["p95_ms"] <= TARGET_MS for view in (*pages.values(), *whole.values()))
+    return {"pages": pages, "whole_views": whole, "plans": plans, "met": met}
 
 
 def main() -> int:

@@ -3,7 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sqlalchemy import select
 
@@ -47,13 +47,25 @@ def cohen_kappa(name: str, pairs: Sequence[tuple[str, str]]) -> Agreement:
     return Agreement(name, n, same / n, kappa, low, high, dict(sorted(classes.items())))
 
 
-def doubled(catalog: Catalog, name: str) -> dict[str, list[tuple[str, str]]]:
+def by_class(pairs: Sequence[tuple[str, str]], values: Sequence[str]) -> dict[str, Agreement]:
+    """{value: agreement on whether it is this one or another}; ``n`` of each is the number of doubles in which either said it."""
+    found = {}
+    for value in values:
+        one = cohen_kappa(value, [("yes" if first == value else "no", "yes" if second == value else "no") for first, second in pairs])
+        found[value] = replace(one, n=sum(value in pair for pair in pairs))
+    return found
+
+
+def doubled(catalog: Catalog, name: str, newest: int = 0) -> dict[str, list[tuple[str, str]]]:
     """{segment: (first labeler's value, blind value) of each second opinion} for one field.
 
-    The first labeler's is what stood before the second opinion began: what is changed after talking about it does not count.
+    ``newest``: only of so many blind labels, those entered last; 0: of all. The first labeler's is what stood before the second
+    opinion began: what is changed after talking about it does not count.
     """
     with catalog.engine.connect() as connection:
         query = event_query().where(label_events.c.blind.is_(True), label_events.c.field == name)
+        if newest:
+            query = query.order_by(label_events.c.number.desc()).limit(newest)
         blind = [event_of(row) for row in connection.execute(query)]
         targets = sorted({event.target for event in blind})
         open_events: dict[str, list[LabelEvent]] = {}

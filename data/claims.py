@@ -42,9 +42,14 @@ class Claims:
         self.catalog = catalog
         self._lease_ns = int(lease_s * 1e9)
 
-    def claim(self, segment_id: str, person: str, blind: bool = False, now_ns: int = 0) -> Claim:
-        """Take or renew the lease of one segment. Raises `ClaimError` while somebody else has it."""
+    def claim(self, segment_id: str, person: str, blind: bool = False, now_ns: int = 0, leave: str = "") -> Claim:
+        """Take or renew the lease of one segment, and give back the one to ``leave``, which is given back in any case.
+
+        Raises `ClaimError` while somebody else has the segment.
+        """
         now = now_ns or time.time_ns()
+        if leave and leave != segment_id:
+            self.release(leave, person)
         with self.catalog.writing("claims") as connection:
             if connection.execute(select(segments.c.id).where(segments.c.id == segment_id)).first() is None:
                 raise ClaimError(f"there is no segment {segment_id!r}")
@@ -104,6 +109,12 @@ class Claims:
         with self.catalog.engine.connect() as connection:
             return _live(connection, segment_ids, now_ns or time.time_ns())
 
+    def running(self, now_ns: int = 0) -> dict[str, Claim]:
+        """{segment: who has it now} of every lease there is: a few per labeler."""
+        with self.catalog.engine.connect() as connection:
+            query = select(claims).where(claims.c.expires_ns > (now_ns or time.time_ns()))
+            return {row.segment_id: Claim(row.segment_id, row.person, row.expires_ns, bool(row.blind)) for row in connection.execute(query)}
+
     def _took(self, segment_id: str, person: str, blind: bool, now: int) -> bool:
         """Take it unless somebody was faster. The search is done before, so that nobody waits for it."""
         with self.catalog.writing("claims") as connection:
@@ -115,7 +126,7 @@ class Claims:
 
     def _take(self, connection: Connection, segment_id: str, person: str, blind: bool, now: int) -> Claim:
         made = Claim(segment_id, person, now + self._lease_ns, blind)
-        connection.execute(delete(claims).where(claims.c.segment_id == segment_id))
+        connection.execute(delete(claims).where((claims.c.segment_id == segment_id) | (claims.c.expires_ns <= now)))  # few rows for ever
         connection.execute(insert(claims), [vars(made)])
         return made
 

@@ -1,6 +1,7 @@
 """What Insights asks of the catalog: one snapshot per session, made on the page's worker thread."""
 
 import datetime
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,9 +22,10 @@ from takeover.app.console.models.insights import (
     version_rows,
     window_of,
 )
-from takeover.app.console.models.review import CAUSES
-from takeover.data.catalog import Catalog, SegmentFilter
+from takeover.app.console.models.review_items import CAUSES
+from takeover.data.catalog import Catalog
 from takeover.data.catalog_tables import EpisodeRow, EvaluationRow, SessionRow
+from takeover.data.queue_rows import flagged_of
 from takeover.data.schema import EpisodeKind, Outcome
 from takeover.data.workspace import Workspace
 
@@ -166,14 +168,15 @@ def _heldout(catalog: Catalog, session_id: str) -> list[HeldOut]:
 
 
 def _segments(catalog: Catalog, session_id: str, episodes: dict[str, EpisodeRow]) -> Segments:
-    rows = [row for row in catalog.segments(SegmentFilter(session_id=session_id), limit=MOST_SEGMENTS) if row.episode_id in episodes]
-    kept = [row for row in rows if row.labels.get("exclude") != "true"]
+    rows = [row for row in flagged_of(catalog, session_id, MOST_SEGMENTS) if row.episode_id in episodes]
+    kept = [row for row in rows if not row.excluded]
     flagged = [row for row in kept if row.kind in ("takeover", "failure")]
+    causes = Counter(row.cause for row in flagged)
     return Segments(
         ids=[row.id for row in rows],
         episode_ids=[row.episode_id for row in rows],
         takeover_s=[row.start_step / episodes[row.episode_id].control_hz for row in kept if row.kind == "takeover"],
-        causes={str(cause): sum(1 for row in flagged if row.labels.get("cause") == cause) for cause, _ in CAUSES},
+        causes={str(cause): causes[str(cause)] for cause, _ in CAUSES},
         flagged=len(flagged),
         safety=sum(1 for row in kept if row.kind == "safety"),
     )

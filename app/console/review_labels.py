@@ -2,10 +2,11 @@
 
 from PySide6.QtCore import QEvent, QObject, QRectF, QSize, Qt, QTimer, Signal
 from PySide6.QtGui import QColor, QKeyEvent, QMouseEvent, QPainter, QPaintEvent, QPen
-from PySide6.QtWidgets import QHBoxLayout, QPlainTextEdit, QWidget
+from PySide6.QtWidgets import QFrame, QHBoxLayout, QPlainTextEdit, QScrollArea, QVBoxLayout, QWidget
 
 from takeover.app.console import tokens
-from takeover.app.console.models.review import CAUSES, KINDS, OUTCOMES, QUALITIES, ReviewItem
+from takeover.app.console.models.review_items import CAUSES, KINDS, OUTCOMES, QUALITIES, Names, ReviewItem
+from takeover.app.console.review_tags import NameEdit, TagsField
 from takeover.app.console.widgets import Button, KeyHints, Panel, Segmented, draw_key_cap, draw_text, label
 
 ROW, LEAST_ROW = 36, 26
@@ -109,7 +110,8 @@ class LabelPanel(Panel):
         self.body.setSpacing(0)
         self.causes = CauseList()
         self.causes.chosen.connect(lambda cause: self.labelled.emit("cause", cause))
-        self.body.addWidget(self.causes)
+        self._rows = self._scrolled()
+        self._rows.addWidget(self.causes)
         self.kind, self.outcome, self.quality = Segmented(KINDS), Segmented(OUTCOMES), Segmented(QUALITIES)
         for name, control, options in (
             ("kind", self.kind, KINDS),
@@ -130,11 +132,25 @@ class LabelPanel(Panel):
         self.note.setFocusPolicy(Qt.FocusPolicy.ClickFocus)
         self.note.installEventFilter(self)
         self._add(self.note)
+        self.subtask = NameEdit("what the robot was at", clears=False)
+        self.subtask.setToolTip("The part of the task these steps belong to. Enter saves it; names in use are offered while you type.")
+        self.tags = TagsField()
+        self.tags.edit.setToolTip("A tag of your own. Enter adds it; tags in use are offered while you type.")
+        self._beside("Subtask", self.subtask, 10)
+        self._beside("Tags", self.tags, 6)
+        self.subtask.entered.connect(lambda name: self.labelled.emit("subtask", name))
+        self.tags.changed.connect(lambda tag, on: self.labelled.emit(f"tag:{tag}", "true" if on else ""))
         self.exclude = ExcludeRow()
         self.exclude.toggled.connect(lambda on: self.labelled.emit("exclude", "true" if on else "false"))
         self._add(self.exclude, 12)
-        self.body.addStretch(1)
-        self.saved = label("", tokens.T3, 12)
+        self._rows.addStretch(1)
+        self._rows = self.body
+        for edit in (self.subtask, self.tags):
+            edit.refused.connect(self.say)
+        self.used = label("", tokens.T2, 12)
+        self.used.setToolTip("Which update of the learner was the first with this segment's labels.")
+        self._add(self.used, 0, 4)
+        self.saved = label("", tokens.T3, 12, wrap=True)
         self.hints = KeyHints([("S", "skip"), ("U", "unsure"), ("F", "flag")])
         self._add(self.saved)
         self._add(self.hints, 4, 4)
@@ -147,18 +163,67 @@ class LabelPanel(Panel):
         self.note.textChanged.connect(self._note_edited)
         self.show_item(None)
 
+    def _scrolled(self) -> QVBoxLayout:
+        """The upper part, which scrolls where the window is low."""
+        inside = QWidget()
+        rows = QVBoxLayout(inside)
+        rows.setContentsMargins(0, 0, 0, 0)
+        rows.setSpacing(0)
+        area = QScrollArea()
+        area.setFrameShape(QFrame.Shape.NoFrame)
+        area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        area.setWidgetResizable(True)
+        area.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        area.setMinimumHeight(LEAST_ROW * len(CAUSES))
+        area.setWidget(inside)
+        for see_through in (area.viewport(), inside):
+            see_through.setAutoFillBackground(False)
+        self.body.addWidget(area, 1)
+        return rows
+
     def _add(self, widget: QWidget, above: int = 0, below: int = 0) -> None:
         row = QWidget()
         line = QHBoxLayout(row)
         line.setContentsMargins(12, above, 12, below)
         line.addWidget(widget)
-        self.body.addWidget(row)
+        self._rows.addWidget(row)
 
-    def show_item(self, item: ReviewItem | None) -> None:
-        """Show the current labels of a segment; the note being typed is left alone unless the segment changed."""
+    def _beside(self, name: str, widget: QWidget, above: int) -> None:
+        """A row with its name at the left."""
+        row = QWidget()
+        line = QHBoxLayout(row)
+        line.setContentsMargins(12, above, 12, 0)
+        line.setSpacing(8)
+        text = label(name, tokens.T2, 12)
+        text.setFixedSize(52, 28)
+        line.addWidget(text, 0, Qt.AlignmentFlag.AlignTop)
+        line.addWidget(widget, 1)
+        self._rows.addWidget(row)
+
+    def say(self, text: str) -> None:
+        """One line above the buttons: saved, refused, or why not."""
+        self.saved.setText(text)
+        self.saved.setToolTip(text)
+
+    def set_names(self, names: Names) -> None:
+        """What is offered while a tag or a subtask is typed."""
+        self.tags.edit.set_names(names.tags)
+        self.subtask.set_names(names.subtasks)
+
+    def show_item(self, item: ReviewItem | None, mine: bool = True) -> None:
+        """Show the current labels of a segment; the note being typed is left alone unless the segment changed.
+
+        ``mine``: the person may label it. A blind one has no outcome and no tags: a second opinion is not about them.
+        """
         labels = item.labels if item else {}
-        for widget in (self.causes, self.kind, self.outcome, self.quality, self.note, self.exclude, self.submit):
-            widget.setEnabled(item is not None)
+        for widget in (self.causes, self.kind, self.quality, self.note, self.subtask, self.exclude, self.submit):
+            widget.setEnabled(item is not None and mine)
+        for extra in (self.outcome, self.tags):
+            extra.setEnabled(item is not None and mine and not item.blind)
+        self.outcome.setToolTip("Of the whole episode, so it is no part of a second opinion." if item and item.blind else "")
+        self.set_title("Second opinion, blind" if item and item.blind else "Cause", "1 to 7: label and advance")
+        self.subtask.show_name(labels.get("subtask", ""))
+        self.tags.show_tags(item.tags if item else [])
         self.causes.set_current(labels.get("cause", ""))
         for name, control, options in (("kind", self.kind, KINDS), ("quality", self.quality, QUALITIES)):
             value = labels.get(name, "")

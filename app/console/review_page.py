@@ -1,28 +1,32 @@
-"""Review: see a flagged segment, scrub, decide, submit. Every act is saved at once as an event; undo is one too."""
+"""Review: see a flagged segment, scrub, decide, submit. Every act is saved at once as an event; undo is one too.
+
+The segment that is open is leased, so that two labelers never work on the same one; one that somebody else has can be looked at.
+"""
 
 import datetime
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from PySide6.QtCore import QObject, Qt, QTimer, Signal
 from PySide6.QtGui import QCloseEvent, QKeyEvent
-from PySide6.QtWidgets import QHBoxLayout, QLineEdit, QPlainTextEdit, QStackedLayout, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QLineEdit, QPlainTextEdit, QWidget
 
-from takeover.app.console import tokens
-from takeover.app.console.models.review import CAUSES, ReviewItem, counts, matches, next_index
 from takeover.app.console.models.review_episode import LoadedEpisode
+from takeover.app.console.models.review_items import Hold, ReviewItem, counts, matches, next_index, others
 from takeover.app.console.models.review_playhead import Playhead
+from takeover.app.console.review_acts import ReviewActs
 from takeover.app.console.review_background import Background
+from takeover.app.console.review_keys import REPEATS, key_actions
 from takeover.app.console.review_labels import LabelPanel
+from takeover.app.console.review_layout import ReviewLayout
 from takeover.app.console.review_player import ReviewPlayer
 from takeover.app.console.review_queue import QueuePanel
-from takeover.app.console.review_store import LabelError, Queue, ReviewStore, Undone
+from takeover.app.console.review_store import ClaimError, LabelError, Queue, ReviewStore
 from takeover.app.console.review_transport import FooterRow, TitleRow
-from takeover.app.console.widgets import EmptyState, is_plain
+from takeover.app.console.widgets import is_plain
+from takeover.data.catalog_errors import reason_of
 
 POLL_MS = 1000  # how often the catalog is asked whether anything changed
-_SHIFT = Qt.KeyboardModifier.ShiftModifier
 
 
 class ReviewPage(QWidget):
@@ -36,64 +40,31 @@ class ReviewPage(QWidget):
         self.store = ReviewStore(workspace, person)
         self.background = Background(self._failed, self)
         self.item: ReviewItem | None = None
+        self.hold: Hold | None = None  # whose the open segment is; None: not known yet
         self.player = ReviewPlayer(self.background, self)
         self._queue: Queue | None = None
         self._only: tuple[str, ...] | None = None
-        self._deciding: set[str] = set()  # being written: not open, though the queue still says so
-        self._build()
-        self._connect()
-        self._poll = QTimer(self, interval=POLL_MS)
-        self._poll.timeout.connect(self.refresh)
-        self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
-
-    # --- layout ---
-
-    def _build(self) -> None:
+        self.acts = ReviewActs(self)
+        self._taken: dict[str, Hold] = {}  # by others, met since the queue was last read
         self.queue, self.labels = QueuePanel(), LabelPanel()
         self.title, self.footer = TitleRow(), FooterRow()
         self.front, self.wrist, self.action = self.player.front, self.player.wrist, self.player.action
         self.timeline = self.player.timeline
-        self._side = QVBoxLayout()
-        self._side.setSpacing(tokens.GUTTER)
-        self._side.addWidget(self.wrist, 264)
-        self._side.addWidget(self.action, 128)
-        pictures = QHBoxLayout()
-        pictures.setSpacing(tokens.GUTTER)
-        pictures.addWidget(self.front, 528)
-        pictures.addLayout(self._side, 352)
-        self._middle = QVBoxLayout()
-        self._middle.setSpacing(tokens.GUTTER)
-        self._middle.addWidget(self.title)
-        self._middle.addLayout(pictures, 400)
-        self._middle.addWidget(self.player.transport)
-        self._middle.addWidget(self.timeline, 328)
-        top = QHBoxLayout()
-        top.setSpacing(tokens.GUTTER)
-        top.addWidget(self.queue)
-        top.addLayout(self._middle, 1)
-        top.addWidget(self.labels)
-        working = QWidget()
-        column = QVBoxLayout(working)
-        column.setContentsMargins(8, 8, 8, 8)
-        column.setSpacing(tokens.GUTTER)
-        column.addLayout(top, 1)
-        column.addWidget(self.footer)
-        self.empty = EmptyState(
-            "Nothing to review yet",
-            "Takeovers, failures and safety holds appear here as soon as an episode with one is recorded.",
-            "Go to Operate",
-        )
-        self._stack = QStackedLayout(self)
-        self._stack.addWidget(self.empty)
-        self._stack.addWidget(working)
+        self._layout = ReviewLayout(self)
+        self.empty, self._stack = self._layout.empty, self._layout.stack
+        self._connect()
+        self._poll = QTimer(self, interval=POLL_MS)
+        self._poll.timeout.connect(self.refresh)
+        self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
 
     def _connect(self) -> None:
         self.queue.selected.connect(self.select)
         self.queue.searched.connect(lambda _: self._show_queue())
         self.queue.filtered.connect(lambda _: self.show_segments(()))
         self.queue.search.returnPressed.connect(self.queue.search.clearFocus)
-        self.labels.labelled.connect(self._labelled)
-        self.labels.submitted.connect(self.submit)
+        self.labels.labelled.connect(self.acts.label)
+        self.labels.submitted.connect(self.acts.submit)
+        self.timeline.edged.connect(self.acts.label)
         if self.empty.button is not None:
             self.empty.button.clicked.connect(self.go_operate)
 
@@ -102,16 +73,24 @@ class ReviewPage(QWidget):
     def activated(self) -> None:
         """The page is shown: read the catalog, then ask once a second whether it changed."""
         self.refresh()
+        self.background.submit("doubles", self.store.doubles, self.footer.set_doubles)
+        self.background.submit("names", self.store.names, self.labels.set_names)
+        if self.item is not None:
+            self._take(self.item)
         self._poll.start()
         self.setFocus()
 
     def deactivated(self) -> None:
+        """Another page is shown: what is open is given back."""
         self._poll.stop()
         self.player.pause()
         self.labels.save_note()
+        if self.item is not None:
+            self.hold = None
+            self.background.submit("claim", self.store.leave)
 
     def close_page(self) -> None:
-        """Save what is being typed, finish writing, close the catalog."""
+        """Save what is being typed, finish writing, give the segment back, close the catalog."""
         self.deactivated()
         self.background.submit("close", self.store.close)
         self.background.close()
@@ -122,43 +101,62 @@ class ReviewPage(QWidget):
     def refresh(self) -> None:
         if self.background.busy:
             return
-        self.background.submit("queue", self.store.queue, self._take_queue)
+        if self.item is not None and self._poll.isActive():
+            self.background.submit("renew", self.store.renew)
+        self.background.submit("queue", self.store.queue, self.take_queue)
+        shown, last = self.item, self.acts.labelled_last
+        if shown is not None:
+            self.background.submit("used", lambda: self.store.used_text(shown, last), self.labels.used.setText)
 
     def _failed(self, key: str, error: BaseException) -> None:
         if key in ("label", "undo"):
-            self._deciding.clear()
-        if isinstance(error, LabelError):
-            self._say(str(error))
+            self.acts.deciding.clear()
+            self._show_item()  # the controls show what the catalog says
+        if isinstance(error, LabelError | ClaimError):
+            self.labels.say(str(error))
         elif key == "load":
             self.player.show_nothing(f"Cannot be played: {error}")
         else:
-            self._say(f"{datetime.datetime.now():%H:%M:%S} not saved: {error}" if key == "label" else f"Catalog: {error}")
-
-    def _say(self, text: str) -> None:
-        self.labels.saved.setText(text)
-        self.labels.saved.setToolTip(text)
+            what = {"label": "not saved: ", "undo": "not undone: ", "claim": "no lease: ", "renew": "lease not renewed: "}.get(key, "")
+            self.labels.say(f"{datetime.datetime.now():%H:%M:%S} {what}{reason_of(error)}")
 
     # --- queue ---
 
-    def _take_queue(self, queue: Queue) -> None:
+    def take_queue(self, queue: Queue) -> None:
+        """The catalog was read."""
         if queue is self._queue:
             return
-        first = self._queue is None
-        self._queue = queue
+        first, same = self._queue is None, self._queue is not None and queue.items is self._queue.items
+        self._queue, self._taken = queue, {}
+        self.queue.set_held(queue.held)
+        if not same:
+            self._take_items(queue)
+        self._check_hold(queue)
+        if (first or self.item is None) and self.queue.items:
+            taken = others(queue.held)
+            opened = [row for row, item in enumerate(self.queue.items) if item.open and item.segment_id not in taken]
+            self.select(opened[0] if opened else 0)
+
+    def _take_items(self, queue: Queue) -> None:
         self.open_changed.emit(queue.totals.open)
         self.footer.set_totals(queue.totals)
-        self._stack.setCurrentIndex(1 if queue.items else 0)
-        if not queue.items and queue.episodes:
-            self.empty.why.setText(f"{queue.episodes} episodes are recorded; none had a takeover, a failure or a safety hold.")
+        self._layout.show_working(bool(queue.items), queue.episodes)
         if self.item is not None:
-            found = [item for item in queue.items if item.segment_id == self.item.segment_id]
-            if found and found[0] != self.item:
-                self.item = found[0]
+            found = next((item for item in queue.items if item.segment_id == self.item.segment_id), None)
+            if found is not None and found != self.item:
+                self.item = found
                 self._show_item()
         self._show_queue()
-        if (first or self.item is None) and self.queue.items:
-            opened = [row for row, item in enumerate(self.queue.items) if item.open]
-            self.select(opened[0] if opened else 0)
+
+    def _check_hold(self, queue: Queue) -> None:
+        """Somebody else may have taken what is open here, or given it back."""
+        if self.item is None or self.hold is None:
+            return
+        now = queue.held.get(self.item.segment_id)
+        if now is not None and now != self.hold:
+            self._know_hold(self.item, now)
+        elif now is None and not self.hold.mine:
+            self._take(self.item)
 
     def visible_items(self) -> list[ReviewItem]:
         """Rows after the brush from Insights, filter chip and search."""
@@ -167,6 +165,10 @@ class ReviewPage(QWidget):
             wanted = set(self._only)
             items = [item for item in items if item.segment_id in wanted]
         return [item for item in items if matches(item, self.queue.chips.chosen, self.queue.search.text())]
+
+    def _row(self) -> int:
+        """Of the open segment; -1 when it is not in the list."""
+        return next((row for row, item in enumerate(self.queue.items) if self.item and item.segment_id == self.item.segment_id), -1)
 
     def _show_queue(self) -> None:
         if self._queue is None:
@@ -184,75 +186,69 @@ class ReviewPage(QWidget):
         if self._only and self.queue.items:
             self.select(0)
 
-    def select(self, row: int) -> None:
-        """Open a row of the queue: its labels at once, its recording from the worker thread."""
+    def select(self, row: int, go_on: bool = False) -> None:
+        """Open a row of the queue: its labels at once, its lease and its recording from the worker thread.
+
+        ``go_on``: to the next open one when somebody else turns out to have it.
+        """
         if not 0 <= row < len(self.queue.items):
             return
         self.labels.save_note()
         self.player.pause()
+        self.labels.say("")
         previous = self.item
         self.item = self.queue.items[row]
+        self.hold = None
         self.queue.set_current(row)
         self._show_item()
+        if self.isVisible():
+            self._take(self.item, go_on)
         if self.player.episode is not None and previous is not None and previous.episode_id == self.item.episode_id:
             self.player.show_episode(self.player.episode, self.item)
+            self._show_item()
             return
         item = self.item
         self.player.episode = None
         self.background.submit("load", lambda: self.store.load(item.episode_id), self._take_episode)
 
-    def _show_item(self) -> None:
-        self.title.set_item(self.item, self.player.episode.devices if self.player.episode else "")
-        self.labels.show_item(self.item)
+    @property
+    def mine(self) -> bool:
+        """Whether the open segment may be labelled here: nobody else is known to have it."""
+        return self.item is not None and (self.hold is None or self.hold.mine)
 
-    def _move(self, direction: int) -> None:
-        row = next((row for row, item in enumerate(self.queue.items) if self.item and item.segment_id == self.item.segment_id), -1)
-        self.select(next_index(self.queue.items, row, direction))
+    def _take(self, item: ReviewItem, go_on: bool = False) -> None:
+        self.background.submit("claim", lambda: self.store.take(item), lambda hold: self._know_hold(item, hold, go_on))
 
-    def _next_open(self) -> None:
-        row = next((row for row, item in enumerate(self.queue.items) if self.item and item.segment_id == self.item.segment_id), -1)
-        self.select(next_index(self.queue.items, row, only_open=True, decided=self._deciding))
-
-    # --- labels ---
-
-    def _labelled(self, field: str, value: str) -> None:
-        item = self.item
-        if item is not None:
-            self.background.submit("label", lambda: self.store.label(item, field, value), self._saved)
-
-    def _decide(self, *labels: tuple[str, str]) -> None:
-        item = self.item
-        if item is None:
+    def _know_hold(self, item: ReviewItem, hold: Hold, go_on: bool = False) -> None:
+        if self.item is None or self.item.segment_id != item.segment_id:
             return
-        self.labels.save_note()
-        self._deciding.add(item.segment_id)
-        self.background.submit("label", lambda: self.store.decide(item, labels), self._saved)
+        lost = self.hold is not None and self.hold.mine and not hold.mine
+        self.hold = hold
+        self._show_item()
+        if hold.mine:
+            return
+        self._taken[item.segment_id] = hold
+        if go_on:
+            self.next_open()
+        if self.item is not None and self.item.segment_id == item.segment_id:
+            what = "has taken this segment: your lease ran out" if lost else "has this segment"
+            self.labels.say(f"{hold.person} {what}. You can look at it; the key . goes on.")
 
-    def _saved(self, queue: Queue) -> None:
-        self._deciding.clear()
-        self._say(f"Saved {datetime.datetime.now():%H:%M:%S}")
-        self._take_queue(queue)
+    def _show_item(self) -> None:
+        self.title.set_item(self.item, self.player.episode.devices if self.player.episode else "", self.hold)
+        self.labels.show_item(self.item, self.mine)
+        self.timeline.set_item(self.item, self.mine and self.item is not None and not self.item.blind)
 
-    def submit(self) -> None:
-        """Submit and next."""
-        self._decide(("review", "submitted"))
-        self._next_open()
+    def step_by(self, direction: int) -> None:
+        """To the segment after (before) this one."""
+        self.select(next_index(self.queue.items, self._row(), direction))
 
-    def _cause(self, number: int) -> None:
-        self._decide(("cause", str(CAUSES[number - 1][0])), ("review", "submitted"))
-        self._next_open()
-
-    def _undo(self, redo: bool) -> None:
-        self.labels.save_note()
-        self.background.submit("undo", self.store.redo if redo else self.store.undo, self._undone)
-
-    def _undone(self, answer: tuple[Undone, Queue]) -> None:
-        undone, queue = answer
-        self._take_queue(queue)
-        self._say(undone.text)
-        rows = [row for row, item in enumerate(self.queue.items) if undone.target in (item.segment_id, item.episode_id)]
-        if rows and self.item is not None and undone.target not in (self.item.segment_id, self.item.episode_id):
-            self.select(rows[0])
+    def next_open(self) -> None:
+        """To the next segment that nobody has decided or has open."""
+        taken = others(self._queue.held if self._queue else {}) | set(self._taken)
+        row, current = next_index(self.queue.items, self._row(), only_open=True, decided=self.acts.deciding | taken), self._row()
+        if row != current:
+            self.select(row, go_on=True)
 
     # --- playback ---
 
@@ -261,9 +257,9 @@ class ReviewPage(QWidget):
         return self.player.playhead
 
     def _take_episode(self, episode: LoadedEpisode) -> None:
-        self._middle.setStretch(1, 400 if episode.tracks else 160)
+        self._layout.give_room(bool(episode.tracks))
         self.player.show_episode(episode, self.item)
-        self.title.set_item(self.item, episode.devices)
+        self._show_item()
 
     # --- keys ---
 
@@ -280,49 +276,22 @@ class ReviewPage(QWidget):
         """Keys of the page; False for what it does not use (and while text is typed)."""
         if self.typing() or not is_plain(event):
             return False
-        shift = bool(event.modifiers() & _SHIFT)
+        shift = bool(event.modifiers() & Qt.KeyboardModifier.ShiftModifier)
         key = event.key()
         if Qt.Key.Key_1 <= key <= Qt.Key.Key_7 and not event.isAutoRepeat():
-            self._cause(key - Qt.Key.Key_0)
+            self.acts.cause(key - Qt.Key.Key_0)
             return True
         if key in (Qt.Key.Key_Left, Qt.Key.Key_Right):
             self.player.jump(-1 if key == Qt.Key.Key_Left else 1, shift)
             return True
-        action = self._actions(shift).get(key)
+        action = key_actions(self, shift).get(key)
         if action is None:
             return False
-        if not event.isAutoRepeat() or key in (Qt.Key.Key_Comma, Qt.Key.Key_Period):
+        if not event.isAutoRepeat() or key in REPEATS:
             action()
         return True
 
-    def _flag(self) -> None:
-        if self.item is not None:
-            self._decide(("review", "" if self.item.flagged else "flagged"))
-
-    def _skip(self) -> None:
-        self._decide(("review", "skipped"))
-        self._next_open()
-
-    def _unsure(self) -> None:
-        self._decide(("review", "unsure"))
-        self._next_open()
-
-    def _search(self) -> None:
+    def search(self) -> None:
+        """Type into the search line."""
         self.queue.search.setFocus()
         self.queue.search.selectAll()
-
-    def _actions(self, shift: bool) -> dict[int, Any]:
-        return {
-            Qt.Key.Key_J: lambda: self.player.shuttle(-1),
-            Qt.Key.Key_K: self.player.toggle,
-            Qt.Key.Key_L: lambda: self.player.shuttle(1),
-            Qt.Key.Key_Return: self.submit,
-            Qt.Key.Key_Enter: self.submit,
-            Qt.Key.Key_S: self._skip,
-            Qt.Key.Key_U: self._unsure,
-            Qt.Key.Key_F: self._flag,
-            Qt.Key.Key_Z: lambda: self._undo(redo=shift),
-            Qt.Key.Key_Comma: lambda: self._move(-1),
-            Qt.Key.Key_Period: lambda: self._move(1),
-            Qt.Key.Key_Slash: self._search,
-        }

@@ -4,8 +4,9 @@ from PySide6.QtCore import QElapsedTimer, QObject, Qt, QTimer
 from PySide6.QtGui import QImage
 
 from takeover.app.console import tokens
-from takeover.app.console.models.review import LEAD_S, ReviewItem
+from takeover.app.console.models.review import LEAD_S
 from takeover.app.console.models.review_episode import CameraTrack, LoadedEpisode
+from takeover.app.console.models.review_items import ReviewItem
 from takeover.app.console.models.review_playhead import SPEEDS, Playhead
 from takeover.app.console.review_background import Background
 from takeover.app.console.review_pictures import ActionPanel, PictureView

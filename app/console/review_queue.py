@@ -1,5 +1,6 @@
 """The queue: search, filter chips, and the list of segments, painted row by row so that thousands cost nothing."""
 
+import time
 from collections.abc import Sequence
 
 from PySide6.QtCore import QAbstractListModel, QModelIndex, QPersistentModelIndex, QRectF, QSize, Qt, Signal
@@ -17,7 +18,8 @@ from PySide6.QtWidgets import (
 
 from takeover.app.console import tokens
 from takeover.app.console.icons import draw_icon, icon
-from takeover.app.console.models.review import FILTERS, ReviewItem
+from takeover.app.console.models.review_items import FILTERS, Hold, ReviewItem
+from takeover.app.console.review_tags import Line
 from takeover.app.console.widgets import CENTER, RIGHT, KeyCap, Panel, draw_text, fill_round, label, text_width
 
 ROW = 48
@@ -28,6 +30,7 @@ class _Model(QAbstractListModel):
     def __init__(self) -> None:
         super().__init__()
         self.items: list[ReviewItem] = []
+        self.held: dict[str, Hold] = {}
 
     def rowCount(self, parent: Index | None = None) -> int:
         return len(self.items)
@@ -67,13 +70,23 @@ class _Delegate(QStyledItemDelegate):
             painter.fillRect(QRectF(rect.left(), rect.top(), 3, rect.height() - 1), QColor(tokens.T1))
         painter.setPen(QPen(QColor(tokens.LINE), 1))
         painter.drawLine(rect.topLeft(), rect.topRight())
-        ink = tokens.T1 if item.open or selected else tokens.T3
-        draw_icon(painter, item.icon, rect.left() + 14, rect.top() + 15, 18, tokens.T2 if item.open else tokens.T3)
+        hold = self._model.held.get(item.segment_id)
+        free = item.open and (hold is None or hold.mine)
+        ink = tokens.T1 if free or selected else tokens.T3
+        draw_icon(painter, item.icon, rect.left() + 14, rect.top() + 15, 18, tokens.T2 if free else tokens.T3)
         state = item.state or item.started
         state_width = text_width(state) + 4
         room = rect.width() - 44 - 12
         draw_text(painter, QRectF(rect.left() + 44, rect.top() + 6, room - state_width - 8, 18), item.title, ink, 13, tokens.MEDIUM)
         draw_text(painter, QRectF(rect.left() + 44, rect.top() + 24, room - 4, 16), item.detail, tokens.T3, 12)
+        if hold is not None:
+            text = hold.text(time.time_ns())
+            x = rect.left() + 44 + text_width(item.detail) + 12
+            for shorter in (text, text.removesuffix(" left"), text.partition(",")[0]):
+                if x + 17 + text_width(shorter) <= rect.right() - (30 if item.flagged else 8):
+                    draw_icon(painter, "lock", x, rect.top() + 25, 13, tokens.T2 if hold.mine else tokens.T3, 2)
+                    draw_text(painter, QRectF(x + 17, rect.top() + 24, 160, 16), shorter, tokens.T1 if hold.mine else tokens.T3, 12)
+                    break
         draw_text(
             painter, QRectF(rect.left() + 44, rect.top() + 6, room, 18), state, tokens.T1 if item.labels else tokens.T3, 12, align=RIGHT
         )
@@ -138,7 +151,7 @@ class QueuePanel(Panel):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__("Queue", "", parent=parent)
         self.setFixedWidth(304)
-        self.search = QLineEdit()
+        self.search = Line()
         self.search.setPlaceholderText("episode, cause, person, note")
         self.search.setFixedHeight(32)
         self.search.setFont(tokens.font(12))
@@ -191,6 +204,11 @@ class QueuePanel(Panel):
     @property
     def items(self) -> list[ReviewItem]:
         return self._model.items
+
+    def set_held(self, held: dict[str, Hold]) -> None:
+        """Who has which segment; shown in the rows."""
+        self._model.held = held
+        self.view.viewport().update()
 
     def set_items(self, items: Sequence[ReviewItem], counts: dict[str, int], open_total: int, current: int) -> None:
         """``items`` already filtered and searched; ``current`` is the selected row, -1 for none."""

@@ -1,9 +1,7 @@
 """The timeline under the pictures: film strip, who drove, flags, signals, and the play-head that can be dragged."""
 
 import math
-from itertools import pairwise
 
-import numpy as np
 from PySide6.QtCore import QPointF, QRectF, Qt, Signal
 from PySide6.QtGui import QColor, QImage, QMouseEvent, QPainter, QPaintEvent, QPen, QPixmap, QPolygonF, QResizeEvent
 from PySide6.QtWidgets import QSizePolicy, QWidget
@@ -11,8 +9,12 @@ from PySide6.QtWidgets import QSizePolicy, QWidget
 from takeover.app.console import tokens
 from takeover.app.console.icons import draw_icon
 from takeover.app.console.models.insights import nice_step
-from takeover.app.console.models.review import ReviewItem, Timeline, minus, versions_text
-from takeover.app.console.models.review import Signal as Curve
+from takeover.app.console.models.review import Timeline, versions_text
+from takeover.app.console.models.review_edges import Edges
+from takeover.app.console.models.review_items import ReviewItem
+from takeover.app.console.review_curves import paint_curve
+from takeover.app.console.review_grips import HELP, Place
+from takeover.app.console.review_grips import paint as paint_grips
 from takeover.app.console.widgets import CENTER, RIGHT, draw_text, fill_round, hatch, text_width
 
 LABELS = 128  # left of the plot, px
@@ -25,9 +27,10 @@ FLAGS = 32
 
 class TimelineView(QWidget):
     """Paints a `Timeline`; the static part is kept as a pixmap so that moving the play-head costs one copy. `sought(seconds)` on
-    click and drag."""
+    click and drag; `edged(field, value)` when a grip was let go: a trim or an onset."""
 
     sought = Signal(float)
+    edged = Signal(str, str)
     FRAMES = 12  # of the film strip
 
     def __init__(self, parent: QWidget | None = None) -> None:
@@ -38,13 +41,38 @@ class TimelineView(QWidget):
         self._film_expected = False
         self._position_s = 0.0
         self._static: QPixmap | None = None
+        self._edges: Edges | None = None
+        self._live = False
+        self._grip = ""
+        self.setMouseTracking(True)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
         self.setMinimumHeight(250)
 
     def set_timeline(self, timeline: Timeline | None, item: ReviewItem | None, film_expected: bool = False) -> None:
-        self._timeline, self._item, self._film, self._film_expected = timeline, item, [], film_expected
+        self._timeline, self._film, self._film_expected = timeline, [], film_expected
+        self.set_item(item, self._live)
+
+    def set_item(self, item: ReviewItem | None, live: bool) -> None:
+        """The segment with its present labels; ``live``: its edges can be moved. A drag that is under way goes on."""
+        same = item is not None and self._item is not None and item.segment_id == self._item.segment_id
+        self._item, self._live = item, live
+        if not (same and live and self._grip):
+            self._edges, self._grip = Edges.of(item) if item is not None else None, ""
         self._static = None
         self.update()
+
+    @property
+    def edges(self) -> Edges | None:
+        return self._edges
+
+    def move_edge(self, grip: str, step: int) -> None:
+        """Put "first", "last" or "onset" at a step and report it, if that changes anything."""
+        if self._edges is None or not self._live:
+            return
+        before, self._edges = self._edges, self._edges.moved(grip, step)
+        self.update()
+        if self._edges != before:
+            self.edged.emit(*self._edges.label(grip))
 
     def set_film(self, film: list[QImage]) -> None:
         """Pictures spread evenly over the episode."""
@@ -85,13 +113,43 @@ class TimelineView(QWidget):
         if self._timeline is not None:
             self.sought.emit(min(1.0, max(0.0, (event.position().x() - LABELS) / self._width())) * self._duration())
 
+    def place(self) -> Place:
+        """Where the grips are painted."""
+        hz = self._timeline.control_hz if self._timeline else 1.0
+        return Place(self.x_of, hz, self._band_top(), BAND, FLAGS, self.height() - 8, self.width() - VALUES)
+
+    def _grip_under(self, event: QMouseEvent) -> str:
+        if self._edges is None or self._timeline is None or not self._live:
+            return ""
+        return self.place().grip_at(self._edges, event.position())
+
     def mousePressEvent(self, event: QMouseEvent) -> None:
-        if event.button() == Qt.MouseButton.LeftButton and event.position().x() >= LABELS - 8:
+        if event.button() != Qt.MouseButton.LeftButton:
+            return
+        self._grip = self._grip_under(event)
+        if not self._grip and event.position().x() >= LABELS - 8:
             self._seek(event)
 
     def mouseMoveEvent(self, event: QMouseEvent) -> None:
-        if event.buttons() & Qt.MouseButton.LeftButton:
+        if not event.buttons() & Qt.MouseButton.LeftButton:
+            under = self._grip_under(event)
+            self.setCursor(Qt.CursorShape.SizeHorCursor if under else Qt.CursorShape.ArrowCursor)
+            self.setToolTip(HELP.get(under, ""))
+        elif self._grip and self._edges is not None and self._timeline is not None:
+            at = (event.position().x() - LABELS) / self._width() * self._duration() * self._timeline.control_hz
+            self._edges = self._edges.moved(self._grip, round(at) - (self._grip == "last"))
+            step = {"first": self._edges.first, "last": self._edges.last}.get(self._grip, self._edges.onset)
+            self.sought.emit((step or 0) / self._timeline.control_hz)
+            self.update()
+        else:
             self._seek(event)
+
+    def mouseReleaseEvent(self, event: QMouseEvent) -> None:
+        grip, self._grip = self._grip, ""
+        if grip and self._edges is not None and self._item is not None:
+            self.update()
+            if self._edges != Edges.of(self._item):
+                self.edged.emit(*self._edges.label(grip))
 
     # --- painting ---
 
@@ -109,6 +167,8 @@ class TimelineView(QWidget):
             self._paint_static(layer, self._timeline)
             layer.end()
         painter.drawPixmap(0, 0, self._static)
+        if self._edges is not None:
+            paint_grips(painter, self.place(), self._edges, self._live, self._grip)
         self._paint_values(painter, self._timeline)
         self._paint_head(painter)
 
@@ -121,7 +181,7 @@ class TimelineView(QWidget):
         self._paint_band(painter, timeline)
         self._paint_flags(painter, timeline)
         for index, curve in enumerate(timeline.signals):
-            self._paint_curve(painter, timeline, index, curve)
+            paint_curve(painter, self._row(index), timeline, curve, self.x_of)
 
     def _paint_axis(self, painter: QPainter) -> None:
         duration = self._duration()
@@ -189,7 +249,8 @@ class TimelineView(QWidget):
             painter.drawLine(QPointF(x, top - 4), QPointF(x, top + FLAGS - 4))
             width = text_width(flag.text, 11) + 20
             right_side = x + 4 + width <= self.width() - 8
-            start = x + 4 if right_side else x - 4 - width
+            gap = 9 if self._edges is not None and flag.step == self._edges.onset else 4  # beside the onset's grip
+            start = x + gap if right_side else x - 4 - width
             if start < free:
                 continue  # its line is there; the text would cover its neighbour's
             draw_icon(painter, flag.icon, start, top + 9, 13, tokens.T2, 2)
@@ -201,33 +262,6 @@ class TimelineView(QWidget):
         rows = len(self._timeline.signals) if self._timeline else 1
         height = min(150.0, (self.height() - 8 - top) / max(1, rows))
         return QRectF(LABELS, top + index * height, self._width(), height)
-
-    def _paint_curve(self, painter: QPainter, timeline: Timeline, index: int, curve: Curve) -> None:
-        row = self._row(index)
-        painter.setPen(QPen(QColor(tokens.GRID), 1))
-        painter.drawLine(QPointF(LABELS, row.top() + 0.5), QPointF(row.right(), row.top() + 0.5))
-        draw_text(painter, QRectF(12, row.top() + 5, LABELS - 40, 16), curve.name, tokens.T2, 12)
-        if curve.unit:
-            draw_text(painter, QRectF(12, row.top() + 20, LABELS - 44, 16), curve.unit, tokens.T3, 11)
-        draw_text(painter, QRectF(LABELS - 46, row.top() + 2, 40, 14), minus(f"{curve.high:g}"), tokens.T3, 11, align=RIGHT)
-        draw_text(painter, QRectF(LABELS - 46, row.bottom() - 14, 40, 14), minus(f"{curve.low:g}"), tokens.T3, 11, align=RIGHT)
-        painter.setPen(QPen(QColor(tokens.T1), 1))
-        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
-        painter.setBrush(Qt.BrushStyle.NoBrush)
-        span = (curve.high - curve.low) or 1.0
-        edges = [0, *timeline.breaks(), timeline.steps]
-        for start, stop in pairwise(edges):
-            points: list[QPointF] = []
-            for step in range(start, stop):
-                value = curve.values[step]
-                if np.isfinite(value):
-                    y = row.bottom() - 5 - (value - curve.low) / span * (row.height() - 10)
-                    points.append(QPointF(self.x_of((step + 0.5) / timeline.control_hz), y))
-                elif points:
-                    painter.drawPolyline(QPolygonF(points))
-                    points = []
-            if points:
-                painter.drawPolyline(QPolygonF(points))
 
     def _paint_values(self, painter: QPainter, timeline: Timeline) -> None:
         step = min(timeline.steps - 1, max(0, int(self._position_s * timeline.control_hz + 1e-6)))

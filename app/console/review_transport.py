@@ -1,12 +1,14 @@
 """Rows of the Review page: title, transport, footer."""
 
+import time
+
 from PySide6.QtCore import QRectF
 from PySide6.QtGui import QPainter
 from PySide6.QtWidgets import QHBoxLayout, QWidget
 
 from takeover.app.console import tokens
 from takeover.app.console.icons import draw_icon
-from takeover.app.console.models.review import ReviewItem, ReviewTotals
+from takeover.app.console.models.review_items import Doubles, Hold, KappaCell, ReviewItem, ReviewTotals
 from takeover.app.console.models.review_playhead import Playhead
 from takeover.app.console.widgets import RIGHT, Button, KeyHints, Panel, Segmented, draw_text, text_width
 
@@ -21,10 +23,25 @@ class TitleRow(Panel):
         self.setFixedHeight(40)
         self._item: ReviewItem | None = None
         self._extra = ""
+        self._hold: Hold | None = None
+        self.setToolTip(
+            "A segment that is open here is yours for half an hour, renewed while it stays open, and given back when you leave it."
+        )
 
-    def set_item(self, item: ReviewItem | None, extra: str = "") -> None:
-        self._item, self._extra = item, extra
+    def set_item(self, item: ReviewItem | None, extra: str = "", hold: Hold | None = None) -> None:
+        self._item, self._extra, self._hold = item, extra, hold
         self.update()
+
+    @property
+    def right_text(self) -> str:
+        """At the right end: whose it is if not this person's, then what it is."""
+        if self._item is None:
+            return ""
+        if self._hold is not None and not self._hold.mine:
+            return self._hold.text(time.time_ns())
+        if self._item.blind:
+            return "blind second label: yes"
+        return "excluded" if self._item.labels.get("exclude") == "true" else "flagged" if self._item.flagged else self._item.outcome
 
     def paint_body(self, painter: QPainter) -> None:
         if self._item is None:
@@ -37,11 +54,15 @@ class TitleRow(Panel):
         version = f"policy v{item.policy_version}" if item.policy_version else ""
         device = self._extra if self._extra != item.operator else ""  # the script is its own device
         parts = [part for part in (item.task, version, item.operator, device, item.started) if part]
-        right = "excluded" if item.labels.get("exclude") == "true" else "flagged" if item.flagged else item.outcome
-        right_width = text_width(right) + 4
+        right = self.right_text
+        theirs = self._hold is not None and not self._hold.mine
+        right_width = text_width(right) + (22 if theirs else 4)
         room = self.width() - 38 - width - 20 - right_width - 24
         draw_text(painter, QRectF(38 + width + 16, 0, room, 40), "  ·  ".join(parts), tokens.T3, 12)
-        draw_text(painter, QRectF(self.width() - 12 - right_width, 0, right_width, 40), right, tokens.T2, 12, align=RIGHT)
+        if theirs:
+            draw_icon(painter, "lock", self.width() - 12 - right_width, 13, 14, tokens.TAKEOVER, 2)
+        ink = tokens.TAKEOVER if theirs else tokens.T2
+        draw_text(painter, QRectF(self.width() - 12 - right_width, 0, right_width, 40), right, ink, 12, align=RIGHT)
 
 
 class TransportRow(Panel):
@@ -60,7 +81,8 @@ class TransportRow(Panel):
         self.speed.setFixedWidth(224)
         row.addWidget(self.play)
         row.addWidget(self.speed)
-        row.addWidget(KeyHints([("J", "back"), ("L", "faster"), ("← →", "frame"), ("Shift", "1 s")], [("Z", "undo")]), 1)
+        hints = [("J L", "shuttle"), ("← →", "frame"), ("I O", "trim"), ("B", "onset"), ("Shift", "1 s")]
+        row.addWidget(KeyHints(hints, [("Z", "undo")]), 1)
         self.body.addLayout(row)
         self._text = ("", "")
 
@@ -88,11 +110,30 @@ class FooterRow(Panel):
         super().__init__(parent=parent)
         self.setFixedHeight(64)
         self._totals = ReviewTotals(0, None, 0, {})
+        self._doubles = Doubles()
         self.body.setContentsMargins(0, 0, 0, 0)
 
     @property
     def totals(self) -> ReviewTotals:
         return self._totals
+
+    def set_doubles(self, doubles: Doubles) -> None:
+        """Agreement of blind doubles takes the place of the counts once there are some."""
+        self._doubles = doubles
+        self.setToolTip(
+            "Cohen's kappa of blind second opinions, per cause: this cause or another. n: doubles in which either said it. "
+            "Flagged below 0.60: talk about these."
+            if doubles.pairs
+            else ""
+        )
+        self.update()
+
+    @property
+    def cells(self) -> list[tuple[str, str]]:
+        """(name, value) of what is shown at the right."""
+        if not self._doubles.pairs:
+            return [(name, str(count) if count else "–") for name, count in self._totals.causes.items()]
+        return [(one.name, f"{one.text}  n {one.n}") for one in self._doubles.causes]
 
     def set_totals(self, totals: ReviewTotals) -> None:
         self._totals = totals
@@ -108,12 +149,33 @@ class FooterRow(Panel):
             x += width
         painter.fillRect(QRectF(x, 12, 1, 40), tokens.color(tokens.LINE))
         x += 16
-        self._cell(painter, x, "Causes", f"{sum(totals.causes.values())} given", 112)
-        x += 112
-        share = (self.width() - x - 12) / max(1, len(totals.causes))
-        for name, count in totals.causes.items():
-            self._cell(painter, x, name, str(count) if count else "–", share)
+        doubles = self._doubles
+        if doubles.pairs:
+            self._cell(painter, x, "Blind doubles", f"{doubles.pairs:,} pairs", 112)
+            x += 112
+            self._kappa(painter, x, KappaCell("Cohen's κ", doubles.overall.n, doubles.overall.kappa), 128)
+            x += 128
+        else:
+            self._cell(painter, x, "Causes", f"{sum(totals.causes.values())} given", 112)
+            x += 112
+        share = (self.width() - x - 12) / max(1, len(self.cells))
+        for index, (name, value) in enumerate(self.cells):
+            if doubles.pairs:
+                self._kappa(painter, x, doubles.causes[index], share)
+            else:
+                self._cell(painter, x, name, value, share)
             x += share
+
+    @staticmethod
+    def _kappa(painter: QPainter, x: float, cell: KappaCell, width: float) -> None:
+        draw_text(painter, QRectF(x, 14, width - 8, 16), cell.name, tokens.T3, 12)
+        if cell.low:
+            draw_icon(painter, "flag", x, 34, 13, tokens.TAKEOVER, 2)
+            x, width = x + 17, width - 17
+        ink = tokens.TAKEOVER if cell.low else tokens.T1 if cell.kappa is not None else tokens.T2
+        draw_text(painter, QRectF(x, 32, width - 8, 18), cell.text, ink, 13, tokens.MEDIUM)
+        if cell.kappa is not None:
+            draw_text(painter, QRectF(x + text_width(cell.text, 13, tokens.MEDIUM) + 6, 33, 60, 16), f"n {cell.n}", tokens.T3, 11)
 
     @staticmethod
     def _cell(painter: QPainter, x: float, name: str, value: str, width: float) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from takeover.data.statistics import bootstrap_ratio_band, cumulative_ratio_band, ratio, wilson
+from takeover.data.statistics import bootstrap_ratio_band, cumulative_ratio_band, ratio, sliding_ratio_bands, wilson
 
 
 @pytest.mark.parametrize(("k", "n"), [(0, 20), (1, 20), (13, 20), (20, 20), (168, 200), (1, 1)])
@@ -48,3 +48,19 @@ def test_cumulative_band_ends_at_the_ratio_of_all() -> None:
     assert value[-1] == pytest.approx(successes.sum() / human.sum())
     expected = bootstrap_ratio_band(successes, human, resamples=4000)
     assert (low[-1], high[-1]) == pytest.approx(expected, abs=0.03)
+
+
+def test_all_windows_at_once_have_the_bands_of_each():
+    rng = np.random.default_rng(3)
+    steps = rng.integers(20, 200, 60).astype(float)
+    human = np.floor(steps * rng.random(60))
+    steps[30:50] = human[30:50] = 0.0  # windows without a step, and with draws of none
+    ends = [0, 3, 19, 20, 35, 49, 50, 59]
+    low, high = sliding_ratio_bands(human, steps, ends, 20, resamples=200)
+    for index, end in enumerate(ends):
+        part = slice(max(0, end + 1 - 20), end + 1)
+        expected = bootstrap_ratio_band(human[part], steps[part], resamples=200)
+        assert (low[index], high[index]) == pytest.approx(expected, nan_ok=True)
+    assert np.isnan(low[5]), "nobody drove in episodes 30 to 49"
+    with pytest.raises(ValueError, match="one entry per episode"):
+        sliding_ratio_bands([1.0], [1.0, 2.0], [0], 1)

@@ -105,6 +105,16 @@ _LABELS: Group = (
         ("Shift+Z", "redo"),
     ),
 )
+_EDGES: Group = (
+    "Edges, at the play-head",
+    (
+        ("I O", "first, last step that counts"),
+        ("Shift+I O", "all steps count again"),
+        ("B", "onset: where the reason began"),
+        ("Shift+B", "onset as recorded"),
+        ("T", "type a tag"),
+    ),
+)
 _CURVES: Group = (
     "Curves",
     (("Point", "reads the values"), ("Drag", "marks a stretch; its label opens the segments in Review")),
@@ -112,7 +122,7 @@ _CURVES: Group = (
 
 KEY_GROUPS: dict[str, tuple[Group, ...]] = {
     "operate": (_ALWAYS, _KEYBOARD, _EPISODE, _GAMEPAD),
-    "review": (_ALWAYS, _PLAYBACK, _LABELS),
+    "review": (_ALWAYS, _PLAYBACK, _LABELS, _EDGES),
     "insights": (_ALWAYS, _CURVES),
     "setup": (_ALWAYS,),
 }

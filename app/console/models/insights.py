@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from takeover.data.statistics import bootstrap_ratio_band, cumulative_ratio_band, ratio, wilson
+from takeover.data.statistics import bootstrap_ratio_band, cumulative_ratio_band, ratio, sliding_ratio_bands, wilson
 
 WINDOW = 20  # episodes
 FIRST = 5  # episodes before a curve begins: until there are 20 it is over all so far
@@ -135,14 +135,10 @@ def rate_curve(points: Sequence[EpisodePoint], window: int = WINDOW) -> Curve:
     steps = np.array([point.steps for point in points], float)
     total = cumulative_steps(points)
     ends = _positions(len(points), window)
-    value, low, high = [], [], []
-    for end in ends:
-        part = slice(max(0, end + 1 - window), end + 1)
-        value.append(ratio(human[part], steps[part]))
-        band = bootstrap_ratio_band(human[part], steps[part], resamples=500)
-        low.append(band[0])
-        high.append(band[1])
-    return Curve([end + 1 for end in ends], [total[end] for end in ends], value, low, high)
+    parts = [slice(max(0, end + 1 - window), end + 1) for end in ends]
+    value = [ratio(human[part], steps[part]) for part in parts]
+    low, high = sliding_ratio_bands(human, steps, ends, window, resamples=500)
+    return Curve([end + 1 for end in ends], [total[end] for end in ends], value, low.tolist(), high.tolist())
 
 
 def proportions(points: Sequence[EpisodePoint]) -> tuple[Proportion, Proportion]:

@@ -1,149 +1,24 @@
-"""What Review shows of a segment and its episode: pure functions and frozen snapshots, no Qt, no files.
+"""What Review shows of an episode: pure functions and frozen snapshots, no Qt, no files.
 
 Time on the page is step / control_hz: held steps are not among an episode's N steps, so a hold is a break in the curves, not a gap.
 """
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
-from itertools import pairwise
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from takeover.data.schema import Cause, ControlMode, InterventionKind, Outcome, RobotSpec, SafetyBit
+from takeover.data.schema import ControlMode, RobotSpec, SafetyBit
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
 LEAD_S = 2.0  # playback starts this long before the onset
 
-CAUSES: tuple[tuple[Cause, str], ...] = (
-    (Cause.VISION, "did not see it right"),
-    (Cause.PLANNING, "wrong move chosen"),
-    (Cause.TIMING, "right move, wrong moment"),
-    (Cause.FORCE, "too much or too little"),
-    (Cause.WEAR, "gripper or part worn"),
-    (Cause.ASSUMPTION, "the scene had changed"),
-    (Cause.OPERATOR, "person caused it"),
-)
-KINDS = [str(kind) for kind in InterventionKind]
-OUTCOMES = [str(outcome) for outcome in Outcome]
-QUALITIES = ["good", "different", "bad"]  # "different" is fine: another way than the labeler's, not a worse one
-
-REASONS = {"takeover": ("hand", "Takeover"), "failure": ("xcirc", "Failure"), "safety": ("shield", "Safety hold")}
-FILTERS = (("", "All"), ("takeover", "Takeover"), ("failure", "Failure"), ("safety", "Safety"))
-
-
-@dataclass(frozen=True)
-class ReviewItem:
-    """A row of the queue. ``start_step`` to ``end_step`` (exclusive) are among the episode's N steps."""
-
-    segment_id: str
-    episode_id: str
-    reason: str  # takeover, failure, safety
-    episode_number: int
-    start_step: int
-    end_step: int
-    control_hz: float
-    policy_version: int
-    operator: str
-    started: str  # wall time of the episode, local, "12:31"
-    task: str = ""
-    kind: str = ""  # episode kind
-    outcome: str = ""  # of the episode, as recorded or relabelled
-    has_pictures: bool = False
-    session_id: str = ""
-    labels: dict[str, str] = field(default_factory=dict)  # field -> current value
-
-    @property
-    def icon(self) -> str:
-        return REASONS[self.reason][0]
-
-    @property
-    def title(self) -> str:
-        return REASONS[self.reason][1]
-
-    @property
-    def at_s(self) -> float:
-        return self.start_step / self.control_hz
-
-    @property
-    def detail(self) -> str:
-        """Second line of the row."""
-        place = f"at step {self.end_step}" if self.reason == "failure" else f"{self.at_s:.2f} s"
-        return f"ep {self.episode_number}, {place}" + (f" · v{self.policy_version}" if self.policy_version else "")
-
-    @property
-    def state(self) -> str:
-        """Right side of the row: what was decided, else empty."""
-        if self.labels.get("exclude") == "true":
-            return "excluded"
-        if self.labels.get("cause"):
-            return self.labels["cause"]
-        return {"submitted": "done"}.get(self.labels.get("review", ""), self.labels.get("review", ""))
-
-    @property
-    def open(self) -> bool:
-        """Nobody has decided yet; a skipped or flagged one stays open."""
-        return self.labels.get("review", "") not in ("submitted", "unsure") and self.labels.get("exclude") != "true"
-
-    @property
-    def flagged(self) -> bool:
-        return self.labels.get("review") == "flagged"
-
 
 def minus(text: str) -> str:
     """With a true minus, as everywhere on screen; nothing is "−0"."""
     return text.replace("-", "−") if any(digit in text for digit in "123456789") else text.lstrip("-")
-
-
-def matches(item: ReviewItem, reason: str, search: str) -> bool:
-    """Filter chip and search words: a number is an episode's number; any other word must occur in reason, cause, person, version, note."""
-    if reason and item.reason != reason:
-        return False
-    parts = [f"ep episode {item.title}", item.operator, f"v{item.policy_version}", item.episode_id, item.outcome, *item.labels.values()]
-    text = " ".join(parts).lower()
-    return all(int(word) == item.episode_number if word.isdecimal() else word in text for word in search.lower().split())
-
-
-def counts(items: Sequence[ReviewItem]) -> dict[str, int]:
-    """Rows per filter chip ("" is all)."""
-    return {reason: sum(1 for item in items if not reason or item.reason == reason) for reason, _ in FILTERS}
-
-
-def next_index(
-    items: Sequence[ReviewItem], current: int, direction: int = 1, only_open: bool = False, decided: Collection[str] = ()
-) -> int:
-    """The row after (or before) ``current``; with ``only_open`` the next undecided one, wrapping round. ``current`` if there is none.
-
-    ``decided``: segments whose decision is still being written.
-    """
-    if not items:
-        return -1
-    if not only_open:
-        return min(len(items) - 1, max(0, current + direction))
-    for offset in range(1, len(items)):
-        index = (current + direction * offset) % len(items)
-        if items[index].open and items[index].segment_id not in decided:
-            return index
-    return current
-
-
-@dataclass(frozen=True)
-class ReviewTotals:
-    """Footer: ``done_today`` by this person, ``median_s`` between their decisions (None: too few), all causes given so far."""
-
-    done_today: int
-    median_s: float | None
-    open: int
-    causes: dict[str, int]
-
-
-def median_gap_s(times_s: Sequence[float], longest_s: float = 300.0) -> float | None:
-    """Median seconds between consecutive decisions; longer gaps are breaks, not work. None with fewer than two."""
-    ordered = sorted(times_s)
-    gaps = [after - before for before, after in pairwise(ordered) if after - before <= longest_s]
-    return float(np.median(gaps)) if gaps else None
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ from pytestqt.qtbot import QtBot
 from recorded import Recorder
 
 from takeover.app.console import tokens
-from takeover.app.console.models.review import driver_spans, median_gap_s, next_index, nice_axis, versions_text
+from takeover.app.console.models.review import driver_spans, nice_axis, versions_text
+from takeover.app.console.models.review_items import median_gap_s, next_index
 from takeover.app.console.models.review_playhead import Playhead
 from takeover.app.console.review_page import ReviewPage
 from takeover.app.console.review_timeline import LABELS
