@@ -17,6 +17,15 @@ Episodes = Sequence[Sequence[AnyRecord]]
 SYNC_STEPS = 10  # 100 ms at 100 Hz
 
 
+def spread(seconds: Sequence[float]) -> dict[str, Any]:
+    """Milliseconds at p50, p95 and p99, the largest, and n."""
+    if not len(seconds):
+        return {"n": 0}
+    values = np.array(seconds) * 1000.0
+    named = {name: round(float(np.quantile(values, q)), 2) for name, q in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99))}
+    return named | {"max": round(float(values.max()), 2), "n": len(values)}
+
+
 def _found(files: list[Path], steps: int, write_s: float, check_s: float, read_s: float) -> dict[str, float]:
     size = sum(path.stat().st_size for path in files)
     return {
@@ -95,7 +104,7 @@ def by_plain_h5py(folder: Path, episodes: Episodes) -> dict[str, float]:
                     pictures.resize(len(pictures) + 1, axis=0)
                     pictures[-1] = np.frombuffer(record.jpeg, np.uint8)
                 elif isinstance(record, Step):
-                    for name, value in _numbers(record).items():
+                    for name, value in numbers_of(record).items():
                         growing.add(name, value)
                     steps += 1
                     if steps % SYNC_STEPS == 0:
@@ -113,7 +122,7 @@ def by_plain_h5py(folder: Path, episodes: Episodes) -> dict[str, float]:
     return _found(files, _steps(episodes), write_s, read_s[0], read_s[1])
 
 
-def _numbers(step: Step) -> dict[str, Any]:
+def numbers_of(step: Step) -> dict[str, Any]:
     absent = [float("nan")] * len(step.action)
     return {
         "seq": step.seq,

@@ -46,21 +46,35 @@ def encoded_pictures() -> dict[str, list[bytes]]:
 
 
 class Maker:
-    """One session's records: contiguous numbers, random values from a seed."""
+    """One session's records: contiguous numbers, random values from a seed.
+
+    Their times are those of the clock as they are made; without ``live`` those that they would have if they were recorded now, as fast as
+    they are made.
+    """
 
     pictures: dict[str, list[bytes]] = {}  # noqa: RUF012 - made once for all
 
-    def __init__(self, session: str = "bench") -> None:
+    def __init__(self, session: str = "bench", hz: float = HZ, live: bool = True) -> None:
         if not Maker.pictures:
             Maker.pictures = encoded_pictures()
         self.session = session
-        self.spec = SimRobot("peg-insert", control_hz=HZ).spec
+        self.hz, self._live = hz, live
+        self._began = (time.monotonic_ns(), time.time_ns())
+        self._made_s = self._due_s = 0.0  # without ``live``: when this episode began, and how far it is
+        self.spec = SimRobot("peg-insert", control_hz=hz).spec
         self._rng = np.random.default_rng(0)
         self._records = self._seq = self._episodes = self._frames = 0
 
     def _next(self) -> int:
         self._records += 1
         return self._records - 1
+
+    def _now(self) -> tuple[int, int]:
+        """(monotonic, wall) in nanoseconds."""
+        if self._live:
+            return time.monotonic_ns(), time.time_ns()
+        since = int((self._made_s + self._due_s) * 1e9)
+        return self._began[0] + since, self._began[1] + since
 
     def episode(self, seconds: float) -> list[AnyRecord]:
         return [record for record, _ in self.timed_episode(seconds)]
@@ -69,17 +83,22 @@ class Maker:
         """Each record and when it is due, in seconds from the episode's start."""
         number, self._episodes = self._episodes, self._episodes + 1
         name = f"{self.session}-{number:04d}"
-        steps, frames = round(seconds * HZ), round(seconds * CAMERA_HZ)
+        steps, frames = round(seconds * self.hz), round(seconds * CAMERA_HZ)
+        self._due_s = 0.0
         observations = self._rng.normal(size=(steps + 1, self.spec.observation.size)).tolist()
         yield self._start(name, number), 0.0
         shown = 0
         for step in range(steps):
-            yield self._step(name, step, observations[step], observations[step + 1], step == steps - 1), step / HZ
-            while shown < frames and shown / CAMERA_HZ <= step / HZ:
+            self._due_s = step / self.hz
+            yield self._step(name, step, observations[step], observations[step + 1], step == steps - 1), step / self.hz
+            while shown < frames and shown / CAMERA_HZ <= (step + 1) / self.hz:
+                self._due_s = max(step / self.hz, shown / CAMERA_HZ)
                 for camera, jpegs in self.pictures.items():
-                    yield self._frame(name, camera, jpegs[shown % len(jpegs)]), step / HZ
+                    yield self._frame(name, camera, jpegs[shown % len(jpegs)]), self._due_s
                 shown += 1
-        yield self._end(name, steps), steps / HZ
+        self._due_s = steps / self.hz
+        yield self._end(name, steps), steps / self.hz
+        self._made_s += steps / self.hz + 1.0
 
     def _start(self, name: str, number: int) -> EpisodeStart:
         return EpisodeStart(
@@ -95,15 +114,15 @@ class Maker:
             policy_version=1,
             policy_sha256="0" * 64,
             config_sha256="0" * 64,
-            wall_ns=time.time_ns(),
-            t_ns=time.monotonic_ns(),
+            wall_ns=self._now()[1],
+            t_ns=self._now()[0],
         )
 
     def _step(self, name: str, step: int, before: list[float], after: list[float], last: bool) -> Step:
         human = 40 <= step % 200 < 90
         size, groups = self.spec.action.size, len(self.spec.action.groups)
         action = self._rng.uniform(-1.0, 1.0, size).tolist()
-        now = time.monotonic_ns()
+        now, wall = self._now()
         self._seq += 1
         return Step(
             session=self.session,
@@ -117,7 +136,7 @@ class Maker:
             t_observation_ns=now,
             t_decision_ns=now + 1_000_000,
             t_applied_ns=now + 2_000_000,
-            wall_ns=time.time_ns(),
+            wall_ns=wall,
             mode=Mode.TAKEOVER if human else Mode.POLICY,
             control_mode=ControlMode.HUMAN if human else ControlMode.POLICY,
             observation=before,
@@ -147,7 +166,7 @@ class Maker:
             rec_seq=self._next(),
             camera=camera,
             counter=self._frames,
-            t_source_ns=time.monotonic_ns(),
+            t_source_ns=self._now()[0],
             width=640,
             height=480,
             jpeg=jpeg,
@@ -168,6 +187,6 @@ class Maker:
             human_steps=human,
             takeovers=-(-steps // 200),
             autonomous=human == 0,
-            t_ns=time.monotonic_ns(),
-            wall_ns=time.time_ns(),
+            t_ns=self._now()[0],
+            wall_ns=self._now()[1],
         )

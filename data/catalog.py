@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 from sqlalchemy import Connection, Engine, create_engine, delete, event, insert, inspect, select, update
-from sqlalchemy.exc import DatabaseError, IntegrityError
+from sqlalchemy.exc import DatabaseError
 
 from takeover.data import catalog_log
 from takeover.data.catalog_current import parts, refresh_episodes, refresh_sessions
@@ -23,6 +23,7 @@ from takeover.data.workspace import Workspace
 __all__ = ["Catalog", "CatalogError", "SegmentFilter", "damage_of"]
 
 COUNTERS = ("changes", "claims", "uses")
+_ATTEMPTS = 6
 
 
 class CatalogError(RuntimeError):
@@ -85,16 +86,16 @@ class Catalog(CatalogReading):
     def _create(self) -> None:
         """Make the tables, or bring those of an earlier version up to date."""
         version = self._version() if inspect(self.engine).has_table(meta.name) else None
-        if version is None:
+        for attempt in range(_ATTEMPTS):
+            if version is not None:
+                break
             try:
-                metadata.create_all(self.engine)
-                with self.engine.begin() as connection:
-                    if connection.execute(select(meta.c.value).where(meta.c.name == "version")).scalar() is None:
-                        counters = [{"name": name, "value": 0} for name in COUNTERS]
-                        connection.execute(insert(meta), [{"name": "version", "value": CATALOG_VERSION}, *counters])
-            except (IntegrityError, DatabaseError):
-                metadata.create_all(self.engine)  # another process made it at the same moment
-            version = self._version()
+                self._make()
+            except DatabaseError:  # another process makes it at this very moment
+                if attempt == _ATTEMPTS - 1:
+                    raise
+                time.sleep(0.05 * 2**attempt)
+            version = self._version() if inspect(self.engine).has_table(meta.name) else None
         try:
             if version is not None and version < CATALOG_VERSION:
                 with self.engine.begin() as connection:
@@ -107,6 +108,14 @@ class Catalog(CatalogReading):
                 f"catalog {self.url} has version {version}, this program knows {CATALOG_VERSION}; "
                 "use the program that wrote it, or move it away: the recorder makes a new one"
             )
+
+    def _make(self) -> None:
+        """Tables, version and counters in one transaction, where the server can."""
+        with self.engine.begin() as connection:
+            metadata.create_all(connection)
+            if connection.execute(select(meta.c.value).where(meta.c.name == "version")).scalar() is None:
+                counters = [{"name": name, "value": 0} for name in COUNTERS]
+                connection.execute(insert(meta), [{"name": "version", "value": CATALOG_VERSION}, *counters])
 
     def _version(self) -> int | None:
         with self.engine.connect() as connection:

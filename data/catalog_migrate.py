@@ -29,7 +29,9 @@ def migrate(connection: Connection, version: int) -> None:
             connection.execute(CreateTable(table))
         else:
             _add_columns(connection, table, {column["name"]: column for column in there.get_columns(table.name)})
-        indexes = {index["name"] for index in there.get_indexes(table.name)} if table.name in known else set()
+        present = there.get_indexes(table.name) if table.name in known else []
+        # a server lists an index for each UNIQUE too, which goes with its constraint only
+        indexes = {index["name"] for index in present if not index.get("duplicates_constraint")}
         wanted = {index.name for index in table.indexes}
         for name in sorted(str(name) for name in indexes - wanted if name):
             connection.execute(text(f"DROP INDEX {connection.dialect.identifier_preparer.quote(name)}"))
@@ -47,8 +49,7 @@ def _add_columns(connection: Connection, table: Table, present: dict[str, Any]) 
         if column.name not in present:
             made = str(CreateColumn(column).compile(dialect=connection.dialect))
             connection.execute(text(f"ALTER TABLE {name} ADD COLUMN {made}"))
-        elif connection.dialect.name != "sqlite":  # SQLite takes no notice of a text's length
-            wanted, had = getattr(column.type, "length", None), getattr(present[column.name]["type"], "length", None)
-            if wanted and had and had < wanted:
-                kind = column.type.compile(dialect=connection.dialect)
+        elif connection.dialect.name != "sqlite" and getattr(column.type, "length", None):
+            kind, had = column.type.compile(dialect=connection.dialect), present[column.name]["type"]
+            if had.compile(dialect=connection.dialect) != kind:  # shorter, or in another order; SQLite takes no notice of either
                 connection.execute(text(f"ALTER TABLE {name} ALTER COLUMN {quote.format_column(column)} TYPE {kind}"))

@@ -1,6 +1,8 @@
 """Tables of the catalog, and by name the rows that its queries return. Nothing here is particular to SQLite."""
 
-from sqlalchemy import BigInteger, Boolean, Column, Float, Index, Integer, MetaData, String, Table, Text, false
+from sqlalchemy import BigInteger, Boolean, Column, Float, Index, Integer, MetaData, Table, Text, false
+from sqlalchemy import String as PlainString
+from sqlalchemy.types import TypeEngine
 
 from takeover.data.catalog_rows import EpisodeRow as EpisodeRow
 from takeover.data.catalog_rows import EvaluationRow as EvaluationRow
@@ -12,6 +14,12 @@ from takeover.data.catalog_rows import SessionRow as SessionRow
 
 CATALOG_VERSION = 2
 metadata = MetaData()
+
+
+def String(length: int) -> TypeEngine[str]:
+    """Names and ids, in the order of their code points on every server: pages are continued and merged by plain comparison."""
+    return PlainString(length).with_variant(PlainString(length, collation="C"), "postgresql")
+
 
 meta = Table("meta", metadata, Column("name", String(32), primary_key=True), Column("value", BigInteger, nullable=False))
 

@@ -11,7 +11,7 @@ from takeover.data.schema import ControlMode
 
 COLUMNS = 12
 THUMB_WIDTH, THUMB_HEIGHT = 160, 120
-_MARGIN, _GAP, _BAR, _LINE = 10, 4, 16, 16
+_MARGIN, _GAP, _BAR, _LINE = 12, 4, 16, 19
 _PAPER, _INK, _EMPTY = (250, 250, 248), (30, 30, 34), (200, 200, 200)
 COLOURS = {
     ControlMode.POLICY: (74, 114, 176),
@@ -107,7 +107,7 @@ def _picture(reader: EpisodeReader, camera: str, moment: int) -> np.ndarray | No
 
 
 def _cell(sheet: np.ndarray, x: int, y: int, reader: EpisodeReader, camera: str, moment: int, mode: ControlMode, onset: bool) -> int:
-    label = f"{(moment - reader.start.t_ns) / 1e9:.1f} s"
+    label = f"{max(0.0, (moment - reader.start.t_ns) / 1e9):.1f} s"
     png.draw_text(sheet, x, y, label, _INK)
     if onset:
         png.draw_text(sheet, x + png.text_width(label + " "), y, "takeover", COLOURS[ControlMode.HUMAN])
@@ -142,7 +142,7 @@ def _head(sheet: np.ndarray, reader: EpisodeReader, times: np.ndarray, modes: np
     y += _BAR + 6
     x = _MARGIN
     for mode, name in _NAMES.items():
-        png.fill(sheet, x, y, 10, 10, COLOURS[mode])
+        png.fill(sheet, x, y + 3, 10, 10, COLOURS[mode])
         png.draw_text(sheet, x + 14, y, name, _INK)
         x += 14 + png.text_width(name) + 12
     return y + 2 * _LINE

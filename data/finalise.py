@@ -1,4 +1,4 @@
-"""The recorder's worker: turns finished episodes into files and catalog rows, keeps index and labels up to date."""
+"""The recorder's worker: turns finished episodes into files and catalog rows, keeps labels up to date, makes the index at its end."""
 
 import logging
 import queue
@@ -12,15 +12,13 @@ from takeover.data.entry import Entry, entry_of, entry_of_file
 from takeover.data.episode_file import episode_path, write_episode
 from takeover.data.episode_schema import EpisodeError, EpisodeRecords
 from takeover.data.hdf5_image import DamagedFile
-from takeover.data.index import rebuild_index
+from takeover.data.index import fresh_index
 from takeover.data.labels import LabelError, Labels
 from takeover.data.open_episode import OpenEpisode
 from takeover.data.people import note_operator
 from takeover.data.schema import OutcomeChange
 from takeover.data.workspace import Workspace
 
-INDEX_EVERY_S = 30.0
-INDEX_SHARE = 0.01  # of the time, at most: in a workspace of many episodes the index is rebuilt less often
 RETRY_AFTER_S = 5.0
 log = logging.getLogger("recorder")
 
@@ -40,9 +38,6 @@ class Finaliser:
         self._jobs: queue.Queue[OpenEpisode | OutcomeChange | None] = queue.Queue()
         self._closed: queue.Queue[tuple[str, str]] = queue.Queue()
         self._waiting: list[tuple[float, OpenEpisode | OutcomeChange]] = []
-        self._index_at = 0.0
-        self._index_took_s = 0.0
-        self._indexed_change = -1
         self._thread = threading.Thread(target=self._run, name="finalise", daemon=True)
         self._thread.start()
 
@@ -64,7 +59,7 @@ class Finaliser:
         return self._jobs.unfinished_tasks + len(self._waiting)
 
     def close(self, timeout_s: float = 30.0) -> None:
-        """Finish what was submitted, rebuild the index, end the thread."""
+        """Finish what was submitted, make the index if it is stale, end the thread."""
         self._jobs.put(None)
         self._thread.join(timeout_s)
         if self._thread.is_alive():
@@ -76,11 +71,10 @@ class Finaliser:
                 job = self._jobs.get(timeout=1.0)
             except queue.Empty:
                 self._retry(time.monotonic())
-                self._index(force=False)
                 continue
             if job is None:
                 self._retry(float("inf"))
-                self._index(force=True)
+                self._index()
                 self._jobs.task_done()
                 return
             self._do(job)
@@ -139,16 +133,9 @@ class Finaliser:
             log.exception("the journal is still there: the file is made again")
             return None
 
-    def _index(self, force: bool) -> None:
-        if not force and time.monotonic() - self._index_at < max(INDEX_EVERY_S, self._index_took_s / INDEX_SHARE):
-            return
-        began = time.monotonic()
+    def _index(self) -> None:
+        """At the end only: its cost grows with the episodes there are, that of an episode must not."""
         try:
-            change = self.catalog.change_counter()
-            if change != self._indexed_change:
-                rebuild_index(self.workspace, self.catalog)
-                self._indexed_change = change
-                self._index_took_s = time.monotonic() - began
+            fresh_index(self.workspace, self.catalog)
         except (OSError, DamagedFile, SQLAlchemyError):
-            log.exception("index.hdf5 was not rebuilt")
-        self._index_at = time.monotonic()
+            log.exception("index.hdf5 was not made; `takeover data index` makes it")

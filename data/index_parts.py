@@ -1,12 +1,12 @@
 """Demos of the index for episodes of which labels leave steps out: views of what counts, a demo per unbroken part."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import h5py
 
 from takeover.data.catalog import Catalog
-from takeover.data.catalog_tables import EpisodeRow
 from takeover.data.episode_build import DEMO
 from takeover.data.hdf5_image import DamagedFile, check_seal
 from takeover.data.training_labels import labelled_episodes, training_labels
@@ -15,14 +15,16 @@ Part = tuple[int, int]
 """First and last step, both counted."""
 
 
-def cut_episodes(catalog: Catalog, rows: Sequence[EpisodeRow], root: Path) -> dict[str, list[Part]]:
-    """{episode: the parts that count} for those that are not whole; no part: nothing of it counts, or its file is damaged."""
+def cut_episodes(catalog: Catalog, rows: Iterable[Any], root: Path) -> dict[str, list[Part]]:
+    """{episode: the parts that count} for those that are not whole; no part: nothing of it counts, or its file is damaged.
+
+    ``rows`` have ``id``, ``steps`` and ``path``.
+    """
     known = set(labelled_episodes(catalog))
-    steps = {row.id: row.steps for row in rows if row.id in known}
-    labels = training_labels(catalog, sorted(steps))
-    paths = {row.id: root / row.path for row in rows}
-    found = {key: parts_of(labels[key].left_out, count) for key, count in steps.items() if key in labels and labels[key].left_out}
-    return {key: parts if _is_whole(paths[key]) else [] for key, parts in found.items()}
+    labelled = {row.id: row for row in rows if row.id in known}
+    labels = training_labels(catalog, sorted(labelled))
+    found = {key: parts_of(labels[key].left_out, row.steps) for key, row in labelled.items() if key in labels and labels[key].left_out}
+    return {key: parts if _is_whole(root / labelled[key].path) else [] for key, parts in found.items()}
 
 
 def _is_whole(path: Path) -> bool:
@@ -44,7 +46,7 @@ def parts_of(left_out: Sequence[Part], steps: int) -> list[Part]:
     return [*found, (begin, steps - 1)] if begin < steps else found
 
 
-def add_part(data: h5py.Group, name: str, row: EpisodeRow, root: Path, part: Part) -> None:
+def add_part(data: h5py.Group, name: str, row: Any, root: Path, part: Part) -> None:
     """A group of virtual datasets over the steps ``part`` of an episode's file, found from the index' folder ``root``.
 
     Has what robomimic reads and the columns of ``hil``; the file's attributes with ``num_samples``, and ``first_step``, ``last_step``.

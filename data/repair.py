@@ -5,7 +5,6 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-import h5py
 import msgspec
 from sqlalchemy import create_engine, insert, select
 from sqlalchemy.exc import SQLAlchemyError
@@ -16,7 +15,7 @@ from takeover.data.catalog_tables import evaluations, people, policies
 from takeover.data.entry import Entry, entry_of_file
 from takeover.data.episode_migrate import NewerFile
 from takeover.data.hdf5_image import DamagedFile, check_seal, write_durably
-from takeover.data.index import rebuild_index
+from takeover.data.index import indexed_episodes, rebuild_index
 from takeover.data.label_repair import repair_label_log, repair_learning_log
 from takeover.data.labels import Labels
 from takeover.data.people import note_operator
@@ -208,12 +207,11 @@ def _index(work: Repair, catalog: Catalog) -> None:
     why = "was missing"
     if path.exists():
         try:
-            with h5py.File(path, "r") as file:
-                linked = list(dict.fromkeys(value.decode() for value in file["data"].attrs["episode_ids"]))
+            linked = indexed_episodes(path)
             if linked == [row.id for row in rows] and not work.report.done:
                 return
             why = "was not of these episodes"
-        except (OSError, KeyError, ValueError, AttributeError):
+        except (OSError, DamagedFile):
             why = "could not be read"
     elif not rows:
         return

@@ -1,7 +1,9 @@
 """LeRobotDataset v3.0 out. A frame is a step; a run becomes an episode of its own: a jump inside an episode would be a lie."""
 
 import json
+import os
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -165,13 +167,23 @@ class _Shard:
         if self.tables:
             number = self._file
             lerobot_files.write_tables(self.partial.folder / lerobot_schema.DATA_PATH.format(**number), self.tables)
-            for key, parts in self.pictures.items():
-                if self.features[key].dtype == "video":
-                    path = self.partial.folder / lerobot_schema.VIDEO_PATH.format(video_key=key, **number)
-                    height, width, _ = self.features[key].shape
-                    VideoTrack(path, width, height, self.fps, self.options.codec).write(parts)
+            self._write_videos(number)
         self.partial.note({"sources": self.sources, "episodes": self.episodes})
         self._clear()
+
+    def _write_videos(self, number: Mapping[str, int]) -> None:
+        """One video per camera, all of them at the same time."""
+        tracks = []
+        for key in self.keys:
+            if self.features[key].dtype == "video":
+                path = self.partial.folder / lerobot_schema.VIDEO_PATH.format(video_key=key, **number)
+                height, width, _ = self.features[key].shape
+                tracks.append((VideoTrack(path, width, height, self.fps, self.options.codec), self.pictures[key]))
+        if not tracks:
+            return
+        with ThreadPoolExecutor(min(len(tracks), os.cpu_count() or 1), "encode") as pool:
+            for written in [pool.submit(track.write, parts) for track, parts in tracks]:
+                written.result()
 
 
 def _episode_row(source: Source, stretch: Stretch, index: int, frames: int, file: Mapping[str, int]) -> dict[str, Any]:

@@ -33,13 +33,13 @@ LOG = MessageType(
     "Log",
     (
         Field("timestamp", 1, "time"),
-        Field("level", 2, "enum", ".foxglove.LogLevel"),
+        Field("level", 2, "enum", ".foxglove.Log.Level"),
         Field("message", 3, "string"),
         Field("name", 4, "string"),
         Field("file", 5, "string"),
         Field("line", 6, "fixed32"),
     ),
-    {"LogLevel": {"UNKNOWN": 0, "DEBUG": 1, "INFO": 2, "WARNING": 3, "ERROR": 4, "FATAL": 5}},
+    {"Level": {"UNKNOWN": 0, "DEBUG": 1, "INFO": 2, "WARNING": 3, "ERROR": 4, "FATAL": 5}},
 )
 _INFO, _WARNING = 2, 3
 SCALARS = (

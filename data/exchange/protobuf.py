@@ -27,7 +27,7 @@ class Field:
 
 @dataclass(frozen=True)
 class MessageType:
-    """``package.name`` with its fields, and enums {name: {value name: number}} in the same file."""
+    """``package.name`` with its fields, and enums {name: {value name: number}} within it."""
 
     package: str
     name: str
@@ -43,10 +43,11 @@ class MessageType:
         time = _message("Timestamp", (Field("seconds", 1, "int64"), Field("nanos", 2, "int32")))
         first = _text(1, _TIME_FILE) + _text(2, "google.protobuf") + _nested(4, time) + _text(12, "proto3")
         own = _text(1, f"{self.package}/{self.name}.proto") + _text(2, self.package) + _text(3, _TIME_FILE)
-        own += _nested(4, _message(self.name, self.fields))
+        message = _message(self.name, self.fields)
         for name, values in (self.enums or {}).items():
             listed = b"".join(_nested(2, _text(1, value) + _whole(2, number)) for value, number in values.items())
-            own += _nested(5, _text(1, name) + listed)
+            message += _nested(4, _text(1, name) + listed)
+        own += _nested(4, message)
         return _nested(1, first) + _nested(1, own + _text(12, "proto3"))
 
     def encode(self, values: Sequence[float | int | str | bytes]) -> bytes:

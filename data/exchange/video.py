@@ -10,6 +10,7 @@ from typing import Literal
 
 import av
 import numpy as np
+from av.video.reformatter import ColorRange, Colorspace
 
 from takeover.data.exchange.errors import ExchangeError
 from takeover.data.exchange.pictures import PictureError, decode, is_jpeg
@@ -45,6 +46,7 @@ class VideoTrack:
             stream.width, stream.height, stream.pix_fmt = self.width, self.height, "yuv420p"
             stream.time_base = stream.codec_context.time_base = Fraction(1, self.fps)
             stream.codec_context.thread_count = _THREADS
+            stream.codec_context.color_range, stream.codec_context.colorspace = ColorRange.MPEG, Colorspace.SMPTE170M
             number = -1
             try:
                 for number, frame in enumerate(_decoded_ahead(picture for part in parts for picture in part)):
@@ -58,15 +60,24 @@ class VideoTrack:
 def _decoded_ahead(pictures: Iterator[bytes | np.ndarray]) -> Iterator[av.VideoFrame]:
     """Frames in yuv420p, decoded by a second thread while the first encodes."""
     decoder = av.CodecContext.create("mjpeg", "r")
+    newest: tuple[bytes, av.VideoFrame] | None = None  # a camera slower than the control has one picture for several steps
 
-    def frame_of(picture: bytes | np.ndarray) -> av.VideoFrame:
-        if isinstance(picture, bytes) and is_jpeg(picture):
+    def decoded(picture: bytes) -> av.VideoFrame:
+        nonlocal newest
+        if newest is None or newest[0] is not picture:
             found = decoder.decode(av.Packet(picture))
             if len(found) != 1 or found[0].is_corrupt:
                 raise PictureError("a damaged picture")
-            return found[0].reformat(format="yuv420p")
+            newest = (picture, found[0])
+        return newest[1]
+
+    def frame_of(picture: bytes | np.ndarray) -> av.VideoFrame:
+        if isinstance(picture, bytes) and is_jpeg(picture):
+            # a JPEG has levels 0 to 255, a video 16 to 235: unless it is asked for, they are copied and shown with too much contrast
+            return decoded(picture).reformat(format="yuv420p", src_color_range=ColorRange.JPEG, dst_color_range=ColorRange.MPEG)
         pixels = decode(picture) if isinstance(picture, bytes) else picture
-        return av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24").reformat(format="yuv420p")
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
+        return frame.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU601, dst_color_range=ColorRange.MPEG)
 
     with ThreadPoolExecutor(1) as pool:
         waiting: deque[Future[av.VideoFrame]] = deque()

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import zlib
 
 import msgspec
 import numpy as np
@@ -16,6 +15,7 @@ from takeover.data.contact_sheet import COLOURS, SheetError, choose_moments, con
 from takeover.data.episode_file import EpisodeReader, write_episode
 from takeover.data.episode_schema import gather
 from takeover.data.episode_summary import authority_strip, limits_hit, summarise
+from takeover.data.exchange.pictures import decode
 from takeover.data.labels import Labels
 from takeover.data.recorder import Recorder
 from takeover.data.schema import CameraFrame, ControlMode, Outcome, PolicyImage, Step
@@ -88,31 +88,29 @@ def test_the_summary_says_what_happened(recorded):
     assert plain.outcome == "success"
 
 
-def decode(data):
-    """Our own PNGs: one IDAT, no filters."""
-    assert data.startswith(b"\x89PNG\r\n\x1a\n")
-    width, height = int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
-    at = data.index(b"IDAT")
-    size = int.from_bytes(data[at - 4 : at], "big")
-    body = data[at + 4 : at + 4 + size]
-    assert int.from_bytes(data[at + 4 + size : at + 8 + size], "big") == zlib.crc32(b"IDAT" + body)
-    rows = np.frombuffer(zlib.decompress(body), np.uint8).reshape(height, 1 + 3 * width)
-    assert not rows[:, 0].any()
-    return rows[:, 1:].reshape(height, width, 3)
-
-
 def test_pngs_are_what_was_drawn():
     pixels = np.random.default_rng(0).integers(0, 256, (7, 5, 3), np.uint8)
     assert (decode(png.encode_png(pixels)) == pixels).all()
     with pytest.raises(ValueError, match=r"not \(7, 5\) uint8"):
         png.encode_png(pixels[:, :, 0])
-    shrunk = png.fit(pixels, 10, 7)
-    assert shrunk.shape == (7, 10, 3)
-    assert (shrunk[:, 2:7] == pixels).all()
-    page = np.zeros((12, 40, 3), np.uint8)
-    png.draw_text(page, 1, 1, "a1?", (255, 255, 255), scale=1)
-    assert (page[1:6, 1:4, 0] // 255).tolist() == [[0, 1, 0], [1, 0, 1], [1, 1, 1], [1, 0, 1], [1, 0, 1]]
-    assert not page[:, 9:].any()
+    beside = png.fit(pixels, 10, 7)
+    assert beside.shape == (7, 10, 3)
+    assert (beside[:, 2:7] == pixels).all()
+    assert (png.fit(np.repeat(np.repeat(pixels, 4, 0), 4, 1), 5, 7) == pixels).all()  # a mean of equal pixels
+
+
+def test_text_is_drawn_where_it_was_wanted_and_cut_off_at_the_edges():
+    page = np.zeros((40, 200, 3), np.uint8)
+    png.draw_text(page, 10, 8, "10.5 s schön", (255, 255, 255))
+    rows, columns = np.flatnonzero(page.any((1, 2))), np.flatnonzero(page.any((0, 2)))
+    assert 8 <= rows[0] < rows[-1] < 8 + 18
+    assert 10 <= columns[0] < 14
+    assert 10 + png.text_width("10.5 s") < columns[-1] <= 10 + png.text_width("10.5 s schön")
+    same = np.zeros_like(page)
+    png.draw_text(same, 10, 8, "10.5 s schon", (255, 255, 255))
+    assert (page != same).any()  # it has more than ASCII
+    for x, y in ((-5, -4), (190, 35), (500, 500), (-500, 0)):
+        png.draw_text(page, x, y, "takeover", (255, 0, 0))
 
 
 def test_moments_are_spread_evenly_and_meet_the_onsets():
@@ -132,7 +130,7 @@ def test_the_sheet_has_the_pictures_of_its_moments_and_marks_the_onset(recorded,
     human, held = (np.all(sheet == COLOURS[mode], axis=2) for mode in (ControlMode.HUMAN, ControlMode.SAFETY_HOLD))
     assert human.sum() > 2000
     assert held.any()
-    centres = [int(sheet[-80, 10 + index * 164 + 80, 0]) for index in range(6)]
+    centres = [int(sheet[-80, 12 + index * 164 + 80, 0]) for index in range(6)]
     assert centres == sorted(centres)
     assert centres[-1] > centres[0] + 100
 

@@ -2,9 +2,11 @@
 
 import json
 
+import av
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from av.video.reformatter import ColorRange
 
 from takeover.data.catalog import Catalog
 from takeover.data.episode_file import EpisodeReader, verify_file
@@ -12,9 +14,9 @@ from takeover.data.episode_read import read_records
 from takeover.data.exchange.errors import Cancelled, ExchangeError
 from takeover.data.exchange.lerobot_export import LeRobotOptions, export_lerobot
 from takeover.data.exchange.lerobot_import import import_lerobot
-from takeover.data.exchange.pictures import decode
+from takeover.data.exchange.pictures import decode, encode_jpeg
 from takeover.data.exchange.selection import Selection
-from takeover.data.exchange.video import read_video
+from takeover.data.exchange.video import VideoTrack, read_video
 from takeover.data.labels import Labels
 from takeover.data.workspace import Workspace
 
@@ -236,3 +238,16 @@ def test_an_interrupted_export_goes_on(recorded, workspace, tmp_path):
     assert sorted(path.name for path in (tmp_path / "set").iterdir()) == ["data", "meta"]
     with pytest.raises(ExchangeError, match="exists"):
         export_lerobot(workspace, tmp_path / "set", options=EXACT)
+
+
+@pytest.mark.parametrize("codec", ["h264", "av1"])
+@pytest.mark.parametrize("form", ["jpeg", "pixels"])
+def test_a_video_has_the_colours_of_its_pictures(tmp_path, codec, form):
+    colours = [(200, 30, 40), (20, 180, 60), (30, 60, 220), (5, 5, 5), (128, 128, 128), (250, 250, 250)]
+    pixels = [np.full((64, 96, 3), colour, np.uint8) for colour in colours]
+    VideoTrack(tmp_path / "a.mp4", 96, 64, 20, codec).write([[encode_jpeg(p) for p in pixels] if form == "jpeg" else np.stack(pixels)])
+    with av.open(str(tmp_path / "a.mp4")) as container:
+        stream = container.streams.video[0]
+        assert (stream.codec_context.pix_fmt, stream.codec_context.color_range) == ("yuv420p", ColorRange.MPEG)
+    for colour, (_, came) in zip(colours, read_video(tmp_path / "a.mp4"), strict=True):
+        np.testing.assert_allclose(came[32, 48], colour, atol=6)
