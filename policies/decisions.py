@@ -1,0 +1,226 @@
+"""What was decided about published versions: ``<workspace>/policies/decisions.jsonl``, append-only; who is trusted and who may act follow.
+
+Two tiers. The **acting** policy is the newest published version that was not refused, unless a rollback pins another one. The
+**trusted** one is the last that was promoted, by the gate or by a person, and not rolled back behind.
+"""
+
+import fcntl
+import os
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from takeover.data.workspace import fsync_folder
+from takeover.policies.publish import Manifest, policies_folder
+
+FILE = "decisions.jsonl"
+GATE = "gate"  # the author of what the evaluator decides by itself
+Kind = Literal["promoted", "refused", "rolled_back", "released"]
+
+
+class DecisionError(RuntimeError):
+    """The decisions cannot be read or written; says which line and what to do."""
+
+
+class DecisionConflict(DecisionError):
+    """Something else was decided in the meantime."""
+
+
+class Decision(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of the file."""
+
+    number: int  # 1, 2, ... in the order of the file
+    kind: Kind  # released: the pin of a rollback ends; the version is the one that was pinned
+    version: int
+    sha256: str  # of its weights
+    robot_id: str
+    task_id: str
+    trusted_before: int  # 0: none
+    author: str  # a person's pseudonym, or `GATE`
+    reason: str
+    wall_ns: int
+    group_end: int  # number of the last decision that was written with it: one without that one was cut off by a power failure
+    evidence: dict[str, Any] = msgspec.field(default_factory=dict)  # the gate's numbers
+
+
+class Standing(msgspec.Struct, frozen=True, kw_only=True):
+    """What the decisions say of one robot and task."""
+
+    trusted: int = 0  # 0: none
+    trusted_sha256: str = ""
+    before: int = 0  # trusted before that one; 0: none
+    pinned: int = 0  # the only one that may act; 0: the newest published
+    pinned_sha256: str = ""
+    pinned_by: str = ""
+    pinned_reason: str = ""
+    refused: frozenset[int] = frozenset()  # never act, unless a person says otherwise
+    last: int = 0  # number of the newest decision, about any robot
+
+    def may_act(self, published: Iterable[int]) -> int:
+        """The version that acts in real time, of those ``published``; 0: none."""
+        return self.pinned or max((version for version in published if version not in self.refused), default=0)
+
+
+def decisions_path(workspace: str | os.PathLike[str]) -> Path:
+    return policies_folder(workspace) / FILE
+
+
+def standing(decisions: Sequence[Decision], robot_id: str, task_id: str) -> Standing:
+    """Follow the decisions about one robot and task, in their order.
+
+    A promotion ends a pin. A rollback drops every promotion behind it: those after its version's own, or, where that one was never
+    promoted, those of newer versions.
+    """
+    promoted: list[tuple[int, str]] = []
+    refused: set[int] = set()
+    pin: Decision | None = None
+    for decision in decisions:
+        if (decision.robot_id, decision.task_id) != (robot_id, task_id):
+            continue
+        version, place = decision.version, (decision.version, decision.sha256)
+        if decision.kind == "refused":
+            refused.add(version)
+        elif decision.kind == "released":
+            pin = None
+        elif decision.kind == "promoted":
+            refused.discard(version)
+            promoted = [*(entry for entry in promoted if entry != place), place]
+            pin = None
+        else:
+            refused.discard(version)
+            pin = decision
+            kept = promoted.index(place) + 1 if place in promoted else -1
+            promoted = promoted[:kept] if kept > 0 else [entry for entry in promoted if entry[0] <= version]
+    trusted, before = promoted[-1] if promoted else (0, ""), promoted[-2] if len(promoted) > 1 else (0, "")
+    return Standing(
+        trusted=trusted[0],
+        trusted_sha256=trusted[1],
+        before=before[0],
+        pinned=pin.version if pin else 0,
+        pinned_sha256=pin.sha256 if pin else "",
+        pinned_by=pin.author if pin else "",
+        pinned_reason=pin.reason if pin else "",
+        refused=frozenset(refused),
+        last=decisions[-1].number if decisions else 0,
+    )
+
+
+def read_decisions(workspace: str | os.PathLike[str]) -> list[Decision]:
+    """All of them, oldest first; a last line without its end, which nobody was told of, is left out. Raises `DecisionError`."""
+    path = decisions_path(workspace)
+    try:
+        return _parse(path, path.read_bytes())[0]
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise DecisionError(f"cannot read {path}: {error.strerror}") from error
+
+
+def current_standing(workspace: str | os.PathLike[str], robot_id: str, task_id: str) -> Standing:
+    """`standing` of what is on disk. Raises `DecisionError`."""
+    return standing(read_decisions(workspace), robot_id, task_id)
+
+
+def decide(
+    workspace: str | os.PathLike[str],
+    entries: Sequence[tuple[Kind, Manifest]],
+    *,
+    author: str,
+    reason: str,
+    evidence: dict[str, Any] | None = None,
+    after: int | None = None,
+) -> list[Decision]:
+    """Write ``entries`` together: on disk, all or none, when this returns. ``evidence`` goes to each; plain JSON values.
+
+    ``after``: the number of the newest decision that the caller knew of. Raises `DecisionConflict` when there is a newer one,
+    `DecisionError` when the file cannot be read or written.
+    """
+    path = decisions_path(workspace)
+    try:
+        with _locked(path) as fd:
+            known, end = _parse(path, _read_all(fd))
+            os.ftruncate(fd, end)
+            last = known[-1].number if known else 0
+            if after is not None and last != after:
+                raise DecisionConflict(f"{path}: decision {last} came in the meantime; this one was made after decision {after}")
+            made: list[Decision] = []
+            for kind, manifest in entries:
+                before = standing([*known, *made], manifest.robot_id, manifest.task_id)
+                decision = Decision(
+                    number=last + len(made) + 1,
+                    kind=kind,
+                    version=manifest.version,
+                    sha256=manifest.sha256,
+                    robot_id=manifest.robot_id,
+                    task_id=manifest.task_id,
+                    trusted_before=before.trusted,
+                    author=author,
+                    reason=reason,
+                    wall_ns=time.time_ns(),
+                    group_end=last + len(entries),
+                    evidence=evidence or {},
+                )
+                made.append(decision)
+            _append(fd, b"".join(msgspec.json.encode(decision) + b"\n" for decision in made))
+            return made
+    except OSError as error:
+        raise DecisionError(f"cannot write {path}: {error.strerror}; nothing was decided") from error
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[int]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = not path.exists()
+    fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        if new:
+            fsync_folder(path.parent)
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _read_all(fd: int) -> bytes:
+    size, data = os.fstat(fd).st_size, b""
+    while len(data) < size and (piece := os.pread(fd, size - len(data), len(data))):
+        data += piece
+    return data
+
+
+def _append(fd: int, data: bytes) -> None:
+    size = os.fstat(fd).st_size
+    try:
+        left = memoryview(data)
+        while left:
+            left = left[os.write(fd, left) :]
+        os.fsync(fd)
+    except OSError:
+        os.ftruncate(fd, size)
+        raise
+
+
+def _parse(path: Path, data: bytes) -> tuple[list[Decision], int]:
+    """Decisions that were written to their end, with their group, and where in ``data`` they end."""
+    decoder = msgspec.json.Decoder(Decision)
+    found: list[Decision] = []
+    ends = [0]
+    for number, line in enumerate(data[: data.rfind(b"\n") + 1].splitlines(keepends=True), 1):
+        try:
+            found.append(decoder.decode(line))
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise DecisionError(
+                f"{path}, line {number}: {error}; put the file back from a copy, or take the line out and keep it"
+            ) from error
+        if len(found) > 1 and found[-1].number <= found[-2].number:
+            raise DecisionError(
+                f"{path}, line {number}: decision {found[-1].number} after decision {found[-2].number}; put the lines in order"
+            )
+        ends.append(ends[-1] + len(line))
+    while found and found[-1].group_end > found[-1].number:
+        found.pop()
+    return found, ends[len(found)]
