@@ -14,8 +14,9 @@ from typing import Any, Literal
 
 import msgspec
 
+from takeover.data import audit
 from takeover.data.workspace import fsync_folder
-from takeover.policies.publish import Manifest, policies_folder
+from takeover.policies.manifest import Manifest, policies_folder
 
 FILE = "decisions.jsonl"
 GATE = "gate"  # the author of what the evaluator decides by itself
@@ -134,7 +135,7 @@ def decide(
     evidence: dict[str, Any] | None = None,
     after: int | None = None,
 ) -> list[Decision]:
-    """Write ``entries`` together: on disk, all or none, when this returns. ``evidence`` goes to each; plain JSON values.
+    """Write ``entries`` together: in the audit log, then here, all or none, when this returns. ``evidence``: plain JSON values.
 
     ``after``: the number of the newest decision that the caller knew of. Raises `DecisionConflict` when there is a newer one,
     `DecisionError` when the file cannot be read or written.
@@ -165,10 +166,14 @@ def decide(
                     evidence=evidence or {},
                 )
                 made.append(decision)
+            for decision in made:
+                audit.append(
+                    Path(workspace), author, f"policy_{decision.kind}", version=decision.version, task=decision.task_id, reason=reason
+                )
             _append(fd, b"".join(msgspec.json.encode(decision) + b"\n" for decision in made))
             return made
     except OSError as error:
-        raise DecisionError(f"cannot write {path}: {error.strerror}; nothing was decided") from error
+        raise DecisionError(f"cannot write {error.filename or path}: {error.strerror}; nothing was decided") from error
 
 
 @contextmanager
