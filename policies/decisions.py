@@ -20,7 +20,9 @@ from takeover.policies.manifest import Manifest, policies_folder
 
 FILE = "decisions.jsonl"
 GATE = "gate"  # the author of what the evaluator decides by itself
-Kind = Literal["promoted", "refused", "rolled_back", "released"]
+Kind = Literal["promoted", "passed", "undecided", "refused", "rolled_back", "released"]
+"""passed: it may act, but is no better a measure for the next one; undecided: looked at, with insufficient evidence; released: the pin
+of a rollback ends, the version is the one that was pinned."""
 
 
 class DecisionError(RuntimeError):
@@ -35,7 +37,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     """One line of the file."""
 
     number: int  # 1, 2, ... in the order of the file
-    kind: Kind  # released: the pin of a rollback ends; the version is the one that was pinned
+    kind: Kind
     version: int
     sha256: str  # of its weights
     robot_id: str
@@ -73,8 +75,8 @@ def decisions_path(workspace: str | os.PathLike[str]) -> Path:
 def standing(decisions: Sequence[Decision], robot_id: str, task_id: str) -> Standing:
     """Follow the decisions about one robot and task, in their order.
 
-    A promotion ends a pin. A rollback drops every promotion behind it: those after its version's own, or, where that one was never
-    promoted, those of newer versions.
+    A promotion ends a pin; what the gate decides ends only a pin of its own, never a person's. A rollback drops every promotion behind
+    it: those after its version's own, or, where that one was never promoted, those of newer versions.
     """
     promoted: list[tuple[int, str]] = []
     refused: set[int] = set()
@@ -83,14 +85,17 @@ def standing(decisions: Sequence[Decision], robot_id: str, task_id: str) -> Stan
         if (decision.robot_id, decision.task_id) != (robot_id, task_id):
             continue
         version, place = decision.version, (decision.version, decision.sha256)
+        may_end_pin = pin is not None and (decision.author != GATE or pin.author == GATE)
         if decision.kind == "refused":
             refused.add(version)
-        elif decision.kind == "released":
-            pin = None
+        elif decision.kind == "undecided":
+            continue
+        elif decision.kind in ("released", "passed"):
+            pin = None if may_end_pin else pin
         elif decision.kind == "promoted":
             refused.discard(version)
             promoted = [*(entry for entry in promoted if entry != place), place]
-            pin = None
+            pin = None if may_end_pin else pin
         else:
             refused.discard(version)
             pin = decision

@@ -46,13 +46,16 @@ class _Wealth:
     """Wealth against "the mean of d is at most ``bound``", for d in [-1, 1] and ``bound`` in (-1, 0]."""
 
     def __init__(self, bound: float) -> None:
-        self._bound = bound
-        self._bets = np.linspace(0.04, 0.98, _BETS) / (1.0 + bound)  # 1 + b (-1 - bound) stays positive
+        bets = np.linspace(0.04, 0.98, _BETS) / (1.0 + bound)  # 1 + b (-1 - bound) stays positive
+        self._factors = {difference: np.log1p(bets * (difference - bound)) for difference in (-1, 0, 1)}
+        self._still = bound == 0.0  # a pair that agrees changes nothing
         self._log = np.zeros(_BETS)
         self.highest = 0.0  # log of the largest ever
 
     def add(self, difference: int) -> None:
-        self._log += np.log1p(self._bets * (difference - self._bound))
+        if self._still and not difference:
+            return
+        self._log += self._factors[difference]
         top = float(self._log.max())
         self.highest = max(self.highest, top + math.log(float(np.exp(self._log - top).mean())))
 
