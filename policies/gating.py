@@ -9,7 +9,7 @@ import msgspec
 
 from takeover.data.schema import RobotSpec
 from takeover.policies.base import PolicyRefused
-from takeover.policies.decisions import GATE, Decision, Kind, current_standing, decide
+from takeover.policies.decisions import GATE, Decision, Kind, current_standing, decide, read_decisions, standing
 from takeover.policies.evaluation import Environment, EvaluationCancelled, run_episode
 from takeover.policies.gate import GateSettings, PairedTest
 from takeover.policies.manifest import Manifest, read_manifest, version_folder
@@ -95,8 +95,7 @@ def gate(
     be loaded, `ValueError` when there is nothing to compare, `DecisionConflict` when somebody decided meanwhile, `DecisionError`.
     """
     spec: RobotSpec = environment.spec
-    candidate = load_policy(version_folder(workspace, version), spec)
-    _same_robot(candidate.manifest, spec)
+    candidate = load_for(workspace, version, spec)
     now = current_standing(workspace, spec.robot_id, spec.task_id)
     manifest = candidate.manifest
     if not now.trusted:
@@ -122,11 +121,28 @@ def gate(
     return GateResult(version, now.trusted, test.verdict, numbers, made)
 
 
-def _same_robot(manifest: Manifest, spec: RobotSpec) -> None:
+def gate_is_due(workspace: str | os.PathLike[str], version: int) -> bool:
+    """Whether the gate said nothing yet of this version against the policy that is trusted now. Raises `PolicyRefused`, `DecisionError`."""
+    manifest = read_manifest(version_folder(workspace, version))
+    decisions = read_decisions(workspace)
+    now = standing(decisions, manifest.robot_id, manifest.task_id)
+    if manifest.sha256 == now.trusted_sha256 or version in now.refused:
+        return False
+    return not any(
+        decision.author == GATE and decision.sha256 == manifest.sha256 and decision.evidence.get("against_sha256") == now.trusted_sha256
+        for decision in decisions
+    )
+
+
+def load_for(workspace: str | os.PathLike[str], version: int, spec: RobotSpec) -> LoadedPolicy:
+    """`load_policy`, of this robot and task only. Raises `PolicyRefused`."""
+    folder = version_folder(workspace, version)
+    manifest = read_manifest(folder)
     if (manifest.robot_id, manifest.task_id) != (spec.robot_id, spec.task_id):
         raise PolicyRefused(
-            f"version {manifest.version} is for {manifest.robot_id}:{manifest.task_id}, this is {spec.robot_id}:{spec.task_id}"
+            f"version {version} is for {manifest.robot_id}:{manifest.task_id}, this robot is {spec.robot_id}:{spec.task_id}"
         )
+    return loaded
 
 
 def _load_trusted(workspace: str | os.PathLike[str], version: int, sha256: str, spec: RobotSpec) -> LoadedPolicy:

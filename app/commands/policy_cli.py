@@ -6,13 +6,14 @@ from typing import Annotated, Any
 
 import tyro
 
-from takeover.app.commands import policy_decide, policy_show
+from takeover.app.commands import policy_decide, policy_evaluate, policy_show
 
 ACTIONS: dict[str, tuple[type, Callable[[Any], int]]] = {
     "ls": (policy_show.Ls, policy_show.ls),
     "show": (policy_show.Show, policy_show.show),
     "promote": (policy_decide.Promote, policy_decide.promote),
     "rollback": (policy_decide.Rollback, policy_decide.rollback),
+    "evaluate": (policy_evaluate.Evaluate, policy_evaluate.evaluate),
 }
 """Name -> (its options, what does it)."""
 
@@ -23,12 +24,15 @@ DESCRIPTION = """What has been learned, what is trusted, and what may act.
   takeover policy promote 12                  trust it
   takeover policy rollback                    back to the trusted one; `rollback 7` to version 7
   takeover policy rollback --release          the newest acts again
+  takeover policy evaluate 12                 alone on the held-out starts
+  takeover policy evaluate 12 --against trusted --decide
+                                              what the gate does
 """
 
 
 @dataclass(frozen=True)
 class Policy:
-    """What has been learned: `takeover policy ls`, `show`, `promote`, `rollback`."""
+    """What has been learned: `takeover policy ls`, `show`, `promote`, `rollback`, `evaluate`."""
 
     arguments: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="ACTION")] = ()
 

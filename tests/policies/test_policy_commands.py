@@ -142,3 +142,55 @@ def test_broken_decisions_are_named_not_overwritten(workspace: Path, capsys: pyt
     decisions_path(workspace).write_text("nonsense\n")
     for argv in (["ls"], ["show", "1"], ["promote", "1"], ["rollback", "1"]):
         assert "decisions.jsonl, line 1" in refused(capsys, workspace, *argv)
+
+
+# --- evaluate: the real simulator ---
+
+
+def test_evaluate_alone_counts_as_the_evaluator_does_and_runs_nothing_twice(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from takeover.data.seeding import heldout_start
+    from takeover.policies.evaluation import evaluate
+    from takeover.policies.outcomes import Outcomes, conditions_of
+    from takeover.policies.publish import load_policy
+
+    found = said(capsys, workspace, "evaluate", "1", "--starts", "2")
+    robot = SimRobot("peg-insert")
+    loaded = load_policy(version_folder(workspace, 1), robot.spec)
+    expected = evaluate(loaded.policy, robot, [heldout_start(0), heldout_start(1)])
+    assert (found["n"], found["successes"]) == (2, sum(outcome.success for outcome in expected))
+    kept = Outcomes(workspace, conditions_of("sim", "peg-insert", 20.0, {}))
+    assert [kept.get(loaded.manifest.sha256, o.start).steps for o in expected] == [o.steps for o in expected]  # type: ignore[union-attr]
+    lines = kept.path.read_bytes()
+    said(capsys, workspace, "evaluate", "1", "--starts", "2")
+    assert kept.path.read_bytes() == lines
+    with Catalog.open(workspace) as catalog:
+        assert [(row.protocol, row.n) for row in catalog.evaluations() if row.policy_version == 1] == [("heldout", 2), ("heldout", 2)]
+
+
+def test_evaluate_against_the_trusted_one_decides_only_when_asked(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said(capsys, workspace, "promote", "1")
+    found = said(capsys, workspace, "evaluate", "2", "--against", "trusted", "--starts", "1")
+    assert (found["trusted"], found["verdict"], found["decisions"]) == (1, "insufficient evidence", [])
+    found = said(capsys, workspace, "evaluate", "2", "--against", "trusted", "--starts", "1", "--decide", "--by", "op-07")
+    assert [(d["kind"], d["version"], d["author"]) for d in found["decisions"]] == [("undecided", 2, "op-07")]
+    with Catalog.open(workspace) as catalog:
+        assert [row.n for row in catalog.evaluations() if row.protocol == "paired"] == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("argv", "reason"),
+    [
+        (["9"], "no policy version 9"),
+        (["1", "--starts", "201"], "1 to 200"),
+        (["1", "--against", "best"], "--against best: a version's number, or trusted"),
+        (["1", "--against", "trusted"], "no version is trusted"),
+        (["1", "--against", "1"], "against itself"),
+        (["1", "--against", "9"], "no policy version 9"),
+        (["1", "--decide"], "--decide needs --against trusted"),
+        (["1", "--against", "2", "--alpha", "1.5"], "alpha_worse = 1.5"),
+        (["1", "--against", "2", "--margin", "0"], "margin = 0"),
+        (["4"], "version 4 is for sim:pick-lift, this robot is sim:peg-insert"),
+    ],
+)
+def test_evaluations_that_cannot_be_are_refused(workspace: Path, capsys: pytest.CaptureFixture[str], argv: list[str], reason: str) -> None:
+    assert reason in refused(capsys, workspace, "evaluate", *argv)
