@@ -142,7 +142,7 @@ def load_for(workspace: str | os.PathLike[str], version: int, spec: RobotSpec) -
         raise PolicyRefused(
             f"version {version} is for {manifest.robot_id}:{manifest.task_id}, this robot is {spec.robot_id}:{spec.task_id}"
         )
-    return loaded
+    return load_policy(folder, spec)
 
 
 def _load_trusted(workspace: str | os.PathLike[str], version: int, sha256: str, spec: RobotSpec) -> LoadedPolicy:
