@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from takeover.app.commands import policy_decide, policy_evaluate, policy_show
+from takeover.app.commands import policy_decide, policy_evaluate, policy_retest, policy_show
 
 ACTIONS: dict[str, tuple[type, Callable[[Any], int]]] = {
     "ls": (policy_show.Ls, policy_show.ls),
@@ -14,6 +14,7 @@ ACTIONS: dict[str, tuple[type, Callable[[Any], int]]] = {
     "promote": (policy_decide.Promote, policy_decide.promote),
     "rollback": (policy_decide.Rollback, policy_decide.rollback),
     "evaluate": (policy_evaluate.Evaluate, policy_evaluate.evaluate),
+    "retest": (policy_retest.Retest, policy_retest.retest),
 }
 """Name -> (its options, what does it)."""
 
@@ -27,12 +28,13 @@ DESCRIPTION = """What has been learned, what is trusted, and what may act.
   takeover policy evaluate 12                 alone on the held-out starts
   takeover policy evaluate 12 --against trusted --decide
                                               what the gate does
+  takeover policy retest 12 --against 7       from every recorded takeover and failure
 """
 
 
 @dataclass(frozen=True)
 class Policy:
-    """What has been learned: `takeover policy ls`, `show`, `promote`, `rollback`, `evaluate`."""
+    """What has been learned: `takeover policy ls`, `show`, `promote`, `rollback`, `evaluate`, `retest`."""
 
     arguments: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="ACTION")] = ()
 

@@ -56,7 +56,7 @@ def evaluate(command: Evaluate) -> int:
     workspace = existing(command.workspace)
     manifest = manifest_of(workspace, command.version)
     config = config_of(workspace, command.robot)
-    with _prepared(str(workspace.path), config) as (robot, outcomes), progress_display() as display:
+    with prepared(str(workspace.path), config) as (robot, outcomes), progress_display() as display:
 
         def show(done: int, total: int) -> bool:
             display.show(Progress(f"version {command.version}", done, total, f"start {done}"))
@@ -68,7 +68,7 @@ def evaluate(command: Evaluate) -> int:
 
 
 @contextmanager
-def _prepared(workspace: str, config: Any) -> "Iterator[tuple[Robot, Outcomes]]":
+def prepared(workspace: str, config: Any) -> "Iterator[tuple[Robot, Outcomes]]":
     """A simulator and what is known of starts in it. Refused policies and other faults leave as `StartupError`."""
     from takeover.policies.base import PolicyRefused
     from takeover.policies.decisions import DecisionError
