@@ -11,7 +11,7 @@ from takeover.data.seeding import HELDOUT_STARTS, heldout_start
 from takeover.policies.base import PolicyRefused
 from takeover.policies.decisions import DecisionConflict, DecisionError
 from takeover.policies.evaluation import EvaluationCancelled, evaluate
-from takeover.policies.gating import gate, gate_is_due
+from takeover.policies.gating import gate, gate_is_due, run_start
 from takeover.policies.outcomes import Outcomes, conditions_of
 from takeover.policies.publish import load_policy, published_versions, version_folder
 from takeover.policies.torch_setup import configure
@@ -104,7 +104,7 @@ class _Evaluator:
         newest = max(published_versions(self._workspace), default=0)
         try:
             if newest > self._evaluated:
-                self._run(newest, AUTOMATIC_STARTS, self._outcomes())
+                self._run(newest, AUTOMATIC_STARTS, automatic=True)
                 self._error = ""
                 self._evaluated = newest
             if newest and self._context.config.gate and gate_is_due(self._workspace, newest):
@@ -119,17 +119,21 @@ class _Evaluator:
             log.warning("%s", self._error)
 
     def _gate(self, version: int) -> None:
-        """Compare with the trusted version; a request in the meantime comes first."""
+        """Compare with the trusted version."""
 
         def on_progress(done: int, total: int) -> bool:
             self._tell(True, version, done, total)
-            self._waiting = self._waiting or self._requests.receive(0.0)
-            return self._waiting is None and not self._context.stop.is_set()
+            return self._undisturbed()
 
         starts = [heldout_start(i) for i in range(HELDOUT_STARTS)]
         result = gate(self._workspace, version, self._robot, starts, self._outcomes(), on_progress=on_progress)
         self._error = result.text if result.verdict == "worse" else ""
         log.log(logging.WARNING if self._error else logging.INFO, "%s", result.text)
+
+    def _undisturbed(self) -> bool:
+        """Whether what nobody asked for may go on: a request comes first."""
+        self._waiting = self._waiting or self._requests.receive(0.0)
+        return self._waiting is None and not self._context.stop.is_set()
 
     def _outcomes(self) -> Outcomes:
         if self._kept is None:
@@ -137,10 +141,10 @@ class _Evaluator:
             self._kept = Outcomes(self._workspace, conditions_of(spec.robot_id, spec.task_id, spec.control_hz, parameters))
         return self._kept
 
-    def _run(self, version: int, starts: int, keep: Outcomes | None = None) -> list[bool]:
-        """Evaluate one version; the result is stored in the catalog, each start's in ``keep``.
+    def _run(self, version: int, starts: int, automatic: bool = False) -> list[bool]:
+        """Evaluate one version; the result is stored in the catalog. What nobody asked for gives way to a request and is kept by start.
 
-        Raises `PolicyRefused`, `ValueError`, `EvaluationCancelled`; `OSError` when ``keep`` cannot be written.
+        Raises `PolicyRefused`, `ValueError`, `EvaluationCancelled`; `OSError` when outcomes cannot be kept.
         """
         if not 1 <= starts <= HELDOUT_STARTS:
             raise ValueError(f"{starts} starts; there are {HELDOUT_STARTS} held-out ones")
@@ -149,13 +153,17 @@ class _Evaluator:
 
         def on_progress(done: int) -> bool:
             self._tell(True, version, done, starts)
-            return not self._context.stop.is_set()
+            return self._undisturbed() if automatic else not self._context.stop.is_set()
 
-        found = evaluate(loaded.policy, self._robot, [heldout_start(i) for i in range(starts)], on_progress)
-        outcomes = [outcome.success for outcome in found]
-        if keep is not None:
-            for outcome in found:
-                keep.put(loaded.manifest.sha256, outcome.start, outcome.success, outcome.steps)
+        seeds = [heldout_start(i) for i in range(starts)]
+        if automatic:
+            outcomes = []
+            for done, seed in enumerate(seeds, 1):
+                outcomes.append(run_start(loaded, self._robot, seed, self._outcomes()))
+                if not on_progress(done):
+                    raise EvaluationCancelled(f"stopped after {done} of {starts} starts")
+        else:
+            outcomes = [outcome.success for outcome in evaluate(loaded.policy, self._robot, seeds, on_progress)]
         result: dict[str, float] = {"version": version, "successes": sum(outcomes), "n": starts}
         self._results = [*self._results, result][-RESULTS_SHOWN:]
         with Catalog.open(self._workspace) as catalog:
