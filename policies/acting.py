@@ -13,6 +13,7 @@ from takeover.policies.decision_watch import DecisionWatch
 from takeover.policies.publish import LoadedPolicy, load_policy, published_versions, version_folder
 
 _CACHED = 4
+_TRIES = 10  # versions that are looked at when the one in use may act no longer; some may be for another robot
 
 
 class Acting:
@@ -60,15 +61,17 @@ class Acting:
             self._next = None
         if self.current is None or self._may_act(self.version):
             return False
-        instead = self.newest_on_disk()
-        try:
-            if not instead:
-                raise PolicyRefused("it was refused, and there is no other version")
-            self._use(self._load(instead))
-        except PolicyRefused as error:
-            self.refused = f"version {instead or self.version}: {error}; version {self.version} goes on acting"
-            return False
-        return True
+        published, pinned = published_versions(self.workspace), self._decisions.standing.pinned
+        others = [pinned] if pinned else [version for version in reversed(published) if self._may_act(version)]
+        problem = "it was refused, and there is no other version"
+        for version in others[:_TRIES]:
+            try:
+                self._use(self._load(version))
+                return True
+            except PolicyRefused as error:
+                problem = f"version {version} cannot act instead: {error}"
+        self.refused = f"version {self.version} goes on acting: {problem}"
+        return False
 
     def _may_act(self, version: int) -> bool:
         standing = self._decisions.standing

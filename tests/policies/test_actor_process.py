@@ -188,6 +188,9 @@ def test_real_time_answers_in_every_mode_swaps_and_refuses(make_peer: Callable[.
     status = peer.until_status(lambda s: s.version == 3)
     assert status.refused == ""
     assert peer.answer(11).policy_version == 3
+    decide(peer.workspace, [("rolled_back", read_manifest(version_folder(peer.workspace, 1)))], author="op-01", reason="")
+    assert peer.until_status(lambda s: s.version == 1).pinned == 1
+    assert peer.answer(12).policy_version == 1
     assert peer.stop() == 0
 
 

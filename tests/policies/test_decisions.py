@@ -209,6 +209,17 @@ def test_a_rollback_does_not_wait_for_the_next_episode_and_drops_what_waited(tmp
     assert acting.version == 1
 
 
+def test_versions_for_another_robot_are_passed_over(tmp_path: Path, spec: Any, make_robot_spec: Callable[..., Any]) -> None:
+    put(tmp_path, spec, 1)
+    manifest = put(tmp_path, spec, 2)
+    put(tmp_path, make_robot_spec(observation=5), 3)
+    acting = Acting(tmp_path, spec, 0)
+    acting.offer(2)
+    decide(tmp_path, [("refused", manifest)], author="gate", reason="worse")
+    assert acting.follow_decisions()
+    assert acting.version == 1
+
+
 def test_a_refused_version_is_left_at_once(tmp_path: Path, spec: Any) -> None:
     manifests = [put(tmp_path, spec, version) for version in (1, 2)]
     acting = Acting(tmp_path, spec, 0)
