@@ -5,6 +5,7 @@ Two tiers. The **acting** policy is the newest published version that was not re
 """
 
 import fcntl
+import itertools
 import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -72,54 +73,75 @@ def decisions_path(workspace: str | os.PathLike[str]) -> Path:
     return policies_folder(workspace) / FILE
 
 
-def standing(decisions: Sequence[Decision], robot_id: str, task_id: str) -> Standing:
-    """Follow the decisions about one robot and task, in their order.
+class Tally:
+    """Follows the decisions about one robot and task, in their order.
 
     A promotion ends a pin; what the gate decides ends only a pin of its own, never a person's. A rollback drops every promotion behind
     it: those after its version's own, or, where that one was never promoted, those of newer versions.
     """
-    promoted: list[tuple[int, str]] = []
-    refused: set[int] = set()
-    pin: Decision | None = None
-    for decision in decisions:
-        if (decision.robot_id, decision.task_id) != (robot_id, task_id):
-            continue
-        version, place = decision.version, (decision.version, decision.sha256)
-        may_end_pin = pin is not None and (decision.author != GATE or pin.author == GATE)
+
+    def __init__(self, robot_id: str, task_id: str) -> None:
+        self._about = (robot_id, task_id)
+        self._promoted: dict[tuple[int, str], None] = {}  # (version, sha256), in the order of their promotions
+        self._refused: set[int] = set()
+        self._pin: Decision | None = None
+        self._last = 0
+
+    def add(self, decision: Decision) -> None:
+        self._last = decision.number
+        if (decision.robot_id, decision.task_id) != self._about:
+            return
+        place = (decision.version, decision.sha256)
+        may_end_pin = self._pin is not None and (decision.author != GATE or self._pin.author == GATE)
         if decision.kind == "refused":
-            refused.add(version)
-        elif decision.kind == "undecided":
-            continue
-        elif decision.kind in ("released", "passed"):
-            pin = None if may_end_pin else pin
+            self._refused.add(decision.version)
         elif decision.kind == "promoted":
-            refused.discard(version)
-            promoted = [*(entry for entry in promoted if entry != place), place]
-            pin = None if may_end_pin else pin
-        else:
-            refused.discard(version)
-            pin = decision
-            kept = promoted.index(place) + 1 if place in promoted else -1
-            promoted = promoted[:kept] if kept > 0 else [entry for entry in promoted if entry[0] <= version]
-    trusted, before = promoted[-1] if promoted else (0, ""), promoted[-2] if len(promoted) > 1 else (0, "")
-    return Standing(
-        trusted=trusted[0],
-        trusted_sha256=trusted[1],
-        before=before[0],
-        pinned=pin.version if pin else 0,
-        pinned_sha256=pin.sha256 if pin else "",
-        pinned_by=pin.author if pin else "",
-        pinned_reason=pin.reason if pin else "",
-        refused=frozenset(refused),
-        last=decisions[-1].number if decisions else 0,
-    )
+            self._refused.discard(decision.version)
+            self._promoted.pop(place, None)
+            self._promoted[place] = None
+        elif decision.kind == "rolled_back":
+            self._refused.discard(decision.version)
+            self._pin = decision
+            self._drop_behind(place)
+        if decision.kind in ("promoted", "passed", "released") and may_end_pin:
+            self._pin = None
+
+    def _drop_behind(self, place: tuple[int, str]) -> None:
+        entries = list(self._promoted)
+        kept = entries[: entries.index(place) + 1] if place in self._promoted else [entry for entry in entries if entry[0] <= place[0]]
+        self._promoted = dict.fromkeys(kept)
+
+    @property
+    def standing(self) -> Standing:
+        """After the decisions so far."""
+        newest = [*itertools.islice(reversed(self._promoted), 2), (0, ""), (0, "")]
+        pin = self._pin
+        return Standing(
+            trusted=newest[0][0],
+            trusted_sha256=newest[0][1],
+            before=newest[1][0],
+            pinned=pin.version if pin else 0,
+            pinned_sha256=pin.sha256 if pin else "",
+            pinned_by=pin.author if pin else "",
+            pinned_reason=pin.reason if pin else "",
+            refused=frozenset(self._refused),
+            last=self._last,
+        )
+
+
+def standing(decisions: Iterable[Decision], robot_id: str, task_id: str) -> Standing:
+    """What ``decisions`` say of one robot and task: see `Tally`."""
+    tally = Tally(robot_id, task_id)
+    for decision in decisions:
+        tally.add(decision)
+    return tally.standing
 
 
 def read_decisions(workspace: str | os.PathLike[str]) -> list[Decision]:
     """All of them, oldest first; a last line without its end, which nobody was told of, is left out. Raises `DecisionError`."""
     path = decisions_path(workspace)
     try:
-        return _parse(path, path.read_bytes())[0]
+        return parse(path, path.read_bytes())[0]
     except FileNotFoundError:
         return []
     except OSError as error:
@@ -148,7 +170,7 @@ def decide(
     path = decisions_path(workspace)
     try:
         with _locked(path) as fd:
-            known, end = _parse(path, _read_all(fd))
+            known, end = parse(path, _read_all(fd))
             os.ftruncate(fd, end)
             last = known[-1].number if known else 0
             if after is not None and last != after:
@@ -214,22 +236,23 @@ def _append(fd: int, data: bytes) -> None:
         raise
 
 
-def _parse(path: Path, data: bytes) -> tuple[list[Decision], int]:
-    """Decisions that were written to their end, with their group, and where in ``data`` they end."""
+def parse(path: Path, data: bytes, after: int = 0) -> tuple[list[Decision], int]:
+    """Decisions that were written to their end, with their group, and where in ``data`` they end.
+
+    ``data``: the file, or what follows decision ``after`` in it. Raises `DecisionError` naming a line that cannot be.
+    """
     decoder = msgspec.json.Decoder(Decision)
     found: list[Decision] = []
     ends = [0]
     for number, line in enumerate(data[: data.rfind(b"\n") + 1].splitlines(keepends=True), 1):
+        where = f"{path}, line {number}" + (f" after decision {after}" if after else "")
         try:
             found.append(decoder.decode(line))
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise DecisionError(
-                f"{path}, line {number}: {error}; put the file back from a copy, or take the line out and keep it"
-            ) from error
-        if len(found) > 1 and found[-1].number <= found[-2].number:
-            raise DecisionError(
-                f"{path}, line {number}: decision {found[-1].number} after decision {found[-2].number}; put the lines in order"
-            )
+            raise DecisionError(f"{where}: {error}; put the file back from a copy, or take the line out and keep it") from error
+        before = found[-2].number if len(found) > 1 else after
+        if found[-1].number <= before:
+            raise DecisionError(f"{where}: decision {found[-1].number} after decision {before}; put the lines in order")
         ends.append(ends[-1] + len(line))
     while found and found[-1].group_end > found[-1].number:
         found.pop()

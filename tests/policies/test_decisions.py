@@ -6,10 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from takeover.policies.acting import Acting
 from takeover.policies.base import PolicyWeights
+from takeover.policies.decision_watch import DecisionWatch
 from takeover.policies.decisions import (
     DecisionConflict,
     DecisionError,
@@ -162,6 +164,42 @@ def test_two_processes_lose_no_decision(tmp_path: Path) -> None:
     found = read_decisions(tmp_path)
     assert [d.number for d in found] == list(range(1, 21))
     assert {d.version for d in found} == {*range(1, 11), *range(101, 111)}
+
+
+def test_a_long_file_is_followed_at_the_cost_of_what_is_new(tmp_path: Path) -> None:
+    from time import perf_counter
+
+    note(tmp_path, "promoted", 1)
+    (line,) = read_decisions(tmp_path)
+    kinds: list[Kind] = ["promoted", "undecided", "refused", "passed"]
+    many = [
+        msgspec.structs.replace(line, number=n, group_end=n, version=n, kind=kinds[n % 4], evidence={"text": "x" * 500})
+        for n in range(2, 10_001)
+    ]
+    with decisions_path(tmp_path).open("ab") as file:
+        file.write(b"".join(msgspec.json.encode(decision) + b"\n" for decision in many))
+    watch = DecisionWatch(tmp_path, *ROBOT)
+    assert watch.poll()
+    assert watch.standing == current_standing(tmp_path, *ROBOT)
+    times = []
+    for version in range(10_001, 10_006):
+        note(tmp_path, "promoted", version)
+        started = perf_counter()
+        assert watch.poll()
+        times.append(perf_counter() - started)
+        assert watch.standing.trusted == version
+    assert min(times) < 0.005
+    assert watch.standing == current_standing(tmp_path, *ROBOT)
+    whole = decisions_path(tmp_path).read_bytes()
+    decisions_path(tmp_path).write_bytes(whole[: len(whole) // 2])  # put back from a copy: shorter
+    assert watch.poll()
+    assert watch.standing == current_standing(tmp_path, *ROBOT)
+    decisions_path(tmp_path).write_bytes(b"\n".join(whole.splitlines()[1:4000]) + b"\n")  # a line was taken out, by hand, and more came
+    assert watch.poll()
+    assert (watch.standing, watch.error) == (current_standing(tmp_path, *ROBOT), "")
+    decisions_path(tmp_path).unlink()
+    assert watch.poll()
+    assert watch.standing == Standing()
 
 
 # --- the actor ---
