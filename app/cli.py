@@ -17,6 +17,7 @@ from takeover.app.commands import devices as devices_command
 from takeover.app.commands import exchange as exchange_command
 from takeover.app.commands import keys as keys_command
 from takeover.app.commands import labels as labels_command
+from takeover.app.commands import policy_cli as policy_command
 from takeover.app.commands import practice as practice_command
 from takeover.app.commands import process as process_command
 from takeover.app.commands import run as run_command
@@ -41,7 +42,7 @@ operator, and ends with a summary and a picture of the learning curves.
   takeover devices                                what is plugged in
   takeover data ls                                what has been recorded
   takeover export lerobot DIR                     for other tools; also robomimic, mcap, parquet, csv
-  takeover policy ls                              what has been learned
+  takeover policy ls                              what has been learned; also show, promote, rollback
 
 Everything is kept in a workspace (--workspace DIR). Ctrl+C and SIGTERM stop a station cleanly. Exit status: 0 done, 1 failed,
 2 something you must change (one line on stderr says what), 130 stopped by Ctrl+C or SIGTERM.
@@ -58,7 +59,7 @@ HANDLERS: dict[str, tuple[type, Callable[[Any], int]]] = {
     "data-labels": (labels_command.DataLabels, labels_command.data_labels),
     "export": (exchange_command.Export, exchange_command.export),
     "import": (exchange_command.Import, exchange_command.import_),
-    "policy": (store_command.Policy, store_command.policy),
+    "policy": (policy_command.Policy, lambda command: policy_command.policy(command.arguments)),
     "devices": (devices_command.Devices, devices_command.devices),
     "keys": (keys_command.Keys, keys_command.keys),
     "audit": (keys_command.Audit, keys_command.print_audit),
@@ -90,6 +91,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _guarded(lambda: bench_command.bench(arguments[1:]))
     if arguments[:1] == ["data"] and arguments[1:2] not in (["export"], ["import"], ["labels"]):
         return _guarded(lambda: data_command.data(arguments[1:]))
+    if arguments[:1] == ["policy"]:
+        return _guarded(lambda: policy_command.policy(arguments[1:]))
     if arguments[:2] in (["bridge", "check"], ["actor", "check"], ["data", "labels"]):
         arguments[:2] = ["-".join(arguments[:2])]
     if arguments[:2] in (["data", "export"], ["data", "import"]):

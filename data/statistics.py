@@ -10,10 +10,10 @@ FloatArray = npt.NDArray[np.float64]
 Z_95 = 1.959963984540054
 
 
-def wilson(k: int, n: int, z: float = Z_95) -> tuple[float, float]:
+def wilson(k: float, n: int, z: float = Z_95) -> tuple[float, float]:
     """Wilson score interval of ``k`` successes in ``n`` trials, as (low, high) in [0, 1]; (0, 1) when nothing was tried.
 
-    Raises ValueError unless 0 <= k <= n.
+    ``k`` may be a fraction: the sum of success rates of ``n`` cases. Raises ValueError unless 0 <= k <= n.
     """
     if not 0 <= k <= n:
         raise ValueError(f"{k} successes in {n} trials; 0 <= successes <= trials is needed")

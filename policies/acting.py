@@ -9,16 +9,19 @@ import torch
 from takeover.data.schema import Observation, PolicyAction, RobotSpec
 from takeover.data.seeding import stream
 from takeover.policies.base import PolicyRefused
+from takeover.policies.decision_watch import DecisionWatch
 from takeover.policies.publish import LoadedPolicy, load_policy, published_versions, version_folder
 
 _CACHED = 4
+_TRIES = 10  # versions that are looked at when the one in use may act no longer; some may be for another robot
 
 
 class Acting:
     """The policy in use and the one that waits for the next episode.
 
     In training episodes an online learner's policy samples, with noise that is a function of (seed, training step); everywhere
-    else it is deterministic.
+    else it is deterministic. Where `follow_decisions` is asked, what was decided about versions holds: a pinned one acts alone, a
+    refused one never.
     """
 
     def __init__(self, workspace: str | Path, spec: RobotSpec, seed: int) -> None:
@@ -29,6 +32,7 @@ class Acting:
         self.refused = ""
         self.since_ns = 0
         self.inference_ms = 0.0
+        self._decisions = DecisionWatch(workspace, spec.robot_id, spec.task_id)
         self._next: LoadedPolicy | None = None
         self._refused_version = 0
         self._cache: dict[int, LoadedPolicy] = {}
@@ -37,13 +41,46 @@ class Acting:
         self._generator = torch.Generator()
 
     def newest_on_disk(self) -> int:
-        """0: none."""
-        return max(published_versions(self.workspace), default=0)
+        """The newest version that may act; 0: none."""
+        return self._decisions.standing.may_act(published_versions(self.workspace))
+
+    @property
+    def pinned(self) -> int:
+        """The only version that may act; 0: any that was not refused."""
+        return self._decisions.standing.pinned
+
+    def follow_decisions(self) -> bool:
+        """Look whether something was decided; a policy that may act no longer is left at once. True when the policy in use changed."""
+        if not self._decisions.poll():
+            return False
+        if self._decisions.error:
+            self.refused = self._decisions.error
+            return False
+        self.refused, self._refused_version = "", 0
+        if self._next is not None and not self._may_act(self._next.manifest.version):
+            self._next = None
+        if self.current is None or self._may_act(self.version):
+            return False
+        published, pinned = published_versions(self.workspace), self._decisions.standing.pinned
+        others = [pinned] if pinned else [version for version in reversed(published) if self._may_act(version)]
+        problem = "it was refused, and there is no other version"
+        for version in others[:_TRIES]:
+            try:
+                self._use(self._load(version))
+                return True
+            except PolicyRefused as error:
+                problem = f"version {version} cannot act instead: {error}"
+        self.refused = f"version {self.version} goes on acting: {problem}"
+        return False
+
+    def _may_act(self, version: int) -> bool:
+        standing = self._decisions.standing
+        return version == standing.pinned if standing.pinned else version not in standing.refused
 
     def offer(self, version: int) -> bool:
         """Load a newer version and take it, at once or from the next episode on. True when the policy in use changed."""
         newest = max(self.version, self._next.manifest.version if self._next else 0)
-        if version <= newest or version == self._refused_version:
+        if version <= newest or version == self._refused_version or not self._may_act(version) or self._decisions.error:
             return False
         try:
             loaded = self._load(version)
@@ -120,7 +157,10 @@ class Acting:
             self._cache[version] = load_policy(version_folder(self.workspace, version), self.spec)
             while len(self._cache) > _CACHED:
                 del self._cache[min(self._cache)]
-        return self._cache[version]
+        loaded, standing = self._cache[version], self._decisions.standing
+        if version == standing.pinned and loaded.manifest.sha256 != standing.pinned_sha256:
+            raise PolicyRefused(f"its weights are not those that were pinned ({standing.pinned_sha256[:12]}...)")
+        return loaded
 
     def _use(self, loaded: LoadedPolicy) -> None:
         loaded.policy.reset()

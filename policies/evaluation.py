@@ -60,8 +60,13 @@ def evaluate(
 def run_episode(policy: Policy, environment: Environment, start: int) -> EpisodeOutcome:
     """One start, deterministic actions."""
     environment.reset(start)
+    success, steps = drive(policy, environment, environment.spec.max_steps)
+    return EpisodeOutcome(start, success, steps)
+
+
+def drive(policy: Policy, environment: Environment, limit: int) -> tuple[bool, int]:
+    """(success, steps) from where the environment is, for at most ``limit`` steps, deterministic actions."""
     policy.reset()
-    limit = environment.spec.max_steps
     for step in range(1, limit + 1):
         observation = np.asarray(environment.read().observation, np.float32)
         decision = policy.act(observation, sample=False)
@@ -69,5 +74,5 @@ def run_episode(policy: Policy, environment: Environment, start: int) -> Episode
         environment.advance()
         result = environment.evaluate()
         if result.success or result.terminated:
-            return EpisodeOutcome(start, bool(result.success), step)
-    return EpisodeOutcome(start, False, limit)
+            return bool(result.success), step
+    return False, limit

@@ -14,34 +14,32 @@ from safetensors.torch import save as save_safetensors
 from takeover.data.schema import RobotSpec
 from takeover.policies.base import Policy, PolicyRefused, PolicyWeights
 from takeover.policies.inference import build_policy
+from takeover.policies.manifest import (
+    MANIFEST_NAME,
+    WEIGHTS_NAME,
+    Manifest,
+    policies_folder,
+    published_versions,
+    read_manifest,
+    version_folder,
+)
 
-WEIGHTS_NAME = "weights.safetensors"
-MANIFEST_NAME = "manifest.json"
+__all__ = [
+    "MANIFEST_NAME",
+    "WEIGHTS_NAME",
+    "LoadedPolicy",
+    "Manifest",
+    "load_policy",
+    "make_manifest",
+    "policies_folder",
+    "publish",
+    "published_versions",
+    "read_manifest",
+    "version_folder",
+    "weights_bytes",
+]
+
 MAX_WEIGHTS_BYTES = 4 * 1024**3
-
-
-class Manifest(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything known of a published policy."""
-
-    version: int
-    parent: int  # 0: none
-    sha256: str  # of the weights file
-    learner: str
-    architecture: str
-    config: dict[str, Any]
-    swap: str  # "step" or "episode"
-    robot_id: str
-    task_id: str
-    observation_names: list[str]
-    action_names: list[str]
-    acts_from_train_step: int = 0
-    data: dict[str, int] = msgspec.field(default_factory=dict)  # snapshot: episodes, steps, human steps, demonstrations
-    counters: dict[str, int] = msgspec.field(default_factory=dict)
-    metrics: dict[str, float] = msgspec.field(default_factory=dict)
-    parameters: dict[str, Any] = msgspec.field(default_factory=dict)
-    session_id: str = ""  # of the run
-    data_session: str = ""  # of the bridge whose steps it was last trained on
-    wall_ns: int = 0
 
 
 class LoadedPolicy(msgspec.Struct, frozen=True):
@@ -49,22 +47,6 @@ class LoadedPolicy(msgspec.Struct, frozen=True):
 
     policy: Policy
     manifest: Manifest
-
-
-def policies_folder(workspace: str | os.PathLike[str]) -> Path:
-    return Path(workspace) / "policies"
-
-
-def version_folder(workspace: str | os.PathLike[str], version: int) -> Path:
-    return policies_folder(workspace) / str(version)
-
-
-def published_versions(workspace: str | os.PathLike[str]) -> list[int]:
-    """Versions on disk, ascending; unfinished ones (temporary names) are not among them."""
-    folder = policies_folder(workspace)
-    if not folder.is_dir():
-        return []
-    return sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit() and (path / MANIFEST_NAME).is_file())
 
 
 def weights_bytes(weights: PolicyWeights) -> bytes:
@@ -106,17 +88,6 @@ def publish(workspace: str | os.PathLike[str], manifest: Manifest, content: byte
     if sync:
         _sync_folder(target.parent)
     return target
-
-
-def read_manifest(folder: str | os.PathLike[str]) -> Manifest:
-    """Raises `PolicyRefused` when it is missing or broken."""
-    path = Path(folder) / MANIFEST_NAME
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=Manifest)
-    except OSError as error:
-        raise PolicyRefused(f"cannot read {path}: {error.strerror}") from error
-    except msgspec.DecodeError as error:
-        raise PolicyRefused(f"{path}: {error}") from error
 
 
 def load_policy(folder: str | os.PathLike[str], spec: RobotSpec) -> LoadedPolicy:

@@ -78,7 +78,8 @@ class Keys:
 
 @dataclass(frozen=True)
 class Audit:
-    """Print the audit log: limits changed, STOP cleared, keys admitted and revoked, unattended practice."""
+    """Print the audit log: limits changed, STOP cleared, keys admitted and revoked, unattended practice,
+    policies promoted, refused and rolled back."""
 
     workspace: WorkspaceOption = ""
     json: bool = False

@@ -48,6 +48,8 @@ class StationOptions:
     """Every random stream derives from it."""
     demonstrations: Annotated[int, tyro.conf.arg(metavar="N", help_behavior_hint="")] = 0
     """How many demonstrations are cloned into policy version 1 (default: 20)."""
+    gate: Literal["on", "off"] = "on"
+    """In real time the evaluator compares new versions with the trusted one; a worse one is refused and the robot rolls back."""
     set: Annotated[tuple[str, ...], tyro.conf.arg(metavar="GROUP.NAME=VALUE", help_behavior_hint="")] = ()
     """Parameters, GROUP one of task, learner, operator: `--set task.clearance_m=0.002 operator.style=slow`."""
 
@@ -105,6 +107,7 @@ def make_config(options: StationOptions, *, operator: Operator, clock: Clock = "
         cameras=cameras,
         seed=options.seed,
         demonstrations=options.demonstrations or station.demonstrations,
+        gate=options.gate == "on",
         hold_to_run=station.hold_to_run,
         devices=station.devices.allowed(),
         policy_cameras=station.policy_cameras if cameras else [],

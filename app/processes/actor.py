@@ -80,10 +80,12 @@ def _serve(
         # in lockstep a version is loaded when a step requires it, but the first one must be known before any is required
         news = learner.receive()
         if not lockstep or acting.version == 0:
+            if scan := now >= next_scan:
+                next_scan = now + SCAN_PERIOD_S
+                swapped |= not lockstep and acting.follow_decisions()
             if news is not None:
                 swapped |= acting.offer(news.newest_version)
-            if now >= next_scan:
-                next_scan = now + SCAN_PERIOD_S
+            if scan:
                 swapped |= acting.offer(acting.newest_on_disk())
         if now >= next_status or (swapped and not lockstep):
             rate_hz = answered / max(now - since, 1e-3) if now - since >= 0.2 else rate_hz
@@ -96,6 +98,7 @@ def _serve(
                     rate_hz=rate_hz,
                     inference_ms=acting.inference_ms,
                     refused=acting.refused,
+                    pinned=acting.pinned,
                 )
             )
 

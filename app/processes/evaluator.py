@@ -9,7 +9,10 @@ from takeover.data.catalog import Catalog
 from takeover.data.schema import Evaluate, EvaluateReply, EvaluatorStatus
 from takeover.data.seeding import HELDOUT_STARTS, heldout_start
 from takeover.policies.base import PolicyRefused
+from takeover.policies.decisions import DecisionConflict, DecisionError
 from takeover.policies.evaluation import EvaluationCancelled, evaluate
+from takeover.policies.gating import gate, gate_is_due, run_start
+from takeover.policies.outcomes import Outcomes, conditions_of
 from takeover.policies.publish import load_policy, published_versions, version_folder
 from takeover.policies.torch_setup import configure
 from takeover.robot_bridge.protocol import Endpoints, Publisher, Router
@@ -60,16 +63,18 @@ class _Evaluator:
         self._next_status = 0.0
         self._next_automatic = time.monotonic() + 5.0
         self._evaluated = 0
+        self._kept: Outcomes | None = None
+        self._waiting: tuple[bytes, Evaluate] | None = None  # a request that came during a comparison
 
     def run(self) -> None:
         automatic = self._context.config.clock == "realtime" and self._robot.spec.simulated
         while not self._context.stop.is_set():
-            received = self._requests.receive(0.1)
+            received, self._waiting = self._waiting or self._requests.receive(0.1), None
             if received is not None:
                 peer, request = received
                 self._answer(peer, request)
             elif automatic and time.monotonic() >= self._next_automatic:
-                self._evaluate_newest()
+                self._look_at_newest()
                 self._next_automatic = time.monotonic() + AUTOMATIC_PERIOD_S
             self._tell(False, 0, 0, 0)
 
@@ -95,21 +100,52 @@ class _Evaluator:
             ),
         )
 
-    def _evaluate_newest(self) -> None:
+    def _look_at_newest(self) -> None:
         newest = max(published_versions(self._workspace), default=0)
-        if newest <= self._evaluated:
-            return
         try:
-            self._run(newest, AUTOMATIC_STARTS)
-            self._error = ""
-        except EvaluationCancelled:
-            return
+            if newest > self._evaluated:
+                self._run(newest, AUTOMATIC_STARTS, automatic=True)
+                self._error = ""
+                self._evaluated = newest
+            if newest and self._context.config.gate and gate_is_due(self._workspace, newest):
+                self._gate(newest)
+        except (EvaluationCancelled, DecisionConflict):
+            return  # what was run is kept; the next look goes on
         except PolicyRefused as error:
             self._error = f"version {newest}: {error}"
-        self._evaluated = newest
+            self._evaluated = newest
+        except (DecisionError, OSError) as error:
+            self._error = f"the gate decides nothing: {error}"
+            log.warning("%s", self._error)
 
-    def _run(self, version: int, starts: int) -> list[bool]:
-        """Evaluate one version; the result is stored in the catalog. Raises `PolicyRefused`, `ValueError`, `EvaluationCancelled`."""
+    def _gate(self, version: int) -> None:
+        """Compare with the trusted version."""
+
+        def on_progress(done: int, total: int) -> bool:
+            self._tell(True, version, done, total)
+            return self._undisturbed()
+
+        starts = [heldout_start(i) for i in range(HELDOUT_STARTS)]
+        result = gate(self._workspace, version, self._robot, starts, self._outcomes(), on_progress=on_progress)
+        self._error = result.text if result.verdict == "worse" else ""
+        log.log(logging.WARNING if self._error else logging.INFO, "%s", result.text)
+
+    def _undisturbed(self) -> bool:
+        """Whether what nobody asked for may go on: a request comes first."""
+        self._waiting = self._waiting or self._requests.receive(0.0)
+        return self._waiting is None and not self._context.stop.is_set()
+
+    def _outcomes(self) -> Outcomes:
+        if self._kept is None:
+            spec, parameters = self._robot.spec, self._context.config.task_parameters
+            self._kept = Outcomes(self._workspace, conditions_of(spec.robot_id, spec.task_id, spec.control_hz, parameters))
+        return self._kept
+
+    def _run(self, version: int, starts: int, automatic: bool = False) -> list[bool]:
+        """Evaluate one version; the result is stored in the catalog. What nobody asked for gives way to a request and is kept by start.
+
+        Raises `PolicyRefused`, `ValueError`, `EvaluationCancelled`; `OSError` when outcomes cannot be kept.
+        """
         if not 1 <= starts <= HELDOUT_STARTS:
             raise ValueError(f"{starts} starts; there are {HELDOUT_STARTS} held-out ones")
         loaded = load_policy(version_folder(self._workspace, version), self._robot.spec)
@@ -117,10 +153,17 @@ class _Evaluator:
 
         def on_progress(done: int) -> bool:
             self._tell(True, version, done, starts)
-            return not self._context.stop.is_set()
+            return self._undisturbed() if automatic else not self._context.stop.is_set()
 
-        found = evaluate(loaded.policy, self._robot, [heldout_start(i) for i in range(starts)], on_progress)
-        outcomes = [outcome.success for outcome in found]
+        seeds = [heldout_start(i) for i in range(starts)]
+        if automatic:
+            outcomes = []
+            for done, seed in enumerate(seeds, 1):
+                outcomes.append(run_start(loaded, self._robot, seed, self._outcomes()))
+                if not on_progress(done):
+                    raise EvaluationCancelled(f"stopped after {done} of {starts} starts")
+        else:
+            outcomes = [outcome.success for outcome in evaluate(loaded.policy, self._robot, seeds, on_progress)]
         result: dict[str, float] = {"version": version, "successes": sum(outcomes), "n": starts}
         self._results = [*self._results, result][-RESULTS_SHOWN:]
         with Catalog.open(self._workspace) as catalog:

@@ -192,6 +192,7 @@ class ActorStatus(Telemetry, frozen=True, kw_only=True, tag="actor_status"):
     rate_hz: float
     inference_ms: float
     refused: str = ""  # why the newest weights were refused
+    pinned: int = 0  # the version that a rollback holds the actor to; 0: the newest acts
 
 
 class EvaluatorStatus(Telemetry, frozen=True, kw_only=True, tag="evaluator_status"):

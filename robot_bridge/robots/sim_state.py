@@ -39,6 +39,14 @@ def unpack(state: bytes, sizes: list[int]) -> tuple[list[FloatArray], np.random.
     return arrays, _generator(np.frombuffer(state, np.uint64, _RANDOM_WORDS, _HEADER.size + 8 * count))
 
 
+def reseeded(state: bytes, generator: np.random.Generator) -> bytes:
+    """``state`` with another PCG64 ``generator``: all the same but what is drawn at random from now on. Raises `RobotError`."""
+    size = len(state) - _HEADER.size - 8 * _RANDOM_WORDS
+    if size < 0 or _HEADER.unpack_from(state) != (_MAGIC, _VERSION, size // 8):
+        raise RobotError(f"not a simulator state of version {_VERSION} ({len(state)} bytes); its noise cannot be varied")
+    return state[: _HEADER.size + size] + _random_words(generator).tobytes()
+
+
 def _random_words(generator: np.random.Generator) -> npt.NDArray[np.uint64]:
     state = generator.bit_generator.state
     inner = state["state"]

@@ -30,9 +30,11 @@ from takeover.data.schema import (
 )
 from takeover.data.seeding import heldout_start, stream
 from takeover.policies.base import PolicyWeights
+from takeover.policies.decisions import decide, read_decisions
 from takeover.policies.evaluation import evaluate
 from takeover.policies.inference import build_policy
-from takeover.policies.publish import load_policy, make_manifest, publish, version_folder, weights_bytes
+from takeover.policies.outcomes import Outcomes, conditions_of
+from takeover.policies.publish import load_policy, make_manifest, publish, read_manifest, version_folder, weights_bytes
 from takeover.policies.registry import make_learner
 from takeover.robot_bridge.protocol import Dealer, Endpoints, Publisher, Pull, Router, Subscriber
 from takeover.robot_bridge.robots.sim import SimRobot
@@ -186,6 +188,9 @@ def test_real_time_answers_in_every_mode_swaps_and_refuses(make_peer: Callable[.
     status = peer.until_status(lambda s: s.version == 3)
     assert status.refused == ""
     assert peer.answer(11).policy_version == 3
+    decide(peer.workspace, [("rolled_back", read_manifest(version_folder(peer.workspace, 1)))], author="op-01", reason="")
+    assert peer.until_status(lambda s: s.version == 1).pinned == 1
+    assert peer.answer(12).policy_version == 1
     assert peer.stop() == 0
 
 
@@ -247,6 +252,28 @@ def test_the_evaluator_counts_as_a_plain_loop_does(make_peer: Callable[..., Peer
     with Catalog.open(peer.workspace) as catalog:
         (row,) = catalog.evaluations()
         assert (row.policy_version, row.n) == (1, 3)
+    assert peer.stop() == 0
+
+
+def test_in_real_time_the_evaluator_refuses_a_worse_version_and_rolls_back(make_peer: Callable[..., Peer]) -> None:
+    robot = SimRobot("peg-insert")
+    peer = make_peer(robot.spec)
+    known = Outcomes(peer.workspace, conditions_of("sim", "peg-insert", 20.0, {}))
+    for version, success in ((1, True), (2, False)):
+        peer.publish(version, seed=version)
+        manifest = read_manifest(version_folder(peer.workspace, version))
+        for index in range(60):
+            known.put(manifest.sha256, heldout_start(index), success, 50)
+    decide(peer.workspace, [("promoted", read_manifest(version_folder(peer.workspace, 1)))], author="op-01", reason="")
+    peer.start("evaluator")
+    deadline = time.monotonic() + 60.0
+    while len(made := read_decisions(peer.workspace)) < 3:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert [(d.kind, d.version, d.author) for d in made[1:]] == [("refused", 2, "gate"), ("rolled_back", 1, "gate")]
+    assert made[1].evidence["only_trusted"] == made[1].evidence["pairs"] == 7
+    with Catalog.open(peer.workspace) as catalog:
+        assert [(row.protocol, row.successes, row.n) for row in catalog.evaluations()] == [("heldout", 0, 50)]
     assert peer.stop() == 0
 
 

@@ -1,0 +1,123 @@
+"""What the `takeover policy` commands share: versions by number, whether their weights may act on this station's robot, their standing."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from takeover.app.commands.data_options import Where
+from takeover.app.commands.options import known_robot, station_of
+from takeover.app.processes.common import StartupError
+from takeover.data.schema import RobotSpec, RunConfig
+from takeover.data.workspace import Workspace
+
+if TYPE_CHECKING:
+    from takeover.policies.decisions import Decision
+    from takeover.policies.manifest import Manifest
+
+Version = Annotated[int, tyro.conf.Positional, tyro.conf.arg(metavar="VERSION")]
+Json = Annotated[bool, tyro.conf.arg(help="One JSON document on stdout.")]
+
+
+@dataclass(frozen=True)
+class Deciding:
+    """Who decides, and for which robot."""
+
+    by: Annotated[str, tyro.conf.arg(metavar="NAME", help_behavior_hint="", help="Who decides (default: the station's person).")] = ""
+    reason: Annotated[str, tyro.conf.arg(metavar="TEXT", help_behavior_hint="", help="Why, for the record.")] = ""
+    robot: Annotated[str, tyro.conf.arg(metavar="NAME", help_behavior_hint="", help="As in `takeover run` (default: the station's).")] = ""
+    json: Json = False
+    workspace: Where = ""
+
+
+def manifest_of(workspace: Workspace, version: int) -> "Manifest":
+    """Raises `StartupError` for a version that is not published, naming those that are, and for one whose manifest is damaged."""
+    from takeover.policies.base import PolicyRefused
+    from takeover.policies.manifest import published_versions, read_manifest, version_folder
+
+    known = published_versions(workspace.path)
+    if version not in known:
+        listed = f"{known[0]} to {known[-1]}" if len(known) > 1 else str(known[0]) if known else "none"
+        raise StartupError(f"no policy version {version} in {workspace.path}; published: {listed}")
+    try:
+        return read_manifest(version_folder(workspace.path, version))
+    except PolicyRefused as error:
+        raise StartupError(str(error)) from error
+
+
+def manifests(workspace: Workspace) -> "tuple[list[Manifest], list[str]]":
+    """Every published version's manifest, ascending, and what is wrong with those that cannot be read."""
+    from takeover.policies.base import PolicyRefused
+    from takeover.policies.manifest import published_versions, read_manifest, version_folder
+
+    found, problems = [], []
+    for version in published_versions(workspace.path):
+        try:
+            found.append(read_manifest(version_folder(workspace.path, version)))
+        except PolicyRefused as error:
+            problems.append(str(error))
+    return found, problems
+
+
+def decisions_of(workspace: Workspace) -> "list[Decision]":
+    """Raises `StartupError` when they cannot be read."""
+    from takeover.policies.decisions import DecisionError, read_decisions
+
+    try:
+        return read_decisions(workspace.path)
+    except DecisionError as error:
+        raise StartupError(str(error)) from error
+
+
+def marks(decided: "list[Decision]", manifest: "Manifest", published: list[int]) -> list[str]:
+    """What holds for a version, of: trusted, refused, pinned, acts. ``published``: versions for the same robot and task."""
+    from takeover.policies.decisions import standing
+
+    now = standing(decided, manifest.robot_id, manifest.task_id)
+    version = manifest.version
+    found = {
+        "trusted": (version, manifest.sha256) == (now.trusted, now.trusted_sha256),
+        "refused": version in now.refused,
+        "pinned": version == now.pinned,
+        "acts": version == now.may_act(published),
+    }
+    return [name for name, holds in found.items() if holds]
+
+
+def config_of(workspace: Workspace, robot_option: str) -> RunConfig:
+    """The station's robot, or the one that was named, for a simulator of one's own; nothing is started. Raises `StartupError`."""
+    place, station = station_of(str(workspace.path))
+    robot, task = known_robot(robot_option or station.robot, station.task if not robot_option else None)
+    return RunConfig(session_id="policy", workspace=str(place.path), sockets="", robot=robot, task=task, person=station.person)
+
+
+def check_policy(manifest: "Manifest", config: RunConfig) -> RobotSpec:
+    """See that a version's weights may act on the robot of ``config``; returns that robot's spec. Raises `StartupError` with the reason."""
+    from takeover.policies.base import PolicyRefused
+    from takeover.policies.publish import load_policy, version_folder
+    from takeover.robot_bridge.robots.base import RobotError
+    from takeover.robot_bridge.robots.registry import make_simulator
+
+    try:
+        simulator = make_simulator(config)
+    except RobotError as error:
+        raise StartupError(str(error)) from error
+    spec = simulator.spec
+    simulator.close()
+    if (manifest.robot_id, manifest.task_id) != (spec.robot_id, spec.task_id):
+        raise StartupError(
+            f"version {manifest.version} is for {manifest.robot_id}:{manifest.task_id}, this station's robot is "
+            f"{spec.robot_id}:{spec.task_id}; name another with --robot"
+        )
+    try:
+        load_policy(version_folder(config.workspace, manifest.version), spec)
+    except PolicyRefused as error:
+        raise StartupError(f"version {manifest.version} must not act: {error}") from error
+    return spec
+
+
+def decision_rows(decided: "list[Decision]") -> list[dict[str, Any]]:
+    """As plain values for JSON."""
+    import msgspec
+
+    return [msgspec.to_builtins(decision) for decision in decided]

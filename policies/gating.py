@@ -1,0 +1,161 @@
+"""The gate at work: run candidate and trusted policy on the same starts, and write down what follows from the test's verdict."""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from takeover.data.schema import RobotSpec
+from takeover.policies.base import PolicyRefused
+from takeover.policies.decisions import GATE, Decision, Kind, current_standing, decide, read_decisions, standing
+from takeover.policies.evaluation import Environment, EvaluationCancelled, run_episode
+from takeover.policies.gate import GateSettings, PairedTest
+from takeover.policies.manifest import Manifest, read_manifest, version_folder
+from takeover.policies.outcomes import Outcomes
+from takeover.policies.publish import LoadedPolicy, load_policy
+
+Progress = Callable[[int, int], bool]
+FIRST = "first"
+
+
+@dataclass(frozen=True)
+class GateResult:
+    """``verdict``: one of `gate.Verdict`, or ``first`` where nothing was trusted before."""
+
+    version: int
+    trusted: int  # what it was compared with; 0: nothing
+    verdict: str
+    numbers: dict[str, Any]  # of the test; empty for the first
+    decisions: list[Decision]
+
+    @property
+    def text(self) -> str:
+        """One line."""
+        if self.verdict == FIRST:
+            return f"version {self.version} is the first that is trusted: there is nothing to compare it with"
+        n = self.numbers
+        return (
+            f"version {self.version} against {self.trusted}: {self.verdict}; {n['candidate_successes']} against "
+            f"{n['trusted_successes']} of {n['pairs']} starts, alone {n['only_candidate']} against {n['only_trusted']}"
+        )
+
+
+def run_start(loaded: LoadedPolicy, environment: Environment, start: int, outcomes: Outcomes) -> bool:
+    """Success of one start, run unless it is known. Raises `OSError` when the outcome cannot be kept."""
+    sha256 = loaded.manifest.sha256
+    known = outcomes.get(sha256, start)
+    if known is not None:
+        return known.success
+    found = run_episode(loaded.policy, environment, start)
+    outcomes.put(sha256, start, found.success, found.steps)
+    return found.success
+
+
+def compare(
+    candidate: LoadedPolicy,
+    trusted: LoadedPolicy,
+    environment: Environment,
+    starts: Sequence[int],
+    outcomes: Outcomes,
+    settings: GateSettings | None = None,
+    on_progress: Progress | None = None,
+) -> PairedTest:
+    """Pairs in the order of ``starts`` until the verdict is final or they end; ``on_progress(done, total)`` after each.
+
+    Both act deterministically. What was run before is not run again, so a comparison that was stopped goes on where it was. Raises
+    `EvaluationCancelled` when ``on_progress`` returns False.
+    """
+    test = PairedTest(settings)
+    for done, start in enumerate(starts, 1):
+        final = test.add(run_start(candidate, environment, start, outcomes), run_start(trusted, environment, start, outcomes))
+        if on_progress is not None and not on_progress(done, len(starts)):
+            raise EvaluationCancelled(f"stopped after {done} of {len(starts)} pairs")
+        if final:
+            break
+    return test
+
+
+def gate(
+    workspace: str | os.PathLike[str],
+    version: int,
+    environment: Environment,
+    starts: Sequence[int],
+    outcomes: Outcomes,
+    settings: GateSettings | None = None,
+    on_progress: Progress | None = None,
+    author: str = GATE,
+) -> GateResult:
+    """Compare a version with the trusted one of its robot and task and decide.
+
+    better: promoted. not worse: promoted if it won at least as many starts alone as it lost, so that small losses do not add up from
+    promotion to promotion; else it passed. worse: refused, and the trusted one acts (a person's pin stays as it is). insufficient
+    evidence: noted as undecided. Where nothing is trusted yet, the version becomes trusted. Raises `PolicyRefused` when either cannot
+    be loaded, `ValueError` when there is nothing to compare, `DecisionConflict` when somebody decided meanwhile, `DecisionError`.
+    """
+    spec: RobotSpec = environment.spec
+    candidate = load_for(workspace, version, spec)
+    now = current_standing(workspace, spec.robot_id, spec.task_id)
+    manifest = candidate.manifest
+    if not now.trusted:
+        reason = "the first: nothing to compare it with"
+        made = decide(workspace, [("promoted", manifest)], author=author, reason=reason, after=now.last)
+        return GateResult(version, 0, FIRST, {}, made)
+    if now.trusted == version and now.trusted_sha256 == manifest.sha256:
+        raise ValueError(f"version {version} is the trusted one itself; name another")
+    trusted = _load_trusted(workspace, now.trusted, now.trusted_sha256, spec)
+    test = compare(candidate, trusted, environment, starts, outcomes, settings, on_progress)
+    entries: list[tuple[Kind, Manifest]]
+    if test.verdict == "worse":
+        entries = [("refused", manifest)]
+        if not now.pinned or now.pinned == version:
+            entries.append(("rolled_back", trusted.manifest))
+    elif test.verdict == "insufficient evidence":
+        entries = [("undecided", manifest)]
+    else:
+        entries = [("promoted" if test.verdict == "better" or test.wins >= test.losses else "passed", manifest)]
+    numbers = {"against": now.trusted, "against_sha256": now.trusted_sha256, "conditions": outcomes.conditions, **test.numbers}
+    reason = f"{test.verdict} than version {now.trusted}" if test.verdict != "insufficient evidence" else test.verdict
+    made = decide(workspace, entries, author=author, reason=reason, evidence=numbers, after=now.last)
+    return GateResult(version, now.trusted, test.verdict, numbers, made)
+
+
+def gate_is_due(workspace: str | os.PathLike[str], version: int) -> bool:
+    """Whether the gate said nothing yet of this version against the policy that is trusted now. Raises `PolicyRefused`, `DecisionError`."""
+    manifest = read_manifest(version_folder(workspace, version))
+    decisions = read_decisions(workspace)
+    now = standing(decisions, manifest.robot_id, manifest.task_id)
+    if manifest.sha256 == now.trusted_sha256 or version in now.refused:
+        return False
+    return not any(
+        decision.author == GATE and decision.sha256 == manifest.sha256 and decision.evidence.get("against_sha256") == now.trusted_sha256
+        for decision in decisions
+    )
+
+
+def load_for(workspace: str | os.PathLike[str], version: int, spec: RobotSpec) -> LoadedPolicy:
+    """`load_policy`, of this robot and task only. Raises `PolicyRefused`."""
+    folder = version_folder(workspace, version)
+    manifest = read_manifest(folder)
+    if (manifest.robot_id, manifest.task_id) != (spec.robot_id, spec.task_id):
+        raise PolicyRefused(
+            f"version {version} is for {manifest.robot_id}:{manifest.task_id}, this robot is {spec.robot_id}:{spec.task_id}"
+        )
+    return load_policy(folder, spec)
+
+
+def _load_trusted(workspace: str | os.PathLike[str], version: int, sha256: str, spec: RobotSpec) -> LoadedPolicy:
+    folder = version_folder(workspace, version)
+    try:
+        if read_manifest(folder).sha256 != sha256:
+            raise PolicyRefused(f"{folder} holds other weights than those that were promoted")
+        return load_policy(folder, spec)
+    except PolicyRefused as error:
+        raise PolicyRefused(f"the trusted version {version} cannot be compared with: {error}; promote another one") from error
+
+
+def as_json(result: GateResult) -> dict[str, Any]:
+    """Plain values."""
+    made = [msgspec.to_builtins(decision) for decision in result.decisions]
+    return {"version": result.version, "trusted": result.trusted, "verdict": result.verdict, "numbers": result.numbers, "decisions": made}

@@ -1,0 +1,69 @@
+"""Outcomes of single starts, kept: a policy that does not change and a start that does not change are run once.
+
+``<workspace>/policies/outcomes.jsonl``: one line per start. Nothing depends on it but time: what is missing is run again.
+"""
+
+import os
+from pathlib import Path
+
+import msgspec
+
+from takeover.policies.manifest import policies_folder
+
+FILE = "outcomes.jsonl"
+
+
+class StartOutcome(msgspec.Struct, frozen=True, kw_only=True):
+    """One policy from one start."""
+
+    sha256: str  # of the weights
+    conditions: str  # robot, task, rate and parameters: `conditions_of`
+    start: int  # the seed
+    success: bool
+    steps: int
+
+
+def conditions_of(robot_id: str, task_id: str, control_hz: float, parameters: dict[str, float]) -> str:
+    """One name for all that an outcome depends on besides weights and start."""
+    changed = ",".join(f"{name}={value!r}" for name, value in sorted(parameters.items()))
+    return f"{robot_id}:{task_id}@{control_hz:g} {changed}".strip()
+
+
+class Outcomes:
+    """What is known under one set of conditions. One process writes; several may read."""
+
+    def __init__(self, workspace: str | os.PathLike[str], conditions: str) -> None:
+        self.path: Path = policies_folder(workspace) / FILE
+        self.conditions = conditions
+        self.unreadable = 0  # lines that were passed over: their starts are run again
+        self._known: dict[tuple[str, int], StartOutcome] = {}
+        self._load()
+
+    def get(self, sha256: str, start: int) -> StartOutcome | None:
+        return self._known.get((sha256, start))
+
+    def put(self, sha256: str, start: int, success: bool, steps: int) -> None:
+        """Keep one outcome. Raises `OSError`."""
+        found = StartOutcome(sha256=sha256, conditions=self.conditions, start=start, success=success, steps=steps)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        fd = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            size = os.fstat(fd).st_size
+            torn = size and os.pread(fd, 1, size - 1) != b"\n"
+            os.write(fd, (b"\n" if torn else b"") + msgspec.json.encode(found) + b"\n")
+        finally:
+            os.close(fd)
+        self._known[sha256, start] = found
+
+    def _load(self) -> None:
+        if not self.path.exists():
+            return
+        decoder = msgspec.json.Decoder(StartOutcome)
+        for line in self.path.read_bytes().splitlines():
+            try:
+                found = decoder.decode(line)
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                self.unreadable += 1
+                continue
+            if found.conditions == self.conditions:
+                self._known[found.sha256, found.start] = found

@@ -1,0 +1,305 @@
+"""Decisions about versions: who is trusted and who may act, on real files; torn and broken ones; the actor that follows them."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from takeover.policies.acting import Acting
+from takeover.policies.base import PolicyWeights
+from takeover.policies.decision_watch import DecisionWatch
+from takeover.policies.decisions import (
+    DecisionConflict,
+    DecisionError,
+    Kind,
+    Standing,
+    current_standing,
+    decide,
+    decisions_path,
+    read_decisions,
+)
+from takeover.policies.publish import WEIGHTS_NAME, Manifest, make_manifest, publish, read_manifest, version_folder, weights_bytes
+from takeover.policies.registry import make_learner
+
+ROBOT = ("toy", "reach")
+
+
+@pytest.fixture
+def spec(make_robot_spec: Callable[..., Any]) -> Any:
+    return make_robot_spec()
+
+
+def put(
+    workspace: Path, spec: Any, version: int, seed: int = 0, learner: str = "hil-serl", weights: PolicyWeights | None = None
+) -> Manifest:
+    made = weights or make_learner(learner, spec, seed or version, {"hidden": 16}).weights()
+    data = weights_bytes(made)
+    swap = "step" if learner == "hil-serl" else "episode"
+    publish(workspace, make_manifest(made, data, spec, version=version, parent=version - 1, learner=learner, swap=swap), data)
+    return read_manifest(version_folder(workspace, version))
+
+
+def note(workspace: Path, kind: Kind, version: int, robot: tuple[str, str] = ROBOT) -> None:
+    manifest = Manifest(
+        version=version,
+        parent=0,
+        sha256=f"{version:064d}",
+        learner="hil-serl",
+        architecture="",
+        config={},
+        swap="step",
+        robot_id=robot[0],
+        task_id=robot[1],
+        observation_names=[],
+        action_names=[],
+    )
+    decide(workspace, [(kind, manifest)], author="op-01", reason="test")
+
+
+def follow(workspace: Path, *steps: tuple[Kind, int]) -> Standing:
+    for kind, version in steps:
+        note(workspace, kind, version)
+    return current_standing(workspace, *ROBOT)
+
+
+def test_without_a_decision_the_newest_acts_and_none_is_trusted(tmp_path: Path) -> None:
+    found = current_standing(tmp_path, *ROBOT)
+    assert (found.trusted, found.pinned, found.may_act([1, 2, 7]), found.may_act([])) == (0, 0, 7, 0)
+
+
+def test_promotions_are_trusted_in_their_order(tmp_path: Path) -> None:
+    found = follow(tmp_path, ("promoted", 2), ("promoted", 5))
+    assert (found.trusted, found.before, found.may_act([2, 5, 9])) == (5, 2, 9)
+    assert [d.trusted_before for d in read_decisions(tmp_path)] == [0, 2]
+
+
+def test_a_refused_version_never_acts_until_a_person_says_so(tmp_path: Path) -> None:
+    assert follow(tmp_path, ("refused", 9)).may_act([2, 5, 9]) == 5
+    assert follow(tmp_path, ("promoted", 9)).may_act([2, 5, 9]) == 9
+
+
+def test_a_rollback_pins_until_a_promotion_or_a_release(tmp_path: Path) -> None:
+    found = follow(tmp_path, ("promoted", 2), ("promoted", 5), ("rolled_back", 2))
+    assert (found.trusted, found.pinned, found.may_act([2, 5, 9])) == (2, 2, 2)
+    assert follow(tmp_path, ("released", 2)).may_act([2, 5, 9]) == 9
+    follow(tmp_path, ("rolled_back", 2))
+    found = follow(tmp_path, ("promoted", 9))
+    assert (found.trusted, found.before, found.pinned) == (9, 2, 0)
+
+
+def test_a_rollback_to_a_version_never_promoted_drops_newer_promotions(tmp_path: Path) -> None:
+    found = follow(tmp_path, ("promoted", 2), ("promoted", 7), ("rolled_back", 4))
+    assert (found.trusted, found.pinned) == (2, 4)
+    assert follow(tmp_path, ("rolled_back", 1)).trusted == 0
+
+
+def test_robots_and_tasks_have_their_own(tmp_path: Path) -> None:
+    note(tmp_path, "promoted", 3)
+    note(tmp_path, "rolled_back", 4, ("toy", "lift"))
+    assert (current_standing(tmp_path, *ROBOT).trusted, current_standing(tmp_path, *ROBOT).pinned) == (3, 0)
+    assert current_standing(tmp_path, "toy", "lift").pinned == 4
+
+
+def test_every_torn_end_is_dropped_and_groups_hold_together(tmp_path: Path) -> None:
+    note(tmp_path, "promoted", 1)
+    path = decisions_path(tmp_path)
+    kept = path.read_bytes()
+    manifest = Manifest(
+        version=2, parent=1, sha256="2" * 64, learner="", architecture="", config={}, swap="step",
+        robot_id="toy", task_id="reach", observation_names=[], action_names=[],
+    )  # fmt: skip
+    decide(tmp_path, [("refused", manifest), ("rolled_back", manifest)], author="gate", reason="worse")
+    whole = path.read_bytes()
+    for end in range(len(kept), len(whole)):
+        path.write_bytes(whole[:end])
+        assert [d.kind for d in read_decisions(tmp_path)] == ["promoted"], end
+    note(tmp_path, "promoted", 3)  # after the torn rest was cut off
+    assert [(d.number, d.kind) for d in read_decisions(tmp_path)] == [(1, "promoted"), (2, "promoted")]
+    path.write_bytes(whole)
+    assert [d.kind for d in read_decisions(tmp_path)] == ["promoted", "refused", "rolled_back"]
+
+
+def test_broken_lines_are_named_and_nothing_is_written_after_them(tmp_path: Path) -> None:
+    note(tmp_path, "promoted", 1)
+    note(tmp_path, "promoted", 2)
+    path = decisions_path(tmp_path)
+    whole = path.read_bytes()
+    first, second = whole.splitlines(keepends=True)
+    for broken, reason in ((b"{}\n" + second, "line 1"), (first + b"\xff\xfe\n", "line 2"), (second + first, "line 2")):
+        path.write_bytes(broken)
+        with pytest.raises(DecisionError, match=reason):
+            read_decisions(tmp_path)
+        with pytest.raises(DecisionError, match=reason):
+            note(tmp_path, "promoted", 3)
+        assert path.read_bytes() == broken
+
+
+def test_who_decides_on_old_news_is_told(tmp_path: Path, spec: Any) -> None:
+    manifest = put(tmp_path, spec, 1)
+    note(tmp_path, "promoted", 1)
+    decide(tmp_path, [("promoted", manifest)], author="gate", reason="", after=1)
+    with pytest.raises(DecisionConflict, match="decision 2 came in the meantime"):
+        decide(tmp_path, [("refused", manifest)], author="gate", reason="", after=1)
+
+
+_NOTE_MANY = """
+import sys
+from takeover.policies.decisions import decide
+from takeover.policies.manifest import Manifest
+for version in range(int(sys.argv[2]), int(sys.argv[2]) + 10):
+    manifest = Manifest(version=version, parent=0, sha256="0" * 64, learner="", architecture="", config={}, swap="step",
+                        robot_id="toy", task_id="reach", observation_names=[], action_names=[])
+    decide(sys.argv[1], [("promoted", manifest)], author="op-01", reason="")
+"""
+
+
+def test_two_processes_lose_no_decision(tmp_path: Path) -> None:
+    processes = [subprocess.Popen([sys.executable, "-c", _NOTE_MANY, str(tmp_path), str(first)]) for first in (1, 101)]
+    for process in processes:
+        assert process.wait(60) == 0
+    found = read_decisions(tmp_path)
+    assert [d.number for d in found] == list(range(1, 21))
+    assert {d.version for d in found} == {*range(1, 11), *range(101, 111)}
+
+
+def test_a_long_file_is_followed_at_the_cost_of_what_is_new(tmp_path: Path) -> None:
+    from time import perf_counter
+
+    note(tmp_path, "promoted", 1)
+    (line,) = read_decisions(tmp_path)
+    kinds: list[Kind] = ["promoted", "undecided", "refused", "passed"]
+    many = [
+        msgspec.structs.replace(line, number=n, group_end=n, version=n, kind=kinds[n % 4], evidence={"text": "x" * 500})
+        for n in range(2, 10_001)
+    ]
+    with decisions_path(tmp_path).open("ab") as file:
+        file.write(b"".join(msgspec.json.encode(decision) + b"\n" for decision in many))
+    watch = DecisionWatch(tmp_path, *ROBOT)
+    assert watch.poll()
+    assert watch.standing == current_standing(tmp_path, *ROBOT)
+    times = []
+    for version in range(10_001, 10_006):
+        note(tmp_path, "promoted", version)
+        started = perf_counter()
+        assert watch.poll()
+        times.append(perf_counter() - started)
+        assert watch.standing.trusted == version
+    assert min(times) < 0.005
+    assert watch.standing == current_standing(tmp_path, *ROBOT)
+    whole = decisions_path(tmp_path).read_bytes()
+    decisions_path(tmp_path).write_bytes(whole[: len(whole) // 2])  # put back from a copy: shorter
+    assert watch.poll()
+    assert watch.standing == current_standing(tmp_path, *ROBOT)
+    decisions_path(tmp_path).write_bytes(b"\n".join(whole.splitlines()[1:4000]) + b"\n")  # a line was taken out, by hand, and more came
+    assert watch.poll()
+    assert (watch.standing, watch.error) == (current_standing(tmp_path, *ROBOT), "")
+    decisions_path(tmp_path).unlink()
+    assert watch.poll()
+    assert watch.standing == Standing()
+
+
+# --- the actor ---
+
+
+def test_a_rollback_takes_the_actor_back_and_holds_it(tmp_path: Path, spec: Any) -> None:
+    manifests = {version: put(tmp_path, spec, version) for version in (1, 2, 3)}
+    acting = Acting(tmp_path, spec, 0)
+    assert not acting.follow_decisions()
+    assert acting.offer(acting.newest_on_disk())
+    assert acting.version == 3
+    decide(tmp_path, [("rolled_back", manifests[1])], author="op-01", reason="it scratches")
+    assert acting.follow_decisions()
+    assert (acting.version, acting.pinned, acting.newest_on_disk()) == (1, 1, 1)
+    put(tmp_path, spec, 4)
+    assert not acting.offer(4)
+    assert not acting.follow_decisions()
+    assert acting.version == 1
+    decide(tmp_path, [("released", manifests[1])], author="op-01", reason="repaired")
+    assert not acting.follow_decisions()  # the newest comes the usual way
+    assert acting.offer(acting.newest_on_disk())
+    assert acting.version == 4
+
+
+def test_a_new_actor_starts_with_the_pinned_version(tmp_path: Path, spec: Any) -> None:
+    manifest = put(tmp_path, spec, 1)
+    put(tmp_path, spec, 2)
+    decide(tmp_path, [("rolled_back", manifest)], author="op-01", reason="")
+    acting = Acting(tmp_path, spec, 0)
+    acting.follow_decisions()
+    assert not acting.offer(2)
+    assert acting.offer(acting.newest_on_disk())
+    assert acting.version == 1
+
+
+def test_a_rollback_does_not_wait_for_the_next_episode_and_drops_what_waited(tmp_path: Path, spec: Any) -> None:
+    manifest = put(tmp_path, spec, 1, learner="sirius")
+    acting = Acting(tmp_path, spec, 0)
+    acting.offer(1)
+    put(tmp_path, spec, 2, learner="sirius")
+    assert not acting.offer(2)  # waits
+    decide(tmp_path, [("rolled_back", manifest)], author="op-01", reason="")
+    acting.follow_decisions()
+    assert acting._next is None
+    assert acting.version == 1
+
+
+def test_versions_for_another_robot_are_passed_over(tmp_path: Path, spec: Any, make_robot_spec: Callable[..., Any]) -> None:
+    put(tmp_path, spec, 1)
+    manifest = put(tmp_path, spec, 2)
+    put(tmp_path, make_robot_spec(observation=5), 3)
+    acting = Acting(tmp_path, spec, 0)
+    acting.offer(2)
+    decide(tmp_path, [("refused", manifest)], author="gate", reason="worse")
+    assert acting.follow_decisions()
+    assert acting.version == 1
+
+
+def test_a_refused_version_is_left_at_once(tmp_path: Path, spec: Any) -> None:
+    manifests = [put(tmp_path, spec, version) for version in (1, 2)]
+    acting = Acting(tmp_path, spec, 0)
+    acting.offer(2)
+    decide(tmp_path, [("refused", manifests[1])], author="gate", reason="worse")
+    assert acting.follow_decisions()
+    assert acting.version == 1
+    decide(tmp_path, [("refused", manifests[0])], author="gate", reason="worse")
+    assert not acting.follow_decisions()  # a robot without any policy helps nobody, but it is said
+    assert (acting.version, "there is no other version" in acting.refused) == (1, True)
+
+
+@pytest.mark.parametrize("damage", ["hash", "replaced"])
+def test_a_pinned_version_with_bad_weights_leaves_the_acting_one_in_place(tmp_path: Path, spec: Any, damage: str) -> None:
+    manifest = put(tmp_path, spec, 1)
+    put(tmp_path, spec, 2)
+    acting = Acting(tmp_path, spec, 0)
+    acting.offer(2)
+    if damage == "hash":
+        path = version_folder(tmp_path, 1) / WEIGHTS_NAME
+        path.write_bytes(path.read_bytes()[:-1] + b"\x01")
+    else:
+        manifest = Manifest(**{name: getattr(manifest, name) for name in manifest.__struct_fields__} | {"sha256": "0" * 64})
+    decide(tmp_path, [("rolled_back", manifest)], author="op-01", reason="")
+    assert not acting.follow_decisions()
+    assert acting.version == 2
+    assert ("sha256" if damage == "hash" else "not those that were pinned") in acting.refused
+    assert "version 2 goes on acting" in acting.refused
+
+
+def test_decisions_that_cannot_be_read_stop_new_versions_and_are_named(tmp_path: Path, spec: Any) -> None:
+    manifest = put(tmp_path, spec, 1)
+    acting = Acting(tmp_path, spec, 0)
+    acting.offer(1)
+    decide(tmp_path, [("promoted", manifest)], author="op-01", reason="")
+    whole = decisions_path(tmp_path).read_bytes()
+    decisions_path(tmp_path).write_bytes(b"nonsense\n")
+    assert not acting.follow_decisions()
+    assert "line 1" in acting.refused
+    put(tmp_path, spec, 2)
+    assert not acting.offer(2)
+    decisions_path(tmp_path).write_bytes(whole)
+    acting.follow_decisions()
+    assert acting.refused == ""
+    assert acting.offer(2)
