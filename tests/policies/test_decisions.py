@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from takeover.data import audit
 from takeover.policies.acting import Acting
 from takeover.policies.base import PolicyWeights
 from takeover.policies.decision_watch import DecisionWatch
@@ -144,6 +145,29 @@ def test_who_decides_on_old_news_is_told(tmp_path: Path, spec: Any) -> None:
     decide(tmp_path, [("promoted", manifest)], author="gate", reason="", after=1)
     with pytest.raises(DecisionConflict, match="decision 2 came in the meantime"):
         decide(tmp_path, [("refused", manifest)], author="gate", reason="", after=1)
+
+
+def test_what_cannot_be_written_is_not_decided(tmp_path: Path) -> None:
+    note(tmp_path, "undecided", 1)
+    assert list(audit.entries(tmp_path)) == []  # it changes nothing
+    (tmp_path / audit.FILE).mkdir()
+    with pytest.raises(DecisionError, match=r"audit\.log.*nothing was decided"):
+        note(tmp_path, "promoted", 2)
+    assert [d.kind for d in read_decisions(tmp_path)] == ["undecided"]
+
+
+def test_a_disk_that_is_full_leaves_the_decisions_as_they_were(tmp_path: Path) -> None:
+    note(tmp_path, "promoted", 1)
+    before = decisions_path(tmp_path).read_bytes()
+    code = (
+        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]),) * 2);" + _NOTE_MANY.replace("\nimport sys\n", "\n")
+    )
+    limit = len(before) + 20  # the audit log's line fits, the decision does not
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path), "2", str(limit)], capture_output=True, text=True, timeout=60)
+    assert "File too large; nothing was decided" in done.stderr
+    assert [entry["version"] for entry in audit.entries(tmp_path)] == [1, 2]  # it got as far as that
+    assert decisions_path(tmp_path).read_bytes() == before
 
 
 _NOTE_MANY = """
