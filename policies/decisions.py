@@ -194,9 +194,9 @@ def decide(
                 )
                 made.append(decision)
             for decision in made:
-                audit.append(
-                    Path(workspace), author, f"policy_{decision.kind}", version=decision.version, task=decision.task_id, reason=reason
-                )
+                if decision.kind != "undecided":  # it changes nothing
+                    about = {"version": decision.version, "robot": f"{decision.robot_id}:{decision.task_id}", "reason": reason}
+                    audit.append(Path(workspace), author, f"policy_{decision.kind}", **about)
             _append(fd, b"".join(msgspec.json.encode(decision) + b"\n" for decision in made))
             return made
     except OSError as error:

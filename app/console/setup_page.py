@@ -190,7 +190,8 @@ class SetupPage(QWidget):
             self._set(self.learner, "Demonstrations", f"{learner.demonstrations} of {config.demonstrations}")
             self._set(self.learner, "Versions published", str(learner.versions_published))
         if view.actor is not None:
-            self._set(self.learner, "Acting", f"v{view.actor.version}, {view.actor.rate_hz:.1f} Hz, {view.actor.inference_ms:.1f} ms")
+            held = " (held by a rollback)" if view.actor.pinned else ""
+            self._set(self.learner, "Acting", f"v{view.actor.version}{held}, {view.actor.rate_hz:.1f} Hz, {view.actor.inference_ms:.1f} ms")
             if view.actor.refused:
                 self._set(self.learner, "Refused", view.actor.refused, tokens.STOP)
         if view.evaluator is not None:

@@ -1,16 +1,13 @@
-"""Decisions about versions: who is trusted and who may act, on real files; torn and broken ones; the actor that follows them."""
+"""Decisions about versions: who is trusted and who may act, on real files; torn and broken ones, long ones, a full disk."""
 
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
 
-from takeover.policies.acting import Acting
-from takeover.policies.base import PolicyWeights
+from takeover.data import audit
 from takeover.policies.decision_watch import DecisionWatch
 from takeover.policies.decisions import (
     DecisionConflict,
@@ -22,25 +19,9 @@ from takeover.policies.decisions import (
     decisions_path,
     read_decisions,
 )
-from takeover.policies.publish import WEIGHTS_NAME, Manifest, make_manifest, publish, read_manifest, version_folder, weights_bytes
-from takeover.policies.registry import make_learner
+from takeover.policies.publish import Manifest
 
 ROBOT = ("toy", "reach")
-
-
-@pytest.fixture
-def spec(make_robot_spec: Callable[..., Any]) -> Any:
-    return make_robot_spec()
-
-
-def put(
-    workspace: Path, spec: Any, version: int, seed: int = 0, learner: str = "hil-serl", weights: PolicyWeights | None = None
-) -> Manifest:
-    made = weights or make_learner(learner, spec, seed or version, {"hidden": 16}).weights()
-    data = weights_bytes(made)
-    swap = "step" if learner == "hil-serl" else "episode"
-    publish(workspace, make_manifest(made, data, spec, version=version, parent=version - 1, learner=learner, swap=swap), data)
-    return read_manifest(version_folder(workspace, version))
 
 
 def note(workspace: Path, kind: Kind, version: int, robot: tuple[str, str] = ROBOT) -> None:
@@ -138,12 +119,38 @@ def test_broken_lines_are_named_and_nothing_is_written_after_them(tmp_path: Path
         assert path.read_bytes() == broken
 
 
-def test_who_decides_on_old_news_is_told(tmp_path: Path, spec: Any) -> None:
-    manifest = put(tmp_path, spec, 1)
+def test_who_decides_on_old_news_is_told(tmp_path: Path) -> None:
+    manifest = Manifest(
+        version=1, parent=0, sha256="1" * 64, learner="", architecture="", config={}, swap="step",
+        robot_id="toy", task_id="reach", observation_names=[], action_names=[],
+    )  # fmt: skip
     note(tmp_path, "promoted", 1)
     decide(tmp_path, [("promoted", manifest)], author="gate", reason="", after=1)
     with pytest.raises(DecisionConflict, match="decision 2 came in the meantime"):
         decide(tmp_path, [("refused", manifest)], author="gate", reason="", after=1)
+
+
+def test_what_cannot_be_written_is_not_decided(tmp_path: Path) -> None:
+    note(tmp_path, "undecided", 1)
+    assert list(audit.entries(tmp_path)) == []  # it changes nothing
+    (tmp_path / audit.FILE).mkdir()
+    with pytest.raises(DecisionError, match=r"audit\.log.*nothing was decided"):
+        note(tmp_path, "promoted", 2)
+    assert [d.kind for d in read_decisions(tmp_path)] == ["undecided"]
+
+
+def test_a_disk_that_is_full_leaves_the_decisions_as_they_were(tmp_path: Path) -> None:
+    note(tmp_path, "promoted", 1)
+    before = decisions_path(tmp_path).read_bytes()
+    code = (
+        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]),) * 2);" + _NOTE_MANY.replace("\nimport sys\n", "\n")
+    )
+    limit = len(before) + 20  # the audit log's line fits, the decision does not
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path), "2", str(limit)], capture_output=True, text=True, timeout=60)
+    assert "File too large; nothing was decided" in done.stderr
+    assert [entry["version"] for entry in audit.entries(tmp_path)] == [1, 2]  # it got as far as that
+    assert decisions_path(tmp_path).read_bytes() == before
 
 
 _NOTE_MANY = """
@@ -200,106 +207,3 @@ def test_a_long_file_is_followed_at_the_cost_of_what_is_new(tmp_path: Path) -> N
     decisions_path(tmp_path).unlink()
     assert watch.poll()
     assert watch.standing == Standing()
-
-
-# --- the actor ---
-
-
-def test_a_rollback_takes_the_actor_back_and_holds_it(tmp_path: Path, spec: Any) -> None:
-    manifests = {version: put(tmp_path, spec, version) for version in (1, 2, 3)}
-    acting = Acting(tmp_path, spec, 0)
-    assert not acting.follow_decisions()
-    assert acting.offer(acting.newest_on_disk())
-    assert acting.version == 3
-    decide(tmp_path, [("rolled_back", manifests[1])], author="op-01", reason="it scratches")
-    assert acting.follow_decisions()
-    assert (acting.version, acting.pinned, acting.newest_on_disk()) == (1, 1, 1)
-    put(tmp_path, spec, 4)
-    assert not acting.offer(4)
-    assert not acting.follow_decisions()
-    assert acting.version == 1
-    decide(tmp_path, [("released", manifests[1])], author="op-01", reason="repaired")
-    assert not acting.follow_decisions()  # the newest comes the usual way
-    assert acting.offer(acting.newest_on_disk())
-    assert acting.version == 4
-
-
-def test_a_new_actor_starts_with_the_pinned_version(tmp_path: Path, spec: Any) -> None:
-    manifest = put(tmp_path, spec, 1)
-    put(tmp_path, spec, 2)
-    decide(tmp_path, [("rolled_back", manifest)], author="op-01", reason="")
-    acting = Acting(tmp_path, spec, 0)
-    acting.follow_decisions()
-    assert not acting.offer(2)
-    assert acting.offer(acting.newest_on_disk())
-    assert acting.version == 1
-
-
-def test_a_rollback_does_not_wait_for_the_next_episode_and_drops_what_waited(tmp_path: Path, spec: Any) -> None:
-    manifest = put(tmp_path, spec, 1, learner="sirius")
-    acting = Acting(tmp_path, spec, 0)
-    acting.offer(1)
-    put(tmp_path, spec, 2, learner="sirius")
-    assert not acting.offer(2)  # waits
-    decide(tmp_path, [("rolled_back", manifest)], author="op-01", reason="")
-    acting.follow_decisions()
-    assert acting._next is None
-    assert acting.version == 1
-
-
-def test_versions_for_another_robot_are_passed_over(tmp_path: Path, spec: Any, make_robot_spec: Callable[..., Any]) -> None:
-    put(tmp_path, spec, 1)
-    manifest = put(tmp_path, spec, 2)
-    put(tmp_path, make_robot_spec(observation=5), 3)
-    acting = Acting(tmp_path, spec, 0)
-    acting.offer(2)
-    decide(tmp_path, [("refused", manifest)], author="gate", reason="worse")
-    assert acting.follow_decisions()
-    assert acting.version == 1
-
-
-def test_a_refused_version_is_left_at_once(tmp_path: Path, spec: Any) -> None:
-    manifests = [put(tmp_path, spec, version) for version in (1, 2)]
-    acting = Acting(tmp_path, spec, 0)
-    acting.offer(2)
-    decide(tmp_path, [("refused", manifests[1])], author="gate", reason="worse")
-    assert acting.follow_decisions()
-    assert acting.version == 1
-    decide(tmp_path, [("refused", manifests[0])], author="gate", reason="worse")
-    assert not acting.follow_decisions()  # a robot without any policy helps nobody, but it is said
-    assert (acting.version, "there is no other version" in acting.refused) == (1, True)
-
-
-@pytest.mark.parametrize("damage", ["hash", "replaced"])
-def test_a_pinned_version_with_bad_weights_leaves_the_acting_one_in_place(tmp_path: Path, spec: Any, damage: str) -> None:
-    manifest = put(tmp_path, spec, 1)
-    put(tmp_path, spec, 2)
-    acting = Acting(tmp_path, spec, 0)
-    acting.offer(2)
-    if damage == "hash":
-        path = version_folder(tmp_path, 1) / WEIGHTS_NAME
-        path.write_bytes(path.read_bytes()[:-1] + b"\x01")
-    else:
-        manifest = Manifest(**{name: getattr(manifest, name) for name in manifest.__struct_fields__} | {"sha256": "0" * 64})
-    decide(tmp_path, [("rolled_back", manifest)], author="op-01", reason="")
-    assert not acting.follow_decisions()
-    assert acting.version == 2
-    assert ("sha256" if damage == "hash" else "not those that were pinned") in acting.refused
-    assert "version 2 goes on acting" in acting.refused
-
-
-def test_decisions_that_cannot_be_read_stop_new_versions_and_are_named(tmp_path: Path, spec: Any) -> None:
-    manifest = put(tmp_path, spec, 1)
-    acting = Acting(tmp_path, spec, 0)
-    acting.offer(1)
-    decide(tmp_path, [("promoted", manifest)], author="op-01", reason="")
-    whole = decisions_path(tmp_path).read_bytes()
-    decisions_path(tmp_path).write_bytes(b"nonsense\n")
-    assert not acting.follow_decisions()
-    assert "line 1" in acting.refused
-    put(tmp_path, spec, 2)
-    assert not acting.offer(2)
-    decisions_path(tmp_path).write_bytes(whole)
-    acting.follow_decisions()
-    assert acting.refused == ""
-    assert acting.offer(2)

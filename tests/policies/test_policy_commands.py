@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from takeover.app.cli import main
+from takeover.app.commands.options import StationOptions, make_config
 from takeover.data import audit
 from takeover.data.catalog import Catalog
 from takeover.data.workspace import Workspace
@@ -194,3 +195,8 @@ def test_evaluate_against_the_trusted_one_decides_only_when_asked(workspace: Pat
 )
 def test_evaluations_that_cannot_be_are_refused(workspace: Path, capsys: pytest.CaptureFixture[str], argv: list[str], reason: str) -> None:
     assert reason in refused(capsys, workspace, "evaluate", *argv)
+
+
+def test_the_gate_can_be_left_to_people(tmp_path: Path) -> None:
+    assert make_config(StationOptions(workspace=str(tmp_path)), operator="none").gate
+    assert not make_config(StationOptions(workspace=str(tmp_path), gate="off"), operator="none").gate
