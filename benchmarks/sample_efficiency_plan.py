@@ -72,13 +72,14 @@ class Cell:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """JSON-able; every parameter of the operator, not only those that were changed."""
+        """JSON-able; every parameter of the operator, and what the variant changes of them."""
         return {
             "variant": self.variant,
             "learner": VARIANTS[self.variant].learner,
             "learner_parameters": dict(self.learner_parameters),
             "operator": self.operator,
             "operator_parameters": operator_parameters(self.operator_parameters).as_dict(),
+            "operator_changes": dict(VARIANTS[self.variant].operator),
             "task": self.task,
             "task_parameters": dict(self.task_parameters),
             "seed": self.seed,
@@ -101,7 +102,7 @@ class Cell:
             seed=self.seed,
             demonstrations=self.demonstrations,
             learner_parameters=dict(self.learner_parameters),
-            operator_parameters=dict(self.operator_parameters),
+            operator_parameters={**self.operator_parameters, **VARIANTS[self.variant].operator},
             task_parameters=dict(self.task_parameters),
         )
 
@@ -136,7 +137,7 @@ class Grid:
                 points=self.points,
                 starts=self.starts,
                 learner_parameters={**self.learner, **VARIANTS[variant].learner_parameters},
-                operator_parameters={"style": operator, **self.operator, **VARIANTS[variant].operator},
+                operator_parameters={"style": operator, **self.operator},
                 task_parameters=dict(self.task),
             )
             for seed in self.seeds
