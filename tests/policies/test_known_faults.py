@@ -179,7 +179,10 @@ def test_a_step_is_the_same_numbers_in_both_buffers(spec: RobotSpec, make_script
 def test_actions_in_the_buffer_are_in_the_units_of_the_policy(spec: RobotSpec, make_script: Callable[..., Any]) -> None:
     """What was driven at 0.9 of full deflection is stored as 0.9, and a policy cloned from it acts with 0.9, whatever that is in metres."""
     assert max(spec.action.scale) < 0.1
-    learner, script = make_learner("hil-serl", spec, 0, SMALL_HIL | {"clone_updates": 400, "clone_weight_decay": 0.0}), make_script(spec)
+    learner, script = (
+        make_learner("hil-serl", spec, 0, SMALL_HIL | {"clone_updates": 400, "clone_weight_decay": 0.0, "clone_learning_rate": 0.01}),
+        make_script(spec),
+    )
     episode(learner, script, EpisodeKind.DEMONSTRATION, [H] * 8, action=[0.9, -0.9, 0.0])
     for _ in learner.clone_demonstrations():
         pass
