@@ -41,6 +41,14 @@ VARIANTS: dict[str, Variant] = {
     "iwr": Variant("iwr", "as it ships"),
     "hg-dagger": Variant("hg-dagger", "as it ships"),
     "bc": Variant("bc", "demonstrations alone; nobody takes over, since it would not learn from it", operator=NEVER_TAKES_OVER),
+    "hil-serl-pre-weight": Variant(
+        "hil-serl", "steps of the last 0.75 s before a takeover are drawn a fifth as often", {"pre_takeover_weight": 0.2}, ablation=True
+    ),
+    "hil-serl-one-buffer": Variant("hil-serl", "human steps in the demonstration buffer alone", {"both_buffers": False}, ablation=True),
+    "hil-serl-rlif": Variant(
+        "hil-serl", "-1 before a takeover is the only reward", {"takeover_reward": -1.0, "task_reward": False}, ablation=True
+    ),
+    "hil-serl-residual": Variant("hil-serl", "learns a residual on the frozen warm start", {"residual_scale": 1.0}, ablation=True),
     "hil-serl-long-takeovers": Variant("hil-serl", "corrections of 40 to 90 steps", operator=LONG_TAKEOVERS, ablation=True),
     "hg-dagger-long-takeovers": Variant("hg-dagger", "corrections of 40 to 90 steps", operator=LONG_TAKEOVERS, ablation=True),
     "sirius-no-pre": Variant("sirius", "steps before a takeover count as the policy's", {"pre_intervention_s": 0.0}, ablation=True),
