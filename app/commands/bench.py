@@ -21,6 +21,7 @@ NAMES = {
     "catalog_scale": "the catalog's pages with 100,000 episodes and a million segments",
     "expert": "the scripted expert on both tasks",
     "sample-efficiency": "learners x operators x tasks x seeds: success against human steps, environment steps, wall time",
+    "operators": "how well each scripted operator demonstrates the tasks",
     "inprocess_loop": "learner settings over many seeds, without processes",
 }
 
