@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.sample_efficiency_compare import comparison_lines, comparisons, pooled, success_at
 from benchmarks.sample_efficiency_plan import VARIANTS
 from takeover.data.statistics import wilson
 
@@ -39,6 +40,7 @@ def _group(task: str, operator: str, results: Sequence[Mapping[str, Any]]) -> di
         "operator_parameters": results[0]["settings"]["operator_parameters"],
         "equal_human_steps": equal,
         "learners": sorted(rows, key=lambda row: -row["final"]["rate"]),
+        "comparisons": comparisons(results),
         "ranking_at_equal_environment_steps": _ranked(rows, lambda row: row["final"]["rate"]),
         "ranking_at_equal_human_steps": _ranked([r for r in rows if r["takes_help"]], lambda row: row["at_equal_human_steps"]),
     }
@@ -60,7 +62,7 @@ def _row(variant: str, results: Sequence[Mapping[str, Any]], equal: float) -> di
         "final": _pooled(finals),
         "per_seed": {str(r["settings"]["seed"]): p["successes"] / p["n"] for r, p in zip(results, finals, strict=True)},
         "worst_seed": min(p["successes"] / p["n"] for p in finals),
-        "at_equal_human_steps": float(np.mean([success_at_human_steps(r["points"], equal) for r in results])),
+        "at_equal_human_steps": float(np.mean([success_at(r["points"], "human_steps", equal) for r in results])),
         "deepest_dip": float(min(dip(r["points"]) for r in results)),
         "intervention_rate_first_20": _rate(episodes, slice(0, 20)),
         "intervention_rate_last_40": _rate(episodes, slice(-40, None)),
@@ -75,14 +77,6 @@ def _pooled(points: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     low, high = wilson(successes, n)
     axes = {key: float(np.mean([p[key] for p in points])) for key in ("train_steps", "episodes", "human_steps", "takeovers", "wall_s")}
     return axes | {"successes": successes, "n": n, "rate": successes / n, "low": low, "high": high}
-
-
-def success_at_human_steps(points: Sequence[Mapping[str, Any]], human_steps: float) -> float:
-    """Share of held-out starts when ``human_steps`` had been spent, straight lines between the points; the last one beyond them."""
-    spent = np.array([p["human_steps"] for p in points], np.float64)
-    share = np.array([p["successes"] / p["n"] for p in points])
-    last = np.append(np.diff(spent) > 0, True)  # where nothing was spent between two points, the later counts
-    return float(np.interp(human_steps, spent[last], share[last]))
 
 
 def dip(points: Sequence[Mapping[str, Any]]) -> float:
@@ -125,6 +119,9 @@ def markdown(summary: Mapping[str, Any]) -> str:
         lines.append(f"- **unfinished**: {len(summary['missing'])} of the grid's cells are missing: {', '.join(summary['missing'])}")
     for group in summary["groups"]:
         lines += ["", *_group_lines(group, summary["hz"][group["task"]])]
+    if len(summary["groups"]) > 1:
+        lines += ["", "## All tasks and operators together", ""]
+        lines += [f"- {row['variant']}: {_share(row)}" for row in pooled(summary["groups"])]
     lines += ["", "## Learners", ""]
     shown = dict.fromkeys(row["variant"] for group in summary["groups"] for row in group["learners"])
     lines += [f"- `{name}`: {VARIANTS[name].learner}, {VARIANTS[name].says}" for name in shown]
@@ -155,7 +152,7 @@ def _group_lines(group: Mapping[str, Any], hz: float) -> list[str]:
     if helped:
         ranked = [f"{name} {100 * helped[name]['at_equal_human_steps']:.0f} %" for name in group["ranking_at_equal_human_steps"]]
         lines.append(f"At equal human steps ({group['equal_human_steps']}, straight lines between points): {' > '.join(ranked)}.")
-    return lines
+    return lines + comparison_lines(group["comparisons"])
 
 
 def _share(point: Mapping[str, Any]) -> str:

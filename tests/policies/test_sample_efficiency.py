@@ -9,8 +9,9 @@ import pytest
 
 from benchmarks import sample_efficiency
 from benchmarks.sample_efficiency_cells import Cancelled, CellError, cell_path, load, run_cell, save
+from benchmarks.sample_efficiency_compare import comparisons, pooled, success_at
 from benchmarks.sample_efficiency_plan import ABLATIONS, LEARNERS, NEVER_TAKES_OVER, VARIANTS, Cell, Grid, PlanError
-from benchmarks.sample_efficiency_report import dip, markdown, success_at_human_steps, summarise
+from benchmarks.sample_efficiency_report import dip, markdown, summarise
 from takeover.app.cli import main
 
 TINY = [
@@ -202,10 +203,10 @@ def test_the_full_grid_has_every_learner_and_every_operator() -> None:
 
 def test_success_at_equal_human_steps_lies_between_the_points() -> None:
     points = result("hil-serl", 0, [(0, 0, 20), (100, 50, 40), (200, 50, 60), (300, 150, 80)])["points"]
-    assert success_at_human_steps(points, 0) == pytest.approx(0.2)
-    assert success_at_human_steps(points, 50) == pytest.approx(0.6)  # learned without a further human step
-    assert success_at_human_steps(points, 100) == pytest.approx(0.7)
-    assert success_at_human_steps(points, 9000) == pytest.approx(0.8)
+    assert success_at(points, "human_steps", 0) == pytest.approx(0.2)
+    assert success_at(points, "human_steps", 50) == pytest.approx(0.6)  # learned without a further human step
+    assert success_at(points, "human_steps", 100) == pytest.approx(0.7)
+    assert success_at(points, "human_steps", 9000) == pytest.approx(0.8)
     assert dip(points) == 0.0
     assert dip(result("hil-serl", 0, [(0, 0, 50), (100, 5, 30), (200, 9, 90)])["points"]) == pytest.approx(-0.2)
 
@@ -238,3 +239,25 @@ def test_groups_pool_seeds_and_rank_learners_at_equal_effort() -> None:
     assert "| hil-serl | 2 | 40 % (33-47, n = 200) | 80 % (74-85, n = 200) | 70 % | 0 | 200 (10) |" in text
     assert "1 of the grid's cells are missing: x.y" in text
     assert "hg-dagger 75 % > hil-serl 60 %" in text
+    assert "| hil-serl | hg-dagger | 1 | +15 (smallest +15) | +15 (smallest +15) | -10 (smallest -10) |" in text
+    assert "- bc: 55 % (48-62, n = 200)" in text  # of the learners, the only one that both groups have
+
+
+def test_learners_are_compared_seed_by_seed_at_the_end_of_who_spent_less() -> None:
+    results = [
+        result("hil-serl", 0, [(0, 0, 40), (1000, 200, 80)]),
+        result("hil-serl", 1, [(0, 0, 40), (2000, 100, 90)]),
+        result("hil-serl", 2, [(0, 0, 40), (1000, 100, 90)]),  # nobody to compare it with
+        result("hg-dagger", 0, [(0, 0, 40), (1000, 400, 60)]),
+        result("hg-dagger", 1, [(0, 0, 20), (1000, 100, 70)]),
+        result("hil-serl-alone", 0, [(0, 0, 40), (1000, 0, 50)]),
+    ]
+    first, alone, itself = comparisons(results)
+    assert (first["learner"], first["against"], first["seeds"]) == ("hil-serl", "hg-dagger", [0, 1])
+    assert first["at_equal_train_steps"] == pytest.approx([0.2, -0.05])  # seed 1 at 1,000 steps: 65 against 70 %
+    assert first["at_equal_episodes"] == pytest.approx([0.2, -0.05])
+    assert first["at_equal_human_steps"] == pytest.approx([0.3, 0.2])  # seed 0 at 200 steps: 80 against 50 %
+    assert (alone["learner"], alone["at_equal_human_steps"]) == ("hil-serl-alone", [])
+    assert (itself["learner"], itself["against"]) == ("hil-serl", "hil-serl-alone")
+    assert comparisons(results[:3]) == []
+    assert pooled([]) == []
