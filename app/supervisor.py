@@ -286,4 +286,5 @@ def operator_description(config: RunConfig) -> dict[str, Any]:
     """Who operated: all parameters, defaults included."""
     if config.operator != "scripted":
         return {"kind": config.operator}
-    return {"kind": "scripted", **operator_parameters(config.operator_parameters).as_dict()}
+    style = str(config.operator_parameters.get("style", "expert"))
+    return {"kind": "scripted", "style": style, **operator_parameters(config.operator_parameters).as_dict()}

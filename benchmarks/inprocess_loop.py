@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from takeover.app.operators.scripted import OperatorParameters, ScriptedOperator
+from takeover.app.operators.scripted import ScriptedOperator, operator_parameters
 from takeover.data.schema import (
     ControlMode,
     EpisodeEnd,
@@ -47,13 +47,14 @@ RAMP_STEPS = 3
 class Loop:
     """One run. Episodes are dicts as in the summary of a headless run."""
 
-    def __init__(self, config: RunConfig) -> None:
+    def __init__(self, config: RunConfig, redo_failed: bool = False) -> None:
+        """``redo_failed``: a demonstration that failed is discarded, as a person who records them would."""
         self.config = config
+        self.redo_failed = redo_failed
         self.robot = SimRobot(config.task, config.task_parameters)
         self.spec = self.robot.spec
         self.filter = SafetyFilter(self.spec, config.limits)
-        parameters = OperatorParameters(**config.operator_parameters)  # type: ignore[arg-type]
-        self.operator = ScriptedOperator(parameters, config.seed)
+        self.operator = ScriptedOperator(operator_parameters(config.operator_parameters), config.seed)
         self.policies: dict[int, Policy] = {}
         self.training = Training(config, self._publish)
         self.train_step = 0
@@ -125,6 +126,7 @@ class Loop:
             human_steps=human,
             takeovers=takeovers,
             autonomous=human == 0,
+            discarded=self.redo_failed and kind == EpisodeKind.DEMONSTRATION and not success,
             t_ns=0,
             wall_ns=0,
         )

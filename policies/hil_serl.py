@@ -22,6 +22,8 @@ from takeover.policies.inference import split_action
 from takeover.policies.normaliser import fit_normaliser
 from takeover.policies.parameters import parse_parameters, require
 from takeover.policies.replay import CorrectionReplay
+from takeover.policies.residual import residual_gaussian, residual_start
+from takeover.policies.takeover_marks import TakeoverMarks
 
 NAME = "hil-serl"
 
@@ -70,6 +72,17 @@ class HilSerlParameters:
     """Fraction by which the published actor follows the trained one per update: a running average is steadier from
     version to version (1: the actor as it is)."""
     replay_capacity: int = 200_000
+    both_buffers: bool = True
+    """False: human steps go into the demonstration buffer alone."""
+    takeover_reward: float = 0.0
+    """RLIF: reward of the policy's last step before a person takes over; -1 as published."""
+    task_reward: bool = True
+    """False: the takeovers alone teach, as in RLIF."""
+    pre_takeover_weight: float = 1.0
+    """Chance, of the usual one, with which batches hold the policy's steps just before a takeover."""
+    pre_takeover_s: float = 0.75
+    residual_scale: float = 0.0
+    """Above 0: the cloned actor is frozen, and what is learned adds at most this much to its mean before the tanh."""
 
     def __post_init__(self) -> None:
         require(8 <= self.hidden <= 2048, f"hidden = {self.hidden}; allowed 8..2048")
@@ -83,6 +96,11 @@ class HilSerlParameters:
         require(self.initial_temperature > 0.0, f"initial_temperature = {self.initial_temperature}; must be positive")
         require(0.0 < self.actor_average <= 1.0, f"actor_average = {self.actor_average}; allowed above 0, up to 1")
         require(self.replay_capacity >= 1000, f"replay_capacity = {self.replay_capacity}; at least 1000")
+        require(-10.0 <= self.takeover_reward <= 0.0, f"takeover_reward = {self.takeover_reward}; allowed -10..0")
+        require(self.task_reward or self.takeover_reward < 0.0, "task_reward = False leaves no reward at all; set takeover_reward below 0")
+        require(0.0 <= self.pre_takeover_weight <= 1.0, f"pre_takeover_weight = {self.pre_takeover_weight}; allowed 0..1")
+        require(0.0 <= self.pre_takeover_s <= 10.0, f"pre_takeover_s = {self.pre_takeover_s}; allowed 0..10")
+        require(0.0 <= self.residual_scale <= 10.0, f"residual_scale = {self.residual_scale}; allowed 0..10")
 
 
 class HilSerlLearner:
@@ -111,7 +129,15 @@ class HilSerlLearner:
         self._temperature_optimiser = Adam(1, p.learning_rate)
         self._mean = torch.zeros(d)
         self._scale = torch.ones(d)
-        self.replay = CorrectionReplay(spec, capacity=p.replay_capacity, gripper_penalty=p.gripper_penalty)
+        self._base: Tensor | None = None  # the frozen actor below a residual
+        self.replay = CorrectionReplay(
+            spec,
+            capacity=p.replay_capacity,
+            gripper_penalty=p.gripper_penalty,
+            marks=TakeoverMarks(p.takeover_reward, p.pre_takeover_weight, round(p.pre_takeover_s * spec.control_hz)),
+            task_reward=p.task_reward,
+            both_buffers=p.both_buffers,
+        )
         self.updates = 0
         self.cloned = False
         self.skipped = 0  # updates refused because a loss or gradient was not finite
@@ -173,6 +199,10 @@ class HilSerlLearner:
             self._clone_update(optimiser)
             if i % 10 == 9:
                 yield (i + 1) / total
+        if p.residual_scale:
+            self._base = self._actor.detach().clone()
+            with torch.no_grad():
+                self._actor.copy_(residual_start(self._actor_layout, self.generator, math.log(p.clone_std)))
         for i in range(p.critic_warmup):
             self._critic_update(*self._batch(demonstrations_only=True))
             if i % 10 == 9:
@@ -214,6 +244,13 @@ class HilSerlLearner:
     def _normalised(self, observation: Tensor) -> Tensor:
         return nets.normalise(observation, self._mean, self._scale)
 
+    def _gaussian(self, observation: Tensor) -> tuple[Tensor, Tensor]:
+        """What the actor would do at normalised observations (B, D): mean and log std before the tanh."""
+        views = self._actor_layout.views(self._actor)
+        if self._base is None:
+            return nets.gaussian(views, observation)
+        return residual_gaussian(views, self._actor_layout.views(self._base), self.parameters.residual_scale, observation)
+
     def _noise(self, batch: int) -> Tensor:
         return torch.randn(batch, len(self._arm), generator=self.generator)
 
@@ -226,7 +263,7 @@ class HilSerlLearner:
             action = rows[:, c.action]
             arm = action[:, self._arm]
             views = self._critic_layout.views(self._critic)
-            mean, log_std = nets.gaussian(self._actor_layout.views(self._actor), following)
+            mean, log_std = self._gaussian(following)
             next_arm, _ = nets.squashed_sample(mean, log_std, self._noise(len(rows)))
             next_input = torch.cat([following, next_arm], 1)
             next_values = nets.critics(self._critic_layout.views(self._target), next_input)  # (E, B, G)
@@ -257,7 +294,7 @@ class HilSerlLearner:
     def _actor_update(self, rows: Tensor, demonstrations: int) -> dict[str, float]:
         p, c = self.parameters, self.replay.columns
         observation = self._normalised(rows[:, c.observation])
-        mean, log_std = nets.gaussian(self._actor_layout.views(self._actor), observation)
+        mean, log_std = self._gaussian(observation)
         arm, log_density = nets.squashed_sample(mean, log_std, self._noise(len(rows)))
         values = nets.critics(self._critic_layout.views(self._critic.detach()), torch.cat([observation, arm], 1))
         value = values.mean(0).amax(-1)  # mean of the critics; the gripper takes its best command
@@ -331,7 +368,10 @@ class HilSerlLearner:
             flat = flat | self._critic_layout.views(self._critic.detach())
         tensors = {name: tensor.clone() for name, tensor in flat.items()}
         tensors |= {"normaliser.mean": self._mean.clone(), "normaliser.scale": self._scale.clone()}
-        config = {"hidden": self.parameters.hidden, "ensemble": self.parameters.ensemble if self.discrete_gripper else 0}
+        config: dict[str, Any] = {"hidden": self.parameters.hidden, "ensemble": self.parameters.ensemble if self.discrete_gripper else 0}
+        if self._base is not None:
+            config["residual_scale"] = self.parameters.residual_scale
+            tensors |= {name.replace("actor.", "base."): view.clone() for name, view in self._actor_layout.views(self._base).items()}
         return PolicyWeights("squashed_gaussian", config, tensors, metrics={})
 
     def _state_tensors(self) -> dict[str, Tensor]:
@@ -344,6 +384,8 @@ class HilSerlLearner:
             "mean": self._mean.clone(),
             "scale": self._scale.clone(),
         }
+        if self._base is not None:
+            tensors["base"] = self._base.clone()
         for name, optimiser in self._optimisers().items():
             tensors |= {f"{name}.{key}": value for key, value in optimiser.state().items()}
         return tensors
@@ -360,6 +402,7 @@ class HilSerlLearner:
             self._temperature.copy_(tensors["temperature"])
             self._mean.copy_(tensors["mean"])
             self._scale.copy_(tensors["scale"])
+            self._base = tensors["base"].clone() if "base" in tensors else None
         for name, optimiser in self._optimisers().items():
             optimiser.restore({key: tensors[f"{name}.{key}"] for key in ("count", "moment1", "moment2")})
 

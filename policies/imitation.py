@@ -6,7 +6,7 @@ The same record, interface and published form as ``hil-serl``, so that learners 
 import math
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import msgspec
@@ -21,40 +21,13 @@ from takeover.policies import nets
 from takeover.policies.base import LearnerError, PolicyWeights
 from takeover.policies.class_weights import SCHEMES, StepClass, target_shares, weights
 from takeover.policies.flat import Adam, Layout
-from takeover.policies.imitation_table import Stored, Table, class_of, counted, weights_or_none
+from takeover.policies.imitation_parameters import ImitationParameters
+from takeover.policies.imitation_table import Stored, Table, class_of, counted, driven_steps, weights_or_none
 from takeover.policies.inference import split_action
+from takeover.policies.memory import Remembered, to_evict
 from takeover.policies.normaliser import fit_normaliser
-from takeover.policies.parameters import parse_parameters, require
+from takeover.policies.parameters import parse_parameters
 from takeover.policies.replay import is_held, is_human
-
-
-@dataclass(frozen=True)
-class ImitationParameters:
-    """Settings of `ImitationLearner`."""
-
-    hidden: int = 128
-    modes: int = 5
-    min_std: float = 1e-4
-    """Floor of a mode's standard deviation; evaluation takes the likeliest mode's mean."""
-    history: int = 2
-    """Observations the policy sees, the present one included; never across a run."""
-    batch: int = 256
-    learning_rate: float = 1e-3
-    weight_decay: float = 1e-4
-    clone_updates: int = 2500
-    updates_per_step: float = 1.0
-    learning_starts: int = 100
-    pre_intervention_s: float = 0.75
-    """How long before a takeover the policy's steps count as what went wrong."""
-
-    def __post_init__(self) -> None:
-        require(8 <= self.hidden <= 2048, f"hidden = {self.hidden}; allowed 8..2048")
-        require(1 <= self.modes <= 50, f"modes = {self.modes}; allowed 1..50")
-        require(1 <= self.history <= 20, f"history = {self.history}; allowed 1..20")
-        require(2 <= self.batch <= 4096, f"batch = {self.batch}; allowed 2..4096")
-        require(0.0 < self.min_std < 1.0, f"min_std = {self.min_std}; allowed between 0 and 1")
-        require(0.0 <= self.updates_per_step <= 20.0, f"updates_per_step = {self.updates_per_step}; allowed 0..20")
-        require(0.0 <= self.pre_intervention_s <= 10.0, f"pre_intervention_s = {self.pre_intervention_s}; allowed 0..10")
 
 
 class ImitationLearner:
@@ -151,12 +124,25 @@ class ImitationLearner:
 
     def end_episode(self, end: EpisodeEnd) -> None:
         start, self._running = self._running, None
+        if start is not None and start.kind == EpisodeKind.POLICY:
+            self._make_room()
         if start is None or start.kind != EpisodeKind.DEMONSTRATION:
             return
         stored, self._table = self._episodes[end.episode_id], None
         dropped = end.discarded or end.outcome == Outcome.ABORTED
         stored.complete = not dropped
         stored.labels = EpisodeLabels(episode_id=end.episode_id, outcome=end.outcome, event_step=end.event_step, excluded=dropped)
+
+    def _make_room(self) -> None:
+        """Between episodes, and from what was recorded alone: labels may change, what a resumed learner forgets may not."""
+        if not self.parameters.memory_steps:
+            return
+        kept = {name: stored for name, stored in self._episodes.items() if stored.kind == EpisodeKind.POLICY and stored.actions}
+        known = [Remembered(name, len(s.actions), driven_steps(s)) for name, s in kept.items()]
+        for name in to_evict(known, self.parameters.memory_steps, self.parameters.memory):
+            self._unused -= set(kept[name].corrections)
+            kept[name].forget()
+            self._table = None
 
     @property
     def demonstration_episodes(self) -> int:

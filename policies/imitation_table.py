@@ -1,6 +1,5 @@
 """What an imitation learner draws from: the steps of episodes, their classes, and what labels leave of them."""
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -29,22 +28,61 @@ class Stored:
     complete: bool = False  # a demonstration that ended well or badly, but did end
     labels: EpisodeLabels | None = None
 
+    made: "tuple[tuple[int, int, int], EpisodeLabels | None, Piece] | None" = None  # what `piece_of` made of it last
+
+    def forget(self) -> None:
+        """Let go of the rows; labels may still come for the episode, and change nothing."""
+        for rows in (self.observations, self.actions, self.classes, self.runs, self.corrections, self.steps, self.interventions):
+            rows.clear()
+        self.made = None
+
+
+@dataclass(frozen=True)
+class Piece:
+    """The rows of one episode as tensors: observations (N, H, D), actions (N, A), corrections, classes and gripper commands (N,)."""
+
+    observations: Tensor
+    actions: Tensor
+    corrections: Tensor
+    classes: Tensor
+    gripper: Tensor
+
+
+def piece_of(stored: Stored, before: int, gripper: int) -> Piece:
+    """Made once for every state of an episode: tables are made anew after each step, of episodes that mostly have not changed."""
+    key = (len(stored.actions), before, gripper)
+    if stored.made is not None and stored.made[0] == key and stored.made[1] is stored.labels:
+        return stored.made[2]
+    piece = Piece(
+        torch.from_numpy(np.stack(stored.observations)),
+        torch.tensor(stored.actions, dtype=torch.float32),
+        torch.tensor(stored.corrections, dtype=torch.int64),
+        torch.tensor([int(c) for c in _relabelled(stored, before)]),
+        torch.tensor([gripper_index(a[gripper]) for a in stored.actions] if gripper >= 0 else []),
+    )
+    stored.made = (key, stored.labels, piece)
+    return piece
+
+
+def driven_steps(stored: Stored) -> int:
+    """Steps that a person drove, ramps included."""
+    return stored.classes.count(StepClass.INTERVENTION) + stored.classes.count(StepClass.TRANSITION)
+
 
 class Table:
     """All usable steps as tensors, grouped by class."""
 
     def __init__(self, episodes: Sequence[Stored], before: int, gripper: int) -> None:
         """``before``: how many steps before an onset count as what went wrong; ``gripper``: its place in an action, -1 for none."""
-        classes = [c for stored in episodes for c in _relabelled(stored, before)]
-        rows = [np.stack(s.observations) for s in episodes if s.observations]
-        self.observations = torch.from_numpy(np.concatenate(rows)) if rows else torch.zeros(0)
-        self.actions = torch.tensor([a for s in episodes for a in s.actions], dtype=torch.float32)
-        self.corrections = torch.tensor([c for s in episodes for c in s.corrections], dtype=torch.int64)
+        pieces = [piece_of(stored, before, gripper) for stored in episodes if stored.actions]
+        self.observations = torch.cat([p.observations for p in pieces]) if pieces else torch.zeros(0)
+        self.actions = torch.cat([p.actions for p in pieces]) if pieces else torch.zeros(0)
+        self.corrections = torch.cat([p.corrections for p in pieces]) if pieces else torch.zeros(0, dtype=torch.int64)
         if gripper >= 0:
-            self.gripper = torch.tensor([gripper_index(a[gripper]) for s in episodes for a in s.actions])
-        labels = torch.tensor([int(c) for c in classes])
-        self.counts: dict[StepClass, int] = dict.fromkeys(StepClass, 0) | dict(Counter(classes))
+            self.gripper = torch.cat([p.gripper for p in pieces]) if pieces else torch.zeros(0, dtype=torch.int64)
+        labels = torch.cat([p.classes for p in pieces]) if pieces else torch.zeros(0, dtype=torch.int64)
         self._members = {c: torch.nonzero(labels == int(c)).flatten() for c in StepClass}
+        self.counts: dict[StepClass, int] = {c: len(members) for c, members in self._members.items()}
 
     def sample(self, count: int, shares: Mapping[StepClass, float], generator: torch.Generator) -> Tensor:
         """(count,) rows: classes by their shares, uniform within a class."""

@@ -12,6 +12,7 @@ from takeover.data.schema import RobotSpec
 from takeover.policies import nets
 from takeover.policies.base import Decision, FloatArray, Policy, PolicyRefused, PolicyWeights
 from takeover.policies.flat import Layout
+from takeover.policies.residual import residual_gaussian
 
 NORMALISER = ("normaliser.mean", "normaliser.scale")
 
@@ -54,7 +55,10 @@ class SquashedGaussianPolicy:
         shapes = nets.mlp_layout("actor", d, hidden, 2 * a)
         if ensemble:
             shapes |= nets.critic_layout(d + a, hidden, 3, ensemble)
-        self._network = _Network(Layout(shapes), tensors, d)
+        self._residual_scale = float(config.get("residual_scale", 0.0))
+        base = nets.mlp_layout("base", d, hidden, 2 * a) if self._residual_scale else {}
+        self._network = _Network(Layout(shapes | base), tensors, d)
+        self._base = {name.replace("base.", "actor."): self._network.views[name] for name in base}
         self._size = spec.action.size
 
     def reset(self) -> None:
@@ -63,7 +67,10 @@ class SquashedGaussianPolicy:
     @torch.inference_mode()
     def act(self, observation: FloatArray, *, sample: bool, generator: torch.Generator | None = None) -> Decision:
         x = self._network.normalised(observation)
-        mean, log_std = nets.gaussian(self._network.views, x)
+        if self._residual_scale:
+            mean, log_std = residual_gaussian(self._network.views, self._base, self._residual_scale, x)
+        else:
+            mean, log_std = nets.gaussian(self._network.views, x)
         std = log_std.exp()
         raw = torch.addcmul(mean, std, torch.randn(mean.shape, generator=generator)) if sample else mean
         arm = raw.tanh()

@@ -15,7 +15,8 @@ _Kept = dict[int, tuple[torch.Tensor, int]]  # step -> packed row, correction
 class LabelledRows:
     """Holds the rows that labels took out, and what was recorded where labels changed it. Episodes go by the buffers' keys."""
 
-    def __init__(self, demonstrations: TransitionBuffer, online: TransitionBuffer, columns: Columns) -> None:
+    def __init__(self, demonstrations: TransitionBuffer, online: TransitionBuffer, columns: Columns, success_reward: float = 1.0) -> None:
+        self._success_reward = success_reward
         self._buffers = (demonstrations, online)
         self._columns = columns
         self._labels: dict[int, EpisodeLabels] = {}
@@ -104,7 +105,7 @@ class LabelledRows:
             step = int(buffer.step[i])
             reward, mask = recorded.setdefault(step, (float(buffer.rows[i, columns.reward]), float(buffer.rows[i, columns.mask])))
             if judged and step == labels.event_step:
-                reward, mask = (1.0 if labels.outcome == Outcome.SUCCESS else 0.0), 0.0
+                reward, mask = (self._success_reward if labels.outcome == Outcome.SUCCESS else 0.0), 0.0
             elif labels.relabelled and not judged and mask == 0.0:
                 reward, mask = 0.0, 1.0
             buffer.rows[i, columns.reward], buffer.rows[i, columns.mask] = reward, mask

@@ -12,6 +12,7 @@ import torch
 from takeover.data.episode_labels import EpisodeLabels
 from takeover.data.schema import ControlMode, EpisodeEnd, EpisodeKind, EpisodeStart, Outcome, OutcomeSource, RobotSpec, Source, Step
 from takeover.policies.labelled_rows import LabelledRows
+from takeover.policies.takeover_marks import TakeoverMarks
 from takeover.policies.transition_buffer import NO_CORRECTION, Columns, TransitionBuffer
 
 __all__ = ["CorrectionReplay", "GripperCost", "TransitionBuffer", "gripper_index", "is_held", "is_human"]
@@ -61,14 +62,27 @@ class GripperCost:
 class CorrectionReplay:
     """Demonstration and online buffers, filled from committed steps."""
 
-    def __init__(self, spec: RobotSpec, *, capacity: int = 200_000, gripper_penalty: float = 0.0) -> None:
+    def __init__(
+        self,
+        spec: RobotSpec,
+        *,
+        capacity: int = 200_000,
+        gripper_penalty: float = 0.0,
+        marks: TakeoverMarks | None = None,
+        task_reward: bool = True,
+        both_buffers: bool = True,
+    ) -> None:
+        """``marks``: options on the steps before takeovers; ``task_reward`` off: the task's reward counts as 0, ends stay ends;
+        ``both_buffers`` off: human steps go into the demonstration buffer alone."""
         self.spec = spec
+        self._marks = marks or TakeoverMarks()
+        self._task_reward, self._both_buffers = task_reward, both_buffers
         self.columns = Columns.of(spec.observation.size, spec.action.size)
         self.demonstrations = TransitionBuffer(capacity, self.columns.width)
         self.online = TransitionBuffer(capacity, self.columns.width)
         self.train_steps = 0  # non-held steps of policy episodes ever ingested
         self.human_steps = 0  # of those, driven by a person
-        self._labelled = LabelledRows(self.demonstrations, self.online, self.columns)
+        self._labelled = LabelledRows(self.demonstrations, self.online, self.columns, success_reward=1.0 if task_reward else 0.0)
         self._complete: set[int] = set()  # demonstrations
         self._cost = GripperCost(spec, gripper_penalty)
         self._keys: dict[str, int] = {}
@@ -88,6 +102,7 @@ class CorrectionReplay:
         self._labelled.begin(self._keys.setdefault(start.episode_id, len(self._keys)), start.kind)
         self._pending_demonstration = []
         self._cost.begin_episode()
+        self._marks.begin_episode()
 
     def trains(self) -> bool:
         """Whether the running episode is of a kind that is trained on."""
@@ -108,12 +123,14 @@ class CorrectionReplay:
                 self.online.add(row, key, step.episode_step)
             return True
         self.train_steps += 1
+        self._marks.saw(key, step, Source.HUMAN in step.source, self.online, self.columns.reward)
         correction = NO_CORRECTION
         if is_human(step):
             self.human_steps += 1
             correction = self._correction_key(step.episode_id, step.intervention_id)
             self.demonstrations.add(row, key, step.episode_step, correction)
-        self.online.add(row, key, step.episode_step, correction)
+        if self._both_buffers or not is_human(step):
+            self.online.add(row, key, step.episode_step, correction)
         return True
 
     def end_episode(self, end: EpisodeEnd) -> None:
@@ -190,7 +207,7 @@ class CorrectionReplay:
             self._mark_used(self.demonstrations.correction[chosen])
             parts.append(self.demonstrations.rows[chosen])
         if count > n:
-            chosen = self.online.indices(count - n, generator)
+            chosen = self._marks.thin(self.online, self.online.indices(count - n, generator), generator)
             self._mark_used(self.online.correction[chosen])
             parts.append(self.online.rows[chosen])
         return (parts[0] if len(parts) == 1 else torch.cat(parts)), n
@@ -224,6 +241,6 @@ class CorrectionReplay:
             self._used.append(self._corrections[key])
 
     def _row(self, step: Step) -> torch.Tensor:
-        reward = step.reward - self._cost.of(step.action)
+        reward = (step.reward if self._task_reward else 0.0) - self._cost.of(step.action)
         mask = 0.0 if step.terminated else 1.0
         return torch.tensor([*step.observation, *step.next_observation, *step.action, reward, mask], dtype=torch.float32)

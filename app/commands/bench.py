@@ -20,6 +20,8 @@ NAMES = {
     "realtime": "the whole station in real time: pictures, corrections to the policy, CPU",
     "catalog_scale": "the catalog's pages with 100,000 episodes and a million segments",
     "expert": "the scripted expert on both tasks",
+    "sample-efficiency": "learners x operators x tasks x seeds: success against human steps, environment steps, wall time",
+    "operators": "how well each scripted operator demonstrates the tasks",
     "inprocess_loop": "learner settings over many seeds, without processes",
 }
 
@@ -40,7 +42,8 @@ def bench(arguments: Sequence[str]) -> int:
         return 0
     if name not in NAMES:
         raise StartupError(f"unknown benchmark {name!r}; known: {', '.join(NAMES)}")
-    if not (ROOT / "benchmarks" / f"{name}.py").is_file():
+    module = name.replace("-", "_")
+    if not (ROOT / "benchmarks" / f"{module}.py").is_file():
         raise StartupError("benchmarks come with a checkout of the repository, not with an installed package")
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))}
-    return subprocess.run([sys.executable, "-m", f"benchmarks.{name}", *arguments[1:]], env=environment, check=False).returncode
+    return subprocess.run([sys.executable, "-m", f"benchmarks.{module}", *arguments[1:]], env=environment, check=False).returncode

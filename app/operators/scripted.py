@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 import numpy as np
 import numpy.typing as npt
 
+from takeover.app.operators.sight import Sight
 from takeover.data.schema import EpisodeKind, Mode, Privileged
 from takeover.data.seeding import stream
 
@@ -42,6 +43,14 @@ class OperatorParameters:
     """Standard deviation of independent noise per step, of full deflection."""
     speed: float = 1.0
     """Of the expert's deflection."""
+    one_axis: int = 0
+    """1: moves the arm along one axis at a time, as with a keyboard."""
+    sight_only: int = 0
+    """1: sees observations, not the simulator's truth; judges and steers by rules of its own (`operators.sight`)."""
+    sight_delay_steps: int = 0
+    """How old the observation is that it sees."""
+    sight_noise_m: float = 0.0
+    """Standard deviation of the slow error of its eye, on top of the noise that the policy sees too."""
     seed_offset: int = 0
 
     def __post_init__(self) -> None:
@@ -71,6 +80,10 @@ _RANGES: dict[str, tuple[float, float]] = {
     "noise_memory": (0.0, 0.999),
     "tremor": (0.0, 1.0),
     "speed": (0.1, 1.5),
+    "one_axis": (0, 1),
+    "sight_only": (0, 1),
+    "sight_delay_steps": (0, 40),
+    "sight_noise_m": (0.0, 0.02),
     "seed_offset": (0, 1_000_000),
 }
 
@@ -78,8 +91,11 @@ STYLES: dict[str, OperatorParameters] = {
     "expert": OperatorParameters(),
     "slow": OperatorParameters(reaction_min_steps=8, reaction_max_steps=16, speed=0.6),
     "sloppy": OperatorParameters(noise=0.5, tremor=0.15),
+    "other-style": OperatorParameters(one_axis=1, speed=1.4, correct_min_steps=25, correct_max_steps=70),
     "lenient": OperatorParameters(stall_steps=32, opposite_steps=14),
+    "limited": OperatorParameters(sight_only=1, sight_delay_steps=3, sight_noise_m=0.0005),
 }
+"""The operators of every comparison; docs/learning.md has the table."""
 
 
 def operator_parameters(values: Mapping[str, float | str]) -> OperatorParameters:
@@ -135,6 +151,8 @@ class ScriptedOperator:
         self._episode: tuple[EpisodeKind | None, int, str] | None = None
         self._random = stream(seed, "operator")
         self._memory = _Memory()
+        self._eye = stream(seed, "sight")
+        self._sight = Sight(self.parameters.sight_delay_steps, self.parameters.sight_noise_m)
 
     def decide(self, privileged: Privileged) -> OperatorDecision:
         """What the operator does at this step."""
@@ -144,9 +162,13 @@ class ScriptedOperator:
             role = f"operator-{privileged.episode_kind or 'none'}"
             self._random = stream(self._seed + self.parameters.seed_offset, role, max(0, privileged.episode_number))  # -1 between episodes
             self._memory = _Memory()
+            self._eye = stream(self._seed + self.parameters.seed_offset, f"sight-{role}", max(0, privileged.episode_number))
+            self._sight.begin_episode()
         idle = OperatorDecision(False, [0.0] * len(privileged.expert_action))
         if not privileged.expert_action or privileged.mode in (Mode.OFFLINE, Mode.STOPPED, Mode.RESETTING):
             return idle
+        if self.parameters.sight_only and privileged.episode_kind in (EpisodeKind.DEMONSTRATION, EpisodeKind.POLICY):
+            privileged = self._sight.see(privileged, self._eye)
         if privileged.episode_kind == EpisodeKind.DEMONSTRATION:
             return self._demonstrate(privileged, idle)
         if privileged.episode_kind != EpisodeKind.POLICY or privileged.mode == Mode.READY:
@@ -228,6 +250,8 @@ class ScriptedOperator:
         memory = self._memory
         parameters = self.parameters
         arm = np.array(wanted[:4])
+        if parameters.one_axis:
+            arm[np.arange(4) != np.abs(arm).argmax()] = 0.0
         fresh = np.sqrt(1.0 - parameters.noise_memory**2) * self._random.standard_normal(4)
         memory.wander = parameters.noise_memory * memory.wander + fresh
         effort = 0.25 + 0.75 * min(1.0, float(np.linalg.norm(arm[:3])))

@@ -1,0 +1,170 @@
+"""One cell of `sample-efficiency`: demonstrations, cloning, the loop, evaluation on the held-out starts at several points; its file."""
+
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.inprocess_loop import Loop
+from benchmarks.sample_efficiency_plan import Cell
+from takeover.data.schema import EpisodeKind
+from takeover.data.seeding import heldout_start
+from takeover.policies.evaluation import evaluate
+
+SCHEMA = 1
+TRIES_PER_DEMONSTRATION = 20
+
+OnProgress = Callable[[float, float, str], bool]
+"""(done, total, text) -> whether to go on."""
+
+
+class Cancelled(RuntimeError):
+    """Asked to stop; the cell left no file."""
+
+
+class CellError(RuntimeError):
+    """A cell that cannot be run or whose file cannot be used; the text says what to do."""
+
+
+def run_cell(cell: Cell, on_progress: OnProgress) -> dict[str, Any]:
+    """Run it from the beginning. Raises `Cancelled` when ``on_progress`` returns False, `CellError` when the operator cannot
+    demonstrate the task."""
+    return _Run(cell, on_progress).run()
+
+
+class _Run:
+    def __init__(self, cell: Cell, on_progress: OnProgress) -> None:
+        self.cell = cell
+        self.loop = Loop(cell.config(), redo_failed=True)
+        self._on_progress = on_progress
+        self._evaluated = 0
+        self.seconds = {"demonstrations": 0.0, "clone": 0.0, "loop": 0.0, "evaluation": 0.0}
+        self.episodes: list[dict[str, Any]] = []
+        self.points: list[dict[str, Any]] = []
+
+    def run(self) -> dict[str, Any]:
+        cell, loop = self.cell, self.loop
+        demonstrations = self._timed("demonstrations", self._demonstrate)
+        self._timed("clone", self._clone)
+        loop.update_s = 0.0
+        self._point()
+        targets = [round(cell.steps * (i + 1) / cell.points) for i in range(cell.points)]
+        for target in targets:
+            while loop.train_step < target:
+                number = len(self.episodes)
+                self.episodes.append(self._timed("loop", lambda number=number: loop.episode(EpisodeKind.POLICY, number)))
+                self._say("learning")
+            self._point()
+        return {
+            "schema": SCHEMA,
+            "settings": cell.settings,
+            "demonstrations": demonstrations,
+            "points": self.points,
+            "episodes": {key: [int(e[key]) for e in self.episodes] for key in ("steps", "human_steps", "takeovers", "success")},
+            "updates": loop.training.learner.updates if loop.training.learner is not None else 0,
+            "safety_holds": loop.holds,
+            "seconds": self.seconds | {"learning": loop.update_s},
+        }
+
+    def _demonstrate(self) -> dict[str, int]:
+        """Until enough succeeded: a person would do a failed one again."""
+        wanted, found = self.cell.demonstrations, []
+        while sum(e["success"] for e in found) < wanted:
+            if len(found) >= TRIES_PER_DEMONSTRATION * wanted:
+                good = sum(e["success"] for e in found)
+                raise CellError(
+                    f"{self.cell.name}: operator {self.cell.operator} demonstrated {self.cell.task} {good} times in {len(found)} tries;"
+                    f" {wanted} are needed; choose another operator, or ask for fewer demonstrations"
+                )
+            found.append(self.loop.episode(EpisodeKind.DEMONSTRATION, len(found)))
+            self._say("demonstrations")
+        kept = [e for e in found if e["success"]]
+        return {"tries": len(found), "kept": len(kept), "human_steps": sum(e["steps"] for e in kept)}
+
+    def _clone(self) -> None:
+        while self.loop.training.phase == "cloning":
+            self.loop.training.work()
+            self._say("cloning")
+
+    def _point(self) -> None:
+        """Newest version alone on the held-out starts."""
+        loop, starts = self.loop, self.cell.starts
+        newest = loop.training.versions[-1][0]
+
+        def on_progress(done: int) -> bool:
+            self._evaluated += 1
+            self._say("evaluation")
+            return True
+
+        found = self._timed(
+            "evaluation", lambda: evaluate(loop.policies[newest], loop.robot, [heldout_start(i) for i in range(starts)], on_progress)
+        )
+        good = [o.steps for o in found if o.success]
+        self.points.append(
+            {
+                "train_steps": loop.train_step,
+                "episodes": len(self.episodes),
+                "human_steps": sum(e["human_steps"] for e in self.episodes),
+                "takeovers": sum(e["takeovers"] for e in self.episodes),
+                "wall_s": self.seconds["loop"],
+                "version": newest,
+                "successes": len(good),
+                "n": starts,
+                "steps_per_success": float(np.mean(good)) if good else None,
+            }
+        )
+
+    def _timed(self, name: str, work: Callable[[], Any]) -> Any:
+        started = time.perf_counter()
+        try:
+            return work()
+        finally:
+            self.seconds[name] += time.perf_counter() - started
+
+    def _say(self, text: str) -> None:
+        cell = self.cell
+        total = cell.steps + cell.starts * (cell.points + 1)
+        done = min(self.loop.train_step, cell.steps) + self._evaluated
+        if not self._on_progress(done, total, text):
+            raise Cancelled(f"{cell.name}: stopped while {text}; it left no file and begins anew next time")
+
+
+def cell_path(folder: Path, cell: Cell) -> Path:
+    return folder / "cells" / f"{cell.name}.json"
+
+
+def save(path: Path, result: dict[str, Any]) -> None:
+    """Never a half-written file under its final name. Raises `CellError` when it cannot be written."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "w", encoding="utf-8") as file:
+            json.dump(result, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise CellError(f"{path}: cannot be written: {error.strerror}; free space or choose another --out") from error
+
+
+def load(path: Path, cell: Cell) -> dict[str, Any] | None:
+    """A finished cell, None where there is none. Raises `CellError` for a damaged file or one made with other settings."""
+    try:
+        result = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise CellError(f"{path}: cannot be read ({error}); delete it to run it anew") from error
+    if not isinstance(result, dict) or result.get("schema") != SCHEMA or not isinstance(result.get("settings"), dict):
+        raise CellError(f"{path}: no cell of schema {SCHEMA}; delete it to run it anew")
+    if result["settings"] != cell.settings:
+        mine = cell.settings
+        other = {k for k in mine.keys() | result["settings"].keys() if mine.get(k) != result["settings"].get(k)}
+        texts = [f"{key}: there {result['settings'].get(key)}, now {mine.get(key)}" for key in sorted(other)]
+        raise CellError(f"{path}: made with other settings ({'; '.join(texts)}); choose another --out, or delete it")
+    return result

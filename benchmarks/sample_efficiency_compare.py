@@ -1,0 +1,83 @@
+"""Learners of `sample-efficiency` against each other, seed by seed, at equal environment steps, equal episodes and equal human steps."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from takeover.data.statistics import wilson
+
+Result = Mapping[str, Any]
+REFERENCE = "hg-dagger"
+ALONE = ("hil-serl", "hil-serl-alone")
+
+
+def success_at(points: Sequence[Mapping[str, Any]], axis: str, value: float) -> float:
+    """Share of held-out starts when ``axis`` (train_steps, episodes, human_steps) had come to ``value``: straight lines between the
+    points, the last one beyond them. Where nothing was spent between two points, the later counts."""
+    spent = np.array([p[axis] for p in points], np.float64)
+    share = np.array([p["successes"] / p["n"] for p in points])
+    last = np.append(np.diff(spent) > 0, True)
+    return float(np.interp(value, spent[last], share[last]))
+
+
+def comparisons(results: Sequence[Result]) -> list[dict[str, Any]]:
+    """Within one task and operator: everyone against hg-dagger, and hil-serl against itself without anybody who takes over."""
+    names = list(dict.fromkeys(r["settings"]["variant"] for r in results))
+    pairs = [(name, REFERENCE) for name in names if name != REFERENCE and REFERENCE in names]
+    pairs += [ALONE] if set(ALONE) <= set(names) else []
+    found = (_compared(a, b, results) for a, b in pairs)
+    return [one for one in found if one["seeds"]]
+
+
+def _compared(a: str, b: str, results: Sequence[Result]) -> dict[str, Any]:
+    """``a`` minus ``b`` per seed that both have; human steps only where both took some."""
+    by_seed = {(r["settings"]["variant"], r["settings"]["seed"]): r["points"] for r in results}
+    seeds = sorted(seed for name, seed in by_seed if name == a and (b, seed) in by_seed)
+    pairs = [(by_seed[a, seed], by_seed[b, seed]) for seed in seeds]
+    helped = [(mine, other) for mine, other in pairs if mine[-1]["human_steps"] and other[-1]["human_steps"]]
+    return {
+        "learner": a,
+        "against": b,
+        "seeds": seeds,
+        "at_equal_train_steps": [_difference(mine, other, "train_steps") for mine, other in pairs],
+        "at_equal_episodes": [_difference(mine, other, "episodes") for mine, other in pairs],
+        "at_equal_human_steps": [_difference(mine, other, "human_steps") for mine, other in helped],
+    }
+
+
+def _difference(mine: Sequence[Mapping[str, Any]], other: Sequence[Mapping[str, Any]], axis: str) -> float:
+    """At the end of whoever spent less of it."""
+    end = min(mine[-1][axis], other[-1][axis])
+    return success_at(mine, axis, end) - success_at(other, axis, end)
+
+
+def comparison_lines(found: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A Markdown table: mean and smallest difference over seeds, in points."""
+    if not found:
+        return []
+    lines = [
+        "",
+        "| learner | against | seeds | equal environment steps | equal episodes | equal human steps |",
+        "|---|---|---|---|---|---|",
+    ]
+    for one in found:
+        cells = [_points(one[f"at_equal_{axis}"]) for axis in ("train_steps", "episodes", "human_steps")]
+        lines.append(f"| {one['learner']} | {one['against']} | {len(one['seeds'])} | {' | '.join(cells)} |")
+    return [*lines, "", "Differences in points, mean over seeds and smallest; each at the end of whoever spent less."]
+
+
+def _points(differences: Sequence[float]) -> str:
+    return f"{100 * float(np.mean(differences)):+.0f} (smallest {100 * min(differences):+.0f})" if differences else "-"
+
+
+def pooled(groups: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Final success summed over tasks and operators, of the learners that every group has; best first."""
+    everywhere = set.intersection(*({row["variant"] for row in group["learners"]} for group in groups)) if groups else set()
+    rows = []
+    for name in sorted(everywhere):
+        finals = [row["final"] for group in groups for row in group["learners"] if row["variant"] == name]
+        successes, n = sum(f["successes"] for f in finals), sum(f["n"] for f in finals)
+        low, high = wilson(successes, n)
+        rows.append({"variant": name, "successes": successes, "n": n, "rate": successes / n, "low": low, "high": high})
+    return sorted(rows, key=lambda row: -row["rate"])

@@ -1,0 +1,41 @@
+"""Settings of the imitation learners."""
+
+from dataclasses import dataclass
+
+from takeover.policies.memory import STRATEGIES
+from takeover.policies.parameters import require
+
+
+@dataclass(frozen=True)
+class ImitationParameters:
+    """Settings of `ImitationLearner`."""
+
+    hidden: int = 128
+    modes: int = 5
+    min_std: float = 1e-4
+    """Floor of a mode's standard deviation; evaluation takes the likeliest mode's mean."""
+    history: int = 2
+    """Observations the policy sees, the present one included; never across a run."""
+    batch: int = 256
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-4
+    clone_updates: int = 2500
+    updates_per_step: float = 1.0
+    learning_starts: int = 100
+    pre_intervention_s: float = 0.75
+    """How long before a takeover the policy's steps count as what went wrong."""
+    memory_steps: int = 0
+    """Most steps of policy episodes that are remembered (`policies.memory`); 0: all. Demonstrations are not counted and stay."""
+    memory: str = "lfi"
+    """What goes when there are more: fifo, filo, lfi (least intervened first) or mfi."""
+
+    def __post_init__(self) -> None:
+        require(8 <= self.hidden <= 2048, f"hidden = {self.hidden}; allowed 8..2048")
+        require(1 <= self.modes <= 50, f"modes = {self.modes}; allowed 1..50")
+        require(1 <= self.history <= 20, f"history = {self.history}; allowed 1..20")
+        require(2 <= self.batch <= 4096, f"batch = {self.batch}; allowed 2..4096")
+        require(0.0 < self.min_std < 1.0, f"min_std = {self.min_std}; allowed between 0 and 1")
+        require(0.0 <= self.updates_per_step <= 20.0, f"updates_per_step = {self.updates_per_step}; allowed 0..20")
+        require(0.0 <= self.pre_intervention_s <= 10.0, f"pre_intervention_s = {self.pre_intervention_s}; allowed 0..10")
+        require(self.memory_steps == 0 or self.memory_steps >= 100, f"memory_steps = {self.memory_steps}; 0 (all), or at least 100")
+        require(self.memory in STRATEGIES, f"memory = {self.memory!r}; known: {', '.join(STRATEGIES)}")
