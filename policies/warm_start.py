@@ -1,0 +1,47 @@
+"""No dip after cloning: what keeps the acting policy near its warm start until the critics know what they talk about.
+
+After cloning, the critics have seen good demonstrations only: they think well of every action, and an actor that climbs them at once
+leaves what it cloned for nothing. Two means, both functions of the update count alone:
+
+- the actor waits for ``actor_delay`` updates while the critics learn what the cloned policy is worth, failures included;
+- then an anchor pulls the actor's mode towards the cloned actor's on every state of the batch, with a weight that decays.
+"""
+
+import torch
+from torch import Tensor
+
+from takeover.policies import nets
+from takeover.policies.flat import Layout
+from takeover.policies.hil_serl_parameters import HilSerlParameters
+
+
+def actor_waits(parameters: HilSerlParameters, updates: int) -> bool:
+    """Whether update number ``updates`` (from 1) is one of the critics alone."""
+    return updates <= parameters.actor_delay
+
+
+def anchor_weight(parameters: HilSerlParameters, updates: int) -> float:
+    """Weight of the anchor at update ``updates``: ``anchor_weight``, decaying once the actor learns."""
+    return parameters.anchor_weight * parameters.anchor_decay ** max(0, updates - parameters.actor_delay)
+
+
+class Anchor:
+    """The cloned actor, frozen: a flat vector of ``layout``."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self.clone = torch.zeros(layout.size)
+
+    def take(self, actor: Tensor) -> None:
+        """Freeze ``actor`` (size,) as it is."""
+        self.clone.copy_(actor.detach())
+
+    def mode(self, observation: Tensor) -> Tensor:
+        """Normalised observations (B, D) -> the cloned action (B, A) in [-1, 1]."""
+        with torch.no_grad():
+            mean, _ = nets.gaussian(self._layout.views(self.clone), observation)
+            return mean.tanh()
+
+    def loss(self, observation: Tensor, mean: Tensor) -> Tensor:
+        """Squared distance of the modes tanh(``mean``) (B, A) from the cloned ones, summed over the action, mean over the batch."""
+        return (mean.tanh() - self.mode(observation)).square().sum(-1).mean()
