@@ -2,7 +2,7 @@
 
 The in-process loop runs with the rules of lockstep; the policy that acts at training step 0, 1000, ... is evaluated, deterministic, on
 validation starts (a random stream of their own: neither training nor held-out starts). One JSON file per arm and seed; what is there is
-not run again. An arm is a name and learner settings:
+not run again, and a run stopped by ``--budget-s`` goes on with the same numbers. An arm is a name and learner settings:
 
     python -m benchmarks.no_dip run --out out --seeds 0 1 2 3 4 --steps 5000 --every 1000 --arm plain --arm gated:remedy=value
     python -m benchmarks.no_dip table --out out
@@ -10,101 +10,41 @@ not run again. An arm is a name and learner settings:
 
 import argparse
 import json
-import os
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.inprocess_loop import Loop, _settings
-from takeover.data.schema import EpisodeKind, RunConfig, Step
-from takeover.data.seeding import DEMONSTRATION_BASE, HELDOUT_BASE, stream
+from benchmarks.inprocess_loop import _settings
+from benchmarks.no_dip_run import DEMONSTRATIONS, advance, write
+from takeover.data.schema import RunConfig
 from takeover.data.statistics import wilson
-from takeover.policies.base import Policy
-from takeover.policies.evaluation import evaluate
 from takeover.policies.torch_setup import configure
-from takeover.robot_bridge.robots.sim import SimRobot
 
 ALLOWED_DROP = 0.05
 """How far below the warm start the acting policy may be."""
 
 
-def validation_start(index: int) -> int:
-    """Start ``index`` of the stream named ``validation``: above the training starts, below the held-out ones."""
-    return int(stream(0, "validation", index).integers(DEMONSTRATION_BASE, HELDOUT_BASE))
-
-
-class SnapshotLoop(Loop):
-    """Keeps the policy that acts at each training step in ``wanted``."""
-
-    def __init__(self, config: RunConfig, wanted: list[int]) -> None:
-        super().__init__(config)
-        self.wanted = wanted
-        self.snapshots: dict[int, tuple[int, Policy]] = {}
-        self.human_until: dict[int, int] = {}
-        self.human_steps = 0
-
-    def _feed(self, record_type: type[Any], /, **fields: Any) -> None:
-        super()._feed(record_type, **fields)
-        if record_type is Step and fields["kind"] == EpisodeKind.POLICY:
-            self.human_steps += fields["human_action"] is not None
-            self.snapshot(fields["train_step"] + 1)
-
-    def snapshot(self, steps: int) -> None:
-        if steps in self.wanted:
-            version = max(v for v, acts_from in self.training.versions if acts_from <= steps)
-            self.snapshots[steps] = (version, self.policies[version])
-            self.human_until[steps] = self.human_steps
-
-
-def run_arm(seed: int, settings: dict[str, Any], task: str, steps: int, every: int, starts: int) -> dict[str, Any]:
-    """One seed of one arm."""
+def run_arm(out: Path, name: str, seed: int, settings: dict[str, Any], arguments: argparse.Namespace) -> dict[str, Any]:
+    """One seed of one arm, or as much of it as the processor time allows."""
     config = RunConfig(
         session_id="bench",
         workspace="",
         sockets="",
-        task=task,
+        task=arguments.task,
         learner="hil-serl",
         operator="scripted",
         clock="lockstep",
         seed=seed,
-        demonstrations=20,
+        demonstrations=DEMONSTRATIONS,
         learner_parameters=settings,
     )
-    began = time.perf_counter()
-    loop = SnapshotLoop(config, list(range(0, steps + 1, every)))
-    for number in range(config.demonstrations):
-        loop.episode(EpisodeKind.DEMONSTRATION, number)
-    while loop.training.phase == "cloning":
-        loop.training.work()
-    loop.snapshot(0)
-    episodes = []
-    while loop.train_step < steps:
-        episodes.append(loop.episode(EpisodeKind.POLICY, len(episodes)))
-    trained = time.perf_counter()
-    robot = SimRobot(task, {})
-    seeds = [validation_start(i) for i in range(starts)]
-    points = []
-    for at, (version, policy) in sorted(loop.snapshots.items()):
-        found = [outcome.success for outcome in evaluate(policy, robot, seeds)]
-        points.append({"steps": at, "version": version, "human_steps": loop.human_until[at], "n": starts, "successes": sum(found)})
-        points[-1]["outcomes"] = "".join("1" if success else "0" for success in found)
-    return {
-        "task": task,
-        "seed": seed,
-        "settings": settings,
-        "points": points,
-        "episodes": [{"steps": e["steps"], "human_steps": e["human_steps"], "success": e["success"]} for e in episodes],
-        "train_s": trained - began,
-        "evaluate_s": time.perf_counter() - trained,
-    }
+    wanted = list(range(0, arguments.steps + 1, arguments.every))
 
+    def say(text: str) -> None:
+        print(f"{name} seed {seed}: {text}", file=sys.stderr, flush=True)
 
-def write(path: Path, content: dict[str, Any]) -> None:
-    """Under its final name only when whole."""
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(content))
-    os.replace(temporary, path)
+    result = advance(config, wanted, arguments.starts, out / f"{name}-{seed}.part", arguments.budget_s, say)
+    return {"task": arguments.task, "seed": seed, "settings": settings} | result
 
 
 def table(out: Path) -> str:
@@ -117,7 +57,11 @@ def table(out: Path) -> str:
     lines = []
     for arm, runs in arms.items():
         columns = [point["steps"] for point in runs[0]["points"]]
-        lines += ["", "| arm | seed | " + " | ".join(str(c) for c in columns) + " | lowest against step 0 |", "|---" * (len(columns) + 3) + "|"]
+        lines += [
+            "",
+            "| arm | seed | " + " | ".join(str(c) for c in columns) + " | lowest against step 0 |",
+            "|---" * (len(columns) + 3) + "|",
+        ]
         for result in runs:
             rates = [point["successes"] / point["n"] for point in result["points"]]
             drop = min(rates[1:], default=rates[0]) - rates[0]
@@ -145,6 +89,7 @@ def main() -> None:
     runs.add_argument("--every", type=int, default=1000)
     runs.add_argument("--starts", type=int, default=100)
     runs.add_argument("--task", default="peg-insert")
+    runs.add_argument("--budget-s", type=float, default=float("inf"), help="processor time after which to stop; exit status 3")
     shown = commands.add_parser("table")
     shown.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
@@ -160,10 +105,11 @@ def main() -> None:
             if path.exists():
                 continue
             chosen = _settings([pair for pair in settings.split(",") if pair])
-            result = run_arm(seed, chosen, arguments.task, arguments.steps, arguments.every, arguments.starts)
+            result = run_arm(arguments.out, name, seed, chosen, arguments)
+            if not result["complete"]:
+                print(f"{name} seed {seed}: stopped after {arguments.budget_s:.0f} s; run the same command to go on", file=sys.stderr)
+                sys.exit(3)
             write(path, result)
-            rates = " ".join(f"{p['steps']}:{p['successes']}" for p in result["points"])
-            print(f"{name} seed {seed}: {rates}; {result['train_s']:.0f} + {result['evaluate_s']:.0f} s", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

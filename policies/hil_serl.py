@@ -211,13 +211,14 @@ class HilSerlLearner:
         loss = (temperature * log_density - value).mean()
         metrics = {"temperature": temperature}
         objective = loss
+        anchor = anchor_weight(p, self.updates)
         if demonstrations:
             demonstrated = rows[:demonstrations, c.action][:, self._arm]
             cloning = (mean[:demonstrations].tanh() - demonstrated).square().sum(-1).mean()
-            objective = loss + self._bc_weight() * cloning
+            objective = loss + (self._bc_weight() + anchor) * cloning
             metrics["bc_loss"] = float(cloning.detach())
-        if weight := anchor_weight(p, self.updates):
-            objective = objective + weight * self._anchor.loss(observation, mean)
+        if anchor and demonstrations < len(rows):
+            objective = objective + anchor * self._anchor.loss(observation[demonstrations:], mean[demonstrations:])
         self._step(self._actor, self._actor_optimiser, objective)
         self._published.lerp_(self._actor.detach(), p.actor_average)
         entropy = -float(log_density.detach().mean())

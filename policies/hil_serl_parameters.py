@@ -51,7 +51,7 @@ class HilSerlParameters:
     actor_delay: int = 0
     """Updates of the critics alone, on what the cloned policy does, before the actor learns."""
     anchor_weight: float = 0.0
-    """Weight of the pull towards the cloned actor on every state of the batch (0: none), when the actor begins to learn."""
+    """Weight, when the actor begins to learn, of the pull to the clone on the online half, to the person on the other (0: none)."""
     anchor_decay: float = 0.999
     """Factor on that weight per update."""
     replay_capacity: int = 200_000

@@ -4,7 +4,8 @@ After cloning, the critics have seen good demonstrations only: they think well o
 leaves what it cloned for nothing. Two means, both functions of the update count alone:
 
 - the actor waits for ``actor_delay`` updates while the critics learn what the cloned policy is worth, failures included;
-- then an anchor pulls the actor's mode towards the cloned actor's on every state of the batch, with a weight that decays.
+- then an anchor holds the actor's mode with a weight that decays: to what the person did on the demonstration half of a batch (the
+  cloning term, heavier), to what the cloned actor would do on the online half.
 """
 
 import torch
