@@ -18,6 +18,7 @@ from takeover.data.seeding import stream
 from takeover.policies import nets
 from takeover.policies.base import LearnerError, PolicyWeights
 from takeover.policies.flat import Adam, Layout
+from takeover.policies.gripper_critic import gather_command, gripper_columns, margin_loss
 from takeover.policies.hil_serl_parameters import HilSerlParameters
 from takeover.policies.inference import split_action
 from takeover.policies.normaliser import fit_normaliser
@@ -185,20 +186,16 @@ class HilSerlLearner:
                 next_value = next_values.squeeze(-1).amin(0)
             target = rows[:, c.reward] + p.discount * rows[:, c.mask] * next_value  # no entropy in the backup
         values = nets.critics(self._critic_layout.views(self._critic), torch.cat([observation, arm], 1))
-        chosen = values.squeeze(-1) if not self.discrete_gripper else _gather(values, command)
+        chosen = values.squeeze(-1) if not self.discrete_gripper else gather_command(values, command)
         loss = (chosen - target).square().mean()
         objective = loss
         if self.discrete_gripper and demonstrations:
-            objective = loss + self._bc_weight() * self._margin_loss(values[:, :demonstrations], command[:demonstrations])
+            cloning = margin_loss(values[:, :demonstrations], command[:demonstrations], p.gripper_margin)
+            objective = loss + p.gripper_bc_weight * p.gripper_bc_decay**self.updates * cloning
         self._step(self._critic, self._critic_optimiser, objective)
         with torch.no_grad():
             self._target.lerp_(self._critic, p.target_rate)
         return float(loss.detach()), float(chosen.detach().mean())
-
-    def _margin_loss(self, values: Tensor, command: Tensor) -> Tensor:
-        """Large-margin cloning of the gripper: the demonstrated command must beat the others by `gripper_margin`."""
-        margin = torch.full_like(values[0], self.parameters.gripper_margin).scatter_(1, command.unsqueeze(-1), 0.0)
-        return ((values + margin).amax(-1) - _gather(values, command)).mean()
 
     def _actor_update(self, rows: Tensor, demonstrations: int) -> dict[str, float]:
         p, c = self.parameters, self.replay.columns
@@ -340,13 +337,3 @@ class HilSerlLearner:
         self.replay.train_steps, self.replay.human_steps = values.get("steps", (self.train_steps, self.human_steps))
         self.replay.restore_unused_corrections(values["unused_corrections"])
         self._remember_good()
-
-
-def gripper_columns(command: Tensor) -> Tensor:
-    """Canonical gripper commands (B,) -> critic outputs 0 close, 1 keep, 2 open."""
-    return (command > 0.5).long() - (command < -0.5).long() + 1
-
-
-def _gather(values: Tensor, command: Tensor) -> Tensor:
-    """(E, B, 3), (B,) -> (E, B)."""
-    return values.gather(2, command.expand(values.shape[0], -1).unsqueeze(-1)).squeeze(-1)

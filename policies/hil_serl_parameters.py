@@ -36,6 +36,10 @@ class HilSerlParameters:
     """Reward taken for a command that toggles a discrete gripper."""
     gripper_margin: float = 0.1
     """By how much a demonstrated gripper command must beat the others, in value; the cloning term of the gripper."""
+    gripper_bc_weight: float = 0.5
+    """Weight of that term at update 0, in the critics' loss."""
+    gripper_bc_decay: float = 0.9998
+    """Factor on it per update."""
     clone_updates: int = 800
     """More learns the few demonstrations by heart."""
     clone_learning_rate: float = 1e-3
@@ -64,6 +68,10 @@ class HilSerlParameters:
         require(0.0 < self.target_rate <= 1.0, f"target_rate = {self.target_rate}; allowed above 0, up to 1")
         require(0.0 < self.updates_per_step <= 20.0, f"updates_per_step = {self.updates_per_step}; allowed above 0, up to 20")
         require(1 <= self.critic_updates <= 20, f"critic_updates = {self.critic_updates}; allowed 1..20")
+        for name in ("bc_weight", "gripper_bc_weight"):
+            require(0.0 <= getattr(self, name) <= 1000.0, f"{name} = {getattr(self, name)}; allowed 0..1000")
+        for name in ("bc_decay", "gripper_bc_decay"):
+            require(0.0 < getattr(self, name) <= 1.0, f"{name} = {getattr(self, name)}; allowed above 0, up to 1")
         require(0.0 <= self.clone_weight_decay <= 100.0, f"clone_weight_decay = {self.clone_weight_decay}; allowed 0..100")
         require(self.initial_temperature > 0.0, f"initial_temperature = {self.initial_temperature}; must be positive")
         require(0.0 < self.actor_average <= 1.0, f"actor_average = {self.actor_average}; allowed above 0, up to 1")

@@ -11,7 +11,8 @@ import torch
 from takeover.data.schema import ControlMode, EpisodeKind, Outcome, OutcomeSource, RobotSpec
 from takeover.policies.base import LearnerError
 from takeover.policies.evaluation import EvaluationCancelled, evaluate
-from takeover.policies.hil_serl import HilSerlLearner, gripper_columns
+from takeover.policies.gripper_critic import gripper_columns
+from takeover.policies.hil_serl import HilSerlLearner
 from takeover.policies.inference import build_policy
 from takeover.policies.normaliser import fit_normaliser
 from takeover.policies.publish import weights_bytes
