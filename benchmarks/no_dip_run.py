@@ -113,6 +113,7 @@ def advance(
 
     Returns the result so far; ``complete`` says whether it is whole.
     """
+    began = time.process_time()
     loop = SnapshotLoop(config, wanted)
     robot = SimRobot(config.task, config.task_parameters)
     seeds = [validation_start(i) for i in range(starts)]
@@ -124,7 +125,7 @@ def advance(
         while loop.training.phase == "cloning":
             loop.training.work()
         loop.note(0)
-    before = result["cpu_s"]
+    before, episodes = result["cpu_s"], len(result["episodes"])
     while True:
         for steps, version, human in loop.due:
             found = [o.success for o in evaluate(loop.policies[version], robot, seeds)]
@@ -134,9 +135,10 @@ def advance(
             )
             say(f"step {steps}: {sum(found)} of {starts}")
         loop.due.clear()
-        result["cpu_s"] = before + time.process_time()
+        result["cpu_s"] = before + time.process_time() - began
         result["complete"] = loop.train_step >= wanted[-1]
-        if result["complete"] or time.process_time() > budget_s:
+        progressed = len(result["episodes"]) > episodes  # every call runs one episode, however small the budget
+        if result["complete"] or (progressed and time.process_time() - began > budget_s):
             break
         episode = loop.episode(EpisodeKind.POLICY, len(result["episodes"]))
         result["episodes"].append({key: episode[key] for key in ("steps", "human_steps", "takeovers", "success")})

@@ -1,13 +1,19 @@
-"""No dip after cloning: the actor waits, then is held; what is published acts as trained, resumes exactly and derives from the seed."""
+"""The settings against the dip: the actor waits, then is held; published as trained, resumed exactly; and how the dip is measured."""
 
+import contextlib
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from benchmarks import no_dip
+from benchmarks.no_dip_run import validation_start
 from takeover.data.schema import ControlMode, EpisodeKind, Outcome, RobotSpec
+from takeover.data.seeding import DEMONSTRATION_BASE, HELDOUT_BASE, start_seed
 from takeover.policies import nets
 from takeover.policies.hil_serl import HilSerlLearner
 from takeover.policies.hil_serl_parameters import HilSerlParameters
@@ -15,7 +21,8 @@ from takeover.policies.publish import load_policy, make_manifest, publish, versi
 from takeover.policies.warm_start import actor_waits, anchor_weight
 
 QUICK = {"clone_updates": 60, "critic_warmup": 10, "hidden": 32, "batch": 64, "learning_starts": 20}
-HELD = QUICK | {"actor_delay": 30, "anchor_weight": 2.0, "anchor_decay": 0.99}
+STEADY = QUICK | {"bc_weight": 4.0, "actor_average": 0.005}
+HELD = QUICK | {"actor_delay": 30, "anchor_weight": 2.0, "anchor_decay": 0.99, "actor_average": 0.005}
 
 
 @pytest.fixture
@@ -25,18 +32,18 @@ def spec(make_robot_spec: Callable[..., Any]) -> RobotSpec:
 
 def episode(learner: HilSerlLearner, script: Any, kind: EpisodeKind, seed: int) -> None:
     """25 steps of random observations; a demonstration answers with a function of them, a policy at random. Odd seeds succeed."""
-    rng = np.random.default_rng(seed)
+    rng, spec = np.random.default_rng(seed), script.spec
     demonstration = kind == EpisodeKind.DEMONSTRATION
     success = demonstration or seed % 2 == 1
     learner.begin_episode(script.start(kind, f"{kind}-{seed}"))
     rows = rng.uniform(-1, 1, (26, 5))
     for i in range(25):
-        action = rows[i, :2] if demonstration else rng.uniform(-1, 1, 2)
+        action = [*(rows[i, :2] if demonstration else rng.uniform(-1, 1, 2)), *([0.0] * (spec.action.size - 2))]
         step = script.step(
             ControlMode.HUMAN if demonstration else ControlMode.POLICY,
             observation=rows[i].tolist(),
             next_observation=rows[i + 1].tolist(),
-            action=action.tolist(),
+            action=action,
             reward=float(success and i == 24),
             terminated=success and i == 24,
             truncated=not success and i == 24,
@@ -86,7 +93,39 @@ def test_a_heavier_anchor_holds_the_actor_nearer_its_clone(spec: RobotSpec, make
     assert distances[1] < 0.5 * distances[0], distances
 
 
-def test_published_weights_act_as_trained(spec: RobotSpec, make_script: Callable[..., Any], tmp_path: Any) -> None:
+def test_the_anchor_decays_from_the_end_of_the_wait() -> None:
+    parameters = HilSerlParameters(actor_delay=10, anchor_weight=2.0, anchor_decay=0.5)
+    assert [anchor_weight(parameters, u) for u in (1, 10, 11, 12)] == [2.0, 2.0, 1.0, 0.5]
+    assert [actor_waits(parameters, u) for u in (1, 10, 11)] == [True, True, False]
+    assert anchor_weight(HilSerlParameters(anchor_weight=0.0), 0) == 0.0
+
+
+def acting_error(learner: HilSerlLearner) -> float:
+    """Squared distance of what is published from what was demonstrated."""
+    columns, buffer = learner.replay.columns, learner.replay.demonstrations
+    rows = buffer.rows[: buffer.size]
+    mean, _ = nets.gaussian(learner._actor_layout.views(learner._published), learner._normalised(rows[:, columns.observation]))
+    return float((mean.tanh() - rows[:, columns.action][:, :2]).square().sum(-1).mean())
+
+
+def test_a_strong_cloning_term_keeps_the_acting_policy_with_the_person(spec: RobotSpec, make_script: Callable[..., Any]) -> None:
+    weak, strong = (
+        acting_error(fed(spec, make_script(spec), QUICK | {"bc_weight": weight, "actor_average": 0.1}, episodes=6)) for weight in (0.0, 4.0)
+    )
+    assert strong < 0.7 * weak, (strong, weak)
+
+
+def test_a_slow_average_moves_the_acting_policy_less(spec: RobotSpec, make_script: Callable[..., Any]) -> None:
+    moved = []
+    for average in (0.02, 0.005):
+        learner = fed(spec, make_script(spec), STEADY | {"actor_average": average}, episodes=1)
+        before = learner._published.clone()
+        learner.update()
+        moved.append(float((learner._published - before).norm()))
+    assert 0.0 < moved[1] < moved[0]
+
+
+def test_published_weights_act_as_trained(spec: RobotSpec, make_script: Callable[..., Any], tmp_path: Path) -> None:
     learner = fed(spec, make_script(spec), HELD)
     assert not actor_waits(learner.parameters, learner.updates)
     weights = learner.weights()
@@ -116,26 +155,60 @@ def test_resume_is_exact_while_the_actor_waits_and_while_it_is_held(
 
 
 def test_the_seed_decides(spec: RobotSpec, make_script: Callable[..., Any]) -> None:
-    found = [weights_bytes(fed(spec, make_script(spec), HELD, seed=seed).weights()) for seed in (1, 1, 2)]
+    found = [weights_bytes(fed(spec, make_script(spec), HELD, seed=seed, episodes=2).weights()) for seed in (1, 1, 2)]
     assert found[0] == found[1]
     assert found[0] != found[2]
 
 
-def test_the_anchor_decays_from_the_end_of_the_wait() -> None:
-    parameters = HilSerlParameters(actor_delay=10, anchor_weight=2.0, anchor_decay=0.5)
-    assert [anchor_weight(parameters, u) for u in (1, 10, 11, 12)] == [2.0, 2.0, 1.0, 0.5]
-    assert [actor_waits(parameters, u) for u in (1, 10, 11)] == [True, True, False]
-    assert anchor_weight(HilSerlParameters(anchor_weight=0.0), 0) == 0.0
+def test_the_arm_and_the_gripper_have_cloning_terms_of_their_own(
+    make_robot_spec: Callable[..., Any], make_script: Callable[..., Any]
+) -> None:
+    spec = make_robot_spec(observation=5, arm=2, gripper=True, max_steps=25)
+    settings: list[dict[str, Any]] = [{}, {"bc_weight": 4.0}, {"gripper_bc_weight": 4.0}]
+    critics = [fed(spec, make_script(spec), QUICK | changed, episodes=0)._critic.detach() for changed in settings]
+    assert torch.equal(critics[0], critics[1])
+    assert not torch.equal(critics[0], critics[2])
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
+        ({"bc_weight": -1.0}, "bc_weight = -1.0; allowed 0..1000"),
+        ({"bc_decay": 1.5}, "bc_decay = 1.5; allowed above 0, up to 1"),
         ({"actor_delay": -1}, "actor_delay = -1; allowed 0..1000000"),
         ({"anchor_weight": -0.5}, "anchor_weight = -0.5; allowed 0..1000"),
         ({"anchor_decay": 1.5}, "anchor_decay = 1.5; allowed above 0, up to 1"),
+        ({"gripper_bc_decay": 0.0}, "gripper_bc_decay = 0.0; allowed above 0, up to 1"),
     ],
 )
 def test_bad_settings_say_what_is_allowed(spec: RobotSpec, settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         HilSerlLearner.make(spec, 0, settings)
+
+
+def test_validation_starts_are_neither_training_nor_heldout_ones() -> None:
+    starts = [validation_start(i) for i in range(100)]
+    assert starts == [validation_start(i) for i in range(100)]
+    assert len(set(starts)) == 100
+    assert all(DEMONSTRATION_BASE <= start < HELDOUT_BASE for start in starts)
+    assert all(start_seed(0, kind, i) < DEMONSTRATION_BASE for kind in EpisodeKind for i in range(100))
+
+
+def test_the_dip_benchmark_stops_and_goes_on_with_the_same_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arm = "tiny:clone_updates=10,critic_warmup=10,hidden=16,batch=16,learning_starts=20"
+    results = []
+    for name, budget in (("whole", "1e9"), ("parts", "0")):
+        arguments = ["run", "--out", str(tmp_path / name), "--arm", arm, "--seeds", "0", "--steps", "150", "--every", "50", "--starts", "1"]
+        monkeypatch.setattr("sys.argv", ["no_dip", *arguments, "--budget-s", budget])
+        stops = 0
+        while not (tmp_path / name / "tiny-0.json").exists():
+            with contextlib.suppress(SystemExit):  # status 3: stopped
+                no_dip.main()
+            stops += not (tmp_path / name / "tiny-0.json").exists()
+            assert stops < 10
+        assert (stops > 0) == (budget == "0")
+        assert [path.name for path in (tmp_path / name).iterdir()] == ["tiny-0.json"]
+        results.append(json.loads((tmp_path / name / "tiny-0.json").read_text()))
+        del results[-1]["cpu_s"]
+    assert results[0] == results[1]
+    assert [point["steps"] for point in results[0]["points"]] == [0, 50, 100, 150]
