@@ -24,7 +24,7 @@ from takeover.policies.inference import split_action
 from takeover.policies.normaliser import fit_normaliser
 from takeover.policies.parameters import parse_parameters
 from takeover.policies.replay import CorrectionReplay
-from takeover.policies.warm_start import Anchor, actor_waits, anchor_weight
+from takeover.policies.warm_start import Anchor, actor_waits, anchor_weight, published_rate
 
 NAME = "hil-serl"
 
@@ -217,7 +217,7 @@ class HilSerlLearner:
         if anchor and demonstrations < len(rows):
             objective = objective + anchor * self._anchor.loss(observation[demonstrations:], mean[demonstrations:])
         self._step(self._actor, self._actor_optimiser, objective)
-        self._published.lerp_(self._actor.detach(), p.actor_average)
+        self._published.lerp_(self._actor.detach(), published_rate(p))
         entropy = -float(log_density.detach().mean())
         excess = entropy - p.target_entropy_per_action * len(self._arm)
         if math.isfinite(excess):

@@ -52,12 +52,16 @@ class HilSerlParameters:
     actor_average: float = 0.02
     """Fraction by which the published actor follows the trained one per update: a running average is steadier from
     version to version (1: the actor as it is)."""
-    actor_delay: int = 0
+    keep_warm_start: bool = False
+    """Against the dip after cloning: the four settings below take effect."""
+    actor_delay: int = 1500
     """Updates of the critics alone, on what the cloned policy does, before the actor learns."""
-    anchor_weight: float = 0.0
-    """Weight, when the actor begins to learn, of the pull to the clone on the online half, to the person on the other (0: none)."""
-    anchor_decay: float = 0.999
+    anchor_weight: float = 4.0
+    """Weight, when the actor begins to learn, of the pull to the clone on the online half, to the person on the other."""
+    anchor_decay: float = 0.9995
     """Factor on that weight per update."""
+    kept_average: float = 0.005
+    """In the place of ``actor_average``."""
     replay_capacity: int = 200_000
 
     def __post_init__(self) -> None:
@@ -78,4 +82,5 @@ class HilSerlParameters:
         require(0 <= self.actor_delay <= 1_000_000, f"actor_delay = {self.actor_delay}; allowed 0..1000000")
         require(0.0 <= self.anchor_weight <= 1000.0, f"anchor_weight = {self.anchor_weight}; allowed 0..1000")
         require(0.0 < self.anchor_decay <= 1.0, f"anchor_decay = {self.anchor_decay}; allowed above 0, up to 1")
+        require(0.0 < self.kept_average <= 1.0, f"kept_average = {self.kept_average}; allowed above 0, up to 1")
         require(self.replay_capacity >= 1000, f"replay_capacity = {self.replay_capacity}; at least 1000")
