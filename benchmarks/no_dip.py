@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.inprocess_loop import _settings
-from benchmarks.no_dip_run import DEMONSTRATIONS, advance, write
+from benchmarks.no_dip_run import DEMONSTRATIONS, advance, so_far, write
 from takeover.data.schema import RunConfig
 from takeover.data.statistics import wilson
 from takeover.policies.torch_setup import configure
@@ -47,35 +47,45 @@ def run_arm(out: Path, name: str, seed: int, settings: dict[str, Any], arguments
     return {"task": arguments.task, "seed": seed, "settings": settings} | result
 
 
+def results(out: Path) -> dict[str, list[dict[str, Any]]]:
+    """By arm, in the order of seeds: the finished runs, and what unfinished ones have so far."""
+    arms: dict[str, list[dict[str, Any]]] = {}
+    for path in sorted([*out.glob("*.json"), *out.glob("*.part")]):
+        name, _, seed = path.stem.rpartition("-")
+        result = json.loads(path.read_text()) if path.suffix == ".json" else so_far(path)
+        if result is not None and result["points"]:
+            arms.setdefault(name, []).append(result | {"seed": int(seed)})
+    return arms
+
+
 def table(out: Path) -> str:
     """Markdown: a row per arm and seed, successes per evaluated step, Wilson intervals of the pooled ones, the largest drop."""
-    arms: dict[str, list[dict[str, Any]]] = {}
-    for path in sorted(out.glob("*.json")):
-        arms.setdefault(path.stem.rpartition("-")[0], []).append(json.loads(path.read_text()))
+    arms = results(out)
     if not arms:
         raise SystemExit(f"{out} holds no results; run `python -m benchmarks.no_dip run --out {out}` first")
-    lines = []
+    steps = sorted({point["steps"] for runs in arms.values() for result in runs for point in result["points"]})
+    lines = ["| arm | seed | " + " | ".join(map(str, steps)) + " | lowest |", "|---" * (len(steps) + 3) + "|"]
     for arm, runs in arms.items():
-        columns = [point["steps"] for point in runs[0]["points"]]
-        lines += [
-            "",
-            "| arm | seed | " + " | ".join(str(c) for c in columns) + " | lowest against step 0 |",
-            "|---" * (len(columns) + 3) + "|",
-        ]
         for result in runs:
-            rates = [point["successes"] / point["n"] for point in result["points"]]
-            drop = min(rates[1:], default=rates[0]) - rates[0]
-            verdict = "" if drop >= -ALLOWED_DROP - 1e-9 else " (dip)"
-            lines.append(
-                f"| {arm} | {result['seed']} | " + " | ".join(f"{100 * r:.0f}" for r in rates) + f" | {100 * drop:+.0f}{verdict} |"
-            )
-        pooled = []
-        for i in range(len(columns)):
-            k, n = (sum(r["points"][i][key] for r in runs if len(r["points"]) > i) for key in ("successes", "n"))
-            low, high = wilson(k, n)
-            pooled.append(f"{100 * k / n:.0f} ({100 * low:.0f}-{100 * high:.0f})")
-        lines.append(f"| {arm} | all | " + " | ".join(pooled) + " | |")
-    return "\n".join(lines[1:])
+            found = {point["steps"]: point["successes"] / point["n"] for point in result["points"]}
+            later = [rate for at, rate in found.items() if at > 0]
+            drop = min(later) - found[0] if later else 0.0
+            cells = [f"{100 * found[at]:.0f}" if at in found else "" for at in steps]
+            verdict = " (dip)" if drop < -ALLOWED_DROP - 1e-9 else ""
+            lines.append(f"| {arm} | {result['seed']} | " + " | ".join(cells) + f" | {100 * drop:+.0f}{verdict} |")
+        if len(runs) > 1:
+            lines.append(f"| {arm} | all | " + " | ".join(_pooled(runs, at) for at in steps) + " | |")
+    return "\n".join(lines)
+
+
+def _pooled(runs: list[dict[str, Any]], at: int) -> str:
+    """Percent with its interval over the seeds that got as far as ``at``, and how many trials those are."""
+    points = [point for result in runs for point in result["points"] if point["steps"] == at]
+    k, n = sum(point["successes"] for point in points), sum(point["n"] for point in points)
+    if not n:
+        return ""
+    low, high = wilson(k, n)
+    return f"{100 * k / n:.0f} ({100 * low:.0f}-{100 * high:.0f}, n={n})"
 
 
 def main() -> None:

@@ -149,6 +149,12 @@ def advance(
     return result
 
 
+def so_far(folder: Path) -> dict[str, Any] | None:
+    """The result that an unfinished run has saved in ``folder``."""
+    state, _ = newest_checkpoint(folder)
+    return None if state is None else state["loop"]["result"]
+
+
 def write(path: Path, content: dict[str, Any]) -> None:
     """Under its final name only when whole."""
     temporary = path.with_suffix(".tmp")

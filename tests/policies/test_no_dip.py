@@ -210,3 +210,15 @@ def test_the_dip_benchmark_stops_and_goes_on_with_the_same_numbers(tmp_path: Pat
         del results[-1]["cpu_s"]
     assert results[0] == results[1]
     assert [point["steps"] for point in results[0]["points"]] == [0, 50, 100]
+
+
+def test_the_table_says_where_the_acting_policy_fell_below_its_warm_start(tmp_path: Path) -> None:
+    for seed, successes in ((0, (40, 34, 60)), (1, (40, 35, 90))):
+        points = [{"steps": 1000 * i, "successes": k, "n": 100} for i, k in enumerate(successes)]
+        (tmp_path / f"an-arm-{seed}.json").write_text(json.dumps({"points": points}))
+    lines = no_dip.table(tmp_path).splitlines()
+    assert lines[2] == "| an-arm | 0 | 40 | 34 | 60 | -6 (dip) |"
+    assert lines[3] == "| an-arm | 1 | 40 | 35 | 90 | -5 |"
+    assert lines[4] == "| an-arm | all | 40 (33-47, n=200) | 34 (28-41, n=200) | 75 (69-80, n=200) | |"
+    with pytest.raises(SystemExit, match="holds no results"):
+        no_dip.table(tmp_path / "nothing")
