@@ -196,7 +196,7 @@ def test_the_dip_benchmark_stops_and_goes_on_with_the_same_numbers(tmp_path: Pat
     arm = "tiny:clone_updates=10,critic_warmup=10,hidden=16,batch=16,learning_starts=20"
     results = []
     for name, budget in (("whole", "1e9"), ("parts", "0")):
-        arguments = ["run", "--out", str(tmp_path / name), "--arm", arm, "--seeds", "0", "--steps", "100", "--every", "50", "--starts", "1"]
+        arguments = ["run", "--out", str(tmp_path / name), "--arm", arm, "--seeds", "0", "--steps", "150", "--every", "50", "--starts", "1"]
         monkeypatch.setattr("sys.argv", ["no_dip", *arguments, "--budget-s", budget])
         stops = 0
         while not (tmp_path / name / "tiny-0.json").exists():
@@ -209,7 +209,7 @@ def test_the_dip_benchmark_stops_and_goes_on_with_the_same_numbers(tmp_path: Pat
         results.append(json.loads((tmp_path / name / "tiny-0.json").read_text()))
         del results[-1]["cpu_s"]
     assert results[0] == results[1]
-    assert [point["steps"] for point in results[0]["points"]] == [0, 50, 100]
+    assert [point["steps"] for point in results[0]["points"]] == [0, 50, 100, 150]
 
 
 def test_the_table_says_where_the_acting_policy_fell_below_its_warm_start(tmp_path: Path) -> None:
