@@ -6,8 +6,7 @@ is given with a Newey-West interval: anonymous, shared and swapped memory, not m
 programs come and go. A process passes when its slope is under 1 MB/h or the interval reaches down to that, it was never started again,
 and its descriptors and threads at the end are no more than the most they were in the first half.
 
-The learner's replay buffer grows with every step by design (its ring doubles up to its capacity), and the recorder's index with every
-episode: their slopes are reported and not judged.
+The learner's replay buffer grows with every step by design (its ring doubles up to its capacity): its slope is reported and not judged.
 
     python -m benchmarks.soak [--minutes 60] [--out docs/results/soak.txt]
 """
@@ -28,7 +27,7 @@ PERIOD_S = 5.0
 WARM_UP_S = 120.0
 LIMIT_MB_PER_H = 1.0
 SPARE = 2  # descriptors or threads that may be there at the last sample by chance: a file being closed, a lookup
-BY_DESIGN = {"learner": "replay buffer", "recorder": "index of episodes"}
+BY_DESIGN = {"learner": "replay buffer"}
 
 
 def run(station: WholeStation, seconds: float) -> tuple[Sampler, dict[str, Any]]:

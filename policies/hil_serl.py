@@ -6,7 +6,7 @@ for it are in docs/learning.md. All randomness comes from one generator that is 
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -18,89 +18,17 @@ from takeover.data.seeding import stream
 from takeover.policies import nets
 from takeover.policies.base import LearnerError, PolicyWeights
 from takeover.policies.flat import Adam, Layout
+from takeover.policies.gripper_critic import gather_command, gripper_columns, margin_loss
+from takeover.policies.hil_serl_parameters import HilSerlParameters
 from takeover.policies.inference import split_action
 from takeover.policies.normaliser import fit_normaliser
-from takeover.policies.parameters import parse_parameters, require
+from takeover.policies.parameters import parse_parameters
 from takeover.policies.replay import CorrectionReplay
 from takeover.policies.residual import residual_gaussian, residual_start
 from takeover.policies.takeover_marks import TakeoverMarks
+from takeover.policies.warm_start import Anchor, actor_waits, anchor_weight, published_rate
 
 NAME = "hil-serl"
-
-
-@dataclass(frozen=True)
-class HilSerlParameters:
-    """Settings of `HilSerlLearner`."""
-
-    hidden: int = 128
-    """Units of each of the two layers of every network."""
-    ensemble: int = 2
-    """Critics; the target is their minimum, the actor climbs their mean."""
-    batch: int = 256
-    """Half demonstrations and corrections, half online."""
-    discount: float = 0.97
-    target_rate: float = 0.005
-    """Fraction by which the target critics follow per critic update."""
-    learning_rate: float = 3e-4
-    critic_updates: int = 2
-    """Per actor update, each on a fresh batch."""
-    updates_per_step: float = 1.5
-    """Updates (critic_updates + one actor update) per training step; held, not best effort."""
-    learning_starts: int = 100
-    """Training steps before the first update."""
-    initial_temperature: float = 0.01
-    target_entropy_per_action: float = -1.0
-    """-1 rather than the usual -0.5: with 1.5 mm of clearance and steps of 5 mm the noise itself makes policies fail."""
-    bc_weight: float = 0.5
-    """Weight of the cloning term over the demonstration half at update 0."""
-    bc_decay: float = 0.9998
-    """Factor on the cloning weight per update."""
-    gripper_penalty: float = 0.02
-    """Reward taken for a command that toggles a discrete gripper."""
-    gripper_margin: float = 0.1
-    """By how much a demonstrated gripper command must beat the others, in value; the cloning term of the gripper."""
-    clone_updates: int = 800
-    """More learns the few demonstrations by heart."""
-    clone_learning_rate: float = 1e-3
-    clone_weight_decay: float = 1.0
-    """Decoupled, times the learning rate; with 20 demonstrations it halves the spread of the warm start between seeds."""
-    clone_std: float = 0.15
-    """Standard deviation before the tanh with which the cloned policy explores."""
-    critic_warmup: int = 1000
-    """Critic updates on the demonstrations alone after cloning."""
-    actor_average: float = 0.02
-    """Fraction by which the published actor follows the trained one per update: a running average is steadier from
-    version to version (1: the actor as it is)."""
-    replay_capacity: int = 200_000
-    both_buffers: bool = True
-    """False: human steps go into the demonstration buffer alone."""
-    takeover_reward: float = 0.0
-    """RLIF: reward of the policy's last step before a person takes over; -1 as published."""
-    task_reward: bool = True
-    """False: the takeovers alone teach, as in RLIF."""
-    pre_takeover_weight: float = 1.0
-    """Chance, of the usual one, with which batches hold the policy's steps just before a takeover."""
-    pre_takeover_s: float = 0.75
-    residual_scale: float = 0.0
-    """Above 0: the cloned actor is frozen, and what is learned adds at most this much to its mean before the tanh."""
-
-    def __post_init__(self) -> None:
-        require(8 <= self.hidden <= 2048, f"hidden = {self.hidden}; allowed 8..2048")
-        require(1 <= self.ensemble <= 10, f"ensemble = {self.ensemble}; allowed 1..10")
-        require(2 <= self.batch <= 4096, f"batch = {self.batch}; allowed 2..4096")
-        require(0.0 < self.discount < 1.0, f"discount = {self.discount}; allowed between 0 and 1")
-        require(0.0 < self.target_rate <= 1.0, f"target_rate = {self.target_rate}; allowed above 0, up to 1")
-        require(0.0 < self.updates_per_step <= 20.0, f"updates_per_step = {self.updates_per_step}; allowed above 0, up to 20")
-        require(1 <= self.critic_updates <= 20, f"critic_updates = {self.critic_updates}; allowed 1..20")
-        require(0.0 <= self.clone_weight_decay <= 100.0, f"clone_weight_decay = {self.clone_weight_decay}; allowed 0..100")
-        require(self.initial_temperature > 0.0, f"initial_temperature = {self.initial_temperature}; must be positive")
-        require(0.0 < self.actor_average <= 1.0, f"actor_average = {self.actor_average}; allowed above 0, up to 1")
-        require(self.replay_capacity >= 1000, f"replay_capacity = {self.replay_capacity}; at least 1000")
-        require(-10.0 <= self.takeover_reward <= 0.0, f"takeover_reward = {self.takeover_reward}; allowed -10..0")
-        require(self.task_reward or self.takeover_reward < 0.0, "task_reward = False leaves no reward at all; set takeover_reward below 0")
-        require(0.0 <= self.pre_takeover_weight <= 1.0, f"pre_takeover_weight = {self.pre_takeover_weight}; allowed 0..1")
-        require(0.0 <= self.pre_takeover_s <= 10.0, f"pre_takeover_s = {self.pre_takeover_s}; allowed 0..10")
-        require(0.0 <= self.residual_scale <= 10.0, f"residual_scale = {self.residual_scale}; allowed 0..10")
 
 
 class HilSerlLearner:
@@ -123,6 +51,7 @@ class HilSerlLearner:
         self._critic = nets.initialise(self._critic_layout, self.generator).requires_grad_()
         self._target = self._critic.detach().clone()
         self._published = self._actor.detach().clone()
+        self._anchor = Anchor(self._actor_layout)
         self._temperature = torch.tensor([math.log(math.expm1(p.initial_temperature))])  # inverse softplus
         self._actor_optimiser = Adam(self._actor_layout.size, p.learning_rate)
         self._critic_optimiser = Adam(self._critic_layout.size, p.learning_rate)
@@ -208,6 +137,7 @@ class HilSerlLearner:
             if i % 10 == 9:
                 yield (p.clone_updates + i + 1) / total
         self._published.copy_(self._actor.detach())
+        self._anchor.take(self._actor)
         self.cloned = True
         self._remember_good()
         yield 1.0
@@ -227,9 +157,10 @@ class HilSerlLearner:
             loss, value = self._critic_update(*self._batch())
             finite = finite and math.isfinite(loss)
             metrics |= {"critic_loss": loss, "q_mean": value}
-        actor_metrics = self._actor_update(*self._batch())
-        finite = finite and all(math.isfinite(x) for x in actor_metrics.values())
-        metrics |= actor_metrics
+        if not actor_waits(self.parameters, self.updates):
+            actor_metrics = self._actor_update(*self._batch())
+            finite = finite and all(math.isfinite(x) for x in actor_metrics.values())
+            metrics |= actor_metrics
         self._guard(finite)
         metrics["skipped"] = float(self.skipped)
         return metrics
@@ -276,20 +207,16 @@ class HilSerlLearner:
                 next_value = next_values.squeeze(-1).amin(0)
             target = rows[:, c.reward] + p.discount * rows[:, c.mask] * next_value  # no entropy in the backup
         values = nets.critics(self._critic_layout.views(self._critic), torch.cat([observation, arm], 1))
-        chosen = values.squeeze(-1) if not self.discrete_gripper else _gather(values, command)
+        chosen = values.squeeze(-1) if not self.discrete_gripper else gather_command(values, command)
         loss = (chosen - target).square().mean()
         objective = loss
         if self.discrete_gripper and demonstrations:
-            objective = loss + self._bc_weight() * self._margin_loss(values[:, :demonstrations], command[:demonstrations])
+            cloning = margin_loss(values[:, :demonstrations], command[:demonstrations], p.gripper_margin)
+            objective = loss + p.gripper_bc_weight * p.gripper_bc_decay**self.updates * cloning
         self._step(self._critic, self._critic_optimiser, objective)
         with torch.no_grad():
             self._target.lerp_(self._critic, p.target_rate)
         return float(loss.detach()), float(chosen.detach().mean())
-
-    def _margin_loss(self, values: Tensor, command: Tensor) -> Tensor:
-        """Large-margin cloning of the gripper: the demonstrated command must beat the others by `gripper_margin`."""
-        margin = torch.full_like(values[0], self.parameters.gripper_margin).scatter_(1, command.unsqueeze(-1), 0.0)
-        return ((values + margin).amax(-1) - _gather(values, command)).mean()
 
     def _actor_update(self, rows: Tensor, demonstrations: int) -> dict[str, float]:
         p, c = self.parameters, self.replay.columns
@@ -302,13 +229,16 @@ class HilSerlLearner:
         loss = (temperature * log_density - value).mean()
         metrics = {"temperature": temperature}
         objective = loss
+        anchor = anchor_weight(p, self.updates)
         if demonstrations:
             demonstrated = rows[:demonstrations, c.action][:, self._arm]
             cloning = (mean[:demonstrations].tanh() - demonstrated).square().sum(-1).mean()
-            objective = loss + self._bc_weight() * cloning
+            objective = loss + (self._bc_weight() + anchor) * cloning
             metrics["bc_loss"] = float(cloning.detach())
+        if anchor and demonstrations < len(rows):
+            objective = objective + anchor * self._anchor.loss(observation[demonstrations:], mean[demonstrations:])
         self._step(self._actor, self._actor_optimiser, objective)
-        self._published.lerp_(self._actor.detach(), p.actor_average)
+        self._published.lerp_(self._actor.detach(), published_rate(p))
         entropy = -float(log_density.detach().mean())
         excess = entropy - p.target_entropy_per_action * len(self._arm)
         if math.isfinite(excess):
@@ -378,6 +308,7 @@ class HilSerlLearner:
         tensors = {
             "actor": self._actor.detach().clone(),
             "published": self._published.clone(),
+            "clone": self._anchor.clone.clone(),
             "critic": self._critic.detach().clone(),
             "target": self._target.clone(),
             "temperature": self._temperature.clone(),
@@ -397,6 +328,7 @@ class HilSerlLearner:
         with torch.no_grad():
             self._actor.copy_(tensors["actor"])
             self._published.copy_(tensors["published"])
+            self._anchor.clone.copy_(tensors["clone"])
             self._critic.copy_(tensors["critic"])
             self._target.copy_(tensors["target"])
             self._temperature.copy_(tensors["temperature"])
@@ -432,13 +364,3 @@ class HilSerlLearner:
         self.replay.train_steps, self.replay.human_steps = values.get("steps", (self.train_steps, self.human_steps))
         self.replay.restore_unused_corrections(values["unused_corrections"])
         self._remember_good()
-
-
-def gripper_columns(command: Tensor) -> Tensor:
-    """Canonical gripper commands (B,) -> critic outputs 0 close, 1 keep, 2 open."""
-    return (command > 0.5).long() - (command < -0.5).long() + 1
-
-
-def _gather(values: Tensor, command: Tensor) -> Tensor:
-    """(E, B, 3), (B,) -> (E, B)."""
-    return values.gather(2, command.expand(values.shape[0], -1).unsqueeze(-1)).squeeze(-1)

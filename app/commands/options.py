@@ -48,7 +48,7 @@ class StationOptions:
     """Every random stream derives from it."""
     demonstrations: Annotated[int, tyro.conf.arg(metavar="N", help_behavior_hint="")] = 0
     """How many demonstrations are cloned into policy version 1 (default: 20)."""
-    gate: Literal["on", "off"] = "on"
+    gate: Literal["on", "off"] = "off"
     """In real time the evaluator compares new versions with the trusted one; a worse one is refused and the robot rolls back."""
     set: Annotated[tuple[str, ...], tyro.conf.arg(metavar="GROUP.NAME=VALUE", help_behavior_hint="")] = ()
     """Parameters, GROUP one of task, learner, operator: `--set task.clearance_m=0.002 operator.style=slow`."""

@@ -49,13 +49,18 @@ class Peer:
         self.config = RunConfig(session_id="run-a", workspace=str(folder), sockets=str(sockets), seed=5, clock=clock)  # type: ignore[arg-type]
         self.endpoints = Endpoints(sockets)
         self.endpoints.prepare()
-        (sockets / "run.json").write_bytes(msgspec.json.encode(self.config))
+        self.configure()
         self.control: Router[ControlEnvelope, ReplyEnvelope] = Router(self.endpoints, "control", ControlEnvelope, ReplyEnvelope)
         self.observations: Publisher[Observation] = Publisher(self.endpoints, "observation", Observation)
         self.learner: Publisher[LearnerStatus] = Publisher(self.endpoints, "learner_status", LearnerStatus)
         self.actions: Pull[PolicyAction] = Pull(self.endpoints, "policy_action", PolicyAction)
         self.status: Subscriber[ActorStatus] = Subscriber(self.endpoints, "actor_status", ActorStatus)
         self.process: subprocess.Popen[bytes] | None = None
+
+    def configure(self, **changes: Any) -> None:
+        """What a process that is started from now on reads."""
+        self.config = msgspec.structs.replace(self.config, **changes)
+        (Path(self.config.sockets) / "run.json").write_bytes(msgspec.json.encode(self.config))
 
     def start(self, name: str) -> None:
         command = [sys.executable, "-m", f"takeover.app.processes.{name}", "--config", str(self.endpoints.folder / "run.json")]
@@ -258,6 +263,7 @@ def test_the_evaluator_counts_as_a_plain_loop_does(make_peer: Callable[..., Peer
 def test_in_real_time_the_evaluator_refuses_a_worse_version_and_rolls_back(make_peer: Callable[..., Peer]) -> None:
     robot = SimRobot("peg-insert")
     peer = make_peer(robot.spec)
+    peer.configure(gate=True)
     known = Outcomes(peer.workspace, conditions_of("sim", "peg-insert", 20.0, {}))
     for version, success in ((1, True), (2, False)):
         peer.publish(version, seed=version)

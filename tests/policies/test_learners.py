@@ -11,7 +11,8 @@ import torch
 from takeover.data.schema import ControlMode, EpisodeKind, Outcome, OutcomeSource, RobotSpec
 from takeover.policies.base import LearnerError
 from takeover.policies.evaluation import EvaluationCancelled, evaluate
-from takeover.policies.hil_serl import HilSerlLearner, gripper_columns
+from takeover.policies.gripper_critic import gripper_columns
+from takeover.policies.hil_serl import HilSerlLearner
 from takeover.policies.inference import build_policy
 from takeover.policies.normaliser import fit_normaliser
 from takeover.policies.publish import weights_bytes
@@ -279,7 +280,7 @@ def test_an_excluded_episode_is_forgotten_by_imitation_too(spec: RobotSpec, make
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"no_such": 1}, "no setting 'no_such'; known: actor_average, batch"),
+        ({"no_such": 1}, "no setting 'no_such'; known: actor_average, actor_delay, anchor_decay"),
         ({"hidden": 4}, "allowed 8..2048"),
         ({"discount": "high"}, "expected float"),
     ],

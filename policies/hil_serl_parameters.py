@@ -1,0 +1,104 @@
+"""Settings of ``hil-serl``, checked once."""
+
+from dataclasses import dataclass
+
+from takeover.policies.parameters import require
+
+
+@dataclass(frozen=True)
+class HilSerlParameters:
+    """Settings of `HilSerlLearner`."""
+
+    hidden: int = 128
+    """Units of each of the two layers of every network."""
+    ensemble: int = 2
+    """Critics; the target is their minimum, the actor climbs their mean."""
+    batch: int = 256
+    """Half demonstrations and corrections, half online."""
+    discount: float = 0.97
+    target_rate: float = 0.005
+    """Fraction by which the target critics follow per critic update."""
+    learning_rate: float = 3e-4
+    critic_updates: int = 2
+    """Per actor update, each on a fresh batch."""
+    updates_per_step: float = 1.5
+    """Updates (critic_updates + one actor update) per training step; held, not best effort."""
+    learning_starts: int = 100
+    """Training steps before the first update."""
+    initial_temperature: float = 0.01
+    target_entropy_per_action: float = -1.0
+    """-1 rather than the usual -0.5: with 1.5 mm of clearance and steps of 5 mm the noise itself makes policies fail."""
+    bc_weight: float = 0.5
+    """Weight of the cloning term over the demonstration half at update 0."""
+    bc_decay: float = 0.9998
+    """Factor on the cloning weight per update."""
+    gripper_penalty: float = 0.02
+    """Reward taken for a command that toggles a discrete gripper."""
+    gripper_margin: float = 0.1
+    """By how much a demonstrated gripper command must beat the others, in value; the cloning term of the gripper."""
+    gripper_bc_weight: float = 0.5
+    """Weight of that term at update 0, in the critics' loss."""
+    gripper_bc_decay: float = 0.9998
+    """Factor on it per update."""
+    clone_updates: int = 800
+    """More learns the few demonstrations by heart."""
+    clone_learning_rate: float = 1e-3
+    clone_weight_decay: float = 1.0
+    """Decoupled, times the learning rate; with 20 demonstrations it halves the spread of the warm start between seeds."""
+    clone_std: float = 0.15
+    """Standard deviation before the tanh with which the cloned policy explores."""
+    critic_warmup: int = 1000
+    """Critic updates on the demonstrations alone after cloning."""
+    actor_average: float = 0.02
+    """Fraction by which the published actor follows the trained one per update: a running average is steadier from
+    version to version (1: the actor as it is)."""
+    keep_warm_start: bool = False
+    """Against the dip after cloning: the four settings below take effect."""
+    actor_delay: int = 1500
+    """Updates of the critics alone, on what the cloned policy does, before the actor learns."""
+    anchor_weight: float = 4.0
+    """Weight, when the actor begins to learn, of the pull to the clone on the online half, to the person on the other."""
+    anchor_decay: float = 0.9995
+    """Factor on that weight per update."""
+    kept_average: float = 0.005
+    """In the place of ``actor_average``."""
+    replay_capacity: int = 200_000
+    both_buffers: bool = True
+    """False: human steps go into the demonstration buffer alone."""
+    takeover_reward: float = 0.0
+    """RLIF: reward of the policy's last step before a person takes over; -1 as published."""
+    task_reward: bool = True
+    """False: the takeovers alone teach, as in RLIF."""
+    pre_takeover_weight: float = 1.0
+    """Chance, of the usual one, with which batches hold the policy's steps just before a takeover."""
+    pre_takeover_s: float = 0.75
+    residual_scale: float = 0.0
+    """Above 0: the cloned actor is frozen, and what is learned adds at most this much to its mean before the tanh."""
+
+    def __post_init__(self) -> None:
+        require(8 <= self.hidden <= 2048, f"hidden = {self.hidden}; allowed 8..2048")
+        require(1 <= self.ensemble <= 10, f"ensemble = {self.ensemble}; allowed 1..10")
+        require(2 <= self.batch <= 4096, f"batch = {self.batch}; allowed 2..4096")
+        require(0.0 < self.discount < 1.0, f"discount = {self.discount}; allowed between 0 and 1")
+        require(0.0 < self.target_rate <= 1.0, f"target_rate = {self.target_rate}; allowed above 0, up to 1")
+        require(0.0 < self.updates_per_step <= 20.0, f"updates_per_step = {self.updates_per_step}; allowed above 0, up to 20")
+        require(1 <= self.critic_updates <= 20, f"critic_updates = {self.critic_updates}; allowed 1..20")
+        for name in ("bc_weight", "gripper_bc_weight"):
+            require(0.0 <= getattr(self, name) <= 1000.0, f"{name} = {getattr(self, name)}; allowed 0..1000")
+        for name in ("bc_decay", "gripper_bc_decay"):
+            require(0.0 < getattr(self, name) <= 1.0, f"{name} = {getattr(self, name)}; allowed above 0, up to 1")
+        require(0.0 <= self.clone_weight_decay <= 100.0, f"clone_weight_decay = {self.clone_weight_decay}; allowed 0..100")
+        require(self.initial_temperature > 0.0, f"initial_temperature = {self.initial_temperature}; must be positive")
+        require(0.0 < self.actor_average <= 1.0, f"actor_average = {self.actor_average}; allowed above 0, up to 1")
+        require(0 <= self.actor_delay <= 1_000_000, f"actor_delay = {self.actor_delay}; allowed 0..1000000")
+        require(0.0 <= self.anchor_weight <= 1000.0, f"anchor_weight = {self.anchor_weight}; allowed 0..1000")
+        require(0.0 < self.anchor_decay <= 1.0, f"anchor_decay = {self.anchor_decay}; allowed above 0, up to 1")
+        require(0.0 < self.kept_average <= 1.0, f"kept_average = {self.kept_average}; allowed above 0, up to 1")
+        require(self.replay_capacity >= 1000, f"replay_capacity = {self.replay_capacity}; at least 1000")
+        require(-10.0 <= self.takeover_reward <= 0.0, f"takeover_reward = {self.takeover_reward}; allowed -10..0")
+        require(self.task_reward or self.takeover_reward < 0.0, "task_reward = False leaves no reward at all; set takeover_reward below 0")
+        require(0.0 <= self.pre_takeover_weight <= 1.0, f"pre_takeover_weight = {self.pre_takeover_weight}; allowed 0..1")
+        require(0.0 <= self.pre_takeover_s <= 10.0, f"pre_takeover_s = {self.pre_takeover_s}; allowed 0..10")
+        require(0.0 <= self.residual_scale <= 10.0, f"residual_scale = {self.residual_scale}; allowed 0..10")
+        both = self.keep_warm_start and self.residual_scale > 0.0
+        require(not both, "keep_warm_start and residual_scale both hold the actor near its clone; set one of them")
