@@ -159,7 +159,7 @@ def masks_of(row: Any, reviewed: set[str]) -> list[str]:
 def _alone(workspace: Workspace) -> Iterator[None]:
     """One process at a time makes the index; the others wait. Gone with the process however it ends."""
     workspace.path.mkdir(parents=True, exist_ok=True)
-    fd = os.open(workspace.path / "index.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    fd = os.open(workspace.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)  # the folder itself: no file is left behind
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
         yield
