@@ -2,6 +2,10 @@
 
 from sqlalchemy.exc import DBAPIError
 
+from takeover.data.catalog import CatalogError
+
+CATALOG_FAILURES = (CatalogError, DBAPIError, OSError)  # what opening, reading and writing it may raise
+
 
 def reason_of(error: BaseException) -> str:
     """One line: what happened, whether anything was saved, and what to do. For any error; the database's own words where none fit."""

@@ -11,6 +11,7 @@ import msgspec
 from takeover.policies.manifest import policies_folder
 
 FILE = "outcomes.jsonl"
+POLICIES_HELD = 4  # a comparison needs two
 
 
 class StartOutcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,21 +31,25 @@ def conditions_of(robot_id: str, task_id: str, control_hz: float, parameters: di
 
 
 class Outcomes:
-    """What is known under one set of conditions. One process writes; several may read."""
+    """What is known under one set of conditions. One process writes; several may read.
+
+    Held in memory: the starts of the ``POLICIES_HELD`` policies asked for last; those of another one are read when it is asked for.
+    """
 
     def __init__(self, workspace: str | os.PathLike[str], conditions: str) -> None:
         self.path: Path = policies_folder(workspace) / FILE
         self.conditions = conditions
-        self.unreadable = 0  # lines that were passed over: their starts are run again
-        self._known: dict[tuple[str, int], StartOutcome] = {}
-        self._load()
+        self.unreadable = 0  # lines of the policies asked for that were passed over: their starts are run again
+        self._held: dict[str, dict[int, StartOutcome]] = {}  # by sha256, in the order of asking
 
     def get(self, sha256: str, start: int) -> StartOutcome | None:
-        return self._known.get((sha256, start))
+        """Raises `OSError`."""
+        return self._of(sha256).get(start)
 
     def put(self, sha256: str, start: int, success: bool, steps: int) -> None:
         """Keep one outcome. Raises `OSError`."""
         found = StartOutcome(sha256=sha256, conditions=self.conditions, start=start, success=success, steps=steps)
+        known = self._of(sha256)  # before the line is there
         self.path.parent.mkdir(parents=True, exist_ok=True)
         fd = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
@@ -53,17 +58,32 @@ class Outcomes:
             os.write(fd, (b"\n" if torn else b"") + msgspec.json.encode(found) + b"\n")
         finally:
             os.close(fd)
-        self._known[sha256, start] = found
+        known[start] = found
 
-    def _load(self) -> None:
+    def _of(self, sha256: str) -> dict[int, StartOutcome]:
+        held = self._held.pop(sha256, None)
+        if held is None:
+            held = self._read(sha256)
+            while len(self._held) >= POLICIES_HELD:
+                del self._held[next(iter(self._held))]
+        self._held[sha256] = held
+        return held
+
+    def _read(self, sha256: str) -> dict[int, StartOutcome]:
+        held: dict[int, StartOutcome] = {}
         if not self.path.exists():
-            return
+            return held
         decoder = msgspec.json.Decoder(StartOutcome)
-        for line in self.path.read_bytes().splitlines():
-            try:
-                found = decoder.decode(line)
-            except (msgspec.DecodeError, UnicodeDecodeError):
-                self.unreadable += 1
-                continue
-            if found.conditions == self.conditions:
-                self._known[found.sha256, found.start] = found
+        key = sha256.encode()
+        with self.path.open("rb") as lines:  # one at a time: the file grows with every start of every policy
+            for line in lines:
+                if key not in line:
+                    continue
+                try:
+                    found = decoder.decode(line)
+                except (msgspec.DecodeError, UnicodeDecodeError):
+                    self.unreadable += 1
+                    continue
+                if found.sha256 == sha256 and found.conditions == self.conditions:
+                    held[found.start] = found
+        return held

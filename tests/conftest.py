@@ -1,5 +1,7 @@
 """A test that watches the clock gets a second try, and the run shows why: on a machine shared with others, time can stand still."""
 
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,14 @@ REAL_TIME = ("tests/app", "tests/faults", "tests/robot_bridge")
 
 def _below(path: Path, folders: tuple[str, ...]) -> bool:
     return any(path.is_relative_to(ROOT / folder) for folder in folders)
+
+
+@pytest.fixture(autouse=True)
+def _whole_floating_point() -> Iterator[None]:
+    """Commands set their process up to flush denormals; run inside a test, that would stay for every test after it."""
+    yield
+    if (torch := sys.modules.get("torch")) is not None:
+        torch.set_flush_denormal(False)
 
 
 def pytest_configure(config: pytest.Config) -> None:

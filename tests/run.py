@@ -25,6 +25,7 @@ PATIENT = (
     "tests/app/test_cli.py",
     "tests/app/test_headless_run.py",
     "tests/app/test_summary.py",
+    "tests/test_floating_point.py",
     "tests/test_house.py",
     "tests/test_protocol_page.py",
 )

@@ -6,12 +6,14 @@ import time
 
 from takeover.app.processes.common import ProcessContext, StartupError, leave, run_process
 from takeover.data.catalog import Catalog
+from takeover.data.catalog_errors import CATALOG_FAILURES, reason_of
 from takeover.data.schema import Evaluate, EvaluateReply, EvaluatorStatus
 from takeover.data.seeding import HELDOUT_STARTS, heldout_start
 from takeover.policies.base import PolicyRefused
 from takeover.policies.decisions import DecisionConflict, DecisionError
 from takeover.policies.evaluation import EvaluationCancelled, evaluate
 from takeover.policies.gating import gate, gate_is_due, run_start
+from takeover.policies.manifest import Manifest
 from takeover.policies.outcomes import Outcomes, conditions_of
 from takeover.policies.publish import load_policy, published_versions, version_folder
 from takeover.policies.torch_setup import configure
@@ -44,7 +46,11 @@ def main(context: ProcessContext) -> None:
             Publisher[EvaluatorStatus](endpoints, "evaluator_status", EvaluatorStatus) as status,
         ):
             context.ready()
-            _Evaluator(context, robot, requests, status).run()
+            evaluator = _Evaluator(context, robot, requests, status)
+            try:
+                evaluator.run()
+            finally:
+                evaluator.close()
     finally:
         robot.close()
 
@@ -64,6 +70,7 @@ class _Evaluator:
         self._next_automatic = time.monotonic() + 5.0
         self._evaluated = 0
         self._kept: Outcomes | None = None
+        self._catalog: Catalog | None = None  # one for the whole run: each new connection pool leaves some memory behind
         self._waiting: tuple[bytes, Evaluate] | None = None  # a request that came during a comparison
 
     def run(self) -> None:
@@ -77,6 +84,11 @@ class _Evaluator:
                 self._look_at_newest()
                 self._next_automatic = time.monotonic() + AUTOMATIC_PERIOD_S
             self._tell(False, 0, 0, 0)
+
+    def close(self) -> None:
+        if self._catalog is not None:
+            self._catalog.close()
+            self._catalog = None
 
     def _answer(self, peer: bytes, request: Evaluate) -> None:
         started = time.monotonic()
@@ -166,18 +178,26 @@ class _Evaluator:
             outcomes = [outcome.success for outcome in evaluate(loaded.policy, self._robot, seeds, on_progress)]
         result: dict[str, float] = {"version": version, "successes": sum(outcomes), "n": starts}
         self._results = [*self._results, result][-RESULTS_SHOWN:]
-        with Catalog.open(self._workspace) as catalog:
-            catalog.add_evaluation(
-                session_id=loaded.manifest.data_session,
-                policy_version=version,
-                policy_sha256=loaded.manifest.sha256,
-                task_id=loaded.manifest.task_id,
-                protocol="heldout",
-                successes=sum(outcomes),
-                n=starts,
-                wall_s=time.monotonic() - started,
-            )
+        self._note(loaded.manifest, sum(outcomes), starts, time.monotonic() - started)
         return outcomes
+
+    def _note(self, manifest: Manifest, successes: int, starts: int, wall_s: float) -> None:
+        """Into the catalog; where that fails, the result is still shown, and the next one tries again."""
+        try:
+            self._catalog = self._catalog or Catalog.open(self._workspace)
+            self._catalog.add_evaluation(
+                session_id=manifest.data_session,
+                policy_version=manifest.version,
+                policy_sha256=manifest.sha256,
+                task_id=manifest.task_id,
+                protocol="heldout",
+                successes=successes,
+                n=starts,
+                wall_s=wall_s,
+            )
+        except CATALOG_FAILURES as error:
+            self.close()
+            log.warning("version %d: %d of %d is not in the catalog: %s", manifest.version, successes, starts, reason_of(error))
 
     def _tell(self, busy: bool, version: int, done: int, total: int) -> None:
         now = time.monotonic()

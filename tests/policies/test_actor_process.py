@@ -29,6 +29,7 @@ from takeover.data.schema import (
     RunConfig,
 )
 from takeover.data.seeding import heldout_start, stream
+from takeover.data.workspace import Workspace
 from takeover.policies.base import PolicyWeights
 from takeover.policies.decisions import decide, read_decisions
 from takeover.policies.evaluation import evaluate
@@ -257,6 +258,27 @@ def test_the_evaluator_counts_as_a_plain_loop_does(make_peer: Callable[..., Peer
     with Catalog.open(peer.workspace) as catalog:
         (row,) = catalog.evaluations()
         assert (row.policy_version, row.n) == (1, 3)
+    assert peer.stop() == 0
+
+
+def test_a_catalog_that_fails_does_not_end_the_evaluator(make_peer: Callable[..., Peer]) -> None:
+    peer = make_peer(SimRobot("peg-insert").spec, clock="lockstep")
+    peer.publish(1)
+    where = Workspace(peer.workspace).catalog_path
+    broken = b"no database" * 100
+    where.write_bytes(broken)
+    peer.start("evaluator")
+    with Dealer[Evaluate, EvaluateReply](peer.endpoints, "evaluate", Evaluate, EvaluateReply) as requests:
+        for number in (1, 2):
+            requests.send(Evaluate(request_id=number, version=1, starts=1))
+            reply = requests.receive(60.0)
+            assert reply is not None
+            assert (reply.request_id, reply.n, reply.error) == (number, 1, "")
+            if number == 1:
+                assert where.read_bytes() == broken
+                where.unlink()
+    with Catalog.open(peer.workspace) as catalog:
+        assert len(catalog.evaluations()) == 1
     assert peer.stop() == 0
 
 

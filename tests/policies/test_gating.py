@@ -17,8 +17,17 @@ from takeover.policies.base import PolicyRefused, PolicyWeights
 from takeover.policies.decisions import GATE, DecisionConflict, current_standing, decide, read_decisions
 from takeover.policies.evaluation import EvaluationCancelled
 from takeover.policies.gating import gate, gate_is_due
-from takeover.policies.outcomes import Outcomes, conditions_of
-from takeover.policies.publish import WEIGHTS_NAME, Manifest, make_manifest, publish, read_manifest, version_folder, weights_bytes
+from takeover.policies.outcomes import POLICIES_HELD, Outcomes, conditions_of
+from takeover.policies.publish import (
+    WEIGHTS_NAME,
+    Manifest,
+    load_policy,
+    make_manifest,
+    publish,
+    read_manifest,
+    version_folder,
+    weights_bytes,
+)
 from takeover.policies.registry import make_learner
 
 STARTS = list(range(200))
@@ -148,13 +157,25 @@ def test_a_stopped_comparison_decides_nothing_and_goes_on_where_it_was(tmp_path:
         gate(tmp_path, 2, course, STARTS, outcomes, on_progress=lambda done, total: done < 10)
     assert len(decided(tmp_path)) == 1
     before = course.runs
-    outcomes.path.write_bytes(outcomes.path.read_bytes() + b'{"sha256": "torn')
+    candidate = load_policy(version_folder(tmp_path, 2), course.spec).manifest.sha256
+    outcomes.path.write_bytes(outcomes.path.read_bytes() + f'{{"sha256": "{candidate}", "con'.encode())
     again = Outcomes(tmp_path, outcomes.conditions)
-    assert again.unreadable == 1
     result = gate(tmp_path, 2, course, STARTS, again)
+    assert again.unreadable == 1
     assert before == 20
     assert course.runs == 2 * result.numbers["pairs"]  # no start was run twice
     assert Outcomes(tmp_path, "another robot").get(result.decisions[0].sha256, 0) is None
+
+
+def test_outcomes_of_many_policies_do_not_fill_the_memory(outcomes: Outcomes) -> None:
+    names = [f"{i:064x}" for i in range(3 * POLICIES_HELD)]
+    for start in range(3):
+        for name in names:
+            outcomes.put(name, start, success=True, steps=start)
+    assert len(outcomes._held) == POLICIES_HELD
+    found = [[outcomes.get(name, start) for start in range(4)] for name in names]
+    assert all([one and one.steps for one in row] == [0, 1, 2, None] for row in found)
+    assert len(outcomes.path.read_bytes().splitlines()) == 3 * len(names)
 
 
 @pytest.mark.usefixtures("trusted")
