@@ -109,6 +109,27 @@ def _policy_images(hil: h5py.Group, row: int) -> list[PolicyImage]:
     return found
 
 
+def _with_last_pictures(steps: list[Step], hil: h5py.Group) -> list[Step]:
+    """The policy's pictures after the last step of each run: they belong to no other step."""
+    if "image_valid" not in hil:
+        return steps
+    row_of = dict(zip(hil["seq"][:].tolist(), hil["frame_index"][:].tolist(), strict=True))
+    if "held" in hil:
+        row_of |= dict(zip(hil["held/seq"][:].tolist(), hil["held/frame_index"][:].tolist(), strict=True))
+    begun = set(row_of.values())
+    valid = {camera: item[:] for camera, item in hil["image_valid"].items()}
+    made = []
+    for step in steps:
+        row = row_of[step.seq] + 1
+        found = []
+        for camera, marks in valid.items():
+            if row not in begun and marks[row]:
+                picture = hil["frames"][camera][row]
+                found.append(PolicyImage(camera=camera, height=picture.shape[0], width=picture.shape[1], data=picture.tobytes()))
+        made.append(msgspec.structs.replace(step, next_images=found) if found else step)
+    return made
+
+
 def _snapshots(demo: h5py.Group) -> dict[int, bytes]:
     """Simulator state before each step, by seq."""
     found: dict[int, bytes] = {}
@@ -139,6 +160,8 @@ def read_records(path: Path, images: bool = False, sealed: bool = False) -> tupl
             if "held" in hil:
                 steps += _read_steps(hil["held"], start, state, snapshots, frames)
                 steps.sort(key=lambda step: step.rec_seq)
+            if images:
+                steps = _with_last_pictures(steps, hil)
         except (KeyError, OSError, ValueError) as error:
             raise DamagedFile(f"{path}: {error}") from error
     return start, steps, end

@@ -3,14 +3,13 @@
 import json
 from pathlib import Path
 
-import h5py
 import msgspec
 
 from takeover.data.episode_build import DEMO, build_episode
 from takeover.data.episode_file import EpisodeReader, open_episode, read_events, read_records
 from takeover.data.episode_schema import EpisodeRecords
 from takeover.data.hdf5_image import DamagedFile, check_seal, write_durably
-from takeover.data.schema import CameraFrame, PolicyImage, Step
+from takeover.data.schema import CameraFrame
 from takeover.data.workspace import fsync_folder
 
 
@@ -26,7 +25,6 @@ def read_episode(path: Path) -> EpisodeRecords:
         recovered, history = bool(reader.attributes["recovered"]), json.loads(reader.attributes["history"])
     with open_episode(path, sealed=True) as file:
         events = read_events(file[DEMO], start)
-        steps = _with_last_pictures(steps, file[DEMO]["hil"])
     frames.sort(key=lambda frame: frame.rec_seq)
     return EpisodeRecords(
         start=start,
@@ -55,27 +53,6 @@ def _frames(reader: EpisodeReader, camera: str) -> list[CameraFrame]:
         )
         for index in range(len(columns["seq"]))
     ]
-
-
-def _with_last_pictures(steps: list[Step], hil: h5py.Group) -> list[Step]:
-    """The policy's pictures after the last step of each run: they belong to no other step."""
-    if "image_valid" not in hil:
-        return steps
-    row_of = dict(zip(hil["seq"][:].tolist(), hil["frame_index"][:].tolist(), strict=True))
-    if "held" in hil:
-        row_of |= dict(zip(hil["held/seq"][:].tolist(), hil["held/frame_index"][:].tolist(), strict=True))
-    begun = set(row_of.values())
-    valid = {camera: item[:] for camera, item in hil["image_valid"].items()}
-    made = []
-    for step in steps:
-        row = row_of[step.seq] + 1
-        found = []
-        for camera, marks in valid.items():
-            if row not in begun and marks[row]:
-                picture = hil["frames"][camera][row]
-                found.append(PolicyImage(camera=camera, height=picture.shape[0], width=picture.shape[1], data=picture.tobytes()))
-        made.append(msgspec.structs.replace(step, next_images=found) if found else step)
-    return made
 
 
 def reseal(path: Path, episode: EpisodeRecords) -> None:

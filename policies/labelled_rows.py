@@ -1,5 +1,7 @@
 """Labels on stored transitions: what they leave out leaves the buffers at once, and comes back when the label is taken back."""
 
+from collections.abc import Iterator
+
 import msgspec
 import numpy as np
 import torch
@@ -39,6 +41,12 @@ class LabelledRows:
     def keep_out(self, key: int, step: int, row: torch.Tensor) -> None:
         """A row of a demonstration that nobody may imitate as long as it counts as discarded."""
         self._out[DEMONSTRATIONS].setdefault(key, {})[step] = (row, -1)
+
+    def rows_out(self) -> Iterator[torch.Tensor]:
+        """Every row (width,) that labels keep out of the buffers now."""
+        for place in self._out:
+            for kept in place.values():
+                yield from (row for row, _ in kept.values())
 
     def note_driven(self, key: int, steps: set[int]) -> None:
         """Which steps of a demonstration a person drove, ramps left out."""

@@ -62,6 +62,8 @@ class GripperCost:
 class CorrectionReplay:
     """Demonstration and online buffers, filled from committed steps."""
 
+    extra_columns = 0  # what a subclass adds to the end of a row
+
     def __init__(
         self,
         spec: RobotSpec,
@@ -77,7 +79,7 @@ class CorrectionReplay:
         self.spec = spec
         self._marks = marks or TakeoverMarks()
         self._task_reward, self._both_buffers = task_reward, both_buffers
-        self.columns = Columns.of(spec.observation.size, spec.action.size)
+        self.columns = Columns.of(spec.observation.size, spec.action.size, self.extra_columns)
         self.demonstrations = TransitionBuffer(capacity, self.columns.width)
         self.online = TransitionBuffer(capacity, self.columns.width)
         self.train_steps = 0  # non-held steps of policy episodes ever ingested

@@ -21,9 +21,10 @@ class Columns:
     width: int
 
     @classmethod
-    def of(cls, observation_size: int, action_size: int) -> "Columns":
+    def of(cls, observation_size: int, action_size: int, extra: int = 0) -> "Columns":
+        """``extra`` columns at the end are whoever's asked for them."""
         d, a = observation_size, action_size
-        return cls(slice(0, d), slice(d, 2 * d), slice(2 * d, 2 * d + a), 2 * d + a, 2 * d + a + 1, 2 * d + a + 2)
+        return cls(slice(0, d), slice(d, 2 * d), slice(2 * d, 2 * d + a), 2 * d + a, 2 * d + a + 1, 2 * d + a + 2 + extra)
 
 
 class TransitionBuffer:
@@ -65,6 +66,11 @@ class TransitionBuffer:
         if newest and self.newest >= 0:
             chosen[0] = self.newest
         return chosen
+
+    def oldest(self, count: int) -> np.ndarray:
+        """Indices of the ``count`` rows that were added first."""
+        start = self._next % self.size if self.size and self.size == len(self.rows) else 0
+        return (start + np.arange(min(count, self.size))) % max(1, self.size)
 
     def of_episode(self, episode: int) -> np.ndarray:
         """Indices of an episode's rows, oldest first."""

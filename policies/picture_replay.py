@@ -1,0 +1,238 @@
+"""Replay with pictures: a frame is stored once, a transition holds the numbers of the one it saw and the one after it.
+
+The numbers are two more columns of `CorrectionReplay`'s rows, so everything that labels do to a row they do to its pictures. A step
+waits for its successor before it counts, since that brings the picture after it; the last step of a run brings its own
+(`Step.next_images`). A step that has neither, as the last one before a crash, is left out. Frames that no row holds any more, not even
+one that labels keep out, are given up when room is needed; then the oldest online rows go, never a demonstration's.
+"""
+
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from takeover.data.episode_labels import EpisodeLabels
+from takeover.data.schema import EpisodeEnd, EpisodeStart, Outcome, PolicyImage, RobotSpec, Step
+from takeover.policies.pictures import PAD, Frames, FramesFull, JpegFrames, Pixels, RawFrames
+from takeover.policies.replay import CorrectionReplay, is_held
+
+OBSERVED, AFTER = -2, -1  # columns of a row: number of the frame that was seen, and of the one after the step
+
+
+class PictureBatch(NamedTuple):
+    """A batch; the pictures are buffers that the next call of `PictureReplay.sample_pictures` overwrites."""
+
+    rows: torch.Tensor  # (n, width) float32
+    demonstrations: int  # how many of the first rows are to imitate
+    observation: torch.Tensor  # (n, cameras, H, W, 3) uint8, 0..255
+    following: torch.Tensor  # the same after the step, shifted on its own
+
+
+class PictureReplay(CorrectionReplay):
+    """`CorrectionReplay` for the policy's cameras, in this order, ``height`` x ``width`` pixels each.
+
+    ``compressed``: keep JPEGs, and decode the next batch in a thread while this one is learned from; that batch was drawn with this one, so
+    what was ingested since is not in it, but it is drawn again when labels changed. For the same reason a learner that goes on from a
+    checkpoint draws other batches than one that was never stopped.
+    """
+
+    extra_columns = 2
+
+    def __init__(
+        self,
+        spec: RobotSpec,
+        cameras: Sequence[str],
+        *,
+        height: int = 128,
+        width: int = 128,
+        capacity: int = 100_000,
+        gripper_penalty: float = 0.0,
+        compressed: bool = False,
+    ) -> None:
+        if not cameras or len(set(cameras)) != len(cameras):
+            raise ValueError(f"cameras {list(cameras)}: name each of the policy's cameras once")
+        if min(height, width) <= 2 * PAD:
+            raise ValueError(f"pictures of {width}x{height}; at least {2 * PAD + 1} pixels each way")
+        super().__init__(spec, capacity=capacity, gripper_penalty=gripper_penalty)
+        self.cameras = tuple(cameras)
+        shape = (len(self.cameras), height, width, 3)
+        room = capacity + capacity // 50 + 16  # runs end with a frame of their own
+        self.frames: Frames = JpegFrames(shape, room) if compressed else RawFrames(shape, room)
+        self.left_out = 0  # steps without a picture after them
+        self._waiting: tuple[Step, int] | None = None
+        self._taken = (-1, -1)  # frames of the row that is made now
+        self._buffers: list[tuple[torch.Tensor, torch.Tensor]] = []
+        self._turn = 0
+        self._ahead: ThreadPoolExecutor | None = ThreadPoolExecutor(1, "pictures") if compressed else None
+        self._marked: tuple[set[int], list[tuple[str, int]]] = (set(), [])  # corrections that were first drawn with the plan
+        self._planned: tuple[int, Future[PictureBatch]] | None = None
+
+    # --- ingestion ---
+
+    def begin_episode(self, start: EpisodeStart) -> None:
+        self._finish(None)
+        super().begin_episode(start)
+
+    def add(self, step: Step) -> bool:
+        """As `CorrectionReplay.add`, one step late.
+
+        Raises `ValueError` naming episode, step and camera for a picture that is missing or has another size.
+        """
+        if not self.trains() or is_held(step):
+            self._finish(None)
+            return False
+        if step.episode_id != self._episode:
+            raise ValueError(f"step {step.seq} belongs to episode {step.episode_id}; {self._episode or 'none'} is running")
+        follows = self._waiting is not None and _follows(self._waiting[0], step)
+        if not follows:
+            self._finish(None)
+        frame = self._store(step, step.images, "images")
+        if follows:
+            self._finish(frame)
+        self._waiting = (step, frame)
+        return True
+
+    def end_episode(self, end: EpisodeEnd) -> None:
+        self._finish(None)
+        super().end_episode(end)
+        self._forget_plan()
+
+    def _finish(self, after: int | None) -> None:
+        """Make a row of the step that waits; ``after``: the frame of its successor, none at the end of a run."""
+        if self._waiting is None:
+            return
+        step, frame = self._waiting
+        self._waiting = None
+        if after is None and not step.next_images:
+            self.left_out += 1
+            return
+        self._taken = (frame, -1)  # held while the next one is stored
+        self._taken = (frame, self._store(step, step.next_images, "next_images") if after is None else after)
+        super().add(step)
+        self._taken = (-1, -1)
+
+    def _row(self, step: Step) -> torch.Tensor:
+        return torch.cat([super()._row(step), torch.tensor(self._taken, dtype=torch.float32)])
+
+    def _store(self, step: Step, images: Sequence[PolicyImage], field: str) -> int:
+        frame = np.stack([self._picture(step, images, camera, field) for camera in self.cameras])
+        try:
+            return self.frames.put(frame)
+        except FramesFull:
+            self._make_room()
+            return self.frames.put(frame)
+
+    def _picture(self, step: Step, images: Sequence[PolicyImage], camera: str, field: str) -> Pixels:
+        where = f"episode {step.episode_id}, step {step.episode_step}, {field}"
+        image = next((image for image in images if image.camera == camera), None)
+        if image is None:
+            raise ValueError(f"{where}: no picture of camera {camera!r}; record with it among policy_cameras, or learn without it")
+        _, height, width, channels = self.frames.shape
+        if (image.height, image.width) != (height, width) or len(image.data) != height * width * channels:
+            got = f"{image.width}x{image.height} in {len(image.data)} bytes"
+            raise ValueError(f"{where}: camera {camera!r} gives {got}; this replay holds {width}x{height} RGB of a byte per colour")
+        return np.frombuffer(image.data, np.uint8).reshape(height, width, channels)
+
+    # --- room ---
+
+    def _make_room(self) -> None:
+        self._forget_plan()
+        freed = self.frames.free(self._kept())
+        while freed < max(1, self.frames.capacity // 100) and self.online.size:
+            self.online.drop(self.online.oldest(max(1, self.online.size // 16)))
+            freed += self.frames.free(self._kept())
+        self._forget_gone_corrections()
+        if not freed:
+            raise FramesFull(f"all {self.frames.capacity} frames belong to demonstrations; give the replay a larger capacity")
+
+    def _kept(self) -> npt.NDArray[np.bool_]:
+        """Which frames a row, a row that labels keep out, or the step that waits still needs."""
+        kept = np.zeros(self.frames.capacity, np.bool_)
+        for buffer in (self.demonstrations, self.online):
+            kept[buffer.rows[: buffer.size, OBSERVED:].numpy().astype(np.int64)] = True
+        for row in self._labelled.rows_out():
+            kept[row[OBSERVED:].numpy().astype(np.int64)] = True
+        for row, _ in self._pending_demonstration:
+            kept[row[OBSERVED:].numpy().astype(np.int64)] = True
+        kept[[number for number in self._taken if number >= 0]] = True
+        if self._waiting is not None:
+            kept[self._waiting[1]] = True
+        return kept
+
+    # --- labels ---
+
+    def apply_labels(self, labels: EpisodeLabels) -> bool:
+        self._forget_plan()
+        return super().apply_labels(labels)
+
+    def exclude(self, episode_id: str) -> int:
+        self._forget_plan()
+        return super().exclude(episode_id)
+
+    def relabel(self, episode_id: str, outcome: Outcome, event_step: int) -> None:
+        self._forget_plan()
+        super().relabel(episode_id, outcome, event_step)
+
+    # --- sampling ---
+
+    def sample_pictures(self, count: int, generator: torch.Generator) -> PictureBatch:
+        """``count`` transitions as `sample` draws them, with their pictures, shifted by up to `PAD` pixels each way, each on its own.
+
+        Raises `ValueError` when there is nothing to sample.
+        """
+        if self._ahead is None:
+            return self._copied(*self._drawn(count, generator))
+        if self._planned is not None and self._planned[0] != count:
+            self._forget_plan()
+        planned, self._planned = self._planned, None
+        batch = self._copied(*self._drawn(count, generator)) if planned is None else planned[1].result()
+        self._planned = (count, self._ahead.submit(self._copied, *self._drawn(count, generator)))
+        return batch
+
+    def close(self) -> None:
+        """End the thread."""
+        if self._ahead is not None:
+            self._forget_plan()
+            self._ahead.shutdown()
+
+    def _drawn(
+        self, count: int, generator: torch.Generator
+    ) -> tuple[torch.Tensor, int, npt.NDArray[np.int64], tuple[torch.Tensor, torch.Tensor]]:
+        """Rows, how many are to imitate, shifts (2, count, 2), and the buffers to fill."""
+        waited, known = set(self._unused), len(self._used)
+        rows, n = self.sample(count, generator)
+        self._marked = (waited - self._unused, self._used[known:])
+        shifts = torch.randint(-PAD, PAD + 1, (2, count, 2), generator=generator).numpy()
+        if not self._buffers or len(self._buffers[0][0]) != count:
+            # one pair is learned from while the thread fills the other
+            self._buffers = [_pair((count, *self.frames.shape)) for _ in range(1 if self._ahead is None else 2)]
+        self._turn = (self._turn + 1) % len(self._buffers)
+        return rows, n, shifts, self._buffers[self._turn]
+
+    def _copied(self, rows: torch.Tensor, n: int, shifts: npt.NDArray[np.int64], into: tuple[torch.Tensor, torch.Tensor]) -> PictureBatch:
+        numbers = rows[:, OBSERVED:].numpy().astype(np.int64)
+        for i, out in enumerate(into):
+            self.frames.copy(numbers[:, i], shifts[i], out.numpy())
+        return PictureBatch(rows, n, *into)
+
+    def _forget_plan(self) -> None:
+        """The batch that was drawn ahead may hold what labels changed, or frames that are given up."""
+        planned, self._planned = self._planned, None
+        if planned is None:
+            return
+        if not planned[1].cancel():
+            planned[1].result()
+        waited, used = self._marked  # in no batch yet after all
+        self._unused |= waited
+        self._used = [correction for correction in self._used if correction not in used]
+
+
+def _pair(shape: tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor]:
+    return torch.empty(shape, dtype=torch.uint8), torch.empty(shape, dtype=torch.uint8)
+
+
+def _follows(step: Step, following: Step) -> bool:
+    return step.episode_id == following.episode_id and step.run_id == following.run_id and following.seq == step.seq + 1

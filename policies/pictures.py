@@ -1,0 +1,158 @@
+"""Pictures for replay: each stored once, as uint8, and copied out with the random shift of training.
+
+`RawFrames` keeps them as they are (98 KB for two cameras of 128x128), `JpegFrames` as JPEG: a fraction of the memory, many times the time.
+"""
+
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import simplejpeg
+
+Pixels = npt.NDArray[np.uint8]
+
+PAD = 4  # pixels by which a picture is shifted at most
+JPEG_QUALITY = 95
+_BLOCK = 256  # frames that are allocated at a time
+MAX_FRAMES = 1 << 24  # above that a float32 does not hold every number
+
+
+class FramesFull(RuntimeError):
+    """There is no room for another frame."""
+
+
+class Frames(Protocol):
+    """A store of frames (cameras, H, W, 3), by number."""
+
+    shape: tuple[int, int, int, int]
+    capacity: int
+
+    def put(self, frame: Pixels) -> int:
+        """Store a copy. Raises `FramesFull`."""
+        ...
+
+    def free(self, kept: npt.NDArray[np.bool_]) -> int:
+        """Give up every frame whose number is not marked in ``kept`` (capacity,); returns how many."""
+        ...
+
+    def copy(self, numbers: npt.NDArray[np.int64], shifts: npt.NDArray[np.int64], out: Pixels) -> None:
+        """Frames ``numbers`` (n,) shifted by ``shifts`` (n, 2) (down, right; see `shift`) into ``out`` (n, cameras, H, W, 3)."""
+        ...
+
+    @property
+    def used_bytes(self) -> int:
+        """Of all stored frames."""
+        ...
+
+
+class _Numbers:
+    """Which numbers are free, lowest first."""
+
+    def __init__(self, capacity: int) -> None:
+        if not 1 <= capacity <= MAX_FRAMES:
+            raise ValueError(f"capacity of {capacity} frames; allowed 1..{MAX_FRAMES}")
+        self.used = np.zeros(capacity, np.bool_)
+        self._free: list[int] = []
+        self._next = 0
+
+    def take(self) -> int:
+        if self._free:
+            number = self._free.pop()
+        elif self._next < len(self.used):
+            number, self._next = self._next, self._next + 1
+        else:
+            raise FramesFull(f"all {len(self.used)} frames are in use")
+        self.used[number] = True
+        return number
+
+    def release(self, kept: npt.NDArray[np.bool_]) -> list[int]:
+        gone = np.flatnonzero(self.used & ~kept)
+        self.used[gone] = False
+        self._free = sorted([*self._free, *gone.tolist()], reverse=True)
+        return gone.tolist()
+
+
+class RawFrames:
+    """Frames as they are, in blocks that are allocated when they are needed."""
+
+    def __init__(self, shape: tuple[int, int, int, int], capacity: int) -> None:
+        self.shape, self.capacity = shape, capacity
+        self._numbers = _Numbers(capacity)
+        self._blocks: list[Pixels] = []
+
+    def put(self, frame: Pixels) -> int:
+        number = self._numbers.take()
+        while number // _BLOCK >= len(self._blocks):
+            self._blocks.append(np.empty((min(_BLOCK, self.capacity - len(self._blocks) * _BLOCK), *self.shape), np.uint8))
+        self._blocks[number // _BLOCK][number % _BLOCK] = frame
+        return number
+
+    def free(self, kept: npt.NDArray[np.bool_]) -> int:
+        return len(self._numbers.release(kept))
+
+    def copy(self, numbers: npt.NDArray[np.int64], shifts: npt.NDArray[np.int64], out: Pixels) -> None:
+        for i, (number, (down, right)) in enumerate(zip(numbers.tolist(), shifts.tolist(), strict=True)):
+            shift(self._blocks[number // _BLOCK][number % _BLOCK], down, right, out[i])
+
+    @property
+    def used_bytes(self) -> int:
+        return int(self._numbers.used.sum()) * int(np.prod(self.shape))
+
+
+class JpegFrames:
+    """Frames as one JPEG per camera. Copying decodes them: leave that to a thread that is ahead of the learner (`PictureReplay`)."""
+
+    def __init__(self, shape: tuple[int, int, int, int], capacity: int) -> None:
+        self.shape, self.capacity = shape, capacity
+        self._numbers = _Numbers(capacity)
+        self._jpegs: dict[int, tuple[bytes, ...]] = {}
+        self._bytes = 0
+
+    def put(self, frame: Pixels) -> int:
+        jpegs = tuple(
+            bytes(simplejpeg.encode_jpeg(np.ascontiguousarray(picture), quality=JPEG_QUALITY, colorspace="RGB", colorsubsampling="420"))
+            for picture in frame
+        )
+        number = self._numbers.take()
+        self._jpegs[number] = jpegs
+        self._bytes += sum(map(len, jpegs))
+        return number
+
+    def free(self, kept: npt.NDArray[np.bool_]) -> int:
+        gone = self._numbers.release(kept)
+        for number in gone:
+            self._bytes -= sum(map(len, self._jpegs.pop(number)))
+        return len(gone)
+
+    def copy(self, numbers: npt.NDArray[np.int64], shifts: npt.NDArray[np.int64], out: Pixels) -> None:
+        frame = np.empty(self.shape, np.uint8)
+        for i, (number, (down, right)) in enumerate(zip(numbers.tolist(), shifts.tolist(), strict=True)):
+            for camera, jpeg in enumerate(self._jpegs[number]):
+                simplejpeg.decode_jpeg(jpeg, colorspace="RGB", buffer=frame[camera])
+            shift(frame, down, right, out[i])
+
+    @property
+    def used_bytes(self) -> int:
+        return self._bytes
+
+
+def shift(frame: Pixels, down: int, right: int, out: Pixels) -> None:
+    """What a crop at (down, right) of the frame (cameras, H, W, 3) padded with its own edges shows, into ``out`` of the same shape.
+
+    One copy of everything at an offset, then the edges: both are as fast as memory is.
+    """
+    cameras, height, width, channels = frame.shape
+    source, target = frame.reshape(cameras, -1), out.reshape(cameras, -1)
+    offset = channels * (right + width * down)
+    if offset >= 0:
+        target[:, : target.shape[1] - offset] = source[:, offset:]
+    else:
+        target[:, -offset:] = source[:, :offset]
+    if right > 0:
+        out[:, :, width - right :] = out[:, :, width - right - 1 : width - right]
+    elif right < 0:
+        out[:, :, :-right] = out[:, :, -right : 1 - right]
+    if down > 0:
+        out[:, height - down :] = out[:, height - down - 1 : height - down]
+    elif down < 0:
+        out[:, :-down] = out[:, -down : 1 - down]
