@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Engine, create_engine, delete, event, insert, inspect, select, update
+from sqlalchemy import Connection, Engine, delete, insert, inspect, select, update
 from sqlalchemy.exc import DatabaseError
 
 from takeover.data import catalog_log
 from takeover.data.catalog_current import parts, refresh_episodes, refresh_sessions
 from takeover.data.catalog_migrate import migrate
+from takeover.data.catalog_place import CatalogError, claim, engine_of, shown, url_of
 from takeover.data.catalog_queries import SegmentFilter
 from takeover.data.catalog_read import CatalogReading
 from takeover.data.catalog_rows import EvaluationRow, PolicyRow
@@ -24,17 +25,6 @@ __all__ = ["Catalog", "CatalogError", "SegmentFilter", "damage_of"]
 
 COUNTERS = ("changes", "claims", "uses")
 _ATTEMPTS = 6
-
-
-class CatalogError(RuntimeError):
-    """The catalog cannot be opened or does not fit this version; says what to do."""
-
-
-def _sqlite_settings(connection: Any, _: Any) -> None:
-    cursor = connection.cursor()
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=10000", "foreign_keys=ON", "cache_size=-32768"):
-        cursor.execute(f"PRAGMA {pragma}")
-    cursor.close()
 
 
 _DAMAGED = (DatabaseError, UnicodeDecodeError)  # the latter from sqlite3 itself, when what it wants to say is damaged
@@ -65,23 +55,40 @@ class Catalog(CatalogReading):
     """
 
     def __init__(self, url: str, log_path: Path | None = None) -> None:
-        self.url = url
+        """Raises `CatalogError`."""
+        self.url = shown(url)
         self.log_path = log_path
-        self.engine: Engine = create_engine(url)
-        if self.engine.dialect.name == "sqlite":
-            event.listen(self.engine, "connect", _sqlite_settings)
+        self.engine: Engine = engine_of(url)
+        self.on_server = self.engine.dialect.name != "sqlite"
         try:
             self._create()
         except _DAMAGED as error:
-            raise CatalogError(
-                f"cannot open the catalog {url}: {_said(error)}; move the file away: the recorder makes a new one of the episodes"
-            ) from error
+            self.close()
+            raise CatalogError(f"cannot open the catalog {self.url}: {_said(error)}; {self._remedy()}") from error
+        except CatalogError:
+            self.close()
+            raise
 
     @classmethod
     def open(cls, workspace: Workspace | Path | str, url: str = "") -> "Catalog":
-        """The workspace's own catalog, or the one at an SQLAlchemy ``url`` that several stations share."""
+        """The workspace's catalog, on the server that its station file names if it does; or that at ``url``. Raises `CatalogError`."""
         where = workspace if isinstance(workspace, Workspace) else Workspace(workspace)
-        return cls(url or where.catalog_url, where.learning_path)
+        catalog = cls(url or url_of(where), where.learning_path)
+        if catalog.on_server:
+            try:
+                claim(catalog.engine, where)
+            except _DAMAGED as error:
+                catalog.close()
+                raise CatalogError(f"cannot open the catalog {catalog.url}: {_said(error)}; {catalog._remedy()}") from error
+            except CatalogError:
+                catalog.close()
+                raise
+        return catalog
+
+    def _remedy(self) -> str:
+        if self.on_server:
+            return "is the server up, and may this user make tables there?"
+        return "move the file away: the recorder makes a new one of the episodes"
 
     def _create(self) -> None:
         """Make the tables, or bring those of an earlier version up to date."""
@@ -102,12 +109,15 @@ class Catalog(CatalogReading):
                     migrate(connection, version)
                 version = self._version()
         except ValueError as error:
-            raise CatalogError(f"catalog {self.url}: {error}; move it away: the recorder makes a new one") from error
+            raise CatalogError(f"catalog {self.url}: {error}; {self._other()}") from error
         if version != CATALOG_VERSION:
             raise CatalogError(
                 f"catalog {self.url} has version {version}, this program knows {CATALOG_VERSION}; "
-                "use the program that wrote it, or move it away: the recorder makes a new one"
+                f"use the program that wrote it, or {self._other()}"
             )
+
+    def _other(self) -> str:
+        return ("name an empty database" if self.on_server else "move it away") + ": the recorder makes a new one"
 
     def _make(self) -> None:
         """Tables, version and counters in one transaction, where the server can."""

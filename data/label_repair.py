@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
-from sqlalchemy import create_engine, select
+from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
 from takeover.data.catalog import Catalog, damage_of
 from takeover.data.catalog_log import agree, read_rows
+from takeover.data.catalog_place import engine_of, has_catalog, url_of
 from takeover.data.catalog_tables import LabelEvent, label_events
 from takeover.data.hdf5_image import write_durably
 from takeover.data.label_log import lines_of, locked
@@ -96,9 +97,9 @@ def _sorted_out(lines: list[bytes]) -> tuple[list[LabelEvent], dict[int, bytes]]
 
 
 def _of_catalog(work: "Repair") -> list[LabelEvent]:
-    if not work.workspace.catalog_path.exists():
+    if not has_catalog(work.workspace):
         return []
-    engine = create_engine(work.workspace.catalog_url)  # as it is, even if it is of another version
+    engine = engine_of(url_of(work.workspace))  # as it is, even if it is of another version
     try:
         if damage_of(engine):
             return []  # what is read of it could be anything; it is set aside and made anew

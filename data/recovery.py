@@ -6,6 +6,7 @@ from pathlib import Path
 
 from takeover.data.catalog import Catalog
 from takeover.data.catalog_log import agree
+from takeover.data.catalog_place import CatalogError, server_of, shown
 from takeover.data.coverage import Coverage
 from takeover.data.entry import entry_of_file
 from takeover.data.hdf5_image import DamagedFile
@@ -93,7 +94,12 @@ def reconcile(workspace: Workspace, catalog: Catalog) -> list[str]:
 
 
 def rebuild_catalog(workspace: Workspace) -> list[str]:
-    """A new catalog from the files and the logs of labels and learning, the old one kept beside it. Returns what could not be entered."""
+    """A new catalog from the files and the logs of labels and learning, the old one kept beside it. Returns what could not be entered.
+
+    Raises `CatalogError` for one on a server.
+    """
+    if server := server_of(workspace):
+        raise CatalogError(f"{shown(server)} is a server's: name an empty database, and the recorder or `takeover data repair` fills it")
     for suffix in ("", "-wal", "-shm"):
         old = workspace.catalog_path.with_name(workspace.catalog_path.name + suffix)
         if old.exists():

@@ -11,6 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from takeover.data.catalog import Catalog, CatalogError, damage_of
 from takeover.data.catalog_compare import differences, recorded_row
+from takeover.data.catalog_place import has_catalog, server_of
 from takeover.data.catalog_tables import evaluations, people, policies
 from takeover.data.entry import Entry, entry_of_file
 from takeover.data.episode_migrate import NewerFile
@@ -109,8 +110,10 @@ def _half_written(work: Repair) -> None:
 
 
 def _catalog(work: Repair) -> Catalog:
-    existed = work.workspace.catalog_path.exists()
+    existed = has_catalog(work.workspace)
     path = work.workspace.catalog_path
+    if server_of(work.workspace):
+        return Catalog.open(work.workspace)  # nothing can be set aside there: the error says what to do
     try:
         catalog = Catalog.open(work.workspace)
         if damage := damage_of(catalog.engine):

@@ -13,6 +13,8 @@ from takeover.data.schema import SafetyLimits
 
 _ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z_.-]{0,63}")
 
+_SERVER = re.compile(r"(?!sqlite)[a-z][a-z0-9_]*(\+[a-z0-9_]+)?://.+")
+
 MAX_DEMONSTRATIONS = 10_000
 
 
@@ -44,6 +46,7 @@ class Station(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     learner: str = "hil-serl"
     demonstrations: int = 20
     hold_to_run: bool = False
+    catalog: str = ""  # URL of a database server for the catalog; "": the workspace's own SQLite file
     policy_cameras: list[str] = msgspec.field(default_factory=list)  # the policy is held while one of these gives no new picture
     limits: SafetyLimits = msgspec.field(default_factory=SafetyLimits)
     devices: StationDevices = msgspec.field(default_factory=StationDevices)
@@ -121,6 +124,9 @@ def _check_values(file: Path, text: str, station: Station) -> None:
             raise _refuse(file, text, name, value, "1 to 64 letters, digits, '-', '_' or '.', beginning with a letter or digit")
     if station.consent_version and not _ID.fullmatch(station.consent_version):
         raise _refuse(file, text, "consent_version", station.consent_version, "letters, digits, '-', '_' or '.', 64 at most, or nothing")
+    if station.catalog and not _SERVER.match(station.catalog):
+        allowed = 'the URL of a database server, such as "postgresql+psycopg://user@host/database", or nothing for a file of the workspace'
+        raise _refuse(file, text, "catalog", re.sub(r":[^:@/]*@", ":***@", station.catalog), allowed)
     for name in ("robot", "task", "learner"):
         if not getattr(station, name):
             raise _refuse(file, text, name, "", "a name")
@@ -158,6 +164,7 @@ task = "{station.task}"
 learner = "{station.learner}"
 demonstrations = {station.demonstrations}  # cloned into policy version 1
 hold_to_run = false  # true: the policy moves only while the deadman is held
+catalog = ""  # a database server instead of catalog.sqlite, e.g. "postgresql+psycopg://user@host/database", for this workspace alone
 policy_cameras = []  # the policy is held while one of these gives no new picture, e.g. ["front"]
 
 [devices]  # which may drive; Esc stops the robot always

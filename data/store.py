@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from takeover.data.catalog import Catalog
+from takeover.data.catalog_place import has_catalog
 from takeover.data.coverage import Coverage
 from takeover.data.episode_build import DEMO
 from takeover.data.episode_file import open_episode, read_bounds, read_events, read_records
@@ -39,7 +40,7 @@ def iter_episode_records(
     `Catalog.outcome_overrides` on top. Raises `DamagedFile` naming the file.
     """
     where = _workspace(workspace)
-    if not where.catalog_path.exists():
+    if not has_catalog(where):
         return
     with Catalog.open(where) as catalog:
         rows = catalog.episodes(task_id=task_id, session_id=session_id, ids=episode_ids)
@@ -102,7 +103,7 @@ def _collect(workspace: Workspace, session: str, first: int, last: int) -> tuple
                 continue
             for record in contents.records:
                 take(record)
-    if (first, last) in covered.ranges() or not workspace.catalog_path.exists():
+    if (first, last) in covered.ranges() or not has_catalog(workspace):
         return found, covered
     with Catalog.open(workspace) as catalog:
         rows = catalog.episodes(session_id=session)

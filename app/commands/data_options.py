@@ -81,10 +81,11 @@ def filter_of(options: Filters, name: str = "") -> "EpisodeFilter":
 def opened_catalog(workspace: Workspace) -> "Iterator[Catalog]":
     """Raises `StartupError` when there is none, it cannot be used, or it turns out to be damaged."""
     from takeover.data.catalog import Catalog, CatalogError, damage_of
+    from takeover.data.catalog_place import has_catalog
 
-    if not workspace.catalog_path.exists():
-        raise StartupError(f"{workspace.path} has no catalog; `takeover data repair` makes one of the files")
     try:
+        if not has_catalog(workspace):
+            raise StartupError(f"{workspace.path} has no catalog; `takeover data repair` makes one of the files")
         catalog = Catalog.open(workspace)
     except CatalogError as error:
         raise StartupError(f"{error}; `takeover data repair` makes a new one of the files") from error

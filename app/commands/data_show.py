@@ -73,14 +73,17 @@ def show(command: Show) -> int:
 def _summary_of_file(path: Path) -> "EpisodeSummary":
     """With its labels when it lies in a workspace."""
     from takeover.data.catalog import Catalog, CatalogError
+    from takeover.data.catalog_place import has_catalog
     from takeover.data.episode_summary import summarise
     from takeover.data.workspace import Workspace
 
     folders = path.absolute().parents
     workspace = Workspace(folders[2]) if len(folders) > 2 else None
-    if workspace is None or folders[1] != workspace.episodes or not workspace.catalog_path.exists():
+    if workspace is None or folders[1] != workspace.episodes or not workspace.path.is_dir():
         return summarise(path)
     try:
+        if not has_catalog(workspace):
+            return summarise(path)
         with Catalog.open(workspace) as catalog:
             return summarise(path, catalog)
     except CatalogError:

@@ -78,6 +78,7 @@ class Repair:
 def repair(command: Repair) -> int:
     """Returns 0; 1 when something is left that could not be repaired."""
     from takeover.app.processes.common import StartupError
+    from takeover.data.catalog_place import CatalogError
     from takeover.data.repair import repair as repair_workspace
     from takeover.data.workspace import WorkspaceError
 
@@ -85,7 +86,7 @@ def repair(command: Repair) -> int:
     try:
         with counted("repair") as (progress, stop):
             report = repair_workspace(workspace, progress, stop)
-    except WorkspaceError as error:
+    except (WorkspaceError, CatalogError) as error:
         raise StartupError(str(error)) from error
     if command.json:
         print_json(report)

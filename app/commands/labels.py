@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
+from takeover.app.commands.data_options import existing
 from takeover.app.commands.progress import listing, print_table, progress_display
 from takeover.app.processes.common import StartupError
 from takeover.app.supervisor import Progress
-from takeover.data.workspace import Workspace
 
 if TYPE_CHECKING:
     from takeover.data.labels import Labels
@@ -34,9 +34,7 @@ def data_labels(command: DataLabels) -> int:
     from takeover.data.catalog import CatalogError
     from takeover.data.labels import LabelError, Labels
 
-    workspace = Workspace(command.workspace) if command.workspace else Workspace.default()
-    if not workspace.catalog_path.exists():
-        raise StartupError(f"{workspace.path} is not a workspace with recordings; choose one with --workspace")
+    workspace = existing(command.workspace)
     if command.action != "agreement" and not command.file:
         raise StartupError(f"takeover data labels {command.action} needs a FILE")
     try:

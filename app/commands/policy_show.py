@@ -11,6 +11,7 @@ import msgspec
 from takeover.app.commands.data_options import Where, existing, opened_catalog, print_json
 from takeover.app.commands.policy_options import Json, Version, decision_rows, decisions_of, manifest_of, manifests, marks
 from takeover.app.commands.progress import listing, print_table
+from takeover.data.catalog_place import has_catalog
 from takeover.data.statistics import wilson
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ def show(command: Show) -> int:
 def _evaluations(workspace: "Workspace") -> "dict[str, list[EvaluationRow]]":
     """By the weights' hash, oldest first; empty where there is no catalog."""
     found: dict[str, list[Any]] = defaultdict(list)
-    if workspace.catalog_path.exists():
+    if has_catalog(workspace):
         with opened_catalog(workspace) as catalog:
             for row in catalog.evaluations():
                 found[row.policy_sha256].append(row)

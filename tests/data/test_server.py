@@ -15,6 +15,7 @@ from sqlalchemy.pool import StaticPool
 
 from benchmarks.catalog_plans import statements
 from benchmarks.catalog_rows import fill
+from takeover.app.cli import main
 from takeover.data.catalog import Catalog, SegmentFilter
 from takeover.data.catalog_tables import metadata
 from takeover.data.labels import Labels
@@ -31,6 +32,8 @@ pytestmark = pytest.mark.skipif(not SERVER, reason="no database server: name one
 def url():
     from tests.data.on_server import drop_schemas, schema_url
 
+    schema_url("tk_server_test")
+    drop_schemas()  # what a run that was killed left there
     yield schema_url("tk_server_test")
     drop_schemas()
 
@@ -64,6 +67,21 @@ def test_every_statement_runs_and_gives_what_sqlite_gives(url, tmp_path):
                 with catalog.engine.connect() as connection:
                     answers.append([tuple(row) for row in connection.execute(statement)])
             assert answers[0] == answers[1], name
+
+
+def test_a_station_file_puts_the_catalog_there_for_one_workspace_alone(url, tmp_path, capsys):
+    first, second = (Workspace(tmp_path / name).prepare() for name in ("first", "second"))
+    for workspace in (first, second):
+        workspace.station_path.write_text(f'catalog = "{url}"\n')
+    with Catalog.open(first) as catalog:
+        assert catalog.on_server
+        fill(catalog, 30, 300)
+    assert not first.catalog_path.exists()
+    assert main(["data", "ls", "--json", "--workspace", str(first.path)]) == 0
+    assert json.loads(capsys.readouterr().out)["total"] == 30
+    for command in ("ls", "repair"):
+        assert main(["data", command, "--workspace", str(second.path)]) != 0
+        assert "holds the catalog of another workspace" in capsys.readouterr().err
 
 
 def test_ids_are_in_the_same_order_on_every_server(url, tmp_path):
