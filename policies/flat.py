@@ -42,24 +42,39 @@ class Layout:
 class Adam:
     """Adam on one flat vector, in place. ``state``/``restore`` carry moments and step count."""
 
-    def __init__(self, size: int, learning_rate: float, betas: tuple[float, float] = (0.9, 0.999), epsilon: float = 1e-8) -> None:
+    def __init__(
+        self,
+        size: int,
+        learning_rate: float,
+        betas: tuple[float, float] = (0.9, 0.999),
+        epsilon: float = 1e-8,
+        device: torch.device | None = None,
+    ) -> None:
         self.learning_rate = learning_rate
         self.beta1, self.beta2 = betas
         self.epsilon = epsilon
         self.count = 0
-        self.moment1 = torch.zeros(size)
-        self.moment2 = torch.zeros(size)
+        self.moment1 = torch.zeros(size, device=device)
+        self.moment2 = torch.zeros(size, device=device)
 
     def step(self, parameters: torch.Tensor, gradient: torch.Tensor) -> None:
         """One update of ``parameters`` (size,) with ``gradient`` (size,)."""
         self.count += 1
-        self.moment1.lerp_(gradient, 1.0 - self.beta1)
-        self.moment2.mul_(self.beta2).addcmul_(gradient, gradient, value=1.0 - self.beta2)
-        correction1 = 1.0 - self.beta1**self.count
-        correction2 = math.sqrt(1.0 - self.beta2**self.count)
-        denominator = self.moment2.sqrt().add_(self.epsilon * correction2)
-        with torch.no_grad():
-            parameters.addcdiv_(self.moment1, denominator, value=-self.learning_rate * correction2 / correction1)
+        torch._fused_adam_(  # one kernel; what torch.optim.Adam(fused=True) calls
+            [parameters.detach()],
+            [gradient],
+            [self.moment1],
+            [self.moment2],
+            [],
+            [torch.tensor(float(self.count), device=parameters.device)],
+            lr=self.learning_rate,
+            beta1=self.beta1,
+            beta2=self.beta2,
+            weight_decay=0.0,
+            eps=self.epsilon,
+            amsgrad=False,
+            maximize=False,
+        )
 
     def state(self) -> dict[str, torch.Tensor]:
         return {"count": torch.tensor(self.count), "moment1": self.moment1.clone(), "moment2": self.moment2.clone()}

@@ -1,6 +1,10 @@
 """Settings of ``hil-serl``, checked once."""
 
+import dataclasses
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from takeover.policies.parameters import require
 
@@ -74,6 +78,14 @@ class HilSerlParameters:
     pre_takeover_s: float = 0.75
     residual_scale: float = 0.0
     """Above 0: the cloned actor is frozen, and what is learned adds at most this much to its mean before the tanh."""
+    device: str = "auto"
+    """Where it is computed: cuda, cuda:N or cpu; auto: on the first CUDA device, on the CPU where there is none."""
+    written_gradients: bool = True
+    """False: gradients by plain autograd, slower, the same up to rounding. The next two ask for that too."""
+    compile: bool = False
+    """The losses go through torch.compile; needs a C++ compiler, and for a minute or so at the first updates."""
+    bf16: bool = False
+    """Online critics and trained actor under bfloat16 autocast, never the targets."""
 
     def __post_init__(self) -> None:
         require(8 <= self.hidden <= 2048, f"hidden = {self.hidden}; allowed 8..2048")
@@ -100,5 +112,25 @@ class HilSerlParameters:
         require(0.0 <= self.pre_takeover_weight <= 1.0, f"pre_takeover_weight = {self.pre_takeover_weight}; allowed 0..1")
         require(0.0 <= self.pre_takeover_s <= 10.0, f"pre_takeover_s = {self.pre_takeover_s}; allowed 0..10")
         require(0.0 <= self.residual_scale <= 10.0, f"residual_scale = {self.residual_scale}; allowed 0..10")
+        known = re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device)
+        require(known is not None, f"device = {self.device!r}; allowed auto, cpu, cuda, cuda:N")
         both = self.keep_warm_start and self.residual_scale > 0.0
         require(not both, "keep_warm_start and residual_scale both hold the actor near its clone; set one of them")
+
+
+_HOW = {"device", "written_gradients", "compile", "bf16"}  # how it is computed, not what is learned
+
+
+def same_learning(saved: Mapping[str, Any], now: HilSerlParameters) -> str:
+    """Empty when a state saved with the settings ``saved`` can go on with ``now``; else the first difference, in words.
+
+    Settings that an earlier version did not have count as their defaults, which is what it did.
+    """
+    ours = dataclasses.asdict(now)
+    for name in sorted(saved.keys() - ours.keys()):
+        return f"{name} = {saved[name]!r} is no setting of this version"
+    for field in dataclasses.fields(now):
+        was = saved.get(field.name, field.default)
+        if field.name not in _HOW and was != ours[field.name]:
+            return f"{field.name} = {was!r}, now {ours[field.name]!r}"
+    return ""

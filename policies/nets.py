@@ -14,8 +14,8 @@ from takeover.policies.flat import Layout
 
 MIN_STD = 1e-5
 MAX_STD = 5.0
-_LOG_MIN_STD = math.log(MIN_STD)
-_LOG_MAX_STD = math.log(MAX_STD)
+LOG_MIN_STD = math.log(MIN_STD)
+LOG_MAX_STD = math.log(MAX_STD)
 _HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
 _LOG_2 = math.log(2.0)
 
@@ -78,15 +78,19 @@ def critics(views: dict[str, Tensor], x: Tensor) -> Tensor:
 def gaussian(views: dict[str, Tensor], observation: Tensor) -> tuple[Tensor, Tensor]:
     """Normalised observation (B, D) -> mean and log std before the tanh, each (B, A)."""
     mean, log_std = mlp(views, "actor", observation).chunk(2, dim=-1)
-    return mean, log_std.clamp(_LOG_MIN_STD, _LOG_MAX_STD)
+    return mean, log_std.clamp(LOG_MIN_STD, LOG_MAX_STD)
 
 
 def squashed_sample(mean: Tensor, log_std: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
     """Action (B, A) = tanh(mean + std * noise) and its log-density (B,)."""
     raw = torch.addcmul(mean, log_std.exp(), noise)
+    return raw.tanh(), squashed_log_density(noise, log_std, raw)
+
+
+def squashed_log_density(noise: Tensor, log_std: Tensor, raw: Tensor) -> Tensor:
+    """Log-density (B,) of tanh(raw), where raw (B, A) = mean + std * noise."""
     # log(1 - tanh(u)^2) = 2 (log 2 - u - softplus(-2 u)), stable where tanh saturates
-    log_density = (-0.5 * noise.square() - log_std - _HALF_LOG_2PI - 2.0 * (_LOG_2 - raw - F.softplus(-2.0 * raw))).sum(-1)
-    return raw.tanh(), log_density
+    return (-0.5 * noise.square() - log_std - _HALF_LOG_2PI - 2.0 * (_LOG_2 - raw - F.softplus(-2.0 * raw))).sum(-1)
 
 
 def normalise(observation: Tensor, mean: Tensor, scale: Tensor) -> Tensor:

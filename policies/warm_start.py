@@ -41,9 +41,9 @@ def published_rate(parameters: HilSerlParameters) -> float:
 class Anchor:
     """The cloned actor, frozen: a flat vector of ``layout``."""
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: Layout, device: torch.device | None = None) -> None:
         self._layout = layout
-        self.clone = torch.zeros(layout.size)
+        self.clone = torch.zeros(layout.size, device=device)
 
     def take(self, actor: Tensor) -> None:
         """Freeze ``actor`` (size,) as it is."""

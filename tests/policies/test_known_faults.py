@@ -22,6 +22,7 @@ from takeover.policies.inference import build_policy
 from takeover.policies.learner_run import LearnerRun
 from takeover.policies.registry import make_learner
 from takeover.policies.replay import CorrectionReplay
+from takeover.policies.sac_batches import Batches
 
 POLICIES = Path(__file__).parent
 COVERED: dict[str, list[str]] = {
@@ -139,9 +140,9 @@ def test_every_critic_update_of_an_update_sees_the_gripper_penalty(
     seen: list[torch.Tensor] = []
     real = learner._critic_update
 
-    def watch(rows: torch.Tensor, demonstrations: int) -> tuple[float, float]:
-        seen.append(rows[:, learner.replay.columns.reward])
-        return real(rows, demonstrations)
+    def watch(batch: Batches, i: int, proposal: Any) -> tuple[float, float]:
+        seen.append(batch.reward[batch.at(i)])
+        return real(batch, i, proposal)
 
     monkeypatch.setattr(learner, "_critic_update", watch)
     learner.update()
