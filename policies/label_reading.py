@@ -2,8 +2,9 @@
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Container, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from takeover.data.catalog import Catalog
 from takeover.data.episode_labels import EpisodeLabels
@@ -37,6 +38,22 @@ class LabelReading:
         self._newest, _ = training_events_after(self._catalog, self._newest)
         self._known = training_labels(self._catalog, labelled_episodes(self._catalog, self._task))
         self._left_out = self._catalog.excluded_episode_ids()
+
+    @property
+    def known(self) -> Container[str]:
+        """Episodes with a label that has been read."""
+        return self._known.keys()
+
+    def state(self) -> dict[str, Any]:
+        """For a checkpoint: how far labels were read, and which of them no update has seen yet."""
+        return {"newest": self._newest, "unused": self._unused}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """After `begin` and the ingestion of what a checkpoint had seen: labels given since are in the next update, and noted with it."""
+        if state:
+            _, events = training_events_after(self._catalog, state["newest"])
+            self._unused = [(event, target) for event, target in state["unused"]]
+            self._unused += [(event.id, event.target) for event in events if event.episode_id in self._ingested]
 
     def on_record(self, record: object, learner: Learner | None) -> None:
         """After the training has seen it: an episode that ends gets the labels it already has."""

@@ -8,13 +8,14 @@ from pathlib import Path
 import msgspec
 
 from takeover.data.catalog import Catalog
-from takeover.data.schema import Committed, EpisodeKind, EpisodeStart, RunConfig
-from takeover.data.store import GapError, iter_episode_records, read_gap, read_since
+from takeover.data.schema import Committed, EpisodeStart, RunConfig
+from takeover.data.store import GapError, read_gap, read_since
 from takeover.policies.base import LearnerError
 from takeover.policies.checkpoint import newest_checkpoint, save_checkpoint
 from takeover.policies.event_files import EventFile
 from takeover.policies.label_reading import LabelReading
 from takeover.policies.publish import make_manifest, publish, published_versions, weights_bytes
+from takeover.policies.resume import ingestion_log
 from takeover.policies.training import CommittedRecord, Publication, Training
 
 log = logging.getLogger("learner")
@@ -53,17 +54,15 @@ class LearnerRun:
         for problem in problems:
             log.warning("passed over %s", problem)
         self._labels.begin()
-        records = self._stored_records()
+        cursors: dict[str, int] = {} if state is None else state["cursors"]
+        seen, records = ingestion_log(self.workspace, self.config.task, cursors, self._labels.known)
         if state is not None:
-            cursors: dict[str, int] = state["cursors"]
-            seen = [r for r in records if r.rec_seq <= cursors.get(r.session, -1)]
-            records = [r for r in records if r.rec_seq > cursors.get(r.session, -1)]
             for record in seen:
-                self.training.replay(record)
-                self._labels.on_record(record, self.training.learner)
-            self._count(seen)
+                self._replay(record)
+            self.cursors |= {session: max(cursor, self.cursors.get(session, -1)) for session, cursor in cursors.items()}
             try:
                 self.training.restore(state)
+                self._labels.restore(state.get("labels", {}))
                 self._saved_updates = self._updates()
                 log.info("resumed at update %d, version %d", self._updates(), self.training.next_version - 1)
             except LearnerError as error:
@@ -75,12 +74,10 @@ class LearnerRun:
         if training.learner is not None and training.learner.demonstration_episodes >= self.config.demonstrations:
             training.start_cloning()
 
-    def _stored_records(self) -> list[CommittedRecord]:
-        records: list[CommittedRecord] = []
-        for start, steps, end in iter_episode_records(self.workspace, self.config.task):
-            if start.kind in (EpisodeKind.DEMONSTRATION, EpisodeKind.POLICY):
-                records += [start, *steps, end]
-        return records
+    def _replay(self, record: CommittedRecord) -> None:
+        self.training.replay(record)
+        self._labels.on_record(record, self.training.learner)
+        self._count([record])
 
     def catch_up(self, session: str) -> int:
         """Read what the running session has on disk beyond what was ingested; returns how many records."""
@@ -165,7 +162,7 @@ class LearnerRun:
 
     def checkpoint(self) -> None:
         """Save now."""
-        save_checkpoint(self.folder, self.training.state() | {"cursors": self.cursors})
+        save_checkpoint(self.folder, self.training.state() | {"cursors": dict(self.cursors), "labels": self._labels.state()})
         self._saved_at = time.monotonic()
         self._saved_updates = self._updates()
 

@@ -1,0 +1,53 @@
+"""What a learner ingests again after a restart: the committed stream as it lies in the store, cut where its checkpoint was.
+
+The episode that runs counts too: its steps are in a journal, not in a closed file. Left out, they would come a second time over the
+wire and be counted twice, while the checkpoint's counters already hold them.
+"""
+
+from collections.abc import Container, Iterable, Mapping
+from pathlib import Path
+
+from takeover.data.schema import EpisodeEnd, EpisodeKind, EpisodeStart, Event, OutcomeChange, Step
+from takeover.data.store import iter_episode_records, open_records
+
+CommittedRecord = EpisodeStart | Step | Event | OutcomeChange | EpisodeEnd
+TRAINED_KINDS = (EpisodeKind.DEMONSTRATION, EpisodeKind.POLICY)
+
+
+def ingestion_log(
+    workspace: Path, task: str, cursors: Mapping[str, int], relabelled: Container[str] = ()
+) -> tuple[list[CommittedRecord], list[CommittedRecord]]:
+    """(seen, rest): records of trained episodes of ``task`` up to ``cursors`` (newest rec_seq of each session), and what came after.
+
+    Sessions in the order they were recorded, each in the order of its stream. The rest ends with the last closed episode; what runs
+    beyond it is read as a gap of the stream. Late outcomes of ``relabelled`` episodes are left to their labels; episodes that labels
+    leave out are in neither. Raises `DamagedFile` naming the file.
+    """
+    waiting = open_records(workspace)  # before the files: an episode that is just being closed is in one or the other
+    sessions: dict[str, dict[int, CommittedRecord]] = {}
+    for start, steps, end in iter_episode_records(workspace, task):
+        if start.kind in TRAINED_KINDS:
+            whole: list[CommittedRecord] = [start, *steps, end]
+            sessions.setdefault(start.session, {}).update((record.rec_seq, record) for record in whole)
+    last = {session: max(records) for session, records in sessions.items()}
+    for record in _trained(waiting, task):
+        if isinstance(record, OutcomeChange) and record.episode_id in relabelled:
+            continue  # its label says what holds now
+        if record.rec_seq <= max(cursors.get(record.session, -1), last.get(record.session, -1)):
+            sessions.setdefault(record.session, {}).setdefault(record.rec_seq, record)
+    seen: list[CommittedRecord] = []
+    rest: list[CommittedRecord] = []
+    for session, records in sessions.items():
+        for number in sorted(records):
+            (seen if number <= cursors.get(session, -1) else rest).append(records[number])
+    return seen, rest
+
+
+def _trained(records: Iterable[CommittedRecord], task: str) -> Iterable[CommittedRecord]:
+    """Those of episodes of the task that are trained on, and outcomes that came late."""
+    episodes: set[str] = set()
+    for record in records:
+        if isinstance(record, EpisodeStart) and record.spec.task_id == task and record.kind in TRAINED_KINDS:
+            episodes.add(record.episode_id)
+        if isinstance(record, OutcomeChange) or getattr(record, "episode_id", "") in episodes:
+            yield record
