@@ -46,7 +46,7 @@ class LabelReading:
 
     def state(self) -> dict[str, Any]:
         """For a checkpoint: how far labels were read, and which of them no update has seen yet."""
-        return {"newest": self._newest, "unused": self._unused}
+        return {"newest": self._newest, "unused": list(self._unused)}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """After `begin` and the ingestion of what a checkpoint had seen: labels given since are in the next update, and noted with it."""

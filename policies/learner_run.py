@@ -11,11 +11,11 @@ from takeover.data.catalog import Catalog
 from takeover.data.schema import Committed, EpisodeStart, RunConfig
 from takeover.data.store import GapError, read_gap, read_since
 from takeover.policies.base import LearnerError
-from takeover.policies.checkpoint import newest_checkpoint, save_checkpoint
+from takeover.policies.checkpoint import CheckpointWriter, newest_checkpoint
 from takeover.policies.event_files import EventFile
 from takeover.policies.label_reading import LabelReading
 from takeover.policies.publish import make_manifest, publish, published_versions, weights_bytes
-from takeover.policies.resume import ingestion_log
+from takeover.policies.resume import check_same_settings, ingestion_log
 from takeover.policies.training import CommittedRecord, Publication, Training
 
 log = logging.getLogger("learner")
@@ -37,6 +37,8 @@ class LearnerRun:
         self.training = Training(config, self._publish, self._on_update, first_version=first)
         self.cursors: dict[str, int] = {}
         self.gaps_read = 0
+        self.longest_pause_ms = 0.0  # of learning, for a checkpoint
+        self._checkpoints = CheckpointWriter(self.folder)
         self._events = EventFile(self.folder / "tb")
         self._saved_at = time.monotonic()
         self._saved_updates = 0
@@ -49,10 +51,18 @@ class LearnerRun:
     # --- start ---
 
     def resume(self) -> None:
-        """Take up where the last checkpoint was: ingest again what it had seen, restore it, then go on with what came after."""
+        """Take up where the last checkpoint was: ingest again what it had seen, restore it, then go on with what came after.
+
+        Raises `OtherSettings` when that checkpoint is of another configuration; nothing is published then.
+        """
         state, problems = newest_checkpoint(self.folder)
         for problem in problems:
             log.warning("passed over %s", problem)
+        if problems:
+            instead = (
+                "the one before it counts" if state is not None else "there is no other, so learning begins anew from the recorded episodes"
+            )
+            self.training.notices["resume"] = f"a checkpoint is damaged ({problems[0]}); {instead}"
         self._labels.begin()
         cursors: dict[str, int] = {} if state is None else state["cursors"]
         seen, records = ingestion_log(self.workspace, self.config.task, cursors, self._labels.known)
@@ -60,14 +70,13 @@ class LearnerRun:
             for record in seen:
                 self._replay(record)
             self.cursors |= {session: max(cursor, self.cursors.get(session, -1)) for session, cursor in cursors.items()}
-            try:
-                self.training.restore(state)
-                self._labels.restore(state.get("labels", {}))
-                self._saved_updates = self._updates()
-                log.info("resumed at update %d, version %d", self._updates(), self.training.next_version - 1)
-            except LearnerError as error:
-                # said, never silent: the recorded episodes are learned from anew under the next free version
-                log.warning("not resumed: %s; learning anew from the recorded episodes", error)
+            self.training.make_learner(state["run"]["spec"])  # where labels leave nothing to ingest
+            if self.training.spec is not None:
+                check_same_settings(self.folder, state, self.training.need_learner(), self.training.spec)
+            self.training.restore(state)
+            self._labels.restore(state["labels"])
+            self._saved_updates = self._updates()
+            log.info("resumed at update %d, version %d", self._updates(), self.training.next_version - 1)
         for record in records:
             self._handle(record)
         training = self.training
@@ -151,6 +160,7 @@ class LearnerRun:
 
     def _checkpoint_when_due(self) -> None:
         learner = self.training.learner
+        self.training.notices["checkpoint"] = self._checkpoints.problem
         if learner is None or not learner.cloned or learner.updates == self._saved_updates:
             return
         if self.training.lockstep:
@@ -161,16 +171,20 @@ class LearnerRun:
             self.checkpoint()
 
     def checkpoint(self) -> None:
-        """Save now."""
-        save_checkpoint(self.folder, self.training.state() | {"cursors": dict(self.cursors), "labels": self._labels.state()})
+        """Have the present state saved: copied here, written by a thread."""
+        began = time.monotonic()
+        state = self.training.state() | {"cursors": dict(self.cursors), "labels": self._labels.state()}
+        self._checkpoints.submit(state)
         self._saved_at = time.monotonic()
         self._saved_updates = self._updates()
+        self.longest_pause_ms = max(self.longest_pause_ms, 1000.0 * (self._saved_at - began))
 
     def close(self) -> None:
         """Save what is not saved yet."""
         learner = self.training.learner
         if learner is not None and learner.cloned and learner.updates > self._saved_updates:
             self.checkpoint()
+        self._checkpoints.close()
         self._events.close()
         self._catalog.close()
 
@@ -182,6 +196,7 @@ class LearnerRun:
         if updates % SCALARS_EVERY_UPDATES == 0:
             learner = self.training.learner
             steps = {"steps/train": float(learner.train_steps), "steps/human": float(learner.human_steps)} if learner else {}
+            steps["checkpoint_pause_ms"] = self.longest_pause_ms
             self._events.scalars(updates, {f"learner/{name}": value for name, value in metrics.items()} | steps)
 
     def _publish(self, publication: Publication) -> int:

@@ -6,11 +6,19 @@ wire and be counted twice, while the checkpoint's counters already hold them.
 
 from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
-from takeover.data.schema import EpisodeEnd, EpisodeKind, EpisodeStart, Event, OutcomeChange, Step
+from takeover.data.schema import EpisodeEnd, EpisodeKind, EpisodeStart, Event, OutcomeChange, RobotSpec, Step
 from takeover.data.store import iter_episode_records, open_records
+from takeover.policies.base import Learner, LearnerError
 
 CommittedRecord = EpisodeStart | Step | Event | OutcomeChange | EpisodeEnd
+
+
+class OtherSettings(LearnerError):
+    """A checkpoint was made by another learner, with other settings or for another robot; says which and what to do."""
+
+
 TRAINED_KINDS = (EpisodeKind.DEMONSTRATION, EpisodeKind.POLICY)
 
 
@@ -51,3 +59,24 @@ def _trained(records: Iterable[CommittedRecord], task: str) -> Iterable[Committe
             episodes.add(record.episode_id)
         if isinstance(record, OutcomeChange) or getattr(record, "episode_id", "") in episodes:
             yield record
+
+
+def check_same_settings(folder: Path, state: Mapping[str, Any], learner: Learner, spec: RobotSpec) -> None:
+    """Raises `OtherSettings` when ``state``, a checkpoint in ``folder``, is not one of this learner with these settings and this robot."""
+    saved, present = dict(state["values"]["parameters"]), dict(learner.state()["values"]["parameters"])
+    differ = [
+        f"{name} was {saved.get(name, 'unknown')} and is {present.get(name, 'unknown')}"
+        for name in sorted(saved | present)
+        if saved.get(name) != present.get(name)
+    ]
+    if state["values"]["learner"] != learner.name:
+        differ.insert(0, f"the learner was {state['values']['learner']} and is {learner.name}")
+    for what in ("observation", "action"):
+        was, now = state["run"]["spec"][what]["names"], list(getattr(spec, what).names)
+        if was != now:
+            differ.append(f"the robot's {what} was ({', '.join(was)}) and is ({', '.join(now)})")
+    if differ:
+        raise OtherSettings(
+            f"{folder} holds what was learned with other settings: {'; '.join(differ)}. Set them back to go on, "
+            f"or move that folder away to learn anew from the recorded episodes. The policies there are stay as they are"
+        )

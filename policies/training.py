@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from takeover.data.schema import (
     EpisodeEnd,
     EpisodeKind,
@@ -69,6 +71,7 @@ class Training:
         self.session = ""
         self.error = ""
         self.metrics: dict[str, float] = {}
+        self.notices: dict[str, str] = {}  # what everyone should know, by topic; empty when all is well
         self._publish = publish
         self._on_update = on_update
         self._cloning: Iterator[float] | None = None
@@ -112,13 +115,17 @@ class Training:
         self.versions = [(version, 0) for version, _ in self.versions[-1:]]
         self._episode = None
 
-    def _begin_episode(self, start: EpisodeStart) -> None:
+    def make_learner(self, spec: RobotSpec | dict[str, Any]) -> None:
+        """For this robot, unless there is one already; ``spec`` as `state` has it, or the robot's own."""
         if self.learner is None:
-            self.spec = start.spec
-            self.learner = make_learner(self.config.learner, start.spec, self.config.seed, dict(self.config.learner_parameters))
+            self.spec = msgspec.convert(spec, RobotSpec) if isinstance(spec, dict) else spec
+            self.learner = make_learner(self.config.learner, self.spec, self.config.seed, dict(self.config.learner_parameters))
+
+    def _begin_episode(self, start: EpisodeStart) -> None:
+        self.make_learner(start.spec)
         self._episode = start
         self._kinds[start.episode_id] = start.kind
-        self.learner.begin_episode(start)
+        self.need_learner().begin_episode(start)
 
     def _step(self, step: Step) -> None:
         if self.learner is None or self._episode is None or step.episode_id != self._episode.episode_id:
@@ -198,7 +205,7 @@ class Training:
             self._progress = progress
 
     def _update(self, train_step: int) -> None:
-        learner = self._need_learner()
+        learner = self.need_learner()
         metrics = learner.update()
         self.metrics |= metrics
         self._rate.tick()
@@ -210,14 +217,14 @@ class Training:
             self.publish(train_step + self.config.lockstep_lag + 1)
 
     def _publication_due(self) -> bool:
-        learner = self._need_learner()
+        learner = self.need_learner()
         if not learner.cloned or learner.updates <= self._published_updates:
             return False
         return time.monotonic() - self._published_at >= self.config.publish_every_s
 
     def publish(self, acts_from_train_step: int) -> None:
         """Hand the present weights out as the next version."""
-        learner = self._need_learner()
+        learner = self.need_learner()
         version = self._publish(
             Publication(
                 version=self.next_version,
@@ -242,7 +249,8 @@ class Training:
         self._published_at = time.monotonic()
         self.clock.on_published(version)
 
-    def _need_learner(self) -> Learner:
+    def need_learner(self) -> Learner:
+        """The learner. Raises `RuntimeError` as long as no episode was seen."""
         if self.learner is None:
             raise RuntimeError("no episode was seen yet, so there is no learner")
         return self.learner
@@ -258,7 +266,7 @@ class Training:
             learner=self.config.learner,
             phase=self.phase,
             progress=self._phase_progress(demonstrations),
-            text=self._text(demonstrations),
+            text="; ".join([self._text(demonstrations), *(notice for notice in self.notices.values() if notice)]),
             updates=learner.updates if learner is not None else 0,
             updates_per_s=0.0 if self.lockstep else self._rate.per_second(),
             demonstrations=demonstrations,
@@ -288,7 +296,7 @@ class Training:
             return f"Cloning {demonstrations} demonstrations"
         if self.phase == "waiting":
             return f"Waiting for demonstrations: {demonstrations} of {self.config.demonstrations}"
-        learner = self._need_learner()
+        learner = self.need_learner()
         wanted = self._learning_starts()
         if learner.updates == 0 and learner.train_steps < wanted:
             return f"Learning begins after {wanted} steps: {learner.train_steps} so far"
@@ -301,7 +309,7 @@ class Training:
 
     def state(self) -> dict[str, Any]:
         """The learner's state and the run's own counters."""
-        state = self._need_learner().state()
+        state = self.need_learner().state()
         run = {
             "next_version": self.next_version,
             "versions": self.versions,
@@ -309,17 +317,20 @@ class Training:
             "published_updates": self._published_updates,
             "finished_train_step": self.finished_train_step,
             "session": self.session,
+            "spec": msgspec.to_builtins(self.spec),
+            "metrics": dict(self.metrics),
         }
         return state | {"run": run}
 
     def restore(self, state: dict[str, Any]) -> None:
         """After the same records were replayed."""
-        self._need_learner().restore(state)
+        self.need_learner().restore(state)
         run = state["run"]
         self.next_version = run["next_version"]
         self.versions = [(int(v), int(s)) for v, s in run["versions"]]
         self.versions_published = run["versions_published"]
         self._published_updates = run["published_updates"]
+        self.metrics = dict(run["metrics"])
         self.session, self.finished_train_step = run["session"], run["finished_train_step"]
 
 
