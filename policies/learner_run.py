@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from takeover.data.catalog import Catalog
-from takeover.data.schema import Committed, EpisodeStart, RunConfig
+from takeover.data.schema import Committed, EpisodeEnd, EpisodeStart, RunConfig
 from takeover.data.store import GapError, read_gap, read_since
 from takeover.policies.base import LearnerError
 from takeover.policies.checkpoint import CheckpointWriter, newest_checkpoint
@@ -20,8 +20,6 @@ from takeover.policies.training import CommittedRecord, Publication, Training
 
 log = logging.getLogger("learner")
 
-CHECKPOINT_EVERY_S = 30.0
-CHECKPOINT_EVERY_UPDATES = 2000
 SCALARS_EVERY_UPDATES = 50
 
 
@@ -43,7 +41,7 @@ class LearnerRun:
         self._saved_at = time.monotonic()
         self._saved_updates = 0
         self._catalog = Catalog.open(self.workspace)
-        self._labels = LabelReading(self._catalog, f"{config.session_id}/{config.learner}", config.task)
+        self._labels = LabelReading(self._catalog, f"{config.session_id}/{config.learner}", config.task, self.training.quarantine.amend)
 
     def _free_version(self) -> int:
         return max(published_versions(self.workspace), default=0) + 1
@@ -63,6 +61,8 @@ class LearnerRun:
                 "the one before it counts" if state is not None else "there is no other, so learning begins anew from the recorded episodes"
             )
             self.training.notices["resume"] = f"a checkpoint is damaged ({problems[0]}); {instead}"
+        if state is None:
+            self._events.set_aside()
         self._labels.begin()
         cursors: dict[str, int] = {} if state is None else state["cursors"]
         seen, records = ingestion_log(self.workspace, self.config.task, cursors, self._labels.known)
@@ -119,7 +119,8 @@ class LearnerRun:
             return [record for record in read_since(self.workspace, session, first) if record.rec_seq <= last]
 
     def _handle(self, record: CommittedRecord) -> None:
-        if record.rec_seq <= self.cursors.get(record.session, -1):
+        made_up = isinstance(record, EpisodeEnd) and record.rec_seq < 0  # of an episode that was cut off
+        if record.rec_seq <= self.cursors.get(record.session, -1) and not made_up:
             return
         if isinstance(record, EpisodeStart) and record.spec.task_id != self.config.task:
             log.warning("episode %s is of task %s; this learner is for %s", record.episode_id, record.spec.task_id, self.config.task)
@@ -153,20 +154,18 @@ class LearnerRun:
             return  # what is being cloned stays what it was; the first update afterwards has the labels
         if training.learner is not None and self._labels.reread(training.learner, episode_runs=training.episode_runs):
             for start, steps, end in self._labels.come_back(self.workspace):
-                training.learner.begin_episode(start)
-                training.learner.ingest(steps)
-                training.learner.end_episode(end)
+                training.ingest_again(start, steps, end)
                 self._labels.on_record(end, training.learner)
 
     def _checkpoint_when_due(self) -> None:
         learner = self.training.learner
-        self.training.notices["checkpoint"] = self._checkpoints.problem
+        self.training.notices |= {"checkpoint": self._checkpoints.problem, "curves": self._events.problem}
         if learner is None or not learner.cloned or learner.updates == self._saved_updates:
             return
         if self.training.lockstep:
-            due = learner.updates - self._saved_updates >= CHECKPOINT_EVERY_UPDATES
+            due = learner.updates - self._saved_updates >= self.config.checkpoint_every_updates
         else:
-            due = time.monotonic() - self._saved_at >= CHECKPOINT_EVERY_S
+            due = time.monotonic() - self._saved_at >= self.config.checkpoint_every_s
         if due:
             self.checkpoint()
 

@@ -32,22 +32,25 @@ def ingestion_log(
     leave out are in neither. Raises `DamagedFile` naming the file.
     """
     waiting = open_records(workspace)  # before the files: an episode that is just being closed is in one or the other
-    sessions: dict[str, dict[int, CommittedRecord]] = {}
+    sessions: dict[str, dict[tuple[int, bool], CommittedRecord]] = {}
     for start, steps, end in iter_episode_records(workspace, task):
         if start.kind in TRAINED_KINDS:
-            whole: list[CommittedRecord] = [start, *steps, end]
-            sessions.setdefault(start.session, {}).update((record.rec_seq, record) for record in whole)
-    last = {session: max(records) for session, records in sessions.items()}
+            whole: list[CommittedRecord] = [start, *steps]
+            records = sessions.setdefault(start.session, {})
+            records.update(((record.rec_seq, False), record) for record in whole)
+            # the end of an episode that was cut off was never in the stream: it comes after the last record there is
+            records[(end.rec_seq, False) if end.rec_seq >= 0 else (whole[-1].rec_seq, True)] = end
+    last = {session: max(records)[0] for session, records in sessions.items()}
     for record in _trained(waiting, task):
         if isinstance(record, OutcomeChange) and record.episode_id in relabelled:
             continue  # its label says what holds now
         if record.rec_seq <= max(cursors.get(record.session, -1), last.get(record.session, -1)):
-            sessions.setdefault(record.session, {}).setdefault(record.rec_seq, record)
+            sessions.setdefault(record.session, {}).setdefault((record.rec_seq, False), record)
     seen: list[CommittedRecord] = []
     rest: list[CommittedRecord] = []
     for session, records in sessions.items():
-        for number in sorted(records):
-            (seen if number <= cursors.get(session, -1) else rest).append(records[number])
+        for key in sorted(records):
+            (seen if key[0] <= cursors.get(session, -1) else rest).append(records[key])
     return seen, rest
 
 
