@@ -49,6 +49,23 @@ def iter_episode_records(
             yield read_records(where.path / row.path, images=images)
 
 
+def open_records(workspace: Workspace | Path | str) -> list[LearnerRecord]:
+    """What lies in journals: episodes that run, that wait to be closed, and late outcomes; by session and record, pictures left out.
+
+    Read it before the closed episodes: an episode moves from the first to the second.
+    """
+    where = _workspace(workspace)
+    found: dict[tuple[str, int], LearnerRecord] = {}
+    for folder in (where.sessions, where.journal):
+        for path in sorted(folder.glob("*.mcap")):
+            try:
+                contents = read_journal(path)
+            except FileNotFoundError:
+                continue  # closed just now
+            found.update(((r.session, r.rec_seq), r) for r in contents.records if not isinstance(r, CameraFrame))
+    return [found[key] for key in sorted(found)]
+
+
 def session_records(workspace: Workspace, session: str) -> list[AnyRecord]:
     """What is in the session's own journal: marks while idle, late outcomes."""
     records: dict[int, AnyRecord] = {}

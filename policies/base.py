@@ -89,6 +89,10 @@ class Learner(Protocol):
     @property
     def human_steps(self) -> int: ...
 
+    @property
+    def can_learn(self) -> bool:
+        """Whether labels have left anything to learn from."""
+
     def clone_demonstrations(self) -> Any:
         """Iterator over progress in [0, 1]; afterwards the policy imitates the demonstrations."""
 

@@ -129,10 +129,15 @@ class HilSerlLearner(SacNetworks):
         self._remember_good()
         yield 1.0
 
+    @property
+    def can_learn(self) -> bool:
+        """Whether labels have left anything to learn from."""
+        return bool(self.replay.demonstrations.size or self.replay.online.size)
+
     def updates_due(self) -> int:
         p = self.parameters
-        if not self.cloned or not (self.replay.demonstrations.size or self.replay.online.size):
-            return 0  # labels may leave nothing to learn from
+        if not self.cloned or not self.can_learn:
+            return 0
         return max(0, int((self.replay.train_steps - p.learning_starts) * p.updates_per_step) - self.updates)
 
     def update(self) -> dict[str, float]:

@@ -198,7 +198,7 @@ class ImitationLearner:
         if not self.cloned:
             return 0
         due = max(0, int((self.train_steps - p.learning_starts) * p.updates_per_step) - self.updates)
-        return due if due and self._can_learn() else 0
+        return due if due and self.can_learn else 0
 
     def update(self) -> dict[str, float]:
         """One weighted cloning step; a non-finite loss is skipped, five in a row restore the last good state."""
@@ -244,7 +244,8 @@ class ImitationLearner:
             self._table = Table(counted(self._episodes.values()), before, self._gripper)
         return self._table
 
-    def _can_learn(self) -> bool:
+    @property
+    def can_learn(self) -> bool:
         """Whether labels have left anything to learn from."""
         return any(weights_or_none(self._steps().counts, self.name).values())
 

@@ -2,8 +2,9 @@
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Container, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from takeover.data.catalog import Catalog
 from takeover.data.episode_labels import EpisodeLabels
@@ -18,10 +19,13 @@ log = logging.getLogger("learner")
 class LabelReading:
     """The labels of one task's episodes, as far as a learner has read them. ``name`` is how the catalog calls the learner."""
 
-    def __init__(self, catalog: Catalog, name: str, task: str) -> None:
+    def __init__(
+        self, catalog: Catalog, name: str, task: str, amend: Callable[[EpisodeLabels], EpisodeLabels] = lambda labels: labels
+    ) -> None:
         self._catalog = catalog
         self._name = name
         self._task = task
+        self._amend = amend  # what is left out for other reasons stays out
         self._changes = -1
         self._newest = 0  # number of the newest event that was read
         self._known: dict[str, EpisodeLabels] = {}
@@ -38,12 +42,28 @@ class LabelReading:
         self._known = training_labels(self._catalog, labelled_episodes(self._catalog, self._task))
         self._left_out = self._catalog.excluded_episode_ids()
 
+    @property
+    def known(self) -> Container[str]:
+        """Episodes with a label that has been read."""
+        return self._known.keys()
+
+    def state(self) -> dict[str, Any]:
+        """For a checkpoint: how far labels were read, and which of them no update has seen yet."""
+        return {"newest": self._newest, "unused": list(self._unused)}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """After `begin` and the ingestion of what a checkpoint had seen: labels given since are in the next update, and noted with it."""
+        if state:
+            _, events = training_events_after(self._catalog, state["newest"])
+            self._unused = [(event, target) for event, target in state["unused"]]
+            self._unused += [(event.id, event.target) for event in events if event.episode_id in self._ingested]
+
     def on_record(self, record: object, learner: Learner | None) -> None:
         """After the training has seen it: an episode that ends gets the labels it already has."""
         if isinstance(record, EpisodeStart):
             self._ingested.add(record.episode_id)
         elif isinstance(record, EpisodeEnd) and learner is not None and record.episode_id in self._known:
-            learner.apply_labels(self._known[record.episode_id])
+            learner.apply_labels(self._amend(self._known[record.episode_id]))
 
     def reread(self, learner: Learner, episode_runs: bool) -> bool:
         """Apply what has changed; True when there are episodes to ingest again (`come_back`), which waits for a running one to end."""
@@ -54,7 +74,7 @@ class LabelReading:
             changed = training_labels(self._catalog, sorted({event.episode_id for event in events}))
             self._known |= changed
             for episode_id, labels in changed.items():
-                if not learner.apply_labels(labels) and not labels.excluded and episode_id in self._left_out:
+                if not learner.apply_labels(self._amend(labels)) and not labels.excluded and episode_id in self._left_out:
                     self._missing.add(episode_id)
             mine = {episode_id for episode_id in changed if episode_id in self._ingested or episode_id in self._missing}
             self._unused += [(event.id, event.target) for event in events if event.episode_id in mine]

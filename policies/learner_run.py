@@ -8,19 +8,18 @@ from pathlib import Path
 import msgspec
 
 from takeover.data.catalog import Catalog
-from takeover.data.schema import Committed, EpisodeKind, EpisodeStart, RunConfig
-from takeover.data.store import GapError, iter_episode_records, read_gap, read_since
+from takeover.data.schema import Committed, EpisodeEnd, EpisodeStart, RunConfig
+from takeover.data.store import GapError, read_gap, read_since
 from takeover.policies.base import LearnerError
-from takeover.policies.checkpoint import newest_checkpoint, save_checkpoint
+from takeover.policies.checkpoint import CheckpointWriter, newest_checkpoint
 from takeover.policies.event_files import EventFile
 from takeover.policies.label_reading import LabelReading
 from takeover.policies.publish import make_manifest, publish, published_versions, weights_bytes
+from takeover.policies.resume import check_same_settings, ingestion_log
 from takeover.policies.training import CommittedRecord, Publication, Training
 
 log = logging.getLogger("learner")
 
-CHECKPOINT_EVERY_S = 30.0
-CHECKPOINT_EVERY_UPDATES = 2000
 SCALARS_EVERY_UPDATES = 50
 
 
@@ -36,11 +35,13 @@ class LearnerRun:
         self.training = Training(config, self._publish, self._on_update, first_version=first)
         self.cursors: dict[str, int] = {}
         self.gaps_read = 0
+        self.longest_pause_ms = 0.0  # of learning, for a checkpoint
+        self._checkpoints = CheckpointWriter(self.folder)
         self._events = EventFile(self.folder / "tb")
         self._saved_at = time.monotonic()
         self._saved_updates = 0
         self._catalog = Catalog.open(self.workspace)
-        self._labels = LabelReading(self._catalog, f"{config.session_id}/{config.learner}", config.task)
+        self._labels = LabelReading(self._catalog, f"{config.session_id}/{config.learner}", config.task, self.training.quarantine.amend)
 
     def _free_version(self) -> int:
         return max(published_versions(self.workspace), default=0) + 1
@@ -48,39 +49,44 @@ class LearnerRun:
     # --- start ---
 
     def resume(self) -> None:
-        """Take up where the last checkpoint was: ingest again what it had seen, restore it, then go on with what came after."""
+        """Take up where the last checkpoint was: ingest again what it had seen, restore it, then go on with what came after.
+
+        Raises `OtherSettings` when that checkpoint is of another configuration; nothing is published then.
+        """
         state, problems = newest_checkpoint(self.folder)
         for problem in problems:
             log.warning("passed over %s", problem)
+        if problems:
+            instead = (
+                "the one before it counts" if state is not None else "there is no other, so learning begins anew from the recorded episodes"
+            )
+            self.training.notices["resume"] = f"a checkpoint is damaged ({problems[0]}); {instead}"
+        if state is None:
+            self._events.set_aside()
         self._labels.begin()
-        records = self._stored_records()
+        cursors: dict[str, int] = {} if state is None else state["cursors"]
+        seen, records = ingestion_log(self.workspace, self.config.task, cursors, self._labels.known)
         if state is not None:
-            cursors: dict[str, int] = state["cursors"]
-            seen = [r for r in records if r.rec_seq <= cursors.get(r.session, -1)]
-            records = [r for r in records if r.rec_seq > cursors.get(r.session, -1)]
             for record in seen:
-                self.training.replay(record)
-                self._labels.on_record(record, self.training.learner)
-            self._count(seen)
-            try:
-                self.training.restore(state)
-                self._saved_updates = self._updates()
-                log.info("resumed at update %d, version %d", self._updates(), self.training.next_version - 1)
-            except LearnerError as error:
-                # said, never silent: the recorded episodes are learned from anew under the next free version
-                log.warning("not resumed: %s; learning anew from the recorded episodes", error)
+                self._replay(record)
+            self.cursors |= {session: max(cursor, self.cursors.get(session, -1)) for session, cursor in cursors.items()}
+            self.training.make_learner(state["run"]["spec"])  # where labels leave nothing to ingest
+            if self.training.spec is not None:
+                check_same_settings(self.folder, state, self.training.need_learner(), self.training.spec)
+            self.training.restore(state)
+            self._labels.restore(state["labels"])
+            self._saved_updates = self._updates()
+            log.info("resumed at update %d, version %d", self._updates(), self.training.next_version - 1)
         for record in records:
             self._handle(record)
         training = self.training
         if training.learner is not None and training.learner.demonstration_episodes >= self.config.demonstrations:
             training.start_cloning()
 
-    def _stored_records(self) -> list[CommittedRecord]:
-        records: list[CommittedRecord] = []
-        for start, steps, end in iter_episode_records(self.workspace, self.config.task):
-            if start.kind in (EpisodeKind.DEMONSTRATION, EpisodeKind.POLICY):
-                records += [start, *steps, end]
-        return records
+    def _replay(self, record: CommittedRecord) -> None:
+        self.training.replay(record)
+        self._labels.on_record(record, self.training.learner)
+        self._count([record])
 
     def catch_up(self, session: str) -> int:
         """Read what the running session has on disk beyond what was ingested; returns how many records."""
@@ -113,7 +119,8 @@ class LearnerRun:
             return [record for record in read_since(self.workspace, session, first) if record.rec_seq <= last]
 
     def _handle(self, record: CommittedRecord) -> None:
-        if record.rec_seq <= self.cursors.get(record.session, -1):
+        made_up = isinstance(record, EpisodeEnd) and record.rec_seq < 0  # of an episode that was cut off
+        if record.rec_seq <= self.cursors.get(record.session, -1) and not made_up:
             return
         if isinstance(record, EpisodeStart) and record.spec.task_id != self.config.task:
             log.warning("episode %s is of task %s; this learner is for %s", record.episode_id, record.spec.task_id, self.config.task)
@@ -147,33 +154,36 @@ class LearnerRun:
             return  # what is being cloned stays what it was; the first update afterwards has the labels
         if training.learner is not None and self._labels.reread(training.learner, episode_runs=training.episode_runs):
             for start, steps, end in self._labels.come_back(self.workspace):
-                training.learner.begin_episode(start)
-                training.learner.ingest(steps)
-                training.learner.end_episode(end)
+                training.ingest_again(start, steps, end)
                 self._labels.on_record(end, training.learner)
 
     def _checkpoint_when_due(self) -> None:
         learner = self.training.learner
+        self.training.notices |= {"checkpoint": self._checkpoints.problem, "curves": self._events.problem}
         if learner is None or not learner.cloned or learner.updates == self._saved_updates:
             return
         if self.training.lockstep:
-            due = learner.updates - self._saved_updates >= CHECKPOINT_EVERY_UPDATES
+            due = learner.updates - self._saved_updates >= self.config.checkpoint_every_updates
         else:
-            due = time.monotonic() - self._saved_at >= CHECKPOINT_EVERY_S
+            due = time.monotonic() - self._saved_at >= self.config.checkpoint_every_s
         if due:
             self.checkpoint()
 
     def checkpoint(self) -> None:
-        """Save now."""
-        save_checkpoint(self.folder, self.training.state() | {"cursors": self.cursors})
+        """Have the present state saved: copied here, written by a thread."""
+        began = time.monotonic()
+        state = self.training.state() | {"cursors": dict(self.cursors), "labels": self._labels.state()}
+        self._checkpoints.submit(state)
         self._saved_at = time.monotonic()
         self._saved_updates = self._updates()
+        self.longest_pause_ms = max(self.longest_pause_ms, 1000.0 * (self._saved_at - began))
 
     def close(self) -> None:
         """Save what is not saved yet."""
         learner = self.training.learner
         if learner is not None and learner.cloned and learner.updates > self._saved_updates:
             self.checkpoint()
+        self._checkpoints.close()
         self._events.close()
         self._catalog.close()
 
@@ -185,6 +195,7 @@ class LearnerRun:
         if updates % SCALARS_EVERY_UPDATES == 0:
             learner = self.training.learner
             steps = {"steps/train": float(learner.train_steps), "steps/human": float(learner.human_steps)} if learner else {}
+            steps["checkpoint_pause_ms"] = self.longest_pause_ms
             self._events.scalars(updates, {f"learner/{name}": value for name, value in metrics.items()} | steps)
 
     def _publish(self, publication: Publication) -> int:

@@ -4,29 +4,37 @@ Lockstep: every training step is ingested, then exactly the updates due are made
 ingested between updates and the updates owed are worked off one by one.
 """
 
+import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
+from takeover.data.episode_labels import EpisodeLabels
 from takeover.data.schema import (
     EpisodeEnd,
     EpisodeKind,
     EpisodeStart,
     Event,
     LearnerStatus,
+    Outcome,
     OutcomeChange,
     RobotSpec,
     RunConfig,
     Step,
 )
-from takeover.policies.base import Learner, PolicyWeights
+from takeover.policies.base import Learner, LearnerError, PolicyWeights
 from takeover.policies.corrections import CorrectionClock
+from takeover.policies.quarantine import NO_OUTCOME, Quarantine, wrong_start, wrong_step
+from takeover.policies.rate import Rate
 from takeover.policies.registry import make_learner
 from takeover.policies.replay import is_held
 
 CommittedRecord = EpisodeStart | Step | Event | OutcomeChange | EpisodeEnd
 VERSIONS_SHOWN = 50
+log = logging.getLogger("learner")
 
 
 @dataclass(frozen=True)
@@ -69,17 +77,19 @@ class Training:
         self.session = ""
         self.error = ""
         self.metrics: dict[str, float] = {}
+        self.quarantine = Quarantine()
+        self.notices: dict[str, str] = {}  # what everyone should know, by topic; empty when all is well
         self._publish = publish
         self._on_update = on_update
         self._cloning: Iterator[float] | None = None
         self._progress = 0.0
         self._episode: EpisodeStart | None = None
-        self._skipping = ""  # an episode that cannot be used
+        self._ingests = False  # what the running episode brings
         self._kinds: dict[str, EpisodeKind] = {}
         self._episodes = 0
         self._published_updates = 0
         self._published_at = 0.0
-        self._rate = _Rate()
+        self._rate = Rate()
         self._replaying = False
 
     # --- the committed stream ---
@@ -103,27 +113,79 @@ class Training:
         elif isinstance(record, EpisodeEnd):
             self._end_episode(record)
         elif isinstance(record, OutcomeChange) and self.learner is not None:
-            self.learner.relabel(record.episode_id, record.outcome, record.event_step)
+            self._change_outcome(record, self.learner)
 
     def _begin_session(self, session: str) -> None:
         """Training steps count from 0 in every session of the bridge; weights known before act from its first step."""
+        self._end_cut_off()
         self.session = session
         self.finished_train_step = -1
         self.versions = [(version, 0) for version, _ in self.versions[-1:]]
         self._episode = None
 
-    def _begin_episode(self, start: EpisodeStart) -> None:
+    def make_learner(self, spec: RobotSpec | dict[str, Any]) -> None:
+        """For this robot, unless there is one already; ``spec`` as `state` has it, or the robot's own."""
         if self.learner is None:
-            self.spec = start.spec
-            self.learner = make_learner(self.config.learner, start.spec, self.config.seed, dict(self.config.learner_parameters))
+            self.spec = msgspec.convert(spec, RobotSpec) if isinstance(spec, dict) else spec
+            self.learner = make_learner(self.config.learner, self.spec, self.config.seed, dict(self.config.learner_parameters))
+
+    def _begin_episode(self, start: EpisodeStart) -> None:
+        self._end_cut_off()
+        self.make_learner(start.spec)
         self._episode = start
         self._kinds[start.episode_id] = start.kind
-        self.learner.begin_episode(start)
+        if self.spec is not None and (problem := wrong_start(start, self.spec)):
+            self._leave_out(start.episode_id, problem)
+            self._ingests = False
+        else:
+            self.need_learner().begin_episode(start)
+            self._ingests = True
+
+    def _end_cut_off(self) -> None:
+        """An episode whose end never came: its bridge was killed."""
+        if self._episode is not None:
+            self._leave_out(self._episode.episode_id, NO_OUTCOME)
+            self._episode = None
+
+    def _leave_out(self, episode_id: str, reason: str) -> None:
+        if self.learner is None or self._kinds.get(episode_id) not in (EpisodeKind.DEMONSTRATION, EpisodeKind.POLICY):
+            return
+        if episode_id not in self.quarantine.reasons:
+            log.warning("episode %s is left out: %s", episode_id, reason)
+        self.quarantine.leave_out(episode_id, reason)
+        self.learner.exclude(episode_id)
+
+    def _change_outcome(self, change: OutcomeChange, learner: Learner) -> None:
+        name = change.episode_id
+        if change.outcome is not Outcome.UNKNOWN and not self.quarantine.lacks_outcome(name):
+            learner.relabel(name, change.outcome, change.event_step)
+            return
+        given = change.outcome in (Outcome.SUCCESS, Outcome.FAILURE)
+        labels = EpisodeLabels(episode_id=name, outcome=change.outcome, event_step=change.event_step, relabelled=given)
+        learner.apply_labels(self.quarantine.amend(labels))
+
+    def ingest_again(self, start: EpisodeStart, steps: Sequence[Step], end: EpisodeEnd) -> None:
+        """A whole episode that was left out when the learner started and counts again."""
+        learner, spec = self.need_learner(), self.spec or start.spec
+        self._kinds[start.episode_id] = start.kind
+        problem = wrong_start(start, spec) or next((p for step in steps if not is_held(step) and (p := wrong_step(step, spec))), "")
+        if problem:
+            self._leave_out(start.episode_id, problem)
+            return
+        learner.begin_episode(start)
+        learner.ingest(steps)
+        learner.end_episode(end)
+        if end.outcome is Outcome.UNKNOWN:
+            self._leave_out(end.episode_id, NO_OUTCOME)
 
     def _step(self, step: Step) -> None:
         if self.learner is None or self._episode is None or step.episode_id != self._episode.episode_id:
             return  # the tail of an episode whose beginning was not recorded
-        self.learner.ingest([step])
+        if self._ingests and self.spec is not None and not is_held(step) and (problem := wrong_step(step, self.spec)):
+            self._leave_out(step.episode_id, problem)
+            self._ingests = False
+        if self._ingests:
+            self.learner.ingest([step])
         if is_held(step) or step.kind != EpisodeKind.POLICY:
             return
         if not self.lockstep and not self._replaying:
@@ -136,9 +198,13 @@ class Training:
     def _end_episode(self, end: EpisodeEnd) -> None:
         if self.learner is None or self._episode is None or end.episode_id != self._episode.episode_id:
             return
+        self._episode = None
+        if not self._ingests:
+            return
         self.learner.end_episode(end)
         self._episodes += 1
-        self._episode = None
+        if end.outcome is Outcome.UNKNOWN and not end.discarded:
+            self._leave_out(end.episode_id, NO_OUTCOME)
         enough = self.learner.demonstration_episodes >= self.config.demonstrations
         if enough and not self.learner.cloned and self._cloning is None and not self._replaying:
             self.start_cloning()
@@ -190,7 +256,14 @@ class Training:
             return
         deadline = time.monotonic() + 0.05
         while time.monotonic() < deadline:
-            progress = next(cloning, None)
+            try:
+                progress = next(cloning, None)
+            except LearnerError as error:  # of all the demonstrations none is an example: more may come
+                self._cloning = None
+                self.notices["cloning"] = f"cannot clone: {error}"
+                log.warning("%s", self.notices["cloning"])
+                return
+            self.notices["cloning"] = ""
             if progress is None:
                 self._cloning = None
                 self.publish(0)
@@ -198,7 +271,7 @@ class Training:
             self._progress = progress
 
     def _update(self, train_step: int) -> None:
-        learner = self._need_learner()
+        learner = self.need_learner()
         metrics = learner.update()
         self.metrics |= metrics
         self._rate.tick()
@@ -210,14 +283,14 @@ class Training:
             self.publish(train_step + self.config.lockstep_lag + 1)
 
     def _publication_due(self) -> bool:
-        learner = self._need_learner()
+        learner = self.need_learner()
         if not learner.cloned or learner.updates <= self._published_updates:
             return False
         return time.monotonic() - self._published_at >= self.config.publish_every_s
 
     def publish(self, acts_from_train_step: int) -> None:
         """Hand the present weights out as the next version."""
-        learner = self._need_learner()
+        learner = self.need_learner()
         version = self._publish(
             Publication(
                 version=self.next_version,
@@ -242,7 +315,8 @@ class Training:
         self._published_at = time.monotonic()
         self.clock.on_published(version)
 
-    def _need_learner(self) -> Learner:
+    def need_learner(self) -> Learner:
+        """The learner. Raises `RuntimeError` as long as no episode was seen."""
         if self.learner is None:
             raise RuntimeError("no episode was seen yet, so there is no learner")
         return self.learner
@@ -258,7 +332,7 @@ class Training:
             learner=self.config.learner,
             phase=self.phase,
             progress=self._phase_progress(demonstrations),
-            text=self._text(demonstrations),
+            text="; ".join([self._text(demonstrations), *filter(None, (*self.notices.values(), self.quarantine.notice))]),
             updates=learner.updates if learner is not None else 0,
             updates_per_s=0.0 if self.lockstep else self._rate.per_second(),
             demonstrations=demonstrations,
@@ -288,7 +362,9 @@ class Training:
             return f"Cloning {demonstrations} demonstrations"
         if self.phase == "waiting":
             return f"Waiting for demonstrations: {demonstrations} of {self.config.demonstrations}"
-        learner = self._need_learner()
+        learner = self.need_learner()
+        if not learner.can_learn:
+            return "Training stands still: nothing is left to learn from, every step is left out"
         wanted = self._learning_starts()
         if learner.updates == 0 and learner.train_steps < wanted:
             return f"Learning begins after {wanted} steps: {learner.train_steps} so far"
@@ -301,7 +377,7 @@ class Training:
 
     def state(self) -> dict[str, Any]:
         """The learner's state and the run's own counters."""
-        state = self._need_learner().state()
+        state = self.need_learner().state()
         run = {
             "next_version": self.next_version,
             "versions": self.versions,
@@ -309,36 +385,18 @@ class Training:
             "published_updates": self._published_updates,
             "finished_train_step": self.finished_train_step,
             "session": self.session,
+            "spec": msgspec.to_builtins(self.spec),
+            "metrics": dict(self.metrics),
         }
         return state | {"run": run}
 
     def restore(self, state: dict[str, Any]) -> None:
         """After the same records were replayed."""
-        self._need_learner().restore(state)
+        self.need_learner().restore(state)
         run = state["run"]
         self.next_version = run["next_version"]
         self.versions = [(int(v), int(s)) for v, s in run["versions"]]
         self.versions_published = run["versions_published"]
         self._published_updates = run["published_updates"]
+        self.metrics = dict(run["metrics"])
         self.session, self.finished_train_step = run["session"], run["finished_train_step"]
-
-
-class _Rate:
-    """Updates per second over the last five seconds."""
-
-    def __init__(self, window_s: float = 5.0) -> None:
-        self._window_s = window_s
-        self._times: list[float] = []
-
-    def tick(self) -> None:
-        self._times.append(time.monotonic())
-        if len(self._times) > 4000:
-            self._trim()
-
-    def per_second(self) -> float:
-        self._trim()
-        return len(self._times) / self._window_s
-
-    def _trim(self) -> None:
-        cut = time.monotonic() - self._window_s
-        self._times = [t for t in self._times if t >= cut]

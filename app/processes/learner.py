@@ -12,6 +12,7 @@ from takeover.data.schema import Committed, LearnerStatus, Role
 from takeover.policies.base import LearnerError
 from takeover.policies.learner_run import LearnerRun
 from takeover.policies.registry import KNOWN_LEARNERS, check_parameters
+from takeover.policies.resume import OtherSettings
 from takeover.policies.torch_setup import configure
 from takeover.robot_bridge.protocol import ControlClient, Endpoints, Publisher, RequestTimeout, Subscriber, wait
 
@@ -43,6 +44,9 @@ def main(context: ProcessContext) -> None:
             _catch_up(context, run, endpoints)
             context.ready()
             loop.run()
+        except OtherSettings as error:
+            loop.fail(error)
+            raise StartupError(str(error)) from error
         except (LearnerError, ValueError) as error:
             loop.fail(error)
             raise

@@ -37,6 +37,8 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True):
     lockstep_lag: int = 16  # before step k the learner has finished its updates for step k - lag
     publish_every_updates: int = 75  # in lockstep; in real time at most every publish_every_s
     publish_every_s: float = 2.0
+    checkpoint_every_updates: int = 2000  # in lockstep; in real time at most every checkpoint_every_s
+    checkpoint_every_s: float = 30.0
     gate: bool = False  # in real time, compare new versions with the trusted one; a worse one is refused and the actor rolls back
     hold_to_run: bool = False
     torch_threads: int = 1

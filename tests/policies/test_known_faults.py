@@ -48,7 +48,7 @@ COVERED: dict[str, list[str]] = {
     "critics sharing the last layer": ["test_no_layer_is_shared_between_critics"],
     "the intervention flag never sent to the learner": ["test_interventions_reach_the_learner_through_the_record"],
     "resume that silently starts a random actor": [
-        "test_learner_run.py test_other_settings_start_anew_from_the_episodes_and_say_so",
+        "test_learner_run.py test_a_checkpoint_of_other_settings_ends_the_learner_with_their_names",
         "test_learners.py test_a_state_of_other_settings_is_refused",
         "test_learners.py test_a_restored_learner_continues_bit_for_bit",
     ],

@@ -47,11 +47,15 @@ class Station:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start_learner(self) -> None:
+        """Started, and ready for messages."""
+        self.launch_learner()
+        self.until(lambda: (self.endpoints.folder / "learner.ready").exists(), 60.0)
+
+    def launch_learner(self) -> None:
         (self.endpoints.folder / "learner.ready").unlink(missing_ok=True)
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
         command = [sys.executable, "-m", "takeover.app.processes.learner", "--config", str(self.path)]
         self.process = subprocess.Popen(command, env=environment)
-        self.until(lambda: (self.endpoints.folder / "learner.ready").exists(), 60.0)
 
     def stop_learner(self, number: int) -> int:
         assert self.process is not None

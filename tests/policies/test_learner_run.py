@@ -13,6 +13,8 @@ from takeover.data.workspace import Workspace
 from takeover.policies.checkpoint import newest_checkpoint
 from takeover.policies.hil_serl import HilSerlLearner
 from takeover.policies.learner_run import LearnerRun
+from takeover.policies.publish import published_versions
+from takeover.policies.resume import OtherSettings
 
 FAST = {"updates_per_step": 1, "clone_updates": 30, "critic_warmup": 10, "learning_starts": 5, "hidden": 16, "batch": 32}
 
@@ -123,7 +125,7 @@ def test_a_broken_checkpoint_is_passed_over_for_the_one_before(
     run, script = make_run(), make_script()
     take(run, commit(recorder, demonstration(script)))
     take(run, commit(recorder, policy_episode(script)))
-    run.checkpoint()
+    run.close()
     (first, second) = sorted(run.folder.glob("checkpoint-*"))
     (second / "state.safetensors").write_bytes((second / "state.safetensors").read_bytes()[:-1])
     state, problems = newest_checkpoint(run.folder)
@@ -134,18 +136,77 @@ def test_a_broken_checkpoint_is_passed_over_for_the_one_before(
     assert "hash" in problems[0]
 
 
-def test_other_settings_start_anew_from_the_episodes_and_say_so(
+def test_a_damaged_checkpoint_is_said_and_learning_goes_on_from_the_one_before(
     recorder: Recorder, make_run: Callable[..., LearnerRun], make_script: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    run, script = make_run(), make_script()
+    take(run, commit(recorder, demonstration(script)))
+    take(run, commit(recorder, policy_episode(script)))
+    run.close()
+    newest = max(run.folder.glob("checkpoint-*"))
+    for name in ("state.safetensors", "state.json"):
+        whole = (newest / name).read_bytes()
+        changed = bytearray(whole)
+        changed[len(whole) // 2] ^= 1
+        (newest / name).write_bytes(changed)
+        state, problems = newest_checkpoint(run.folder)
+        assert state is not None
+        assert (state["values"]["updates"], len(problems)) == (0, 1), f"one bit of {name}"
+        (newest / name).write_bytes(whole)
+    (newest / "state.safetensors").write_bytes(b"")
+    recorder.close()
+    again = make_run()
+    again.resume()
+    assert "passed over" in caplog.text
+    assert "a checkpoint is damaged" in again.training.status().text
+    assert "the one before it counts" in again.training.status().text
+    assert again.training.status().updates == 5, "the same updates made again"
+
+
+def test_a_checkpoint_of_other_settings_ends_the_learner_with_their_names(
+    recorder: Recorder, make_run: Callable[..., LearnerRun], make_script: Callable[..., Any]
 ) -> None:
     run, script = make_run(clock="realtime"), make_script()
     take(run, commit(recorder, demonstration(script)))
     take(run, commit(recorder, policy_episode(script)))
-    run.checkpoint()
+    run.close()
+    before = sorted(run.folder.glob("checkpoint-*"))
+    versions = published_versions(run.workspace)
+    other = make_run(clock="realtime", learner_parameters=FAST | {"hidden": 24, "discount": 0.9})
+    with pytest.raises(OtherSettings) as refusal:
+        other.resume()
+    for part in ("hidden was 16 and is 24", "discount was 0.97 and is 0.9", str(run.folder), "move that folder away"):
+        assert part in str(refusal.value)
+    assert "batch" not in str(refusal.value)
+    other.close()
+    assert (sorted(run.folder.glob("checkpoint-*")), published_versions(run.workspace)) == (before, versions), (
+        "nothing written or published"
+    )
+
+    run.folder.rename(run.folder.with_name("kept"))
     recorder.close()
-    other = make_run(clock="realtime", learner_parameters=FAST | {"hidden": 24})
-    other.resume()
-    assert "learning anew" in caplog.text
-    while other.training.phase == "cloning":
-        other.work()
-    assert other.training.versions == [(2, 0)]  # never over version 1
-    assert replay_of(other).train_steps == 10
+    anew = make_run(clock="realtime", learner_parameters=FAST | {"hidden": 24, "discount": 0.9})
+    anew.resume()
+    while anew.training.phase == "cloning":
+        anew.work()
+    assert anew.training.versions == [(versions[-1] + 1, 0)], "never over a version that is there"
+    assert replay_of(anew).train_steps == 10
+
+
+def test_with_every_episode_left_out_it_goes_on_with_what_it_learned(
+    recorder: Recorder, make_run: Callable[..., LearnerRun], make_script: Callable[..., Any]
+) -> None:
+    run, script = make_run(), make_script()
+    take(run, commit(recorder, demonstration(script)))
+    take(run, commit(recorder, policy_episode(script)))
+    run.close()
+    recorder.close()
+    labels = Labels(recorder.workspace)
+    for name in ("e000", "e001"):
+        labels.add_label(name, "exclude", True, "lab-01")
+    labels.close()
+    again = make_run()
+    again.resume()
+    assert not again.work()
+    assert again.training.status().updates == run.training.status().updates == 5
+    assert (again.training.phase, again.training.status().demonstrations) == ("training", 0)

@@ -1,0 +1,82 @@
+"""Episodes that must not be learned from, and why: never trained on silently, never a reason to stop.
+
+Left out are episodes with a number that is not finite or a list of the wrong length (from that step on, and what was taken in of it), of a
+robot with other observations or actions than the learner's, and without an outcome. The last come back as soon as somebody gives them one.
+"""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from takeover.data.episode_labels import EpisodeLabels
+from takeover.data.schema import EpisodeStart, Outcome, RobotSpec, Step
+
+SHOWN = 3
+LARGEST = 3e38  # beyond it a number is infinite in the 32 bits that are learned from
+NO_OUTCOME = "no outcome; give it one in Review"
+
+
+class Quarantine:
+    """Which episodes are left out: {episode id: reason}, oldest first."""
+
+    def __init__(self) -> None:
+        self.reasons: dict[str, str] = {}
+
+    def leave_out(self, episode_id: str, reason: str) -> None:
+        self.reasons.setdefault(episode_id, reason)
+
+    def lacks_outcome(self, episode_id: str) -> bool:
+        """Whether an outcome would bring it back."""
+        return self.reasons.get(episode_id) == NO_OUTCOME
+
+    def amend(self, labels: EpisodeLabels) -> EpisodeLabels:
+        """What an episode's labels come to: without an outcome, or with bad data, it stays out whatever else they say."""
+        name = labels.episode_id
+        if labels.outcome is Outcome.UNKNOWN:
+            self.leave_out(name, NO_OUTCOME)
+        elif self.lacks_outcome(name):
+            del self.reasons[name]
+        return msgspec.structs.replace(labels, excluded=True) if name in self.reasons else labels
+
+    @property
+    def notice(self) -> str:
+        """For people; empty when nothing is left out."""
+        if not self.reasons:
+            return ""
+        newest = list(self.reasons.items())[-SHOWN:]
+        what = "1 episode is" if len(self.reasons) == 1 else f"{len(self.reasons)} episodes are"
+        return f"{what} left out: " + "; ".join(f"{name}: {reason}" for name, reason in newest)
+
+
+def wrong_start(start: EpisodeStart, spec: RobotSpec) -> str:
+    """Why an episode of another robot cannot be learned from with ``spec``; empty when it can."""
+    for what, was, now in (
+        ("observations", spec.observation.names, start.spec.observation.names),
+        ("actions", spec.action.names, start.spec.action.names),
+    ):
+        if list(was) != list(now):
+            return f"its {what} are ({', '.join(now)}), the learner's ({', '.join(was)})"
+    return ""
+
+
+def wrong_step(step: Step, spec: RobotSpec) -> str:
+    """Step, field and value that cannot be learned from; empty when all can."""
+    d, a = spec.observation.names, spec.action.names
+    for field, values, names in (
+        ("observation", step.observation, d),
+        ("next_observation", step.next_observation, d),
+        ("action", step.action, a),
+        ("reward", [step.reward], ("",)),
+    ):
+        if problem := _wrong(values, names):
+            return f"step {step.episode_step}: {field}{problem}"
+    return ""
+
+
+def _wrong(values: Sequence[float], names: Sequence[str]) -> str:
+    if len(values) != len(names):
+        return f" has {len(values)} numbers instead of {len(names)}"
+    for name, value in zip(names, values, strict=True):
+        if not -LARGEST <= value <= LARGEST:  # nor is a number that is none
+            return f"{f'[{name}]' if name else ''} is {value}"
+    return ""

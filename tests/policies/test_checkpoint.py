@@ -1,0 +1,136 @@
+"""Checkpoints: written while learning goes on, whole or not there, the last good one never removed."""
+
+import resource
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import takeover.policies.checkpoint as checkpoint
+from takeover.policies.checkpoint import CheckpointWriter, newest_checkpoint, save_checkpoint
+from takeover.policies.registry import make_learner
+
+from .test_resume import FAST, demonstration, episode
+
+
+def state(updates: int) -> dict[str, Any]:
+    return {"tensors": {"w": torch.full((1000,), float(updates))}, "values": {"updates": updates}}
+
+
+def updates_in(folder: Path) -> int:
+    found, _ = newest_checkpoint(folder)
+    return -1 if found is None else int(found["values"]["updates"])
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def numbers(folder: Path) -> list[int]:
+    return sorted(int(path.name.rpartition("-")[2]) for path in folder.glob("checkpoint-*"))
+
+
+def test_two_whole_ones_are_kept_and_damaged_ones_do_not_count(tmp_path: Path) -> None:
+    for number in range(1, 4):
+        save_checkpoint(tmp_path, state(number))
+    assert numbers(tmp_path) == [2, 3]
+    flip(tmp_path / "checkpoint-00000003" / "state.safetensors")
+    save_checkpoint(tmp_path, state(4))
+    assert numbers(tmp_path) == [2, 3, 4], "of the newest two one is damaged, so the whole one before stays"
+    flip(tmp_path / "checkpoint-00000004" / "state.json")
+    assert updates_in(tmp_path) == 2
+    save_checkpoint(tmp_path, state(5))
+    save_checkpoint(tmp_path, state(6))
+    assert numbers(tmp_path) == [5, 6]
+
+
+def test_learning_does_not_wait_for_a_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Flushes that take a second: handing a state over takes none of it, and what waits is the newest."""
+    slow = threading.Event()
+    original = checkpoint.os.fsync
+
+    def fsync(descriptor: int) -> None:
+        slow.wait(10.0)
+        original(descriptor)
+
+    monkeypatch.setattr("takeover.policies.checkpoint.os.fsync", fsync)
+    writer = CheckpointWriter(tmp_path)
+    began = time.monotonic()
+    for number in range(1, 20):
+        writer.submit(state(number))
+    assert time.monotonic() - began < 0.5
+    assert numbers(tmp_path) == []
+    slow.set()
+    writer.close()
+    assert updates_in(tmp_path) == 19
+    assert writer.written <= 3, "those in between were not written late"
+
+
+@pytest.mark.parametrize("learner", ["hil-serl", "sirius"])
+def test_a_state_is_a_copy(learner: str, make_script: Callable[..., Any]) -> None:
+    """What a thread writes does not change under it while the learner goes on."""
+    import numpy as np
+
+    script, rng = make_script(), np.random.default_rng(3)
+    made = make_learner(learner, script.spec, 0, FAST[learner])
+    for record in demonstration(script, rng) + episode(script, rng):
+        if hasattr(record, "spec"):
+            made.begin_episode(record)
+        elif hasattr(record, "outcome"):
+            made.end_episode(record)
+        else:
+            made.ingest([record])
+    list(made.clone_demonstrations())
+    saved = made.state()
+    before = {name: tensor.clone() for name, tensor in saved["tensors"].items()}
+    for _ in range(5):
+        made.update()
+    changed = [name for name, tensor in before.items() if not torch.equal(tensor, saved["tensors"][name])]
+    assert changed == []
+    assert any(not torch.equal(tensor, before[name]) for name, tensor in made.state()["tensors"].items())
+
+
+def test_a_full_disk_is_said_the_old_one_kept_and_it_goes_on_when_there_is_room(tmp_path: Path) -> None:
+    """The kernel refuses to make a file longer than the limit, as a full disk does in the middle of a file."""
+    writer = CheckpointWriter(tmp_path)
+    writer.submit(state(1))
+    until(lambda: writer.written == 1)
+    unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2048, unlimited[1]))
+    try:
+        writer.submit(state(2))
+        until(lambda: bool(writer.problem))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
+    assert "File too large" in writer.problem
+    assert "the one before is kept" in writer.problem
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-00000001"], "nothing half-written under any name"
+    assert updates_in(tmp_path) == 1
+    writer.submit(state(3))
+    until(lambda: not writer.problem)
+    writer.close()
+    assert updates_in(tmp_path) == 3
+
+
+def test_what_a_killed_writer_left_goes_and_nothing_else(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path, state(1))
+    left = tmp_path / ".checkpoint-00000002.4194999.tmp"  # no process has a number that high
+    shutil.copytree(tmp_path / "checkpoint-00000001", left)
+    assert updates_in(tmp_path) == 1
+    CheckpointWriter(tmp_path).close()
+    assert numbers(tmp_path) == [1]
+    assert not left.exists()
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20.0
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
