@@ -116,5 +116,13 @@ class Learner(Protocol):
     def restore(self, state: dict[str, Any]) -> None: ...
 
 
+@runtime_checkable
+class Prepares(Protocol):
+    """A `Learner` that reads what it will be restored to before the recorded steps are ingested again."""
+
+    def prepare(self, state: dict[str, Any]) -> None:
+        """Before the first step. A state that does not fit changes nothing; `Learner.restore` says why."""
+
+
 class LearnerFactory(Protocol):
     def __call__(self, spec: RobotSpec, seed: int, parameters: dict[str, Any]) -> Learner: ...

@@ -75,7 +75,7 @@ class HilSerlParameters:
     residual_scale: float = 0.0
     """Above 0: the cloned actor is frozen, and what is learned adds at most this much to its mean before the tanh."""
     observations: str = "state"
-    """``pictures``: those of the policy's cameras, too, through an encoder that is cloned and then frozen; the settings below take effect."""
+    """``pictures``: the policy's cameras, too, through an encoder that is cloned, then frozen; the settings below take effect."""
     camera_features: int = 64
     """Numbers that the encoder makes of a camera's picture; 256 is usual on a GPU."""
     crops: int = 4

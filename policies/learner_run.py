@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -53,15 +53,14 @@ class LearnerRun:
         for problem in problems:
             log.warning("passed over %s", problem)
         self._labels.begin()
-        records = self._stored_records()
         if state is not None:
             cursors: dict[str, int] = state["cursors"]
-            seen = [r for r in records if r.rec_seq <= cursors.get(r.session, -1)]
-            records = [r for r in records if r.rec_seq > cursors.get(r.session, -1)]
-            for record in seen:
-                self.training.replay(record)
-                self._labels.on_record(record, self.training.learner)
-            self._count(seen)
+            self.training.expect(state)
+            for record in self._stored_records():  # read again below: pictures of a whole store do not fit into memory
+                if record.rec_seq <= cursors.get(record.session, -1):
+                    self.training.replay(record)
+                    self._labels.on_record(record, self.training.learner)
+                    self._count([record])
             try:
                 self.training.restore(state)
                 self._saved_updates = self._updates()
@@ -69,18 +68,18 @@ class LearnerRun:
             except LearnerError as error:
                 # said, never silent: the recorded episodes are learned from anew under the next free version
                 log.warning("not resumed: %s; learning anew from the recorded episodes", error)
-        for record in records:
+        for record in self._stored_records():
             self._handle(record)
         training = self.training
         if training.learner is not None and training.learner.demonstration_episodes >= self.config.demonstrations:
             training.start_cloning()
 
-    def _stored_records(self) -> list[CommittedRecord]:
-        records: list[CommittedRecord] = []
-        for start, steps, end in iter_episode_records(self.workspace, self.config.task):
+    def _stored_records(self) -> Iterator[CommittedRecord]:
+        for start, steps, end in iter_episode_records(self.workspace, self.config.task, images=bool(self.config.policy_cameras)):
             if start.kind in (EpisodeKind.DEMONSTRATION, EpisodeKind.POLICY):
-                records += [start, *steps, end]
-        return records
+                yield start
+                yield from steps
+                yield end
 
     def catch_up(self, session: str) -> int:
         """Read what the running session has on disk beyond what was ingested; returns how many records."""

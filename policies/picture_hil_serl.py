@@ -183,16 +183,23 @@ class PictureHilSerlLearner(HilSerlLearner):
         state["values"] = state["values"] | {"cameras": list(self.shape.cameras)}
         return state
 
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """After the same steps were ingested again. Raises `LearnerError` for a state of another learner or other settings."""
+    def _fits(self, state: Mapping[str, Any]) -> bool:
         values, encoder = state["values"], state["tensors"].get("encoder")
         same = values["learner"] == NAME and values["parameters"] == asdict(self.parameters)
-        if not same or encoder is None or encoder.shape != self._encoder.shape or values.get("cameras") != list(self.shape.cameras):
-            raise LearnerError(
-                f"the saved state is of {values['learner']} with other settings or cameras; use a new workspace or the same settings"
-            )
-        self._encoder.copy_(encoder)
-        if self._log is not None:
+        cameras = values.get("cameras") == list(self.shape.cameras)
+        return same and cameras and encoder is not None and encoder.shape == self._encoder.shape
+
+    def prepare(self, state: Mapping[str, Any]) -> None:
+        """The encoder of a state that fits, so that what is ingested again becomes features at once and no picture is kept."""
+        if self._log is not None and self._fits(state):
+            self._encoder.copy_(state["tensors"]["encoder"])
             for _ in self._freeze():
                 pass
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """After the same steps were ingested again. Raises `LearnerError` for a state of another learner or other settings."""
+        if not self._fits(state):
+            found = state["values"]["learner"]
+            raise LearnerError(f"the saved state is of {found} with other settings or cameras; use a new workspace or the same settings")
+        self.prepare(state)
         super().restore(state)

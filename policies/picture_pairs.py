@@ -1,4 +1,4 @@
-"""Steps with the pictures after them: those of the step that follows in the same run, or the step's own at the end of a run."""
+"""Steps with the pictures after them: those that the very next control step saw, or the step's own at the end of an episode."""
 
 from collections.abc import Iterator
 
@@ -11,7 +11,8 @@ from takeover.policies.replay import is_held
 class PicturePairs:
     """Holds each step back until its successor has shown what came of it.
 
-    A step that has neither a successor nor pictures of its own after it, as the last one before a crash, is left out.
+    The next step of the episode is the successor, held or not: what it saw is what came of this one. A step that has neither a successor
+    nor pictures of its own after it, as the last one before a crash, is left out.
     """
 
     def __init__(self) -> None:
@@ -19,9 +20,9 @@ class PicturePairs:
         self._waiting: Step | None = None
 
     def put(self, step: Step) -> Iterator[Step]:
-        """Steps that are complete now, each with its ``next_images``. Held steps end a run and are dropped."""
+        """Steps that are complete now, each with its ``next_images``. Held steps are dropped."""
         before, self._waiting = self._waiting, None if is_held(step) else step
-        yield from self._completed(before, None if is_held(step) else step)
+        yield from self._completed(before, step)
 
     def end(self) -> Iterator[Step]:
         """The last step of a run or an episode, if it is complete."""
@@ -31,13 +32,13 @@ class PicturePairs:
     def _completed(self, step: Step | None, following: Step | None) -> Iterator[Step]:
         if step is None:
             return
-        if following is not None and _follows(step, following):
-            yield msgspec.structs.replace(step, next_images=following.images)
-        elif step.next_images:
+        if step.next_images:
             yield step
+        elif following is not None and following.images and _follows(step, following):
+            yield msgspec.structs.replace(step, next_images=following.images)
         else:
             self.left_out += 1
 
 
 def _follows(step: Step, following: Step) -> bool:
-    return step.episode_id == following.episode_id and step.run_id == following.run_id and following.seq == step.seq + 1
+    return step.episode_id == following.episode_id and following.seq == step.seq + 1

@@ -20,7 +20,7 @@ from takeover.data.schema import (
     RunConfig,
     Step,
 )
-from takeover.policies.base import Learner, PolicyWeights
+from takeover.policies.base import Learner, PolicyWeights, Prepares
 from takeover.policies.corrections import CorrectionClock
 from takeover.policies.registry import make_learner
 from takeover.policies.replay import is_held
@@ -81,8 +81,13 @@ class Training:
         self._published_at = 0.0
         self._rate = _Rate()
         self._replaying = False
+        self._expected: dict[str, Any] | None = None
 
     # --- the committed stream ---
+
+    def expect(self, state: dict[str, Any]) -> None:
+        """Before the first `replay`: what `restore` will be given."""
+        self._expected = state
 
     def replay(self, record: CommittedRecord) -> None:
         """Ingest again what a checkpoint had already learned from: no updates, no clocks."""
@@ -116,6 +121,9 @@ class Training:
         if self.learner is None:
             self.spec = start.spec
             self.learner = make_learner(self.config.learner, start.spec, self.config.seed, dict(self.config.learner_parameters))
+            if self._expected is not None and isinstance(self.learner, Prepares):
+                self.learner.prepare(self._expected)
+            self._expected = None
         self._episode = start
         self._kinds[start.episode_id] = start.kind
         self.learner.begin_episode(start)
