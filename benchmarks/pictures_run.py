@@ -87,15 +87,16 @@ class PictureLoop(Loop):
 
 
 class Budget:
-    """Processor time of this process, and when to save."""
+    """Processor time of this process, and when to save. However small, one episode or evaluated start is made."""
 
     def __init__(self, seconds: float) -> None:
         self._end = time.process_time() + seconds
         self._save = time.process_time() + SAVE_EVERY_S
+        self.worked = False
 
     @property
     def used_up(self) -> bool:
-        return time.process_time() >= self._end
+        return self.worked and time.process_time() >= self._end
 
     def save_due(self) -> bool:
         due = time.process_time() >= self._save
@@ -143,6 +144,7 @@ def _advance(
             result["complete"] = loop.train_step >= steps
             break
         episode = loop.episode(EpisodeKind.POLICY, len(result["episodes"]))
+        budget.worked = True
         result["episodes"].append({key: episode[key] for key in ("steps", "human_steps", "takeovers", "success")})
         if loop.train_step >= min(steps, every * len(result["points"])):
             _add_point(loop, result)
@@ -186,6 +188,7 @@ def _evaluated(loop: PictureLoop, robot: Any, point: dict[str, Any], starts: int
         if budget.used_up:
             return False
         outcome = run_episode(policy, robot, validation_start(len(point["outcomes"])))
+        budget.worked = True
         point["outcomes"] += "1" if outcome.success else "0"
         if len(point["outcomes"]) == starts:
             say(f"step {point['steps']}: {point['outcomes'].count('1')} of {starts}")
