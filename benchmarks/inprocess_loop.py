@@ -26,6 +26,7 @@ from takeover.data.schema import (
     Mode,
     Outcome,
     OutcomeSource,
+    PolicyImage,
     Privileged,
     RunConfig,
     Source,
@@ -33,12 +34,13 @@ from takeover.data.schema import (
 )
 from takeover.data.seeding import heldout_start, start_seed, stream
 from takeover.data.statistics import wilson
-from takeover.policies.base import Policy
+from takeover.policies.base import Policy, SeesPictures
 from takeover.policies.evaluation import evaluate
 from takeover.policies.inference import build_policy
 from takeover.policies.torch_setup import configure
 from takeover.policies.training import Publication, Training
 from takeover.robot_bridge.robots.sim import SimRobot
+from takeover.robot_bridge.robots.sim_seeing import SeeingSimRobot
 from takeover.robot_bridge.safety import SafetyFilter, SafetyState
 
 RAMP_STEPS = 3
@@ -51,7 +53,7 @@ class Loop:
         """``redo_failed``: a demonstration that failed is discarded, as a person who records them would."""
         self.config = config
         self.redo_failed = redo_failed
-        self.robot = SimRobot(config.task, config.task_parameters)
+        self.robot = make_robot(config)
         self.spec = self.robot.spec
         self.filter = SafetyFilter(self.spec, config.limits)
         self.operator = ScriptedOperator(operator_parameters(config.operator_parameters), config.seed)
@@ -76,6 +78,10 @@ class Loop:
         started = time.perf_counter()
         self.training.handle(record)
         self.update_s += time.perf_counter() - started
+
+    def images(self) -> list[PolicyImage]:
+        """The policy's pictures of the present state; none where it sees no camera."""
+        return self.robot.policy_images() if isinstance(self.robot, SeeingSimRobot) else []
 
     def _version(self) -> int:
         return max((v for v, acts_from in self.training.versions if acts_from <= self.train_step), default=0)
@@ -149,12 +155,20 @@ class Loop:
         return {"version": newest, "successes": successes, "n": starts, "rate": successes / starts, "interval": [low, high]}
 
 
+def make_robot(config: RunConfig) -> SimRobot:
+    """The simulated robot of ``config``, with eyes where the policy needs them."""
+    if config.policy_cameras:
+        return SeeingSimRobot(config.task, config.policy_cameras, config.task_parameters)
+    return SimRobot(config.task, config.task_parameters)
+
+
 class _Driver:
     """Reads, decides and applies one step at a time, with ramp-in and the safety filter."""
 
     def __init__(self, loop: Loop, kind: EpisodeKind, number: int, identity: str) -> None:
         self.loop, self.kind, self.number, self.identity = loop, kind, number, identity
         self.reading = loop.robot.read()
+        self.images = loop.images()
         self.safety = SafetyState()
         self.last = np.zeros(loop.spec.action.size)
         self.last_policy: list[float] | None = None
@@ -170,7 +184,7 @@ class _Driver:
 
     def step(self, step: int) -> tuple[dict[str, Any], bool]:
         loop, robot = self.loop, self.loop.robot
-        reading = self.reading
+        reading, images = self.reading, self.images
         version, policy_action, spread = self._ask_policy(reading.observation)
         decision = loop.operator.decide(self._privileged(step))
         asked, mode, source = self._arbitrate(decision.deadman, np.asarray(decision.action), policy_action)
@@ -180,7 +194,9 @@ class _Driver:
         robot.apply(result.action)
         robot.advance()
         self.reading = robot.read()
+        self.images = loop.images()
         evaluation = robot.evaluate()
+        ends = evaluation.success or step + 1 == loop.spec.max_steps
         self.last = result.action
         self.last_policy = policy_action.tolist() if policy_action is not None else None
         groups = len(loop.spec.action.groups)
@@ -200,6 +216,8 @@ class _Driver:
             "control_mode": mode,
             "observation": reading.observation.tolist(),
             "next_observation": self.reading.observation.tolist(),
+            "images": images,
+            "next_images": self.images if ends else [],
             "source": [int(source)] * groups,
             "policy_action": self.last_policy,
             "policy_from_seq": loop.seq,
@@ -225,7 +243,10 @@ class _Driver:
         sample = loop.training.learner is not None and loop.training.learner.swap == "step"
         if sample:
             loop._generator.manual_seed(int(stream(loop.config.seed, "actor", loop.train_step).integers(2**62)))
-        found = loop.policies[version].act(observation.astype(np.float32), sample=sample, generator=loop._generator if sample else None)
+        policy = loop.policies[version]
+        if isinstance(policy, SeesPictures):
+            policy.look(self.images)
+        found = policy.act(observation.astype(np.float32), sample=sample, generator=loop._generator if sample else None)
         return version, found.actions[0].astype(np.float64), found.spread
 
     def _arbitrate(self, deadman: bool, human: np.ndarray, policy: np.ndarray | None) -> tuple[np.ndarray, ControlMode, Source]:

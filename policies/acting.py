@@ -8,7 +8,7 @@ import torch
 
 from takeover.data.schema import Observation, PolicyAction, RobotSpec
 from takeover.data.seeding import stream
-from takeover.policies.base import PolicyRefused
+from takeover.policies.base import PolicyRefused, SeesPictures
 from takeover.policies.decision_watch import DecisionWatch
 from takeover.policies.publish import LoadedPolicy, load_policy, published_versions, version_folder
 
@@ -35,6 +35,7 @@ class Acting:
         self._decisions = DecisionWatch(workspace, spec.robot_id, spec.task_id)
         self._next: LoadedPolicy | None = None
         self._refused_version = 0
+        self._mute = False  # the policy in use could not answer the newest observation
         self._cache: dict[int, LoadedPolicy] = {}
         self._place: tuple[str, int] = ("", -1)
         self._answered: tuple[tuple[str, int, int], PolicyAction] | None = None
@@ -131,7 +132,14 @@ class Acting:
         if (message.episode_id, message.run_id) != self._place:
             self.current.policy.reset()
             self._place = (message.episode_id, message.run_id)
-        return self._act(message, self.current)
+        try:
+            answer = self._act(message, self.current)
+        except ValueError as error:  # pictures or numbers that are missing or have another shape
+            self.refused, self._mute = f"version {self.version} does not act: {error}", True
+            return None
+        if self._mute:
+            self.refused, self._mute = "", False
+        return answer
 
     def _act(self, message: Observation, loaded: LoadedPolicy) -> PolicyAction:
         started = time.perf_counter()
@@ -139,6 +147,8 @@ class Acting:
         if sample:
             self._generator.manual_seed(int(stream(self.seed, "actor", message.train_step).integers(2**62)))
         observation = np.asarray(message.observation, np.float32)
+        if isinstance(loaded.policy, SeesPictures):
+            loaded.policy.look(message.images)
         decision = loaded.policy.act(observation, sample=sample, generator=self._generator if sample else None)
         self.inference_ms += 0.05 * ((time.perf_counter() - started) * 1e3 - self.inference_ms)
         return PolicyAction(

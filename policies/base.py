@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
 from takeover.data.episode_labels import EpisodeLabels
-from takeover.data.schema import EpisodeEnd, EpisodeStart, Outcome, RobotSpec, Step
+from takeover.data.schema import EpisodeEnd, EpisodeStart, Outcome, PolicyImage, RobotSpec, Step
 
 if TYPE_CHECKING:
     import torch  # the interfaces must be importable where torch is not installed
@@ -49,6 +49,17 @@ class Policy(Protocol):
     def act(self, observation: FloatArray, *, sample: bool, generator: "torch.Generator | None" = None) -> Decision: ...
 
     def reset(self) -> None: ...
+
+
+@runtime_checkable
+class SeesPictures(Protocol):
+    """A `Policy` that wants the pictures of an observation before it acts on it."""
+
+    @property
+    def cameras(self) -> tuple[str, ...]: ...
+
+    def look(self, images: Sequence[PolicyImage]) -> None:
+        """Raises `ValueError` naming the camera whose picture is missing or has another size."""
 
 
 class Learner(Protocol):
@@ -107,6 +118,14 @@ class Learner(Protocol):
     def state(self) -> dict[str, Any]: ...
 
     def restore(self, state: dict[str, Any]) -> None: ...
+
+
+@runtime_checkable
+class Prepares(Protocol):
+    """A `Learner` that reads what it will be restored to before the recorded steps are ingested again."""
+
+    def prepare(self, state: dict[str, Any]) -> None:
+        """Before the first step. A state that does not fit changes nothing; `Learner.restore` says why."""
 
 
 class LearnerFactory(Protocol):

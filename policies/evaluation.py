@@ -1,13 +1,13 @@
-"""Evaluation of a policy alone: fixed starts, deterministic actions, no person, no pictures."""
+"""Evaluation of a policy alone: fixed starts, deterministic actions, no person, pictures only for a policy that needs them."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from takeover.data.schema import RobotSpec
-from takeover.policies.base import Policy
+from takeover.data.schema import PolicyImage, RobotSpec
+from takeover.policies.base import Policy, SeesPictures
 
 
 class Environment(Protocol):
@@ -27,6 +27,14 @@ class Environment(Protocol):
 
     def evaluate(self) -> Any:
         """An object with ``success`` and ``terminated``."""
+
+
+@runtime_checkable
+class GivesPictures(Protocol):
+    """An `Environment` with cameras."""
+
+    def policy_images(self) -> list[PolicyImage]:
+        """The pictures of the present state, of every camera of the policy."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +77,8 @@ def drive(policy: Policy, environment: Environment, limit: int) -> tuple[bool, i
     policy.reset()
     for step in range(1, limit + 1):
         observation = np.asarray(environment.read().observation, np.float32)
+        if isinstance(policy, SeesPictures):
+            policy.look(_pictures(environment, policy))
         decision = policy.act(observation, sample=False)
         environment.apply(np.asarray(decision.actions[0], np.float64))
         environment.advance()
@@ -76,3 +86,9 @@ def drive(policy: Policy, environment: Environment, limit: int) -> tuple[bool, i
         if result.success or result.terminated:
             return bool(result.success), step
     return False, limit
+
+
+def _pictures(environment: Environment, policy: SeesPictures) -> list[PolicyImage]:
+    if not isinstance(environment, GivesPictures):
+        raise ValueError(f"this policy needs pictures of {', '.join(policy.cameras)}; this environment has no cameras")
+    return environment.policy_images()

@@ -86,6 +86,17 @@ class HilSerlParameters:
     """The losses go through torch.compile; needs a C++ compiler, and for a minute or so at the first updates."""
     bf16: bool = False
     """Online critics and trained actor under bfloat16 autocast, never the targets."""
+    observations: str = "state"
+    """``pictures``: the policy's cameras, too, through an encoder that is cloned, then frozen; the settings below take effect."""
+    camera_features: int = 64
+    """Numbers that the encoder makes of a camera's picture; 256 is usual on a GPU."""
+    crops: int = 4
+    """Fixed crops of every frame that are encoded; batches take one at random."""
+    encoder_updates: int = 1500
+    encoder_batch: int = 64
+    encoder_learning_rate: float = 1e-3
+    encoder_weight_decay: float = 0.1
+    """Decoupled, times the learning rate."""
 
     def __post_init__(self) -> None:
         require(8 <= self.hidden <= 2048, f"hidden = {self.hidden}; allowed 8..2048")
@@ -114,6 +125,15 @@ class HilSerlParameters:
         require(0.0 <= self.residual_scale <= 10.0, f"residual_scale = {self.residual_scale}; allowed 0..10")
         known = re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device)
         require(known is not None, f"device = {self.device!r}; allowed auto, cpu, cuda, cuda:N")
+        require(self.observations in ("state", "pictures"), f"observations = {self.observations!r}; allowed: state, pictures")
+        require(2 <= self.camera_features <= 1024, f"camera_features = {self.camera_features}; allowed 2..1024")
+        require(1 <= self.crops <= 8, f"crops = {self.crops}; allowed 1..8")
+        require(1 <= self.encoder_updates <= 1_000_000, f"encoder_updates = {self.encoder_updates}; allowed 1..1000000")
+        require(2 <= self.encoder_batch <= 4096, f"encoder_batch = {self.encoder_batch}; allowed 2..4096")
+        require(
+            0.0 < self.encoder_learning_rate <= 0.1, f"encoder_learning_rate = {self.encoder_learning_rate}; allowed above 0, up to 0.1"
+        )
+        require(0.0 <= self.encoder_weight_decay <= 100.0, f"encoder_weight_decay = {self.encoder_weight_decay}; allowed 0..100")
         both = self.keep_warm_start and self.residual_scale > 0.0
         require(not both, "keep_warm_start and residual_scale both hold the actor near its clone; set one of them")
 

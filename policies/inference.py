@@ -117,9 +117,16 @@ class MixturePolicy:
         return Decision(actions, spread=float(log_stds[0, mode].exp().mean()))
 
 
+def _picture_gaussian(config: dict[str, Any], tensors: dict[str, Tensor], spec: RobotSpec) -> Policy:
+    from takeover.policies.picture_policy import PictureGaussianPolicy  # which is built on this module
+
+    return PictureGaussianPolicy(config, tensors, spec)
+
+
 ARCHITECTURES: dict[str, Callable[[dict[str, Any], dict[str, Tensor], RobotSpec], Policy]] = {
     "squashed_gaussian": SquashedGaussianPolicy,
     "gaussian_mixture": MixturePolicy,
+    "picture_gaussian": _picture_gaussian,
 }
 
 

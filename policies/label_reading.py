@@ -83,7 +83,7 @@ class LabelReading:
     def come_back(self, workspace: Path) -> Iterator[tuple[EpisodeStart, list[Step], EpisodeEnd]]:
         """Episodes that were excluded when the learner started and count again."""
         wanted, self._missing = self._missing, set()
-        for start, steps, end in iter_episode_records(workspace, self._task, episode_ids=sorted(wanted)):
+        for start, steps, end in iter_episode_records(workspace, self._task, images=True, episode_ids=sorted(wanted)):
             if start.kind in (EpisodeKind.DEMONSTRATION, EpisodeKind.POLICY) and start.episode_id not in self._ingested:
                 self._ingested.add(start.episode_id)
                 yield start, steps, end

@@ -15,7 +15,7 @@ from takeover.policies.checkpoint import CheckpointWriter, newest_checkpoint
 from takeover.policies.event_files import EventFile
 from takeover.policies.label_reading import LabelReading
 from takeover.policies.publish import make_manifest, publish, published_versions, weights_bytes
-from takeover.policies.resume import check_same_settings, ingestion_log
+from takeover.policies.resume import check_same_settings, ingestion_log, with_pictures
 from takeover.policies.training import CommittedRecord, Publication, Training
 
 log = logging.getLogger("learner")
@@ -67,7 +67,8 @@ class LearnerRun:
         cursors: dict[str, int] = {} if state is None else state["cursors"]
         seen, records = ingestion_log(self.workspace, self.config.task, cursors, self._labels.known)
         if state is not None:
-            for record in seen:
+            self.training.expect(state)
+            for record in self._pictured(seen):
                 self._replay(record)
             self.cursors |= {session: max(cursor, self.cursors.get(session, -1)) for session, cursor in cursors.items()}
             self.training.make_learner(state["run"]["spec"])  # where labels leave nothing to ingest
@@ -77,7 +78,7 @@ class LearnerRun:
             self._labels.restore(state["labels"])
             self._saved_updates = self._updates()
             log.info("resumed at update %d, version %d", self._updates(), self.training.next_version - 1)
-        for record in records:
+        for record in self._pictured(records):
             self._handle(record)
         training = self.training
         if training.learner is not None and training.learner.demonstration_episodes >= self.config.demonstrations:
@@ -87,6 +88,9 @@ class LearnerRun:
         self.training.replay(record)
         self._labels.on_record(record, self.training.learner)
         self._count([record])
+
+    def _pictured(self, records: Iterable[CommittedRecord]) -> Iterable[CommittedRecord]:
+        return with_pictures(self.workspace, self.config.task, records) if self.config.policy_cameras else records
 
     def catch_up(self, session: str) -> int:
         """Read what the running session has on disk beyond what was ingested; returns how many records."""

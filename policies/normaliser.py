@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-SMALLEST_SPREAD = {"m": 0.005, "rad": 0.05, "m/s": 0.02, "rad/s": 0.2, "N": 5.0, "N m": 0.05}
+SMALLEST_SPREAD = {"m": 0.005, "rad": 0.05, "m/s": 0.02, "rad/s": 0.2, "N": 5.0, "N m": 0.05, "feature": 0.2}
 """Spread below which an observation in this unit is not magnified further."""
 _CONSTANT = 1e-6
 

@@ -17,6 +17,10 @@ def make_learner(name: str, spec: RobotSpec, seed: int, parameters: Mapping[str,
     Raises `LearnerError` listing the known names, `ValueError` for a setting that is unknown or out of range.
     """
     if name == "hil-serl":
+        if (parameters or {}).get("observations", "state") == "pictures":
+            from takeover.policies.picture_hil_serl import PictureHilSerlLearner
+
+            return PictureHilSerlLearner.make(spec, seed, parameters or {})
         from takeover.policies.hil_serl import HilSerlLearner
 
         return HilSerlLearner.make(spec, seed, parameters or {})

@@ -54,6 +54,16 @@ def ingestion_log(
     return seen, rest
 
 
+def with_pictures(workspace: Path, task: str, records: Iterable[CommittedRecord]) -> Iterable[CommittedRecord]:
+    """The same records, steps of closed episodes with their pictures, of one episode at a time: all would not fit into memory."""
+    pictured: dict[int, Step] = {}
+    for record in records:
+        if isinstance(record, EpisodeStart):
+            found = iter_episode_records(workspace, task, images=True, episode_ids=[record.episode_id])
+            pictured = {step.rec_seq: step for _, steps, _ in found for step in steps}
+        yield pictured.get(record.rec_seq, record) if isinstance(record, Step) else record
+
+
 def _trained(records: Iterable[CommittedRecord], task: str) -> Iterable[CommittedRecord]:
     """Those of episodes of the task that are trained on, and outcomes that came late."""
     episodes: set[str] = set()

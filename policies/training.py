@@ -25,7 +25,7 @@ from takeover.data.schema import (
     RunConfig,
     Step,
 )
-from takeover.policies.base import Learner, LearnerError, PolicyWeights
+from takeover.policies.base import Learner, LearnerError, PolicyWeights, Prepares
 from takeover.policies.corrections import CorrectionClock
 from takeover.policies.quarantine import NO_OUTCOME, Quarantine, wrong_start, wrong_step
 from takeover.policies.rate import Rate
@@ -91,8 +91,13 @@ class Training:
         self._published_at = 0.0
         self._rate = Rate()
         self._replaying = False
+        self._expected: dict[str, Any] | None = None
 
     # --- the committed stream ---
+
+    def expect(self, state: dict[str, Any]) -> None:
+        """Before the first `replay`: what `restore` will be given."""
+        self._expected = state
 
     def replay(self, record: CommittedRecord) -> None:
         """Ingest again what a checkpoint had already learned from: no updates, no clocks."""
@@ -128,6 +133,9 @@ class Training:
         if self.learner is None:
             self.spec = msgspec.convert(spec, RobotSpec) if isinstance(spec, dict) else spec
             self.learner = make_learner(self.config.learner, self.spec, self.config.seed, dict(self.config.learner_parameters))
+            if self._expected is not None and isinstance(self.learner, Prepares):
+                self.learner.prepare(self._expected)
+            self._expected = None
 
     def _begin_episode(self, start: EpisodeStart) -> None:
         self._end_cut_off()

@@ -56,7 +56,10 @@ class Bridge:
         endpoints.listen(self._client_refused)
         self._note_start()
         self.io = BridgeIO(endpoints, self.session, spec, robot.stop, lockstep=lockstep)
-        self.cameras = CameraThread(cameras, endpoints, self.io.records, synchronous=lockstep) if cameras is not None else None
+        self.cameras: CameraThread | None = None
+        if cameras is not None:
+            seen = spec.policy_cameras
+            self.cameras = CameraThread(cameras, endpoints, self.io.records, synchronous=lockstep, policy_cameras=seen)
         if (cameras_thread := self.cameras) is not None:
             self.io.on_view_report = lambda sender, age_ms: cameras_thread.quality.report(sender, age_ms, time.monotonic())
         book = EpisodeBook(config, spec, self.io.records, software)

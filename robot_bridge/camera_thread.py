@@ -3,15 +3,16 @@
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import simplejpeg
 
-from takeover.data.schema import CameraFrame, CameraSpec
+from takeover.data.schema import CameraFrame, CameraSpec, PolicyImage
 from takeover.robot_bridge.cameras import CameraSource
 from takeover.robot_bridge.picture_quality import LEVELS, Level, PictureQuality
+from takeover.robot_bridge.policy_images import policy_images
 from takeover.robot_bridge.protocol import Endpoints, Publisher
 from takeover.robot_bridge.record_log import MAX_BACKLOG_BYTES, RecordLog
 from takeover.robot_bridge.robots.base import Picture
@@ -26,8 +27,13 @@ RETRY_S = 1.0
 class CameraThread:
     """Newest capture wins: a slow renderer skips, it never queues. ``synchronous`` (lockstep): `offer` renders before it returns."""
 
-    def __init__(self, source: CameraSource, endpoints: Endpoints, log_: RecordLog, *, synchronous: bool) -> None:
+    def __init__(
+        self, source: CameraSource, endpoints: Endpoints, log_: RecordLog, *, synchronous: bool, policy_cameras: Sequence[str] = ()
+    ) -> None:
+        """``policy_cameras``: whose frames are made small for the policy, too."""
         self.source = source
+        self._policy_cameras = list(policy_cameras)
+        self._policy_images: list[PolicyImage] = []
         self.specs: list[CameraSpec] = source.specs
         self.error = ""
         self._records = log_
@@ -70,6 +76,16 @@ class CameraThread:
         with self._condition:
             self._slot = (captured, episode_id, seq)
             self._condition.notify()
+
+    def newest_policy_images(self) -> list[PolicyImage]:
+        """The policy's pictures of the newest frames; in lockstep, those of the last `offer`."""
+        return self._policy_images
+
+    def policy_images_now(self) -> list[PolicyImage]:
+        """Lockstep: of the scene as it is now, neither published nor recorded. In real time the newest ones."""
+        if self._synchronous and self._policy_cameras:
+            return policy_images(self.source.pictures(self.source.capture()), self._policy_cameras)
+        return self._policy_images
 
     def ages_ms(self, now_ns: int) -> dict[str, float]:
         """Since each camera's newest picture was taken; -1: none yet."""
@@ -125,7 +141,10 @@ class CameraThread:
             publisher.close()
 
     def _render(self, captured: Any, episode_id: str, seq: int) -> None:
-        for picture in self.source.pictures(captured):
+        pictures = self.source.pictures(captured)
+        if self._policy_cameras:
+            self._policy_images = policy_images(pictures, self._policy_cameras)
+        for picture in pictures:
             self._emit(picture, episode_id, seq)
 
     def _emit(self, picture: Picture, episode_id: str, seq: int) -> None:

@@ -190,7 +190,8 @@ class ControlLoop(ControlBase, ABC):
         elif episode.steps + 1 >= self.max_steps:
             truncated = True
             end = (Outcome.FAILURE, OutcomeSource.LIMIT, False)
-        self.book.record(pending, reading, reward, reward_source, terminated=terminated, truncated=truncated)
+        last = self.cameras.policy_images_now() if self.cameras is not None and end is not None else []
+        self.book.record(pending, reading, reward, reward_source, terminated=terminated, truncated=truncated, next_images=last)
         self.steps_total += 1
         if end is not None:
             self.end_episode(*end)
@@ -246,6 +247,7 @@ class ControlLoop(ControlBase, ABC):
             episode_step=episode.steps if episode is not None else 0,
             run_id=episode.run_id if episode is not None else 0,
             observation=reading.observation.tolist(),
+            images=self.cameras.newest_policy_images() if self.cameras is not None else [],
             flush=self.flush,
             train_step=self.book.train_step(),
             required_version=self.required_version(),
@@ -344,6 +346,7 @@ class ControlLoop(ControlBase, ABC):
             t_decision_ns=t_decision_ns,
             t_applied_ns=t_applied_ns,
             wall_ns=time.time_ns(),
+            images=self.message.images if self.message is not None else [],
             picture_age_ms=self.cameras.worst_age_ms() if self.cameras is not None else -1.0,
             sim_state=sim_state,
         )

@@ -3,6 +3,7 @@
 import hashlib
 import time
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -20,6 +21,7 @@ from takeover.data.schema import (
     OutcomeChange,
     OutcomeSource,
     PolicyAction,
+    PolicyImage,
     RobotSpec,
     RunConfig,
     SafetyBit,
@@ -98,6 +100,7 @@ class PendingStep:
     wall_ns: int
     picture_age_ms: float
     sim_state: bytes
+    images: list[PolicyImage] = field(default_factory=list)  # the very ones that the policy was shown
 
 
 @dataclass
@@ -226,8 +229,9 @@ class EpisodeBook:
         *,
         terminated: bool,
         truncated: bool,
+        next_images: Sequence[PolicyImage] = (),
     ) -> None:
-        """Write the whole transition and count it."""
+        """Write the whole transition and count it. ``next_images``: what the policy would see next, at the end of an episode only."""
         episode = self._current()
         if step.held:
             episode.run_broken = True
@@ -257,6 +261,8 @@ class EpisodeBook:
                 hold_reason=step.hold_reason,
                 observation=step.reading.observation.tolist(),
                 next_observation=reading.observation.tolist(),
+                images=step.images,
+                next_images=list(next_images),
                 source=[int(source) for source in step.source],
                 policy_action=step.policy_action,
                 policy_from_seq=policy.from_seq if policy is not None else -1,

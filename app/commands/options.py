@@ -37,7 +37,7 @@ class StationOptions:
     robot_address: Annotated[str, tyro.conf.arg(metavar="ADDRESS", help_behavior_hint="")] = ""
     """Of a robot that is reached over a link (`sim-server`): HOST:PORT or the path of a UNIX socket."""
     task: Annotated[str, tyro.conf.arg(metavar="NAME", help_behavior_hint="")] = ""
-    """`peg-insert` or `pick-lift` on the simulated robot."""
+    """`peg-insert`, `pick-lift` or `pick-lift-pictures` on the simulated robot."""
     connect: Annotated[str, tyro.conf.arg(metavar="tcp://HOST:PORT", help_behavior_hint="")] = ""
     """The bridge is another computer's, which runs `takeover bridge --listen` (docs/remote.md); robot and task must be the same there."""
     learner: Annotated[str, tyro.conf.arg(metavar="NAME", help_behavior_hint="")] = ""
@@ -48,6 +48,8 @@ class StationOptions:
     """Every random stream derives from it."""
     demonstrations: Annotated[int, tyro.conf.arg(metavar="N", help_behavior_hint="")] = 0
     """How many demonstrations are cloned into policy version 1 (default: 20)."""
+    policy_cameras: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME", help_behavior_hint="")] = ()
+    """Cameras whose pictures the policy is shown, for `--set learner.observations=pictures`: `front wrist` on the simulated robot."""
     gate: Literal["on", "off"] = "off"
     """In real time the evaluator compares new versions with the trusted one; a worse one is refused and the robot rolls back."""
     set: Annotated[tuple[str, ...], tyro.conf.arg(metavar="GROUP.NAME=VALUE", help_behavior_hint="")] = ()
@@ -84,6 +86,12 @@ def make_config(options: StationOptions, *, operator: Operator, clock: Clock = "
     task_parameters = {name: _number(f"task.{name}", value) for name, value in groups["task"].items()}
     known_settings(place, learner, station.learner_parameters, groups["learner"])
     learner_parameters = station.learner_parameters | {name: _scalar(value) for name, value in groups["learner"].items()}
+    policy_cameras = list(options.policy_cameras) or station.policy_cameras
+    if learner_parameters.get("observations") == "pictures":
+        if not cameras:
+            raise StartupError("learner.observations=pictures, but this run has no cameras; give --cameras, or learn without pictures")
+        if not policy_cameras:
+            raise StartupError("learner.observations=pictures, but no camera is the policy's; give --policy-cameras front wrist")
     session = str(ULID()).lower()
     try:
         sockets = runtime_folder(session)
@@ -110,7 +118,7 @@ def make_config(options: StationOptions, *, operator: Operator, clock: Clock = "
         gate=options.gate == "on",
         hold_to_run=station.hold_to_run,
         devices=station.devices.allowed(),
-        policy_cameras=station.policy_cameras if cameras else [],
+        policy_cameras=policy_cameras if cameras else [],
         limits=station.limits,
         task_parameters=task_parameters,
         operator_parameters=operator_values,

@@ -5,7 +5,7 @@ from takeover.robot_bridge.cameras import CameraSource
 from takeover.robot_bridge.robots.base import Robot, RobotError
 
 KNOWN_ROBOTS = ("sim", "sim-server")
-SIM_TASKS = ("peg-insert", "pick-lift")
+SIM_TASKS = ("peg-insert", "pick-lift", "pick-lift-pictures")
 
 
 def split_robot(name: str, task: str | None = None) -> tuple[str, str]:
@@ -41,10 +41,16 @@ def check_clock(robot: str, clock: str) -> None:
 
 
 def make_simulator(config: RunConfig) -> Robot:
-    """A simulated robot of one's own with the task and parameters of ``config``, never the station's. Raises `RobotError`."""
+    """A simulated robot of one's own with the task and parameters of ``config``, never the station's; it has eyes where the policy's
+    cameras are named. Raises `RobotError`."""
     from takeover.robot_bridge.robots.sim import CONTROL_HZ, SimRobot
 
-    return SimRobot(split_robot(config.robot, config.task)[1], config.task_parameters, config.control_hz or CONTROL_HZ)
+    task = split_robot(config.robot, config.task)[1]
+    if config.policy_cameras:
+        from takeover.robot_bridge.robots.sim_seeing import SeeingSimRobot
+
+        return SeeingSimRobot(task, config.policy_cameras, config.task_parameters, config.control_hz or CONTROL_HZ)
+    return SimRobot(task, config.task_parameters, config.control_hz or CONTROL_HZ)
 
 
 def make_cameras(config: RunConfig, robot: Robot) -> CameraSource | None:

@@ -6,8 +6,9 @@ from takeover.robot_bridge.robots.base import RobotError
 from takeover.robot_bridge.tasks.base import SimTask
 from takeover.robot_bridge.tasks.peg_insert import PegInsert
 from takeover.robot_bridge.tasks.pick_lift import PickLift
+from takeover.robot_bridge.tasks.pick_lift_pictures import PickLiftPictures
 
-_TASKS: dict[str, Callable[[], SimTask]] = {PegInsert.name: PegInsert, PickLift.name: PickLift}
+_TASKS: dict[str, Callable[[], SimTask]] = {PegInsert.name: PegInsert, PickLift.name: PickLift, PickLiftPictures.name: PickLiftPictures}
 
 
 def make_task(name: str) -> SimTask:
