@@ -11,6 +11,7 @@ from takeover.data.seeding import stream
 from takeover.policies.base import PolicyRefused
 from takeover.policies.decision_watch import DecisionWatch
 from takeover.policies.publish import LoadedPolicy, load_policy, published_versions, version_folder
+from takeover.policies.steps_to_go_file import HeadWatch
 
 _CACHED = 4
 _TRIES = 10  # versions that are looked at when the one in use may act no longer; some may be for another robot
@@ -33,6 +34,7 @@ class Acting:
         self.since_ns = 0
         self.inference_ms = 0.0
         self._decisions = DecisionWatch(workspace, spec.robot_id, spec.task_id)
+        self.progress = HeadWatch(workspace, spec)
         self._next: LoadedPolicy | None = None
         self._refused_version = 0
         self._cache: dict[int, LoadedPolicy] = {}
@@ -128,6 +130,8 @@ class Acting:
             self._use(self._next)
         if self.current is None:
             return None
+        if new_episode:
+            self.progress.look()
         if (message.episode_id, message.run_id) != self._place:
             self.current.policy.reset()
             self._place = (message.episode_id, message.run_id)
@@ -140,6 +144,9 @@ class Acting:
             self._generator.manual_seed(int(stream(self.seed, "actor", message.train_step).integers(2**62)))
         observation = np.asarray(message.observation, np.float32)
         decision = loaded.policy.act(observation, sample=sample, generator=self._generator if sample else None)
+        scores = decision.scores
+        if self.progress.current is not None:
+            scores = scores | self.progress.current.scores(observation)
         self.inference_ms += 0.05 * ((time.perf_counter() - started) * 1e3 - self.inference_ms)
         return PolicyAction(
             session=message.session,
@@ -149,7 +156,7 @@ class Acting:
             policy_version=loaded.manifest.version,
             policy_sha256=loaded.manifest.sha256,
             spread=decision.spread,
-            scores=decision.scores,
+            scores=scores,
         )
 
     def _load(self, version: int) -> LoadedPolicy:
