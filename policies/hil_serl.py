@@ -23,6 +23,7 @@ from takeover.policies.hil_serl_parameters import HilSerlParameters
 from takeover.policies.inference import split_action
 from takeover.policies.normaliser import fit_normaliser
 from takeover.policies.parameters import parse_parameters
+from takeover.policies.progress_reward import ProgressReward
 from takeover.policies.replay import CorrectionReplay
 from takeover.policies.residual import residual_gaussian, residual_start
 from takeover.policies.takeover_marks import TakeoverMarks
@@ -67,6 +68,7 @@ class HilSerlLearner:
             task_reward=p.task_reward,
             both_buffers=p.both_buffers,
         )
+        self._progress = ProgressReward(spec, p.progress_reward, seed)
         self.updates = 0
         self.cloned = False
         self.skipped = 0  # updates refused because a loss or gradient was not finite
@@ -81,21 +83,26 @@ class HilSerlLearner:
 
     def begin_episode(self, start: EpisodeStart) -> None:
         self.replay.begin_episode(start)
+        self._progress.begin_episode(start)
 
     def ingest(self, steps: Sequence[Step]) -> None:
         for step in steps:
             self.replay.add(step)
+        self._progress.ingest(steps)
 
     def end_episode(self, end: EpisodeEnd) -> None:
         self.replay.end_episode(end)
+        self._progress.end_episode(end)
 
     def exclude(self, episode_id: str) -> None:
         self.replay.exclude(episode_id)
+        self._progress.exclude(episode_id)
 
     def relabel(self, episode_id: str, outcome: Outcome, event_step: int) -> None:
         self.replay.relabel(episode_id, outcome, event_step)
 
     def apply_labels(self, labels: EpisodeLabels) -> bool:
+        self._progress.apply_labels(labels)
         return self.replay.apply_labels(labels)
 
     @property
@@ -121,6 +128,8 @@ class HilSerlLearner:
             raise LearnerError("no demonstrations to clone; record some first")
         p = self.parameters
         self._fit_normaliser()
+        for _ in self._progress.fit():
+            yield 0.0
         optimiser = Adam(self._actor_layout.size, p.clone_learning_rate)
         total = p.clone_updates + p.critic_warmup
         for i in range(p.clone_updates):
@@ -169,8 +178,9 @@ class HilSerlLearner:
         p = self.parameters
         if demonstrations_only:
             buffer = self.replay.demonstrations
-            return buffer.rows[buffer.indices(p.batch, self.generator)], p.batch
-        return self.replay.sample(p.batch, self.generator)
+            return self._progress.shape(buffer.rows[buffer.indices(p.batch, self.generator)], self.replay.columns), p.batch
+        rows, demonstrations = self.replay.sample(p.batch, self.generator)
+        return self._progress.shape(rows, self.replay.columns), demonstrations
 
     def _normalised(self, observation: Tensor) -> Tensor:
         return nets.normalise(observation, self._mean, self._scale)
@@ -340,7 +350,7 @@ class HilSerlLearner:
 
     def state(self) -> dict[str, Any]:
         """``tensors`` and JSON-able ``values``; the replay is rebuilt from the store."""
-        tensors = self._state_tensors() | {"generator": self.generator.get_state()}
+        tensors = self._state_tensors() | {"generator": self.generator.get_state()} | self._progress.tensors()
         values = {
             "learner": NAME,
             "parameters": asdict(self.parameters),
@@ -358,6 +368,7 @@ class HilSerlLearner:
         if values["learner"] != NAME or values["parameters"] != asdict(self.parameters):
             raise LearnerError(f"the saved state is of {values['learner']} with other settings; use a new workspace or the same settings")
         self._restore_tensors(tensors)
+        self._progress.restore(tensors)
         self.generator.set_state(tensors["generator"])
         self.updates, self.cloned, self.skipped = values["updates"], values["cloned"], values["skipped"]
         # as many updates are due as were: episodes that labels leave out by now were not ingested again

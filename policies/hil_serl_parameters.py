@@ -72,6 +72,8 @@ class HilSerlParameters:
     pre_takeover_weight: float = 1.0
     """Chance, of the usual one, with which batches hold the policy's steps just before a takeover."""
     pre_takeover_s: float = 0.75
+    progress_reward: float = 0.0
+    """Above 0: each step also earns this much times the fall of the steps to go, as a share of the step limit."""
     residual_scale: float = 0.0
     """Above 0: the cloned actor is frozen, and what is learned adds at most this much to its mean before the tanh."""
 
@@ -99,6 +101,7 @@ class HilSerlParameters:
         require(self.task_reward or self.takeover_reward < 0.0, "task_reward = False leaves no reward at all; set takeover_reward below 0")
         require(0.0 <= self.pre_takeover_weight <= 1.0, f"pre_takeover_weight = {self.pre_takeover_weight}; allowed 0..1")
         require(0.0 <= self.pre_takeover_s <= 10.0, f"pre_takeover_s = {self.pre_takeover_s}; allowed 0..10")
+        require(0.0 <= self.progress_reward <= 100.0, f"progress_reward = {self.progress_reward}; allowed 0..100")
         require(0.0 <= self.residual_scale <= 10.0, f"residual_scale = {self.residual_scale}; allowed 0..10")
         both = self.keep_warm_start and self.residual_scale > 0.0
         require(not both, "keep_warm_start and residual_scale both hold the actor near its clone; set one of them")

@@ -1,7 +1,7 @@
 """Fitting and judging a steps-to-go head: which episodes it learns from, which it is tested on, and what it is off by."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,10 +58,25 @@ def split(episodes: Sequence[Targets]) -> tuple[list[Targets], list[Targets]]:
 def fit(episodes: Sequence[Targets], bins: Bins, units: Sequence[str], settings: FitSettings, on_progress: Progress | None = None) -> Head:
     """A head fitted to ``episodes``, a function of them and the settings. ``units`` (D): of the observations.
 
-    Raises `ValueError` for fewer than `LEAST_SUCCESSES` successes, whose last steps alone say what "nearly there" is; `FitCancelled`
-    when ``on_progress(done, total)`` returns False.
+    Raises what `fitting` raises; `FitCancelled` when ``on_progress(done, total)`` returns False.
     """
-    successes = sum(episode.success for episode in episodes)
+    work = fitting(episodes, bins, units, settings)
+    while True:
+        try:
+            done = next(work)
+        except StopIteration as finished:
+            head: Head = finished.value
+            return head
+        if on_progress is not None and not on_progress(done, settings.updates):
+            raise FitCancelled(f"stopped after {done} of {settings.updates} updates")
+
+
+def fitting(episodes: Sequence[Targets], bins: Bins, units: Sequence[str], settings: FitSettings) -> Generator[int, None, Head]:
+    """`fit` in short pieces: yields the updates done every 50 and at the end, returns the head.
+
+    Raises `ValueError` for fewer than `LEAST_SUCCESSES` successes, whose last steps alone say what "nearly there" is.
+    """
+    successes = sum(bool((episode.remaining >= 0).any()) for episode in episodes)  # labels may have left nothing of one
     if successes < LEAST_SUCCESSES:
         raise ValueError(f"{successes} successful episodes; steps to go needs {LEAST_SUCCESSES} or more")
     observations, low, high = stacked(episodes, len(units))
@@ -73,22 +88,18 @@ def fit(episodes: Sequence[Targets], bins: Bins, units: Sequence[str], settings:
     layout = layout_of(len(units), settings.hidden, bins)
     flat = nets.initialise(layout, generator, last_scale=0.1).requires_grad_()
     optimiser = Adam(layout.size, settings.learning_rate)
-    for update in range(settings.updates):
-        optimiser.learning_rate = settings.learning_rate * (0.1 + 0.9 * 0.5 * (1.0 + math.cos(math.pi * update / settings.updates)))
+    for done in range(1, settings.updates + 1):
+        optimiser.learning_rate = settings.learning_rate * (0.1 + 0.9 * 0.5 * (1.0 + math.cos(math.pi * (done - 1) / settings.updates)))
         chosen = torch.randint(len(rows), (settings.batch,), generator=generator)
         loss = interval_loss(nets.mlp(layout.views(flat), PREFIX, rows[chosen]), low[chosen], high[chosen])
         (gradient,) = torch.autograd.grad(loss, [flat])
         if not math.isfinite(float(gradient.sum())):
-            raise ValueError(f"steps to go: the gradient of update {update + 1} is not finite")
+            raise ValueError(f"steps to go: the gradient of update {done} is not finite")
         optimiser.step(flat, gradient)
         with torch.no_grad():
             flat.mul_(1.0 - optimiser.learning_rate * settings.weight_decay)
-        if (
-            on_progress is not None
-            and (update % 50 == 49 or update + 1 == settings.updates)
-            and not on_progress(update + 1, settings.updates)
-        ):
-            raise FitCancelled(f"stopped after {update + 1} of {settings.updates} updates")
+        if done % 50 == 0 or done == settings.updates:
+            yield done
     return Head(bins, settings.hidden, flat, mean, scale)
 
 
