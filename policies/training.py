@@ -22,6 +22,7 @@ from takeover.data.schema import (
 )
 from takeover.policies.base import Learner, PolicyWeights
 from takeover.policies.corrections import CorrectionClock
+from takeover.policies.manifest import correction_name
 from takeover.policies.registry import make_learner
 from takeover.policies.replay import is_held
 
@@ -41,6 +42,7 @@ class Publication:
     data: dict[str, int]
     counters: dict[str, int]
     metrics: dict[str, float]
+    corrections: list[str]  # first in a batch since the parent
 
 
 class Training:
@@ -78,6 +80,7 @@ class Training:
         self._kinds: dict[str, EpisodeKind] = {}
         self._episodes = 0
         self._published_updates = 0
+        self._corrections: list[str] = []  # first in a batch since the last version
         self._published_at = 0.0
         self._rate = _Rate()
         self._replaying = False
@@ -202,8 +205,10 @@ class Training:
         metrics = learner.update()
         self.metrics |= metrics
         self._rate.tick()
+        used = learner.corrections_used()
+        self._corrections += [correction_name(*correction) for correction in used]
         if not self.lockstep:
-            self.clock.on_used(learner.corrections_used(), learner.updates, time.monotonic_ns())
+            self.clock.on_used(used, learner.updates, time.monotonic_ns())
         if self._on_update is not None:
             self._on_update(learner.updates, metrics)
         if self.lockstep and learner.updates - self._published_updates >= self.config.publish_every_updates:
@@ -233,8 +238,10 @@ class Training:
                 },
                 counters={"updates": learner.updates},
                 metrics=dict(self.metrics),
+                corrections=self._corrections,
             )
         )
+        self._corrections = []
         self.next_version = version + 1
         self.versions = [*self.versions, (version, acts_from_train_step)][-VERSIONS_SHOWN:]
         self.versions_published += 1
@@ -307,6 +314,7 @@ class Training:
             "versions": self.versions,
             "versions_published": self.versions_published,
             "published_updates": self._published_updates,
+            "corrections": self._corrections,
             "finished_train_step": self.finished_train_step,
             "session": self.session,
         }
@@ -319,7 +327,7 @@ class Training:
         self.next_version = run["next_version"]
         self.versions = [(int(v), int(s)) for v, s in run["versions"]]
         self.versions_published = run["versions_published"]
-        self._published_updates = run["published_updates"]
+        self._published_updates, self._corrections = run["published_updates"], list(run.get("corrections", []))
         self.session, self.finished_train_step = run["session"], run["finished_train_step"]
 
 
