@@ -23,6 +23,7 @@ from takeover.data.schema import ControlMode, EpisodeKind, RobotSpec
 from takeover.data.training_labels import training_labels
 from takeover.data.workspace import Workspace
 from takeover.policies.base import FloatArray, Policy, PolicyRefused
+from takeover.policies.frames import begin_episode
 from takeover.policies.gating import load_for
 from takeover.policies.inference import split_action
 from takeover.policies.manifest import Manifest, correction_name, read_manifest, version_folder
@@ -156,6 +157,8 @@ def actions_of(policy: Policy, correction: Correction) -> Doubles:
     run = None
     for index in range(int(correction.steps[-1]) + 1):
         if correction.run[index] != run:
+            if run is None:
+                begin_episode(policy, correction.observations[0])
             policy.reset()
             run = correction.run[index]
         decision = policy.act(correction.observations[index], sample=False)

@@ -10,10 +10,12 @@ from takeover.data.schema import Observation, PolicyAction, RobotSpec
 from takeover.data.seeding import stream
 from takeover.policies.base import PolicyRefused
 from takeover.policies.decision_watch import DecisionWatch
+from takeover.policies.frames import RelativePolicy, begin_episode
 from takeover.policies.publish import LoadedPolicy, load_policy, published_versions, version_folder
 from takeover.policies.steps_to_go_file import HeadWatch
 
 _CACHED = 4
+LATEST_FIRST_STEP = 2  # an observation up to this step may stand for the first: at most 10 mm off
 _TRIES = 10  # versions that are looked at when the one in use may act no longer; some may be for another robot
 
 
@@ -31,6 +33,7 @@ class Acting:
         self.seed = seed
         self.current: LoadedPolicy | None = None
         self.refused = ""
+        self.waiting = ""  # why there is no answer now
         self.since_ns = 0
         self.inference_ms = 0.0
         self._decisions = DecisionWatch(workspace, spec.robot_id, spec.task_id)
@@ -39,6 +42,7 @@ class Acting:
         self._refused_version = 0
         self._cache: dict[int, LoadedPolicy] = {}
         self._place: tuple[str, int] = ("", -1)
+        self._first: list[float] | None = None  # the running episode's first observation
         self._answered: tuple[tuple[str, int, int], PolicyAction] | None = None
         self._generator = torch.Generator()
 
@@ -130,8 +134,15 @@ class Acting:
             self._use(self._next)
         if self.current is None:
             return None
-        if new_episode:
+        if new_episode or (self._first is None and not message.episode_id):
             self.progress.look()
+            # an actor that joins an episode late does not know its first pose; one or two observations may have been lost
+            self._first = message.observation if message.episode_step <= LATEST_FIRST_STEP else None
+            begin_episode(self.current.policy, message.observation)
+        self.waiting = ""
+        if self._first is None and isinstance(self.current.policy, RelativePolicy) and self.current.policy.needs_first:
+            self.waiting = f"version {self.version} waits for the next episode: it needs the first pose, and this one had begun"
+            return None
         if (message.episode_id, message.run_id) != self._place:
             self.current.policy.reset()
             self._place = (message.episode_id, message.run_id)
@@ -171,6 +182,8 @@ class Acting:
 
     def _use(self, loaded: LoadedPolicy) -> None:
         loaded.policy.reset()
+        if self._first is not None:
+            begin_episode(loaded.policy, self._first)
         self.current = loaded
         self.since_ns = time.monotonic_ns()
         if self._next is not None and self._next.manifest.version <= loaded.manifest.version:

@@ -18,6 +18,7 @@ from takeover.data.seeding import stream
 from takeover.policies import nets
 from takeover.policies.base import LearnerError, PolicyWeights
 from takeover.policies.flat import Adam, Layout
+from takeover.policies.frames import Frames
 from takeover.policies.gripper_critic import gather_command, gripper_columns, margin_loss
 from takeover.policies.hil_serl_parameters import HilSerlParameters
 from takeover.policies.inference import split_action
@@ -60,6 +61,7 @@ class HilSerlLearner:
         self._mean = torch.zeros(d)
         self._scale = torch.ones(d)
         self._base: Tensor | None = None  # the frozen actor below a residual
+        self._frames = Frames.of(spec, p.relative_pose, p.ee_frame)
         self.replay = CorrectionReplay(
             spec,
             capacity=p.replay_capacity,
@@ -67,8 +69,9 @@ class HilSerlLearner:
             marks=TakeoverMarks(p.takeover_reward, p.pre_takeover_weight, round(p.pre_takeover_s * spec.control_hz)),
             task_reward=p.task_reward,
             both_buffers=p.both_buffers,
+            frames=self._frames,
         )
-        self._progress = ProgressReward(spec, p.progress_reward, seed)
+        self._progress = ProgressReward(spec, p.progress_reward, seed, self._frames)
         self.updates = 0
         self.cloned = False
         self.skipped = 0  # updates refused because a loss or gradient was not finite
@@ -309,6 +312,8 @@ class HilSerlLearner:
         tensors = {name: tensor.clone() for name, tensor in flat.items()}
         tensors |= {"normaliser.mean": self._mean.clone(), "normaliser.scale": self._scale.clone()}
         config: dict[str, Any] = {"hidden": self.parameters.hidden, "ensemble": self.parameters.ensemble if self.discrete_gripper else 0}
+        if self._frames is not None:
+            config["frames"] = self._frames.config
         if self._base is not None:
             config["residual_scale"] = self.parameters.residual_scale
             tensors |= {name.replace("actor.", "base."): view.clone() for name, view in self._actor_layout.views(self._base).items()}

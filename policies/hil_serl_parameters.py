@@ -74,6 +74,10 @@ class HilSerlParameters:
     pre_takeover_s: float = 0.75
     progress_reward: float = 0.0
     """Above 0: each step also earns this much times the fall of the steps to go, as a share of the step limit."""
+    relative_pose: bool = False
+    """Positions and yaws relative to the tool's first pose of the episode, in its axes."""
+    ee_frame: bool = False
+    """Directions and the action's x and y in the axes of the tool as it is turned now."""
     residual_scale: float = 0.0
     """Above 0: the cloned actor is frozen, and what is learned adds at most this much to its mean before the tanh."""
 

@@ -6,13 +6,16 @@ w; the step that succeeds is followed by no steps to go.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from takeover.data.episode_labels import EpisodeLabels
 from takeover.data.schema import EpisodeEnd, EpisodeStart, RobotSpec, Step
 from takeover.policies.base import LearnerError
+from takeover.policies.frames import Frames
 from takeover.policies.steps_to_go import PREFIX, Bins, Head, Targets, targets_of
 from takeover.policies.steps_to_go_fit import FitSettings, fitting
 from takeover.policies.transition_buffer import Columns
@@ -21,7 +24,9 @@ from takeover.policies.transition_buffer import Columns
 class ProgressReward:
     """Does nothing at all where ``weight`` is 0."""
 
-    def __init__(self, spec: RobotSpec, weight: float, seed: int) -> None:
+    def __init__(self, spec: RobotSpec, weight: float, seed: int, frames: Frames | None = None) -> None:
+        """``frames``: what the learner's transitions are in."""
+        self._frames = frames
         self._spec, self._weight = spec, weight
         self._settings = FitSettings(seed=seed)
         self._head: Head | None = None
@@ -59,11 +64,19 @@ class ProgressReward:
             return
         bins = Bins.of(self._spec.max_steps)
         try:
-            episodes: list[Targets] = [targets_of(*records, bins, self._labels.get(name)) for name, records in self._episodes.items()]
+            episodes = [self._targets(name, bins) for name in self._episodes]
             self._head = yield from fitting(episodes, bins, self._spec.observation.units, self._settings)
         except ValueError as error:
             raise LearnerError(f"progress_reward = {self._weight}: {error}") from error
         self._episodes, self._labels = {}, {}
+
+    def _targets(self, name: str, bins: Bins) -> Targets:
+        start, steps, end = self._episodes[name]
+        found = targets_of(start, steps, end, bins, self._labels.get(name))
+        if self._frames is None or not len(found):
+            return found
+        relative = [self._frames.observation(observation, steps[0].observation) for observation in found.observations]
+        return replace(found, observations=np.array(relative))
 
     def shape(self, rows: Tensor, columns: Columns) -> Tensor:
         """Packed transitions (B, width), a copy of the buffer's: their rewards are raised in place."""
