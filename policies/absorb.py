@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from takeover.data.catalog import Catalog
 from takeover.data.schema import RobotSpec
 from takeover.data.statistics import bootstrap_ratio_band, wilson
 from takeover.data.workspace import Workspace
@@ -75,6 +76,7 @@ def absorb(
     vary: Vary | None = None,
     runs: int = 5,
     on_progress: Progress | None = None,
+    catalog: Catalog | None = None,
 ) -> Absorption:
     """Measure and keep. ``environment`` and ``vary``: to retest each correction, ``runs`` times per policy; without them no retest.
 
@@ -84,7 +86,7 @@ def absorb(
     if not 1 <= runs <= MAX_RUNS:
         raise ValueError(f"{runs} runs per correction; 1 to {MAX_RUNS}")
     new = load_for(workspace.path, version, spec)
-    found = find_corrections(workspace, new.manifest, limit)
+    found = find_corrections(workspace, new.manifest, limit, catalog)
     if not found.corrections:
         raise ValueError(_none(version, found))
     problems = found.problems

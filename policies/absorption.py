@@ -9,6 +9,7 @@ one axis); a discrete gripper is counted on its own, as the share of steps with 
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -106,17 +107,22 @@ def used_corrections(workspace: str | os.PathLike[str], manifest: Manifest) -> t
             return used, False
 
 
-def find_corrections(workspace: Workspace, manifest: Manifest, limit: int = 0) -> Found:
+def catalog_of(workspace: Workspace, catalog: Catalog | None) -> AbstractContextManager[Catalog]:
+    """The one that is open already, which stays open, or one to be opened."""
+    return Catalog.open(workspace) if catalog is None else nullcontext(catalog)
+
+
+def find_corrections(workspace: Workspace, manifest: Manifest, limit: int = 0, catalog: Catalog | None = None) -> Found:
     """Interventions of recorded policy episodes of the version's robot and task, newest episode first, at most ``limit`` (0: all).
 
     Episodes that are excluded or discarded are left out; what only some labels leave out is counted.
     """
     found = Found()
     used, whole = used_corrections(workspace.path, manifest)
-    with Catalog.open(workspace) as catalog:
-        rows = catalog.episodes(kind=EpisodeKind.POLICY.value, task_id=manifest.task_id, newest_first=True)
+    with catalog_of(workspace, catalog) as opened:
+        rows = opened.episodes(kind=EpisodeKind.POLICY.value, task_id=manifest.task_id, newest_first=True)
         rows = [row for row in rows if row.robot_id == manifest.robot_id and row.takeovers and not (row.excluded or row.discarded)]
-        labels = training_labels(catalog, [row.id for row in rows])
+        labels = training_labels(opened, [row.id for row in rows])
     for row in rows:
         try:
             with EpisodeReader(workspace.path / row.path) as reader:

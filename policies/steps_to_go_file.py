@@ -38,6 +38,7 @@ class HeadManifest(msgspec.Struct, frozen=True, kw_only=True):
     success_steps: float  # success is offered where d is at most this
     stall_spread_steps: float | None  # spread above which a stall is said; None: too few runs to set it
     episodes: int  # learned from
+    recorded: int = 0  # episodes there were, held-out ones included
     report: dict[str, Any] = msgspec.field(default_factory=dict)
     wall_ns: int = 0
 

@@ -50,7 +50,7 @@ def steps_to_go(command: StepsToGo) -> int:
     with progress_display() as display:
 
         def show(done: int, total: int) -> bool:
-            display.show(Progress("fitting", done, total, f"update {done}"))
+            display.show(Progress("reading" if total != command.updates else "fitting", done, total, ""))
             return True
 
         try:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from takeover.app.cli import main
+from takeover.app.processes.evaluator_stock import take_stock
 from takeover.data.catalog import Catalog
 from takeover.data.entry import entry_of
 from takeover.data.episode_file import write_episode
@@ -35,6 +36,8 @@ from takeover.policies.learner_run import LearnerRun
 from takeover.policies.manifest import read_manifest, version_folder
 from takeover.policies.publish import make_manifest, publish, weights_bytes
 from takeover.policies.registry import make_learner
+from takeover.policies.steps_to_go_file import head_path, load_head
+from takeover.policies.steps_to_go_fit import FitSettings
 from takeover.robot_bridge.robots.sim import SimRobot
 from takeover.robot_bridge.robots.sim_state import reseeded
 
@@ -322,3 +325,32 @@ def test_what_is_kept_is_of_these_weights_and_damage_is_named(
     assert main(["policy", "show", "3", "--workspace", str(corrected.path)]) == 2
     assert "takeover policy absorb 3" in capsys.readouterr().err
     assert sorted(p.name for p in path.parent.iterdir()) == ["absorption.json", "manifest.json", "weights.safetensors"]
+
+
+def test_the_evaluator_measures_by_itself_and_fits_the_head_as_data_grows(corrected: Workspace, robot: SimRobot, make_script: Any) -> None:
+    script = make_script(robot.spec, "session-b")
+    script.number = 9
+    for _ in range(17):
+        record(corrected, script, [P] * 6)
+    path = version_folder(corrected.path, 3) / FILE
+    head = head_path(corrected.path, "sim", "peg-insert")
+    with Catalog.open(corrected) as catalog:
+
+        def stock(goes_on: bool = True) -> str:
+            return take_stock(str(corrected.path), 3, robot.spec, catalog, lambda: goes_on, FitSettings(updates=50))
+
+        assert stock(goes_on=False) == ""
+        assert (path.exists(), head.exists()) == (False, False)
+        assert stock() == ""
+        assert (path.exists(), head.exists()) == (True, False)  # 19 episodes
+        record(corrected, script, [P] * 6)
+        assert stock() == ""
+        written, fitted = path.stat().st_mtime_ns, head.stat().st_mtime_ns
+        assert stock() == ""
+        assert (path.stat().st_mtime_ns, head.stat().st_mtime_ns) == (written, fitted)
+        head.write_bytes(b"damaged")
+        assert stock() == ""
+        assert load_head(head, robot.spec).manifest.recorded == 20
+        path.unlink()
+        path.mkdir()  # it cannot be written there
+        assert "steps to go or absorption: " in stock()
