@@ -36,6 +36,7 @@ from takeover.data.seeding import heldout_start, start_seed, stream
 from takeover.data.statistics import wilson
 from takeover.policies.base import Policy, SeesPictures
 from takeover.policies.evaluation import evaluate
+from takeover.policies.frames import begin_episode
 from takeover.policies.inference import build_policy
 from takeover.policies.torch_setup import configure
 from takeover.policies.training import Publication, Training
@@ -59,6 +60,7 @@ class Loop:
         self.operator = ScriptedOperator(operator_parameters(config.operator_parameters), config.seed)
         self.policies: dict[int, Policy] = {}
         self.training = Training(config, self._publish)
+        self.first: np.ndarray | None = None  # of the episode that runs
         self.train_step = 0
         self.seq = 0
         self.records = 0
@@ -68,6 +70,8 @@ class Loop:
 
     def _publish(self, publication: Publication) -> int:
         self.policies[publication.version] = build_policy(publication.weights, self.spec)
+        if self.first is not None:
+            begin_episode(self.policies[publication.version], self.first)
         for old in sorted(self.policies)[:-60]:
             del self.policies[old]
         return publication.version
@@ -179,8 +183,9 @@ class _Driver:
         self._reset_policies()
 
     def _reset_policies(self) -> None:
+        self.loop.first = self.reading.observation
         for policy in list(self.loop.policies.values()):
-            policy.reset()
+            begin_episode(policy, self.loop.first)
 
     def step(self, step: int) -> tuple[dict[str, Any], bool]:
         loop, robot = self.loop, self.loop.robot

@@ -112,6 +112,11 @@ class EpisodeReader:
             self._arrays[key] = np.char.decode(values, "utf-8") if values.dtype.kind == "S" else values
         return self._arrays[key]
 
+    def score(self, name: str) -> np.ndarray | None:
+        """(N,) one of the scores that came with the policy's actions, NaN where a step had none; None: not in this episode."""
+        key = f"scores/{name.replace('/', '_')}"
+        return self.column(key) if key in self._hil else None
+
     @property
     def actions(self) -> np.ndarray:
         """(N, A) applied, canonical."""

@@ -10,9 +10,12 @@ from takeover.data.schema import Observation, PolicyAction, RobotSpec
 from takeover.data.seeding import stream
 from takeover.policies.base import PolicyRefused, SeesPictures
 from takeover.policies.decision_watch import DecisionWatch
+from takeover.policies.frames import RelativePolicy, begin_episode
 from takeover.policies.publish import LoadedPolicy, load_policy, published_versions, version_folder
+from takeover.policies.steps_to_go_file import HeadWatch
 
 _CACHED = 4
+LATEST_FIRST_STEP = 2  # an observation up to this step may stand for the first: at most 10 mm off
 _TRIES = 10  # versions that are looked at when the one in use may act no longer; some may be for another robot
 
 
@@ -30,14 +33,17 @@ class Acting:
         self.seed = seed
         self.current: LoadedPolicy | None = None
         self.refused = ""
+        self.waiting = ""  # why there is no answer now
         self.since_ns = 0
         self.inference_ms = 0.0
         self._decisions = DecisionWatch(workspace, spec.robot_id, spec.task_id)
+        self.progress = HeadWatch(workspace, spec)
         self._next: LoadedPolicy | None = None
         self._refused_version = 0
         self._mute = False  # the policy in use could not answer the newest observation
         self._cache: dict[int, LoadedPolicy] = {}
         self._place: tuple[str, int] = ("", -1)
+        self._first: list[float] | None = None  # the running episode's first observation
         self._answered: tuple[tuple[str, int, int], PolicyAction] | None = None
         self._generator = torch.Generator()
 
@@ -129,6 +135,15 @@ class Acting:
             self._use(self._next)
         if self.current is None:
             return None
+        if new_episode or (self._first is None and not message.episode_id):
+            self.progress.look()
+            # an actor that joins an episode late does not know its first pose; one or two observations may have been lost
+            self._first = message.observation if message.episode_step <= LATEST_FIRST_STEP else None
+            begin_episode(self.current.policy, message.observation)
+        self.waiting = ""
+        if self._first is None and isinstance(self.current.policy, RelativePolicy) and self.current.policy.needs_first:
+            self.waiting = f"version {self.version} waits for the next episode: it needs the first pose, and this one had begun"
+            return None
         if (message.episode_id, message.run_id) != self._place:
             self.current.policy.reset()
             self._place = (message.episode_id, message.run_id)
@@ -150,6 +165,9 @@ class Acting:
         if isinstance(loaded.policy, SeesPictures):
             loaded.policy.look(message.images)
         decision = loaded.policy.act(observation, sample=sample, generator=self._generator if sample else None)
+        scores = decision.scores
+        if self.progress.current is not None:
+            scores = scores | self.progress.current.scores(observation)
         self.inference_ms += 0.05 * ((time.perf_counter() - started) * 1e3 - self.inference_ms)
         return PolicyAction(
             session=message.session,
@@ -159,7 +177,7 @@ class Acting:
             policy_version=loaded.manifest.version,
             policy_sha256=loaded.manifest.sha256,
             spread=decision.spread,
-            scores=decision.scores,
+            scores=scores,
         )
 
     def _load(self, version: int) -> LoadedPolicy:
@@ -174,6 +192,8 @@ class Acting:
 
     def _use(self, loaded: LoadedPolicy) -> None:
         loaded.policy.reset()
+        if self._first is not None:
+            begin_episode(loaded.policy, self._first)
         self.current = loaded
         self.since_ns = time.monotonic_ns()
         if self._next is not None and self._next.manifest.version <= loaded.manifest.version:

@@ -8,6 +8,7 @@ import numpy as np
 
 from takeover.data.schema import PolicyImage, RobotSpec
 from takeover.policies.base import Policy, SeesPictures
+from takeover.policies.frames import begin_episode
 
 
 class Environment(Protocol):
@@ -72,11 +73,15 @@ def run_episode(policy: Policy, environment: Environment, start: int) -> Episode
     return EpisodeOutcome(start, success, steps)
 
 
-def drive(policy: Policy, environment: Environment, limit: int) -> tuple[bool, int]:
-    """(success, steps) from where the environment is, for at most ``limit`` steps, deterministic actions."""
-    policy.reset()
+def drive(policy: Policy, environment: Environment, limit: int, first: np.ndarray | None = None) -> tuple[bool, int]:
+    """(success, steps) from where the environment is, for at most ``limit`` steps, deterministic actions.
+
+    ``first`` (D,): the first observation of the episode that goes on; None: it begins here.
+    """
     for step in range(1, limit + 1):
         observation = np.asarray(environment.read().observation, np.float32)
+        if step == 1:
+            begin_episode(policy, observation if first is None else first)
         if isinstance(policy, SeesPictures):
             policy.look(_pictures(environment, policy))
         decision = policy.act(observation, sample=False)

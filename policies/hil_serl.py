@@ -22,6 +22,7 @@ from takeover.policies.flat import Adam
 from takeover.policies.hil_serl_parameters import HilSerlParameters, same_learning
 from takeover.policies.normaliser import fit_normaliser
 from takeover.policies.parameters import parse_parameters
+from takeover.policies.progress_reward import ProgressReward
 from takeover.policies.replay import CorrectionReplay
 from takeover.policies.residual import residual_start
 from takeover.policies.sac_batches import Batches, Stage
@@ -52,8 +53,10 @@ class HilSerlLearner(SacNetworks):
             marks=TakeoverMarks(p.takeover_reward, p.pre_takeover_weight, round(p.pre_takeover_s * spec.control_hz)),
             task_reward=p.task_reward,
             both_buffers=p.both_buffers,
+            frames=self._frames,
         )
         self._stage = Stage(self.replay.columns, self._arm, self._gripper if self.discrete_gripper else None, self.device)
+        self._progress = ProgressReward(spec, p.progress_reward, seed, self._frames)
         self.updates = 0
         self.cloned = False
         self.skipped = 0  # updates refused because a loss or gradient was not finite
@@ -68,21 +71,26 @@ class HilSerlLearner(SacNetworks):
 
     def begin_episode(self, start: EpisodeStart) -> None:
         self.replay.begin_episode(start)
+        self._progress.begin_episode(start)
 
     def ingest(self, steps: Sequence[Step]) -> None:
         for step in steps:
             self.replay.add(step)
+        self._progress.ingest(steps)
 
     def end_episode(self, end: EpisodeEnd) -> None:
         self.replay.end_episode(end)
+        self._progress.end_episode(end)
 
     def exclude(self, episode_id: str) -> None:
         self.replay.exclude(episode_id)
+        self._progress.exclude(episode_id)
 
     def relabel(self, episode_id: str, outcome: Outcome, event_step: int) -> None:
         self.replay.relabel(episode_id, outcome, event_step)
 
     def apply_labels(self, labels: EpisodeLabels) -> bool:
+        self._progress.apply_labels(labels)
         return self.replay.apply_labels(labels)
 
     @property
@@ -108,6 +116,8 @@ class HilSerlLearner(SacNetworks):
             raise LearnerError("no demonstrations to clone; record some first")
         p = self.parameters
         self._fit_normaliser()
+        for _ in self._progress.fit():
+            yield 0.0
         optimiser = Adam(self._actor_layout.size, p.clone_learning_rate, device=self.device)
         total = p.clone_updates + p.critic_warmup
         for i in range(p.clone_updates):
@@ -164,8 +174,9 @@ class HilSerlLearner(SacNetworks):
         p = self.parameters
         if demonstrations_only:
             buffer = self.replay.demonstrations
-            return buffer.rows[buffer.indices(p.batch, self.generator)], p.batch
-        return self.replay.sample(p.batch, self.generator)
+            return self._progress.shape(buffer.rows[buffer.indices(p.batch, self.generator)], self.replay.columns), p.batch
+        rows, demonstrations = self.replay.sample(p.batch, self.generator)
+        return self._progress.shape(rows, self.replay.columns), demonstrations
 
     def _noise(self, batch: int) -> Tensor:
         return torch.randn(batch, len(self._arm), generator=self.generator)
@@ -259,6 +270,7 @@ class HilSerlLearner(SacNetworks):
     def state(self) -> dict[str, Any]:
         """``tensors`` (on the CPU) and JSON-able ``values``; the replay is rebuilt from the store."""
         tensors = {name: tensor.cpu() for name, tensor in self._state_tensors().items()} | {"generator": self.generator.get_state()}
+        tensors |= self._progress.tensors()
         values = {
             "learner": NAME,
             "parameters": asdict(self.parameters),
@@ -279,6 +291,7 @@ class HilSerlLearner(SacNetworks):
         if difference := same_learning(values["parameters"], self.parameters):
             raise LearnerError(f"the saved state is of {NAME} with other settings ({difference}); use a new workspace or the same settings")
         self._restore_tensors(tensors)
+        self._progress.restore(tensors)
         self.generator.set_state(tensors["generator"])
         self.updates, self.cloned, self.skipped = values["updates"], values["cloned"], values["skipped"]
         # as many updates are due as were: episodes that labels leave out by now were not ingested again

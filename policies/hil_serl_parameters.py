@@ -76,6 +76,12 @@ class HilSerlParameters:
     pre_takeover_weight: float = 1.0
     """Chance, of the usual one, with which batches hold the policy's steps just before a takeover."""
     pre_takeover_s: float = 0.75
+    progress_reward: float = 0.0
+    """Above 0: each step also earns this much times the fall of the steps to go, as a share of the step limit."""
+    relative_pose: bool = False
+    """Positions and yaws relative to the tool's first pose of the episode, in its axes."""
+    ee_frame: bool = False
+    """Directions and the action's x and y in the axes of the tool as it is turned now."""
     residual_scale: float = 0.0
     """Above 0: the cloned actor is frozen, and what is learned adds at most this much to its mean before the tanh."""
     device: str = "auto"
@@ -122,6 +128,7 @@ class HilSerlParameters:
         require(self.task_reward or self.takeover_reward < 0.0, "task_reward = False leaves no reward at all; set takeover_reward below 0")
         require(0.0 <= self.pre_takeover_weight <= 1.0, f"pre_takeover_weight = {self.pre_takeover_weight}; allowed 0..1")
         require(0.0 <= self.pre_takeover_s <= 10.0, f"pre_takeover_s = {self.pre_takeover_s}; allowed 0..10")
+        require(0.0 <= self.progress_reward <= 100.0, f"progress_reward = {self.progress_reward}; allowed 0..100")
         require(0.0 <= self.residual_scale <= 10.0, f"residual_scale = {self.residual_scale}; allowed 0..10")
         known = re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device)
         require(known is not None, f"device = {self.device!r}; allowed auto, cpu, cuda, cuda:N")
@@ -134,6 +141,8 @@ class HilSerlParameters:
             0.0 < self.encoder_learning_rate <= 0.1, f"encoder_learning_rate = {self.encoder_learning_rate}; allowed above 0, up to 0.1"
         )
         require(0.0 <= self.encoder_weight_decay <= 100.0, f"encoder_weight_decay = {self.encoder_weight_decay}; allowed 0..100")
+        of_state = self.progress_reward > 0.0 or self.relative_pose or self.ee_frame
+        require(self.observations == "state" or not of_state, "progress_reward, relative_pose and ee_frame need observations = 'state'")
         both = self.keep_warm_start and self.residual_scale > 0.0
         require(not both, "keep_warm_start and residual_scale both hold the actor near its clone; set one of them")
 

@@ -12,6 +12,7 @@ from takeover.data.schema import RobotSpec
 from takeover.policies import nets
 from takeover.policies.base import Decision, FloatArray, Policy, PolicyRefused, PolicyWeights
 from takeover.policies.flat import Layout
+from takeover.policies.frames import relative
 from takeover.policies.residual import residual_gaussian
 
 NORMALISER = ("normaliser.mean", "normaliser.scale")
@@ -135,9 +136,10 @@ def build_policy(weights: PolicyWeights, spec: RobotSpec) -> Policy:
     if weights.architecture not in ARCHITECTURES:
         raise PolicyRefused(f"unknown architecture {weights.architecture!r}; known: {', '.join(ARCHITECTURES)}")
     try:
-        return ARCHITECTURES[weights.architecture](weights.config, weights.tensors, spec)
+        policy = ARCHITECTURES[weights.architecture](weights.config, weights.tensors, spec)
     except KeyError as error:
         raise PolicyRefused(f"the configuration lacks {error}") from error
+    return relative(policy, weights.config, spec)
 
 
 def split_action(spec: RobotSpec) -> tuple[list[int], int]:

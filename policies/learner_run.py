@@ -216,6 +216,7 @@ class LearnerRun:
             "data": publication.data,
             "counters": publication.counters,
             "metrics": publication.metrics,
+            "corrections": publication.corrections,
             "parameters": dict(self.config.learner_parameters),
             "session_id": self.config.session_id,
             "data_session": self.training.session or self.config.session_id,

@@ -30,10 +30,16 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     data: dict[str, int] = msgspec.field(default_factory=dict)  # snapshot: episodes, steps, human steps, demonstrations
     counters: dict[str, int] = msgspec.field(default_factory=dict)
     metrics: dict[str, float] = msgspec.field(default_factory=dict)
+    corrections: list[str] | None = None  # first in a batch since the parent, see `correction_name`; None: not noted
     parameters: dict[str, Any] = msgspec.field(default_factory=dict)
     session_id: str = ""  # of the run
     data_session: str = ""  # of the bridge whose steps it was last trained on
     wall_ns: int = 0
+
+
+def correction_name(episode_id: str, intervention_id: int) -> str:
+    """How a manifest calls a correction."""
+    return f"{episode_id}:{intervention_id}"
 
 
 def policies_folder(workspace: str | os.PathLike[str]) -> Path:

@@ -81,6 +81,7 @@ class PictureReplay(CorrectionReplay):
 
         Raises `ValueError` naming episode, step and camera for a picture that is missing or has another size.
         """
+        self._first = self._first or step.observation
         if not self.trains() or is_held(step):
             self._finish(None)
             return False

@@ -11,6 +11,7 @@ import torch
 
 from takeover.data.episode_labels import EpisodeLabels
 from takeover.data.schema import ControlMode, EpisodeEnd, EpisodeKind, EpisodeStart, Outcome, OutcomeSource, RobotSpec, Source, Step
+from takeover.policies.frames import Frames
 from takeover.policies.labelled_rows import LabelledRows
 from takeover.policies.takeover_marks import TakeoverMarks
 from takeover.policies.transition_buffer import NO_CORRECTION, Columns, TransitionBuffer
@@ -73,12 +74,14 @@ class CorrectionReplay:
         marks: TakeoverMarks | None = None,
         task_reward: bool = True,
         both_buffers: bool = True,
+        frames: Frames | None = None,
     ) -> None:
         """``marks``: options on the steps before takeovers; ``task_reward`` off: the task's reward counts as 0, ends stay ends;
-        ``both_buffers`` off: human steps go into the demonstration buffer alone."""
+        ``both_buffers`` off: human steps go into the demonstration buffer alone; ``frames``: of the rows."""
         self.spec = spec
         self._marks = marks or TakeoverMarks()
         self._task_reward, self._both_buffers = task_reward, both_buffers
+        self._frames, self._first = frames, list[float]()
         self.columns = Columns.of(spec.observation.size, spec.action.size, self.extra_columns)
         self.demonstrations = TransitionBuffer(capacity, self.columns.width)
         self.online = TransitionBuffer(capacity, self.columns.width)
@@ -103,6 +106,7 @@ class CorrectionReplay:
         self._kind = start.kind
         self._labelled.begin(self._keys.setdefault(start.episode_id, len(self._keys)), start.kind)
         self._pending_demonstration = []
+        self._first = []
         self._cost.begin_episode()
         self._marks.begin_episode()
 
@@ -112,6 +116,7 @@ class CorrectionReplay:
 
     def add(self, step: Step) -> bool:
         """One committed step of the running episode; False when it is of no use to training (held, evaluation)."""
+        self._first = self._first or step.observation  # a held step's too
         if not self.trains() or is_held(step):
             return False
         if step.episode_id != self._episode:
@@ -245,4 +250,8 @@ class CorrectionReplay:
     def _row(self, step: Step) -> torch.Tensor:
         reward = (step.reward if self._task_reward else 0.0) - self._cost.of(step.action)
         mask = 0.0 if step.terminated else 1.0
-        return torch.tensor([*step.observation, *step.next_observation, *step.action, reward, mask], dtype=torch.float32)
+        observation, following, action = step.observation, step.next_observation, step.action
+        if self._frames is not None:
+            action = self._frames.action_to(action, observation).tolist()
+            observation, following = (self._frames.observation(one, self._first).tolist() for one in (observation, following))
+        return torch.tensor([*observation, *following, *action, reward, mask], dtype=torch.float32)

@@ -51,6 +51,7 @@ class Case:
     kind: str  # takeover or failure
     policy_version: int  # when the episode began
     state: bytes
+    first: np.ndarray | None = None  # (D,) the first observation of its episode; None: not known
 
     @property
     def name(self) -> str:
@@ -133,6 +134,7 @@ def find_cases(workspace: Workspace, robot_id: str, task_id: str, problems: list
         try:
             with EpisodeReader(path) as reader:
                 states = reader.simulator_states()
+                observations = reader.observations
         except (DamagedFile, OSError, KeyError, ValueError) as error:
             problems.append(f"episode {row.id}: {error}")
             continue
@@ -140,7 +142,7 @@ def find_cases(workspace: Workspace, robot_id: str, task_id: str, problems: list
         if not found:
             problems.append(f"episode {row.id}: {path} keeps no simulator state of its takeovers and failures")
         for kind, seq, state in found:
-            yield Case(row.id, seq, kind, row.policy_version, state)
+            yield Case(row.id, seq, kind, row.policy_version, state, observations[0] if len(observations) else None)
 
 
 class KeptRuns:
@@ -188,7 +190,7 @@ def run_case(loaded: LoadedPolicy, environment: Restorable, case: Case, runs: in
     for run in range(before, runs):
         state = case.state if run == 0 else vary(case.state, stream(case.seq, f"retest-{case.episode_id}", run))
         environment.restore(state)
-        successes.append(drive(loaded.policy, environment, limit)[0])
+        successes.append(drive(loaded.policy, environment, limit, case.first)[0])
     if len(successes) > before:
         kept.put(case, sha256, limit, successes)
     return sum(successes[:runs])

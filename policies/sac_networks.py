@@ -11,6 +11,7 @@ from takeover.data.schema import RobotSpec
 from takeover.policies import nets
 from takeover.policies.base import LearnerError, PolicyWeights
 from takeover.policies.flat import Adam, Layout
+from takeover.policies.frames import Frames
 from takeover.policies.hil_serl_parameters import HilSerlParameters
 from takeover.policies.inference import split_action
 from takeover.policies.sac_autograd import AutogradUpdate
@@ -26,6 +27,7 @@ class SacNetworks:
         self.parameters, self.device = parameters, device
         self.discrete_gripper = spec.action.gripper == "discrete"
         self._arm, self._gripper = split_action(spec)
+        self._frames = Frames.of(spec, p.relative_pose, p.ee_frame)
         d, a = spec.observation.size, len(self._arm)
         self._actor_layout = Layout(nets.mlp_layout("actor", d, p.hidden, 2 * a))
         self._critic_layout = Layout(nets.critic_layout(d + a, p.hidden, 3 if self.discrete_gripper else 1, p.ensemble))
@@ -64,6 +66,8 @@ class SacNetworks:
             flat = flat | self._critic_layout.views(self._critic)
         flat |= {"normaliser.mean": self._mean, "normaliser.scale": self._scale}
         config: dict[str, Any] = {"hidden": self.parameters.hidden, "ensemble": self.parameters.ensemble if self.discrete_gripper else 0}
+        if self._frames is not None:
+            config["frames"] = self._frames.config
         if self._base is not None:
             config["residual_scale"] = self.parameters.residual_scale
             flat |= {name.replace("actor.", "base."): view for name, view in self._actor_layout.views(self._base).items()}

@@ -27,6 +27,7 @@ from takeover.data.schema import (
 )
 from takeover.policies.base import Learner, LearnerError, PolicyWeights, Prepares
 from takeover.policies.corrections import CorrectionClock
+from takeover.policies.manifest import correction_name
 from takeover.policies.quarantine import NO_OUTCOME, Quarantine, wrong_start, wrong_step
 from takeover.policies.rate import Rate
 from takeover.policies.registry import make_learner
@@ -49,6 +50,7 @@ class Publication:
     data: dict[str, int]
     counters: dict[str, int]
     metrics: dict[str, float]
+    corrections: list[str]  # first in a batch since the parent
 
 
 class Training:
@@ -88,6 +90,7 @@ class Training:
         self._kinds: dict[str, EpisodeKind] = {}
         self._episodes = 0
         self._published_updates = 0
+        self._corrections: list[str] = []  # first in a batch since the last version
         self._published_at = 0.0
         self._rate = Rate()
         self._replaying = False
@@ -283,8 +286,10 @@ class Training:
         metrics = learner.update()
         self.metrics |= metrics
         self._rate.tick()
+        used = learner.corrections_used()
+        self._corrections += [correction_name(*correction) for correction in used]
         if not self.lockstep:
-            self.clock.on_used(learner.corrections_used(), learner.updates, time.monotonic_ns())
+            self.clock.on_used(used, learner.updates, time.monotonic_ns())
         if self._on_update is not None:
             self._on_update(learner.updates, metrics)
         if self.lockstep and learner.updates - self._published_updates >= self.config.publish_every_updates:
@@ -314,8 +319,10 @@ class Training:
                 },
                 counters={"updates": learner.updates},
                 metrics=dict(self.metrics),
+                corrections=self._corrections,
             )
         )
+        self._corrections = []
         self.next_version = version + 1
         self.versions = [*self.versions, (version, acts_from_train_step)][-VERSIONS_SHOWN:]
         self.versions_published += 1
@@ -391,6 +398,7 @@ class Training:
             "versions": self.versions,
             "versions_published": self.versions_published,
             "published_updates": self._published_updates,
+            "corrections": self._corrections,
             "finished_train_step": self.finished_train_step,
             "session": self.session,
             "spec": msgspec.to_builtins(self.spec),
@@ -405,6 +413,6 @@ class Training:
         self.next_version = run["next_version"]
         self.versions = [(int(v), int(s)) for v, s in run["versions"]]
         self.versions_published = run["versions_published"]
-        self._published_updates = run["published_updates"]
+        self._published_updates, self._corrections = run["published_updates"], list(run.get("corrections", []))
         self.metrics = dict(run["metrics"])
         self.session, self.finished_train_step = run["session"], run["finished_train_step"]

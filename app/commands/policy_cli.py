@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from takeover.app.commands import policy_decide, policy_evaluate, policy_retest, policy_show
+from takeover.app.commands import policy_absorb, policy_decide, policy_evaluate, policy_progress, policy_retest, policy_show
 
 ACTIONS: dict[str, tuple[type, Callable[[Any], int]]] = {
     "ls": (policy_show.Ls, policy_show.ls),
@@ -15,6 +15,8 @@ ACTIONS: dict[str, tuple[type, Callable[[Any], int]]] = {
     "rollback": (policy_decide.Rollback, policy_decide.rollback),
     "evaluate": (policy_evaluate.Evaluate, policy_evaluate.evaluate),
     "retest": (policy_retest.Retest, policy_retest.retest),
+    "absorb": (policy_absorb.Absorb, policy_absorb.absorb),
+    "steps-to-go": (policy_progress.StepsToGo, policy_progress.steps_to_go),
 }
 """Name -> (its options, what does it)."""
 
@@ -29,12 +31,14 @@ DESCRIPTION = """What has been learned, what is trusted, and what may act.
   takeover policy evaluate 12 --against trusted --decide
                                               what the gate does
   takeover policy retest 12 --against 7       from every recorded takeover and failure
+  takeover policy absorb 12                   did it take up what people corrected?
+  takeover policy steps-to-go                 fit the head that says how far a run is from success
 """
 
 
 @dataclass(frozen=True)
 class Policy:
-    """What has been learned: `takeover policy ls`, `show`, `promote`, `rollback`, `evaluate`, `retest`."""
+    """What has been learned: `takeover policy ls`, `show`, `promote`, `rollback`, `evaluate`, `retest`, `absorb`, `steps-to-go`."""
 
     arguments: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="ACTION")] = ()
 

@@ -8,15 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from takeover.app.commands import policy_absorb
 from takeover.app.commands.data_options import Where, existing, opened_catalog, print_json
 from takeover.app.commands.policy_options import Json, Version, decision_rows, decisions_of, manifest_of, manifests, marks
 from takeover.app.commands.progress import listing, print_table
+from takeover.app.processes.common import StartupError
 from takeover.data.catalog_place import has_catalog
 from takeover.data.statistics import wilson
 
 if TYPE_CHECKING:
     from takeover.data.catalog_tables import EvaluationRow
     from takeover.data.workspace import Workspace
+    from takeover.policies.absorb import Absorption
 
 HELDOUT = "heldout"
 
@@ -93,7 +96,8 @@ def show(command: Show) -> int:
     results = _evaluations(workspace)[manifest.sha256]
     if command.json:
         evaluations = [msgspec.to_builtins(row) | {"interval": wilson(row.successes, row.n)} for row in results]
-        content = {"manifest": manifest, "marks": held, "evaluations": evaluations, "decisions": decision_rows(about)}
+        content: dict[str, Any] = {"manifest": manifest, "marks": held, "evaluations": evaluations, "decisions": decision_rows(about)}
+        content["absorption"] = _absorption(workspace, manifest.version)
         print_json(content)
         return 0
     table = listing(f"version {manifest.version}: {', '.join(held) or 'nothing was decided'}")
@@ -113,11 +117,24 @@ def show(command: Show) -> int:
         low, high = wilson(row.successes, row.n)
         shown = f"{row.successes} of {row.n} ({100 * low:.0f} to {100 * high:.0f} %), {_moment(row.created_ns)}"
         table.add_row(row.protocol, shown)
+    if absorbed := _absorption(workspace, manifest.version):
+        for number, line in enumerate(policy_absorb.lines(absorbed)):
+            table.add_row("" if number else "absorption", line)
     for decision in about:
         reason = f": {decision.reason}" if decision.reason else ""
         table.add_row(decision.kind.replace("_", " "), f"{_moment(decision.wall_ns)} by {decision.author}{reason}")
     print_table(table)
     return 0
+
+
+def _absorption(workspace: "Workspace", version: int) -> "Absorption | None":
+    """What `takeover policy absorb` kept. Raises `StartupError` when it is damaged."""
+    from takeover.policies.absorb import read_absorption
+
+    try:
+        return read_absorption(workspace.path, version)
+    except ValueError as error:
+        raise StartupError(str(error)) from error
 
 
 def _evaluations(workspace: "Workspace") -> "dict[str, list[EvaluationRow]]":

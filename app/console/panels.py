@@ -75,6 +75,11 @@ class EpisodePanel(Panel):
             row = QRectF(12, 72 + 20 * i, width, 24)
             draw_text(painter, row, name, T2)
             draw_text(painter, row, value, T1, 12, MEDIUM, RIGHT)
+        if view.to_go >= 0.0:  # fills up as the steps to go run out
+            left = 12 + text_width(view.rows[-1][0]) + 12
+            room = max(0.0, self.width() - 24 - left - text_width(view.rows[-1][1], 12, MEDIUM))
+            painter.fillRect(QRectF(left, 123, room, 2), QColor(tokens.LINE))
+            painter.fillRect(QRectF(left, 123, room * (1.0 - view.to_go), 2), QColor(T1))
         y = self.height() - 28
         draw_text(painter, QRectF(12, y, width - 90, 18), view.hint, T3, 11)
         undo = text_width("undo", 11)

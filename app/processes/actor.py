@@ -97,7 +97,7 @@ def _serve(
                     since_ns=acting.since_ns,
                     rate_hz=rate_hz,
                     inference_ms=acting.inference_ms,
-                    refused=acting.refused,
+                    refused=acting.refused or acting.waiting or acting.progress.problem,
                     pinned=acting.pinned,
                 )
             )

@@ -5,6 +5,7 @@ import os
 import time
 
 from takeover.app.processes.common import ProcessContext, StartupError, leave, run_process
+from takeover.app.processes.evaluator_stock import take_stock
 from takeover.data.catalog import Catalog
 from takeover.data.catalog_errors import CATALOG_FAILURES, reason_of
 from takeover.data.schema import Evaluate, EvaluateReply, EvaluatorStatus
@@ -119,6 +120,7 @@ class _Evaluator:
                 self._run(newest, AUTOMATIC_STARTS, automatic=True)
                 self._error = ""
                 self._evaluated = newest
+                self._take_stock(newest)
             if newest and self._context.config.gate and gate_is_due(self._workspace, newest):
                 self._gate(newest)
         except (EvaluationCancelled, DecisionConflict):
@@ -141,6 +143,14 @@ class _Evaluator:
         result = gate(self._workspace, version, self._robot, starts, self._outcomes(), on_progress=on_progress)
         self._error = result.text if result.verdict == "worse" else ""
         log.log(logging.WARNING if self._error else logging.INFO, "%s", result.text)
+
+    def _take_stock(self, version: int) -> None:
+        try:
+            self._catalog = self._catalog or Catalog.open(self._workspace)
+            self._error = take_stock(self._workspace, version, self._robot.spec, self._catalog, self._undisturbed)
+        except CATALOG_FAILURES as error:
+            self.close()
+            log.warning("absorption of version %d was not measured: %s", version, reason_of(error))
 
     def _undisturbed(self) -> bool:
         """Whether what nobody asked for may go on: a request comes first."""

@@ -18,6 +18,7 @@ class EpisodeView:
     success_key: str
     failure_key: str
     can_redo: bool = False
+    to_go: float = -1.0  # steps to go as a share of the step limit; below 0: nobody says
 
 
 class EpisodeTrack:
@@ -84,11 +85,17 @@ def episode_view(view: Snapshot) -> EpisodeView:
         success,
         failure,
         view.live and view.demonstrating and (view.in_episode or state.block_done > 0),
+        min(1.0, state.scores["steps_to_go"] / limit) if limit and view.in_episode and "steps_to_go" in state.scores else -1.0,
     )
 
 
 def _third_row(view: Snapshot, block: str) -> tuple[str, str]:
     state = view.state
+    if state is not None and view.in_episode and "steps_to_go" in state.scores:
+        said = f"about {state.scores['steps_to_go']:.0f} steps"
+        if state.scores.get("success_offered"):
+            return "To go", f"{said}, done?"
+        return "To go", f"{said}, unsure" if state.scores.get("stalled") else said
     if state is not None and "success" in state.scores:
         return "Success chance", f"{state.scores['success']:.2f}"
     if state is not None and state.last_outcome is not None and not view.in_episode:

@@ -50,7 +50,10 @@ def _timeline(reader: EpisodeReader) -> Timeline:
     spec = reader.start.spec
     policy, human, applied = reader.policy_action, reader.human_action, reader.actions
     scores: dict[str, FloatArray] = {}
-    if "steps_to_go" in spec.observation.names:
+    to_go = reader.score("steps_to_go")
+    if to_go is not None and np.isfinite(to_go).any():
+        scores["steps_to_go"] = to_go
+    elif "steps_to_go" in spec.observation.names:
         scores["steps_to_go"] = reader.observation("steps_to_go")
     modes = np.asarray(reader.control_mode, np.int64)
     return Timeline(

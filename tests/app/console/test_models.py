@@ -233,6 +233,19 @@ def test_episode_panel_and_track():
     assert not episode_view(view()).can_judge
 
 
+def test_episode_panel_says_how_many_steps_are_left():
+    def shown(**scores):
+        return episode_view(view(state=make_state(mode=Mode.POLICY, episode_id="a", episode_kind=EpisodeKind.POLICY, scores=scores)))
+
+    assert shown(steps_to_go=24.6).rows[-1] == ("To go", "about 25 steps")
+    assert shown(steps_to_go=24.6).to_go == pytest.approx(0.246)
+    assert shown(steps_to_go=2.0, success_offered=1.0).rows[-1] == ("To go", "about 2 steps, done?")
+    assert shown(steps_to_go=40.0, stalled=1.0, success_offered=0.0).rows[-1] == ("To go", "about 40 steps, unsure")
+    assert shown(steps_to_go=500.0).to_go == 1.0
+    assert shown().to_go < 0.0
+    assert shown().rows[-1][0] == "Block"
+
+
 def test_status_line_marks_faults():
     left, _ = status_items(view(picture_age_ms={"front": 40.0, "wrist": 4600.0}))
     assert ("Picture", "wrist 4.6 s", True) in left

@@ -1,0 +1,115 @@
+"""`takeover policy absorb`: whether a version took up what people corrected."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from takeover.app.commands.data_options import Where, existing, print_json
+from takeover.app.commands.policy_evaluate import prepared
+from takeover.app.commands.policy_options import Json, Version, config_of, manifest_of
+from takeover.app.commands.progress import listing, print_table, progress_display
+from takeover.app.processes.common import StartupError
+from takeover.app.supervisor import Progress
+
+if TYPE_CHECKING:
+    from takeover.policies.absorb import Absorption, SegmentAbsorption
+
+DEFAULT_SEGMENTS = 20
+
+
+@dataclass(frozen=True)
+class Absorb:
+    """Per correction: does the version act closer to what the person did than the one that acted, and does its retest pass?"""
+
+    version: Version
+    """The version that is asked about."""
+    segments: int = DEFAULT_SEGMENTS
+    """How many corrections, newest first; 0: all."""
+    runs: int = 5
+    """Retest runs of each policy per correction; 0: no retests."""
+    robot: Annotated[str, tyro.conf.arg(metavar="NAME", help_behavior_hint="", help="As in `takeover run` (default: the station's).")] = ""
+    json: Json = False
+    workspace: Where = ""
+
+
+def absorb(command: Absorb) -> int:
+    """Returns 0 whatever was found; 2 when there is no correction to look at."""
+    from takeover.policies.absorb import absorb as measure
+    from takeover.robot_bridge.robots.sim_state import reseeded
+
+    if command.segments < 0 or command.runs < 0:
+        raise StartupError(f"--segments {command.segments} --runs {command.runs}: neither may be below 0")
+    workspace = existing(command.workspace)
+    manifest_of(workspace, command.version)
+    config = config_of(workspace, command.robot)
+    with prepared(str(workspace.path), config) as (robot, _), progress_display() as display:
+
+        def show(what: str, done: int, total: int) -> bool:
+            display.show(Progress(what, done, total, f"correction {done}"))
+            return True
+
+        retests: dict[str, Any] = {"environment": robot, "vary": reseeded, "runs": command.runs} if command.runs else {}
+        made = measure(workspace, command.version, robot.spec, limit=command.segments, on_progress=show, **retests)
+    if command.json:
+        print_json(made)
+        return 0
+    _print(made)
+    return 0
+
+
+def _print(made: "Absorption") -> None:
+    table = listing(f"version {made.version}: distance to what the person did, before and after")
+    for column in ("episode", "correction", "acted", "steps", "before", "after", "change, 95 %", "", "retest", "in a batch"):
+        table.add_column(column, no_wrap=True)
+    for row in made.segments:
+        change = "too few steps" if row.interval is None else f"{row.interval[0]:+.2f} to {row.interval[1]:+.2f}"
+        cells = (
+            row.episode_id[-10:],
+            str(row.intervention_id),
+            str(row.acted_version),
+            str(row.n),
+            f"{row.before:.2f}",
+            f"{row.after:.2f}",
+        )
+        used = {True: "yes", False: "not yet", None: "not noted"}[row.used]
+        table.add_row(*cells, change, row.verdict, _retest(row), used)
+    print_table(table)
+    for line in lines(made):
+        print(line)
+    for problem in made.problems:
+        print(f"not measured: {problem}")
+
+
+def _retest(row: "SegmentAbsorption") -> str:
+    if row.retest is None:
+        return ""
+    found = row.retest
+    return f"{found.old} to {found.new} of {found.runs}, {'passed' if found.passed else 'failed'}"
+
+
+def lines(made: "Absorption") -> list[str]:
+    """The totals, in words."""
+    totals = made.totals
+    said = []
+    if totals["segments"]:
+        n = f"n = {totals['segments']} corrections, {totals['steps']} steps"
+        interval = totals["change_interval"]
+        change = "" if interval is None else f", change {interval[0]:+.3f} to {interval[1]:+.3f} over corrections"
+        said.append(f"mean distance {totals['before']:.3f} before, {totals['after']:.3f} after{change}, {n}")
+        low, high = (100 * value for value in totals["closer_interval"])
+        said.append(
+            f"closer in {totals['closer']} of {totals['segments']} ({low:.0f} to {high:.0f} %), farther in {totals['farther']}, "
+            f"not shown in {totals['not_shown']}"
+        )
+    if totals.get("retested"):
+        said.append(f"retest passed in {totals['retests_passed']} of {totals['retested']}; closer and passed: {totals['absorbed']}")
+    for count, text in (
+        (totals["in_no_batch_yet"], "in no batch yet, not counted"),
+        (totals["use_not_noted"], "of which the learner did not note whether a batch held them"),
+        (made.labelled_out, "left out by labels"),
+        (made.later, "of this version or later ones"),
+    ):
+        if count:
+            said.append(f"{count} corrections {text}")
+    return said

@@ -1,0 +1,236 @@
+"""Absorption of a version, measured and kept: distances on corrections, their retests, `absorption.json` beside the manifest."""
+
+import math
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from takeover.data.catalog import Catalog
+from takeover.data.schema import RobotSpec
+from takeover.data.statistics import bootstrap_ratio_band, wilson
+from takeover.data.workspace import Workspace
+from takeover.policies.absorption import AbsorptionCancelled, Correction, Distance, Found, distances, find_corrections
+from takeover.policies.gating import load_for
+from takeover.policies.manifest import read_manifest, version_folder
+from takeover.policies.publish import LoadedPolicy
+from takeover.policies.retest import MAX_RUNS, Case, KeptRuns, Restorable, Vary, find_cases, run_case, verdict_of
+
+FILE = "absorption.json"
+Progress = Callable[[str, int, int], bool]
+"""(what is done, done, total); False stops."""
+
+
+class SegmentRetest(msgspec.Struct, frozen=True, kw_only=True):
+    """From the exact state at the takeover: successes of ``runs`` runs. It passes when the new version succeeds in more than half."""
+
+    runs: int
+    old: int
+    new: int
+    verdict: str  # of `retest.verdict_of`
+    passed: bool
+
+
+class SegmentAbsorption(msgspec.Struct, frozen=True, kw_only=True):
+    """One correction; see `absorption.Distance`. ``interval`` None: too few steps."""
+
+    episode_id: str
+    intervention_id: int
+    acted_version: int
+    used: bool | None  # None: not noted when the version was made
+    n: int
+    before: float
+    after: float
+    interval: tuple[float, float] | None
+    verdict: str
+    gripper_before: float | None = None
+    gripper_after: float | None = None
+    retest: SegmentRetest | None = None
+
+
+class Absorption(msgspec.Struct, frozen=True, kw_only=True):
+    """What is kept of a version. ``totals`` are over the corrections of which a batch held a step, or where that was not noted."""
+
+    version: int
+    sha256: str
+    wall_ns: int
+    limit: int  # newest corrections looked at; 0: all
+    segments: list[SegmentAbsorption]
+    totals: dict[str, Any]
+    labelled_out: int
+    later: int
+    unattended: int
+    problems: list[str]
+
+
+def absorb(
+    workspace: Workspace,
+    version: int,
+    spec: RobotSpec,
+    *,
+    limit: int = 0,
+    environment: Restorable | None = None,
+    vary: Vary | None = None,
+    runs: int = 5,
+    on_progress: Progress | None = None,
+    catalog: Catalog | None = None,
+) -> Absorption:
+    """Measure and keep. ``environment`` and ``vary``: to retest each correction, ``runs`` times per policy; without them no retest.
+
+    Stopped or repeated, retests that were run are not run again. Raises `PolicyRefused` when the version cannot be loaded, `ValueError`
+    when there is no correction to look at, `AbsorptionCancelled`, `OSError`.
+    """
+    if not 1 <= runs <= MAX_RUNS:
+        raise ValueError(f"{runs} runs per correction; 1 to {MAX_RUNS}")
+    new = load_for(workspace.path, version, spec)
+    found = find_corrections(workspace, new.manifest, limit, catalog)
+    if not found.corrections:
+        raise ValueError(_none(version, found))
+    problems = found.problems
+    said = on_progress or (lambda what, done, total: True)
+    measured = list(distances(workspace.path, new, spec, found.corrections, problems, lambda done, total: said("distances", done, total)))
+    retests: dict[str, SegmentRetest] = {}
+    if environment is not None and vary is not None:
+        retests = _retests(workspace, spec, measured, new, environment, vary, runs, problems, said)
+    segments = [_segment(one, retests.get(one.correction.name)) for one, _ in measured]
+    made = Absorption(
+        version=version,
+        sha256=new.manifest.sha256,
+        wall_ns=time.time_ns(),
+        limit=limit,
+        segments=segments,
+        totals=totals_of(segments),
+        labelled_out=found.labelled_out,
+        later=found.later,
+        unattended=found.unattended,
+        problems=problems,
+    )
+    _write(version_folder(workspace.path, version) / FILE, msgspec.json.format(msgspec.json.encode(made), indent=1))
+    return made
+
+
+def _none(version: int, found: Found) -> str:
+    reasons = {
+        "left out by labels": found.labelled_out,
+        "of this version or later ones": found.later,
+        "without a policy that acted": found.unattended,
+        "unreadable": len(found.problems),
+    }
+    there = ", ".join(f"{count} {reason}" for reason, count in reasons.items() if count)
+    return f"no correction of an earlier version than {version} to look at" + (f" ({there})" if there else "")
+
+
+def _retests(
+    workspace: Workspace,
+    spec: RobotSpec,
+    measured: Sequence[tuple[Distance, LoadedPolicy]],
+    new: LoadedPolicy,
+    environment: Restorable,
+    vary: Vary,
+    runs: int,
+    problems: list[str],
+    said: Progress,
+) -> dict[str, SegmentRetest]:
+    cases = _cases(workspace, spec, [one.correction for one, _ in measured])
+    kept = KeptRuns(workspace.path)
+    made: dict[str, SegmentRetest] = {}
+    for done, (one, old) in enumerate(measured, 1):
+        correction = one.correction
+        case = cases.get((correction.episode_id, correction.seq))
+        if case is None:
+            problems.append(f"correction {correction.name}: no simulator state was recorded, so it cannot be retested")
+        else:
+            try:
+                was, now = (run_case(policy, environment, case, runs, spec.max_steps, kept, vary) for policy in (old, new))
+            except RuntimeError as error:
+                problems.append(f"correction {correction.name}: {error}")
+            else:
+                made[correction.name] = SegmentRetest(
+                    runs=runs, old=was, new=now, verdict=verdict_of(was, now, runs), passed=2 * now > runs
+                )
+        if not said("retests", done, len(measured)):
+            raise AbsorptionCancelled(f"stopped after {done} of {len(measured)} retests")
+    return made
+
+
+def _cases(workspace: Workspace, spec: RobotSpec, corrections: Sequence[Correction]) -> dict[tuple[str, int], Case]:
+    wanted = {(correction.episode_id, correction.seq) for correction in corrections}
+    found: dict[tuple[str, int], Case] = {}
+    for case in find_cases(workspace, spec.robot_id, spec.task_id, []):
+        if case.kind == "takeover" and (case.episode_id, case.seq) in wanted:
+            found[case.episode_id, case.seq] = case
+            if len(found) == len(wanted):
+                break
+    return found
+
+
+def _segment(one: Distance, retested: SegmentRetest | None) -> SegmentAbsorption:
+    return SegmentAbsorption(
+        episode_id=one.correction.episode_id,
+        intervention_id=one.correction.number,
+        acted_version=one.correction.acted,
+        used=one.correction.used,
+        n=one.n,
+        before=one.before,
+        after=one.after,
+        interval=one.interval if math.isfinite(one.interval[0]) else None,
+        verdict=one.verdict,
+        gripper_before=one.gripper_before,
+        gripper_after=one.gripper_after,
+        retest=retested,
+    )
+
+
+def totals_of(segments: Sequence[SegmentAbsorption]) -> dict[str, Any]:
+    """Over the segments that batches held or that nothing is known of: mean distances over steps, the change with its 95 % interval by a
+    bootstrap over segments, how many are closer (Wilson), how many retests pass."""
+    counted = [segment for segment in segments if segment.used is not False]
+    made: dict[str, Any] = {
+        "segments": len(counted),
+        "steps": sum(segment.n for segment in counted),
+        "in_no_batch_yet": len(segments) - len(counted),
+        "use_not_noted": sum(segment.used is None for segment in segments),
+    }
+    if not counted:
+        return made
+    n = [segment.n for segment in counted]
+    change = [segment.n * (segment.after - segment.before) for segment in counted]
+    for which in ("before", "after"):
+        made[which] = sum(segment.n * getattr(segment, which) for segment in counted) / sum(n)
+    made["change_interval"] = list(bootstrap_ratio_band(change, n)) if len(counted) > 1 else None
+    for verdict in ("closer", "farther", "not shown"):
+        made[verdict.replace(" ", "_")] = sum(segment.verdict == verdict for segment in counted)
+    made["closer_interval"] = list(wilson(made["closer"], len(counted)))
+    tested = [segment.retest for segment in counted if segment.retest is not None]
+    passed = sum(one.passed for one in tested)
+    made |= {"retested": len(tested), "retests_passed": passed, "retests_interval": list(wilson(passed, len(tested)))}
+    made["absorbed"] = sum(s.verdict == "closer" and s.retest is not None and s.retest.passed for s in counted)
+    return made
+
+
+def read_absorption(workspace: str | os.PathLike[str], version: int) -> Absorption | None:
+    """What was measured of a version; None: nothing yet, or of other weights. Raises `ValueError` for a damaged file, naming it."""
+    path = version_folder(workspace, version) / FILE
+    try:
+        found = msgspec.json.decode(path.read_bytes(), type=Absorption)
+    except FileNotFoundError:
+        return None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: {error}; measure it again with `takeover policy absorb {version}`") from error
+    return found if found.sha256 == read_manifest(path.parent).sha256 else None
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Whole or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.rename(path)
+    finally:
+        temporary.unlink(missing_ok=True)

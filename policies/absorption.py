@@ -1,0 +1,233 @@
+"""Absorption: does a version act closer to what the person did, on the observations of each correction, than the version that acted?
+
+A correction is an intervention of a recorded policy episode that labels leave in; its steps are those that a person drove, ramp-in
+excluded, and that labels call an example. Both policies are asked at the recorded observations, deterministic, with the history of the
+run up to there. The distance is that of the continuous action, |a_policy - a_person| in canonical units (1 is the largest command of
+one axis); a discrete gripper is counted on its own, as the share of steps with another command.
+"""
+
+import math
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from takeover.data.catalog import Catalog
+from takeover.data.episode_file import EpisodeReader
+from takeover.data.hdf5_image import DamagedFile
+from takeover.data.schema import ControlMode, EpisodeKind, RobotSpec
+from takeover.data.training_labels import training_labels
+from takeover.data.workspace import Workspace
+from takeover.policies.base import FloatArray, Policy, PolicyRefused
+from takeover.policies.frames import begin_episode
+from takeover.policies.gating import load_for
+from takeover.policies.inference import split_action
+from takeover.policies.manifest import Manifest, correction_name, read_manifest, version_folder
+from takeover.policies.publish import LoadedPolicy
+from takeover.policies.replay import gripper_index
+
+BLOCK = 5
+"""Steps that are drawn together where an interval of a segment is made: neighbouring steps are alike."""
+Closeness = Literal["closer", "not shown", "farther"]
+Progress = Callable[[int, int], bool]
+Doubles = npt.NDArray[np.float64]
+
+
+class AbsorptionCancelled(RuntimeError):
+    """Asked to stop; nothing was kept but retests that were finished."""
+
+
+@dataclass(frozen=True)
+class Correction:
+    """What a person did in one intervention. Arrays are of the whole episode, held steps left out; ``steps`` (n,) are indices into them."""
+
+    episode_id: str
+    number: int
+    seq: int  # control step of the takeover
+    acted: int  # the version that acted when the person took over
+    steps: npt.NDArray[np.int64]
+    observations: FloatArray  # (N, D)
+    actions: Doubles  # (N, A) applied
+    run: npt.NDArray[np.int64]  # (N,)
+    used: bool | None  # whether a batch before this version held a step of it; None: not noted
+
+    @property
+    def name(self) -> str:
+        return correction_name(self.episode_id, self.number)
+
+
+@dataclass(frozen=True)
+class Distance:
+    """Per segment. ``before`` and ``after``: mean distance of the version that acted and of the new one; ``interval``: 95 % of after -
+    before, by a bootstrap over blocks of steps; ``gripper_before`` and ``gripper_after``: share of other commands, None without one."""
+
+    correction: Correction
+    n: int
+    before: float
+    after: float
+    interval: tuple[float, float]
+    gripper_before: float | None
+    gripper_after: float | None
+
+    @property
+    def verdict(self) -> Closeness:
+        """closer or farther where the interval leaves 0 out."""
+        return "closer" if self.interval[1] < 0.0 else "farther" if self.interval[0] > 0.0 else "not shown"
+
+
+@dataclass
+class Found:
+    """``corrections``, newest first; how many there are besides: ``labelled_out`` by labels, ``later`` that the new version or a later one
+    acted in, ``unattended`` where no policy acted; ``problems``: what could not be read."""
+
+    corrections: list[Correction] = field(default_factory=list)
+    labelled_out: int = 0
+    later: int = 0
+    unattended: int = 0
+    problems: list[str] = field(default_factory=list)
+
+
+def used_corrections(workspace: str | os.PathLike[str], manifest: Manifest) -> tuple[set[str], bool]:
+    """(corrections of which a batch up to this version held a step, whether every ancestor noted them)."""
+    used: set[str] = set()
+    whole, version = True, manifest
+    while True:
+        whole = whole and version.corrections is not None
+        used.update(version.corrections or ())
+        if not 0 < version.parent < version.version:
+            return used, whole
+        try:
+            version = read_manifest(version_folder(workspace, version.parent))
+        except PolicyRefused:
+            return used, False
+
+
+def catalog_of(workspace: Workspace, catalog: Catalog | None) -> AbstractContextManager[Catalog]:
+    """The one that is open already, which stays open, or one to be opened."""
+    return Catalog.open(workspace) if catalog is None else nullcontext(catalog)
+
+
+def find_corrections(workspace: Workspace, manifest: Manifest, limit: int = 0, catalog: Catalog | None = None) -> Found:
+    """Interventions of recorded policy episodes of the version's robot and task, newest episode first, at most ``limit`` (0: all).
+
+    Episodes that are excluded or discarded are left out; what only some labels leave out is counted.
+    """
+    found = Found()
+    used, whole = used_corrections(workspace.path, manifest)
+    with catalog_of(workspace, catalog) as opened:
+        rows = opened.episodes(kind=EpisodeKind.POLICY.value, task_id=manifest.task_id, newest_first=True)
+        rows = [row for row in rows if row.robot_id == manifest.robot_id and row.takeovers and not (row.excluded or row.discarded)]
+        labels = training_labels(opened, [row.id for row in rows])
+    for row in rows:
+        try:
+            with EpisodeReader(workspace.path / row.path) as reader:
+                columns = {name: reader.column(name).astype(np.int64) for name in ("seq", "run_id", "policy_version", "control_mode")}
+                observations, actions = reader.observations.astype(np.float32), reader.actions.astype(np.float64)
+                interventions = reader.interventions
+                numbers = reader.column("intervention_id").astype(np.int64)
+        except (DamagedFile, OSError, KeyError, ValueError) as error:
+            found.problems.append(f"episode {row.id}: {error}")
+            continue
+        human = columns["control_mode"] == ControlMode.HUMAN
+        for one in sorted(interventions, key=lambda entry: -entry["start"]):
+            driven = np.flatnonzero(human & (numbers == one["id"]))
+            steps = np.array([step for step in driven if labels[row.id].imitated(int(step))], np.int64)
+            acted = int(columns["policy_version"][one["start"]])
+            if not len(steps):
+                found.labelled_out += bool(len(driven))
+            elif acted == 0:
+                found.unattended += 1
+            elif acted >= manifest.version:
+                found.later += 1
+            else:
+                name = correction_name(row.id, int(one["id"]))
+                known = True if name in used else False if whole else None
+                seq = int(columns["seq"][one["start"]])
+                found.corrections.append(
+                    Correction(row.id, int(one["id"]), seq, acted, steps, observations, actions, columns["run_id"], known)
+                )
+                if limit and len(found.corrections) >= limit:
+                    return found
+    return found
+
+
+def actions_of(policy: Policy, correction: Correction) -> Doubles:
+    """(n, A) what a policy would do at the correction's steps: deterministic, its history that of the run up to each of them."""
+    wanted = set(correction.steps.tolist())
+    made: list[Doubles] = []
+    run = None
+    for index in range(int(correction.steps[-1]) + 1):
+        if correction.run[index] != run:
+            if run is None:
+                begin_episode(policy, correction.observations[0])
+            policy.reset()
+            run = correction.run[index]
+        decision = policy.act(correction.observations[index], sample=False)
+        if index in wanted:
+            made.append(decision.actions[0].astype(np.float64))
+    return np.array(made)
+
+
+def block_interval(values: Doubles, *, block: int = BLOCK, resamples: int = 1000, level: float = 0.95) -> tuple[float, float]:
+    """Percentile interval of the mean of ``values`` (n,) when blocks of neighbours are drawn again, around the end; a function of its
+    input. (-inf, inf) for fewer than two blocks: nothing can be said of so few."""
+    n = len(values)
+    if n < 2 * block:
+        return -math.inf, math.inf
+    starts = np.random.default_rng(0).integers(0, n, (resamples, -(-n // block)))
+    index = (starts[:, :, None] + np.arange(block)).reshape(resamples, -1)[:, :n] % n
+    low, high = np.quantile(values[index].mean(1), [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def distance(spec: RobotSpec, old: Policy, new: Policy, correction: Correction) -> Distance:
+    """Both policies against what the person did. Raises `ValueError` naming the step where an action is not finite."""
+    arm, gripper = split_action(spec)
+    person = correction.actions[correction.steps]
+    off: list[Doubles] = []
+    other: list[float | None] = []
+    for policy in (old, new):
+        said = actions_of(policy, correction)
+        bad = np.flatnonzero(~np.isfinite(said - person).all(1))
+        if len(bad):
+            raise ValueError(f"correction {correction.name}, step {correction.steps[bad[0]]}: an action is not finite")
+        off.append(np.linalg.norm(said[:, arm] - person[:, arm], axis=1))
+        wrong = [gripper_index(a) != gripper_index(b) for a, b in zip(said[:, gripper], person[:, gripper], strict=True)]
+        other.append(float(np.mean(wrong)) if gripper >= 0 else None)
+    interval = block_interval(off[1] - off[0])
+    return Distance(correction, len(person), float(off[0].mean()), float(off[1].mean()), interval, other[0], other[1])
+
+
+def distances(
+    workspace: Path,
+    new: LoadedPolicy,
+    spec: RobotSpec,
+    corrections: Sequence[Correction],
+    problems: list[str],
+    on_progress: Progress | None,
+) -> Iterator[tuple[Distance, LoadedPolicy]]:
+    """Each correction's distances and the policy that acted; versions that cannot be loaded are named in ``problems``.
+
+    Raises `AbsorptionCancelled` when ``on_progress(done, total)`` returns False.
+    """
+    loaded: dict[int, LoadedPolicy | None] = {}
+    for done, correction in enumerate(corrections, 1):
+        if correction.acted not in loaded:
+            try:
+                loaded[correction.acted] = load_for(workspace, correction.acted, spec)
+            except PolicyRefused as error:
+                loaded[correction.acted] = None
+                problems.append(f"version {correction.acted}, which acted: {error}")
+        old = loaded[correction.acted]
+        if old is not None:
+            try:
+                yield distance(spec, old.policy, new.policy, correction), old
+            except ValueError as error:
+                problems.append(str(error))
+        if on_progress is not None and not on_progress(done, len(corrections)):
+            raise AbsorptionCancelled(f"stopped after {done} of {len(corrections)} corrections")
