@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from takeover.app.commands.data_options import Where, existing, print_json
-from takeover.app.commands.policy_options import Json, config_of, decisions_of, manifest_of
+from takeover.app.commands.policy_options import Json, author_of, config_of, decisions_of, manifest_of
 from takeover.app.commands.progress import progress_display
 from takeover.app.processes.common import StartupError
 from takeover.app.supervisor import Progress
@@ -124,7 +124,7 @@ def _compare(
     starts = [heldout_start(index) for index in range(command.starts)]
     started_s = time.monotonic()
     if command.decide:
-        result = gate(workspace.path, command.version, robot, starts, outcomes, settings, show, author=command.by or person)
+        result = gate(workspace.path, command.version, robot, starts, outcomes, settings, show, author=author_of(command.by, person))
     else:
         now = standing(decisions_of(workspace), robot.spec.robot_id, robot.spec.task_id)
         other = now.trusted if command.against == "trusted" else int(command.against)
