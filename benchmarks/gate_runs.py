@@ -28,6 +28,7 @@ from takeover.data.statistics import wilson
 from takeover.data.workspace import Workspace
 from takeover.policies.decisions import read_decisions
 from takeover.policies.evaluation import EvaluationCancelled
+from takeover.policies.gate import GateSettings
 from takeover.policies.gating import compare, gate, gate_is_due, load_for, run_start
 from takeover.policies.outcomes import Outcomes, conditions_of
 from takeover.policies.publish import make_manifest, publish, published_versions, weights_bytes
@@ -109,10 +110,11 @@ def judge(folder: Path, versions: dict[int, int], robot: SimRobot, outcomes: Out
     for version in names:
         if gate_is_due(folder, version):
             gate(folder, version, robot, seeds, outcomes, on_progress=on_progress)
+    settings = GateSettings(seek_better=True)  # as `takeover policy evaluate` does
     loaded = {version: load_for(folder, version, robot.spec) for version in names}
     pairs = []
     for first, second in pairs_of(names):
-        test = compare(loaded[first], loaded[second], robot, seeds, outcomes, on_progress=on_progress)
+        test = compare(loaded[first], loaded[second], robot, seeds, outcomes, settings, on_progress=on_progress)
         pairs.append({"candidate": first, "trusted": second} | test.numbers)
     truth = {}
     for version in names:
@@ -189,7 +191,7 @@ def table(out: Path) -> str:
     ]
     lines += ["|" + "---|" * 9]
     lines += [_row(result, one, ", ".join(one["decided"])) for result in results for one in result["chain"]]
-    lines += ["", "Pairs, nothing decided:", ""]
+    lines += ["", "Pairs, nothing decided, sought on for *better*:", ""]
     lines += ["| seed | candidate (step) | trusted (step) | verdict | pairs | alone | candidate, all starts | trusted, all starts |"]
     lines += ["|" + "---|" * 8]
     lines += [_row(result, one) for result in results for one in result["pairs"]]

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from takeover.app.commands import policy_decide, policy_evaluate, policy_retest, policy_show
+from takeover.app.commands import policy_decide, policy_evaluate, policy_probes, policy_retest, policy_show
 
 ACTIONS: dict[str, tuple[type, Callable[[Any], int]]] = {
     "ls": (policy_show.Ls, policy_show.ls),
@@ -14,6 +14,7 @@ ACTIONS: dict[str, tuple[type, Callable[[Any], int]]] = {
     "promote": (policy_decide.Promote, policy_decide.promote),
     "rollback": (policy_decide.Rollback, policy_decide.rollback),
     "evaluate": (policy_evaluate.Evaluate, policy_evaluate.evaluate),
+    "probes": (policy_probes.Probes, policy_probes.probes),
     "retest": (policy_retest.Retest, policy_retest.retest),
 }
 """Name -> (its options, what does it)."""
@@ -28,13 +29,14 @@ DESCRIPTION = """What has been learned, what is trusted, and what may act.
   takeover policy evaluate 12                 alone on the held-out starts
   takeover policy evaluate 12 --against trusted --decide
                                               what the gate does
+  takeover policy probes 12 --against trusted  from the no-help probes recorded in normal work
   takeover policy retest 12 --against 7       from every recorded takeover and failure
 """
 
 
 @dataclass(frozen=True)
 class Policy:
-    """What has been learned: `takeover policy ls`, `show`, `promote`, `rollback`, `evaluate`, `retest`."""
+    """What has been learned: `takeover policy ls`, `show`, `promote`, `rollback`, `evaluate`, `probes`, `retest`."""
 
     arguments: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="ACTION")] = ()
 
