@@ -11,6 +11,7 @@ import msgspec
 from takeover.data import audit
 from takeover.data.catalog import Catalog
 from takeover.data.catalog_tables import LabelEvent
+from takeover.data.decision_people import decision_authors, forget_in_decisions
 from takeover.data.entry import entry_of_file
 from takeover.data.episode_restore import read_episode, reseal
 from takeover.data.episode_schema import EpisodeRecords
@@ -45,6 +46,7 @@ class ForgetReport(msgspec.Struct, kw_only=True):
     episodes: int = 0
     journals: int = 0
     label_events: int = 0
+    decisions: int = 0
     finished: bool = False
     left: list[str] = msgspec.field(default_factory=list)
     notes: list[str] = msgspec.field(default_factory=list)
@@ -70,9 +72,11 @@ def forget(
         _session_journals(workspace, person, report)
         _label_log(workspace, catalog, person, report)
         forget_in_catalog(catalog, person, report.name)
+        report.decisions, unread = forget_in_decisions(workspace, person, report.name)
+        report.left += unread
         Labels(workspace, catalog).replay_log()  # log and catalog agree again, in length too
     report.finished = not report.left
-    counts = {"name": report.name, "episodes": report.episodes, "label_events": report.label_events}
+    counts = {"name": report.name, "episodes": report.episodes, "label_events": report.label_events, "decisions": report.decisions}
     audit.append(workspace.path, by, "person_forgotten" if report.finished else "person_partly_forgotten", **counts)
     if report.finished:
         (workspace.path / PENDING_FILE).unlink(missing_ok=True)
@@ -87,7 +91,7 @@ def _refuse(workspace: Workspace, catalog: Catalog, person: str) -> None:
         raise PeopleError(f"forgetting somebody else was interrupted; finish that first (see {workspace.path / PENDING_FILE})")
     if person in NOBODY or person.startswith(FORGOTTEN):
         raise PeopleError(f"{person!r} is no person")
-    if not pending and person not in {item.id for item in list_people(catalog)}:
+    if not pending and person not in {item.id for item in list_people(catalog, decision_authors(workspace))}:
         raise PeopleError(f"nobody is called {person!r} in {workspace.path}; `takeover data people` lists who is")
     left = [path.name for path in sorted(workspace.journal.rglob("*.mcap"))]
     if left:
@@ -110,7 +114,7 @@ def _name(workspace: Workspace, catalog: Catalog, person: str) -> str:
     pending = _pending(workspace)
     if pending:
         return pending["name"]
-    name = next_name(catalog)
+    name = next_name(catalog, decision_authors(workspace))
     write_durably(workspace.path / PENDING_FILE, json.dumps({"person": person, "name": name}).encode())
     return name
 

@@ -1,15 +1,14 @@
 """``labels.jsonl``: one label event per line, appended and synced before anything else knows of it."""
 
-import fcntl
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
 
 from takeover.data.catalog_tables import LabelEvent
-from takeover.data.workspace import fsync_folder
+from takeover.data.locked_log import locked as locked
 
 _TAIL = 1 << 16
 
@@ -56,34 +55,6 @@ def open_log(path: Path) -> Iterator[LabelLog]:
     """Lock the log, made when there is none; a torn last line, which was never acknowledged, is dropped. Raises `OSError`."""
     with locked(path) as fd:
         yield LabelLog(path, fd)
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[int]:
-    """The log's descriptor while this process holds its lock; nothing is read or dropped. Raises `OSError`."""
-    fd = _lock(path)
-    try:
-        yield fd
-    finally:
-        os.close(fd)
-
-
-def _lock(path: Path) -> int:
-    """Another file may have been put in the log's place while its lock was waited for: then that one's is taken."""
-    while True:
-        new = not path.exists()
-        fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX)
-            if new:
-                fsync_folder(path.parent)
-            with suppress(FileNotFoundError):
-                if os.path.samestat(path.stat(), os.fstat(fd)):
-                    return fd
-        except BaseException:
-            os.close(fd)
-            raise
-        os.close(fd)
 
 
 def lines_of(events: Sequence[LabelEvent]) -> bytes:

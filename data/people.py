@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ class Person(msgspec.Struct, frozen=True, kw_only=True):
     steps: int
     human_steps: int
     label_events: int
+    decisions: int = 0  # about policies
 
 
 def note_operator(catalog: Catalog, entry: Entry) -> None:
@@ -55,8 +57,9 @@ def note_operator(catalog: Catalog, entry: Entry) -> None:
             connection.execute(update(people).where(people.c.id == person).values(consent_version=consent))
 
 
-def list_people(catalog: Catalog) -> list[Person]:
-    """Everybody who operated or labelled, by name."""
+def list_people(catalog: Catalog, decided: Mapping[str, int] | None = None) -> list[Person]:
+    """Everybody who operated, labelled or decided, by name. ``decided``: decisions about policies by author."""
+    decisions = decided or {}
     operated = select(episodes.c.operator, func.count(), func.sum(episodes.c.steps), func.sum(episodes.c.human_steps))
     labelled = select(label_events.c.author, func.count()).group_by(label_events.c.author)
     with catalog.engine.connect() as connection:
@@ -73,14 +76,15 @@ def list_people(catalog: Catalog) -> list[Person]:
             steps=int(work.get(name, (0, 0, 0))[1] or 0),
             human_steps=int(work.get(name, (0, 0, 0))[2] or 0),
             label_events=labels[name],
+            decisions=decisions.get(name, 0),
         )
-        for name in sorted({*consent, *work, *labels} - set(NOBODY))
+        for name in sorted({*consent, *work, *labels, *decisions} - set(NOBODY))
     ]
 
 
-def next_forgotten(catalog: Catalog) -> str:
-    """``forgotten-<n>`` that nobody has yet."""
-    numbers = [0]
+def next_forgotten(catalog: Catalog, others: Iterable[str] = ()) -> str:
+    """``forgotten-<n>`` that nobody has yet, in the catalog or among ``others``."""
+    numbers = [0, *(int(n) for other in others if other.startswith(FORGOTTEN) and (n := other.removeprefix(FORGOTTEN)).isdecimal())]
     with catalog.engine.connect() as connection:
         for table, column in _person_columns():
             found = connection.execute(select(table.c[column]).where(table.c[column].like(f"{FORGOTTEN}%")).distinct()).scalars()

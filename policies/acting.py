@@ -41,6 +41,7 @@ class Acting:
         self._next: LoadedPolicy | None = None
         self._refused_version = 0
         self._mute = False  # the policy in use could not answer the newest observation
+        self._lent = False  # the policy in use was required by the bridge; the next episode without that goes back
         self._cache: dict[int, LoadedPolicy] = {}
         self._place: tuple[str, int] = ("", -1)
         self._first: list[float] | None = None  # the running episode's first observation
@@ -87,7 +88,7 @@ class Acting:
     def offer(self, version: int) -> bool:
         """Load a newer version and take it, at once or from the next episode on. True when the policy in use changed."""
         newest = max(self.version, self._next.manifest.version if self._next else 0)
-        if version <= newest or version == self._refused_version or not self._may_act(version) or self._decisions.error:
+        if self._lent or version <= newest or version == self._refused_version or not self._may_act(version) or self._decisions.error:
             return False
         try:
             loaded = self._load(version)
@@ -124,13 +125,17 @@ class Acting:
         return answer
 
     def _answer(self, message: Observation) -> PolicyAction | None:
-        if message.required_version and message.required_version != self.version:
-            try:
-                self._use(self._load(message.required_version))
-            except PolicyRefused as error:
-                self.refused = f"version {message.required_version}: {error}"
-                return None
         new_episode = message.episode_id != self._place[0]
+        if message.required_version and not self._may_act(message.required_version):
+            self.refused = f"version {message.required_version} was asked for and may not act; version {self.version} goes on"
+        elif message.required_version:
+            self._lent = True
+            if message.required_version != self.version and not self._take(message.required_version):
+                return None
+        elif self._lent and new_episode:
+            self._lent, self.refused = False, ""
+            if newest := self.newest_on_disk():
+                self._take(newest)
         if new_episode and self._next is not None and not message.required_version:
             self._use(self._next)
         if self.current is None:
@@ -155,6 +160,15 @@ class Acting:
         if self._mute:
             self.refused, self._mute = "", False
         return answer
+
+    def _take(self, version: int) -> bool:
+        """Use a version; whether it could be loaded."""
+        try:
+            self._use(self._load(version))
+        except PolicyRefused as error:
+            self.refused = f"version {version}: {error}"
+            return False
+        return True
 
     def _act(self, message: Observation, loaded: LoadedPolicy) -> PolicyAction:
         started = time.perf_counter()

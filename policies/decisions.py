@@ -4,23 +4,20 @@ Two tiers. The **acting** policy is the newest published version that was not re
 **trusted** one is the last that was promoted, by the gate or by a person, and not rolled back behind.
 """
 
-import fcntl
 import itertools
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
 from takeover.data import audit
-from takeover.data.workspace import fsync_folder
+from takeover.data.locked_log import DECISIONS_FILE, locked
+from takeover.data.locked_log import GATE as GATE
 from takeover.policies.manifest import Manifest, policies_folder
 
-FILE = "decisions.jsonl"
-GATE = "gate"  # the author of what the evaluator decides by itself
 Kind = Literal["promoted", "passed", "undecided", "refused", "rolled_back", "released"]
 """passed: it may act, but is no better a measure for the next one; undecided: looked at, with insufficient evidence; released: the pin
 of a rollback ends, the version is the one that was pinned."""
@@ -70,7 +67,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def decisions_path(workspace: str | os.PathLike[str]) -> Path:
-    return policies_folder(workspace) / FILE
+    return policies_folder(workspace) / DECISIONS_FILE
 
 
 class Tally:
@@ -169,7 +166,8 @@ def decide(
     """
     path = decisions_path(workspace)
     try:
-        with _locked(path) as fd:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with locked(path) as fd:
             known, end = parse(path, _read_all(fd))
             os.ftruncate(fd, end)
             last = known[-1].number if known else 0
@@ -201,20 +199,6 @@ def decide(
             return made
     except OSError as error:
         raise DecisionError(f"cannot write {error.filename or path}: {error.strerror}; nothing was decided") from error
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[int]:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = not path.exists()
-    fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        if new:
-            fsync_folder(path.parent)
-        yield fd
-    finally:
-        os.close(fd)
 
 
 def _read_all(fd: int) -> bytes:

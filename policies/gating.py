@@ -11,6 +11,7 @@ from takeover.data.schema import RobotSpec
 from takeover.policies.base import PolicyRefused
 from takeover.policies.decisions import GATE, Decision, Kind, current_standing, decide, read_decisions, standing
 from takeover.policies.evaluation import Environment, EvaluationCancelled, run_episode
+from takeover.policies.forgetting import MakeEnvironment, earlier_conditions, look_back, said
 from takeover.policies.gate import GateSettings, PairedTest
 from takeover.policies.manifest import Manifest, read_manifest, version_folder
 from takeover.policies.outcomes import Outcomes
@@ -36,9 +37,11 @@ class GateResult:
         if self.verdict == FIRST:
             return f"version {self.version} is the first that is trusted: there is nothing to compare it with"
         n = self.numbers
+        drop = said(n.get("forgetting", []))
         return (
             f"version {self.version} against {self.trusted}: {self.verdict}; {n['candidate_successes']} against "
             f"{n['trusted_successes']} of {n['pairs']} starts, alone {n['only_candidate']} against {n['only_trusted']}"
+            + (f"; {drop}" if drop else "")
         )
 
 
@@ -86,13 +89,16 @@ def gate(
     settings: GateSettings | None = None,
     on_progress: Progress | None = None,
     author: str = GATE,
+    make_environment: MakeEnvironment | None = None,
 ) -> GateResult:
     """Compare a version with the trusted one of its robot and task and decide.
 
     better: promoted. not worse: promoted if it won at least as many starts alone as it lost, so that small losses do not add up from
     promotion to promotion; else it passed. worse: refused, and the trusted one acts (a person's pin stays as it is). insufficient
-    evidence: noted as undecided. Where nothing is trusted yet, the version becomes trusted. Raises `PolicyRefused` when either cannot
-    be loaded, `ValueError` when there is nothing to compare, `DecisionConflict` when somebody decided meanwhile, `DecisionError`.
+    evidence: noted as undecided. Where nothing is trusted yet, the version becomes trusted. With ``make_environment`` a candidate that
+    is not worse also meets what was trusted under earlier conditions (`forgetting`); a drop is evidence and changes no decision. Raises
+    `PolicyRefused` when either cannot be loaded, `ValueError` when there is nothing to compare, `DecisionConflict` when somebody
+    decided meanwhile, `DecisionError`.
     """
     spec: RobotSpec = environment.spec
     candidate = load_for(workspace, version, spec)
@@ -100,7 +106,8 @@ def gate(
     manifest = candidate.manifest
     if not now.trusted:
         reason = "the first: nothing to compare it with"
-        made = decide(workspace, [("promoted", manifest)], author=author, reason=reason, after=now.last)
+        evidence = {"conditions": outcomes.conditions}
+        made = decide(workspace, [("promoted", manifest)], author=author, reason=reason, evidence=evidence, after=now.last)
         return GateResult(version, 0, FIRST, {}, made)
     if now.trusted == version and now.trusted_sha256 == manifest.sha256:
         raise ValueError(f"version {version} is the trusted one itself; name another")
@@ -115,8 +122,14 @@ def gate(
         entries = [("undecided", manifest)]
     else:
         entries = [("promoted" if test.verdict == "better" or test.wins >= test.losses else "passed", manifest)]
-    numbers = {"against": now.trusted, "against_sha256": now.trusted_sha256, "conditions": outcomes.conditions, **test.numbers}
+    numbers: dict[str, Any] = {"against": now.trusted, "against_sha256": now.trusted_sha256, "conditions": outcomes.conditions}
+    numbers |= test.numbers
+    if make_environment is not None and test.verdict != "worse":
+        earlier = earlier_conditions(read_decisions(workspace), spec.robot_id, spec.task_id, outcomes.conditions)
+        numbers["forgetting"] = look_back(workspace, candidate, earlier, make_environment, starts, settings, on_progress)
     reason = f"{test.verdict} than version {now.trusted}" if test.verdict != "insufficient evidence" else test.verdict
+    if drop := said(numbers.get("forgetting", [])):
+        reason += f"; {drop}"
     made = decide(workspace, entries, author=author, reason=reason, evidence=numbers, after=now.last)
     return GateResult(version, now.trusted, test.verdict, numbers, made)
 

@@ -75,7 +75,8 @@ class ControlLoop(ControlBase, ABC):
         """A start state was just made, which took part of a period: the first step gets a whole one."""
 
     def required_version(self) -> int:
-        return 0
+        """That must answer; 0: whichever acts."""
+        return self.book.probe_version
 
     def asks_policy(self) -> bool:
         """Whether the policy's answer belongs into this step."""

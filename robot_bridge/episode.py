@@ -30,6 +30,7 @@ from takeover.data.schema import (
 )
 from takeover.data.seeding import HELDOUT_STARTS, heldout_start, start_seed
 from takeover.robot_bridge.arbitration import Human
+from takeover.robot_bridge.probe_schedule import ProbeSchedule
 from takeover.robot_bridge.record_log import RecordLog
 from takeover.robot_bridge.robots.base import Reading
 
@@ -75,6 +76,8 @@ class Episode:
     run_broken: bool = False  # the next step that is not held begins a new run
     intervention_id: int = -1
     intervention_open: bool = False
+    probe: int = -1  # number of the no-help probe that it is; -1: none
+    probe_version: int = 0
 
 
 @dataclass(frozen=True)
@@ -129,12 +132,14 @@ class EpisodeBook:
     block_size: int = 0
     block_number: int = 0
     operator: str = ""
+    _probes: int = 0  # of this session
     _numbers: dict[EpisodeKind, int] = field(default_factory=dict)
     _ended: deque[EndedEpisode] = field(default_factory=lambda: deque(maxlen=REMEMBERED_EPISODES))
     _changes: list[tuple[EndedEpisode, Outcome]] = field(default_factory=list)  # (episode, outcome before), newest last
 
     def __post_init__(self) -> None:
         self._config_sha256 = hashlib.sha256(msgspec.json.encode(self.config)).hexdigest()
+        self._schedule = ProbeSchedule.of(self.config)
         self._parameters = {p.name: p.nominal for p in self.spec.parameters} | self.config.task_parameters
 
     # --- blocks ---
@@ -151,6 +156,11 @@ class EpisodeBook:
         self.block_done, self.block_size = 0, size
         self.block_number += 1
 
+    @property
+    def probe_version(self) -> int:
+        """The version that must drive in the running probe; 0: any, or no probe runs."""
+        return self.episode.probe_version if self.episode is not None else 0
+
     def end_block(self) -> None:
         self.block = None
 
@@ -160,19 +170,25 @@ class EpisodeBook:
         """The next episode of the block: its number, id and start are fixed, nothing is recorded yet."""
         if self.block is None:
             raise EpisodeError("no block of episodes is running")
-        kind = self.block.kind
+        kind, probe = self.block.kind, -1
+        works = kind is EpisodeKind.POLICY and not self.block.max_failures  # practice is slow: no measure of anything
+        if works and self._schedule.is_probe(self._numbers.get(kind, 0) + self._probes):
+            kind, probe = EpisodeKind.EVALUATION, self._probes
+            self._probes += 1
         number = self._numbers.get(kind, 0)
         self._numbers[kind] = number + 1
         seed = (
             heldout_start(number % HELDOUT_STARTS) if kind is EpisodeKind.EVALUATION else start_seed(self.config.seed, kind.value, number)
         )
-        self.episode = Episode(id=str(ULID()).lower(), number=number, kind=kind, start_seed=seed)
+        version = self._schedule.version(probe) if probe >= 0 else 0
+        self.episode = Episode(str(ULID()).lower(), number, kind, seed, probe=probe, probe_version=version)
         return self.episode
 
     def forget_prepared(self) -> None:
         """Drop an episode of which nothing is recorded; its number is given to the next one."""
         if self.episode is not None and not self.episode.recorded:
             self._numbers[self.episode.kind] = self.episode.number
+            self._probes -= self.episode.probe >= 0
             self.episode = None
 
     def open(self, policy_version: int, policy_sha256: str) -> None:
@@ -200,6 +216,8 @@ class EpisodeBook:
                 t_ns=time.monotonic_ns(),
                 parameters=self._parameters,
                 software=self.software,
+                probe=episode.probe,
+                probe_version=episode.probe_version,
             )
         )
 

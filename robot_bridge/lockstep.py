@@ -56,7 +56,7 @@ class LockstepLoop(ControlLoop):
         self.io.pump(IDLE_S)
 
     def required_version(self) -> int:
-        return answers.required_version(self.io.inbox.learner, self.book.train_step())
+        return self.book.probe_version or answers.required_version(self.io.inbox.learner, self.book.train_step())
 
     def supervise(self) -> None:
         if self.mode.mode in (Mode.POLICY, Mode.TAKEOVER) and self.io.records.error:

@@ -22,19 +22,20 @@ class People:
 
 def people(command: People) -> int:
     """Returns 0."""
+    from takeover.data.decision_people import decision_authors
     from takeover.data.people import list_people
 
     workspace = existing(command.workspace)
     with opened_catalog(workspace) as catalog:
-        found = list_people(catalog)
+        found = list_people(catalog, decision_authors(workspace))
     if command.json:
         print_json(found)
         return 0
     table = listing(str(workspace.path))
-    for column in ("person", "consent", "episodes", "steps", "by hand", "label events"):
+    for column in ("person", "consent", "episodes", "steps", "by hand", "label events", "decisions"):
         table.add_column(column, no_wrap=True)
     for person in found:
-        counts = (person.episodes, person.steps, person.human_steps, person.label_events)
+        counts = (person.episodes, person.steps, person.human_steps, person.label_events, person.decisions)
         table.add_row(person.id, person.consent_version or "not noted", *(f"{count:,}" for count in counts))
     print_table(table)
     return 0
@@ -42,7 +43,7 @@ def people(command: People) -> int:
 
 @dataclass(frozen=True)
 class Forget:
-    """Replace a person's pseudonym by forgotten-N in files, catalog and labels; every step is kept. Cannot be undone."""
+    """Replace a person's pseudonym by forgotten-N in files, catalog, labels and decisions; every step is kept. Cannot be undone."""
 
     person: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="PERSON")]
     """The pseudonym."""
@@ -70,7 +71,8 @@ def forget(command: Forget) -> int:
     if command.json:
         print_json(report)
     else:
-        print(f"{report.name}: {report.episodes} episode files made anew, {report.journals} journals, {report.label_events} label events")
+        counts = f"{report.journals} journals, {report.label_events} label events, {report.decisions} decisions"
+        print(f"{report.name}: {report.episodes} episode files made anew, {counts}")
         for line in [*report.notes, *(f"not done: {line}" for line in report.left)]:
             print(line)
         for path in report.remains:
@@ -81,14 +83,15 @@ def forget(command: Forget) -> int:
 
 
 def _say_what(command: Forget) -> int:
+    from takeover.data.decision_people import decision_authors
     from takeover.data.people import list_people
 
     workspace = existing(command.workspace)
     with opened_catalog(workspace) as catalog:
-        found = [person for person in list_people(catalog) if person.id == command.person]
+        found = [person for person in list_people(catalog, decision_authors(workspace)) if person.id == command.person]
     if not found:
         raise StartupError(f"nobody is called {command.person!r} in {workspace.path}; `takeover data people` lists who is")
     count = found[0]
-    what = f"{count.episodes} episodes and {count.label_events} label events name {count.id!r}"
+    what = f"{count.episodes} episodes, {count.label_events} label events and {count.decisions} decisions name {count.id!r}"
     print(f"{what}; this cannot be undone: add --yes to do it", file=sys.stderr)
     return EXIT_BAD_INPUT

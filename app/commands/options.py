@@ -17,6 +17,7 @@ from takeover.data.schema import RunConfig
 from takeover.data.station import Station, StationError, default_station_text, line_of, load_station
 from takeover.data.workspace import Workspace, WorkspaceError, runtime_folder
 from takeover.policies.registry import KNOWN_LEARNERS, check_parameters
+from takeover.robot_bridge.probe_schedule import ProbeSchedule
 from takeover.robot_bridge.protocol import KeyProblem, KeyRefused, LinkProblem, RequestTimeout, check_link, greet_bridge
 from takeover.robot_bridge.robots.base import RobotError
 from takeover.robot_bridge.robots.registry import KNOWN_ROBOTS, check_clock, split_robot
@@ -52,6 +53,10 @@ class StationOptions:
     """Cameras whose pictures the policy is shown, for `--set learner.observations=pictures`: `front wrist` on the simulated robot."""
     gate: Literal["on", "off"] = "off"
     """In real time the evaluator compares new versions with the trusted one; a worse one is refused and the robot rolls back."""
+    probe_share: float = 0.0
+    """Share of the policy's episodes that become no-help probes, by chance: `takeover policy probes` reads them (docs/gate.md)."""
+    probe_versions: tuple[int, ...] = ()
+    """Who drives in them: one version, or the candidate and the trusted one in turn (default: whichever acts)."""
     set: Annotated[tuple[str, ...], tyro.conf.arg(metavar="GROUP.NAME=VALUE", help_behavior_hint="")] = ()
     """Parameters, GROUP one of task, learner, operator: `--set task.clearance_m=0.002 operator.style=slow`."""
 
@@ -77,6 +82,7 @@ def make_config(options: StationOptions, *, operator: Operator, clock: Clock = "
     known_link(options.connect, str(place.path.absolute() / "keys"))
     if options.demonstrations < 0:
         raise StartupError(f"--demonstrations {options.demonstrations}: at least 1")
+    known_probes(place, options.probe_share, options.probe_versions)
     groups = parse_parameters(options.set)
     operator_values = {name: _number_or_text(value) for name, value in groups["operator"].items()}
     try:
@@ -116,6 +122,8 @@ def make_config(options: StationOptions, *, operator: Operator, clock: Clock = "
         seed=options.seed,
         demonstrations=options.demonstrations or station.demonstrations,
         gate=options.gate == "on",
+        probe_share=options.probe_share,
+        probe_versions=list(options.probe_versions),
         hold_to_run=station.hold_to_run,
         devices=station.devices.allowed(),
         policy_cameras=policy_cameras if cameras else [],
@@ -124,6 +132,19 @@ def make_config(options: StationOptions, *, operator: Operator, clock: Clock = "
         operator_parameters=operator_values,
         learner_parameters=learner_parameters,
     )
+
+
+def known_probes(place: Workspace, share: float, versions: tuple[int, ...]) -> None:
+    """Raises `StartupError` for shares and versions that cannot be probed."""
+    try:
+        ProbeSchedule(share=share, versions=versions)
+    except ValueError as error:
+        raise StartupError(f"--probe-share, --probe-versions: {error}") from error
+    if versions and not share:
+        raise StartupError("--probe-versions needs --probe-share: how many of the policy's episodes become probes")
+    for version in versions:
+        if not (place.policies / str(version) / "manifest.json").is_file():
+            raise StartupError(f"--probe-versions {version}: {place.policies} has no such version; `takeover policy ls` lists them")
 
 
 def station_of(workspace: str) -> tuple[Workspace, Station]:

@@ -6,7 +6,15 @@ from typing import Annotated, Any
 
 import tyro
 
-from takeover.app.commands import policy_absorb, policy_decide, policy_evaluate, policy_progress, policy_retest, policy_show
+from takeover.app.commands import (
+    policy_absorb,
+    policy_decide,
+    policy_evaluate,
+    policy_probes,
+    policy_progress,
+    policy_retest,
+    policy_show,
+)
 
 ACTIONS: dict[str, tuple[type, Callable[[Any], int]]] = {
     "ls": (policy_show.Ls, policy_show.ls),
@@ -14,6 +22,7 @@ ACTIONS: dict[str, tuple[type, Callable[[Any], int]]] = {
     "promote": (policy_decide.Promote, policy_decide.promote),
     "rollback": (policy_decide.Rollback, policy_decide.rollback),
     "evaluate": (policy_evaluate.Evaluate, policy_evaluate.evaluate),
+    "probes": (policy_probes.Probes, policy_probes.probes),
     "retest": (policy_retest.Retest, policy_retest.retest),
     "absorb": (policy_absorb.Absorb, policy_absorb.absorb),
     "steps-to-go": (policy_progress.StepsToGo, policy_progress.steps_to_go),
@@ -30,6 +39,7 @@ DESCRIPTION = """What has been learned, what is trusted, and what may act.
   takeover policy evaluate 12                 alone on the held-out starts
   takeover policy evaluate 12 --against trusted --decide
                                               what the gate does
+  takeover policy probes 12 --against trusted  from the no-help probes recorded in normal work
   takeover policy retest 12 --against 7       from every recorded takeover and failure
   takeover policy absorb 12                   did it take up what people corrected?
   takeover policy steps-to-go                 fit the head that says how far a run is from success
@@ -38,7 +48,7 @@ DESCRIPTION = """What has been learned, what is trusted, and what may act.
 
 @dataclass(frozen=True)
 class Policy:
-    """What has been learned: `takeover policy ls`, `show`, `promote`, `rollback`, `evaluate`, `retest`, `absorb`, `steps-to-go`."""
+    """What has been learned: `takeover policy ls`, `show`, `promote`, `rollback`, `evaluate`, `probes`, `retest`, `absorb`, `steps-to-go`."""
 
     arguments: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="ACTION")] = ()
 

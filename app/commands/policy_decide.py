@@ -9,6 +9,7 @@ from takeover.app.commands.data_options import existing, print_json
 from takeover.app.commands.policy_options import (
     Deciding,
     Version,
+    author_of,
     check_policy,
     config_of,
     decision_rows,
@@ -101,7 +102,7 @@ def _decide(command: Deciding, config: RunConfig, kind: "Kind", manifest: "Manif
     if len(command.reason) > MAX_REASON:
         raise StartupError(f"--reason has {len(command.reason)} characters; at most {MAX_REASON}")
     evidence: dict[str, Any] = {"trusted": now.trusted, "pinned": now.pinned}
-    author = command.by or config.person
+    author = author_of(command.by, config.person)
     try:
         made = decide(config.workspace, [(kind, manifest)], author=author, reason=command.reason, evidence=evidence, after=now.last)
     except DecisionError as error:

@@ -4,16 +4,18 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 from takeover.app.commands.data_options import Where, existing, print_json
-from takeover.app.commands.policy_options import Json, config_of, decisions_of, manifest_of
+from takeover.app.commands.policy_options import Json, author_of, config_of, decisions_of, manifest_of
 from takeover.app.commands.progress import progress_display
 from takeover.app.processes.common import StartupError
 from takeover.app.supervisor import Progress
 from takeover.data.catalog import Catalog
+from takeover.data.schema import RunConfig
 from takeover.data.seeding import HELDOUT_STARTS, heldout_start
 from takeover.data.statistics import wilson
 
@@ -63,7 +65,7 @@ def evaluate(command: Evaluate) -> int:
             return True
 
         if command.against:
-            return _compare(command, manifest, robot, outcomes, show, config.person)
+            return _compare(command, manifest, robot, outcomes, show, config)
         return _alone(command, manifest, robot, outcomes, show)
 
 
@@ -113,18 +115,21 @@ def _alone(command: Evaluate, manifest: "Manifest", robot: "Robot", outcomes: "O
 
 
 def _compare(
-    command: Evaluate, manifest: "Manifest", robot: "Robot", outcomes: "Outcomes", show: Callable[[int, int], bool], person: str
+    command: Evaluate, manifest: "Manifest", robot: "Robot", outcomes: "Outcomes", show: Callable[[int, int], bool], config: RunConfig
 ) -> int:
     from takeover.policies.decisions import standing
     from takeover.policies.gate import GateSettings
     from takeover.policies.gating import GateResult, as_json, compare, gate, load_for
+    from takeover.robot_bridge.robots.registry import make_variant
 
     workspace = existing(command.workspace)
     settings = GateSettings(alpha_worse=command.alpha, alpha_pass=command.alpha, margin=command.margin, seek_better=True)
     starts = [heldout_start(index) for index in range(command.starts)]
     started_s = time.monotonic()
     if command.decide:
-        result = gate(workspace.path, command.version, robot, starts, outcomes, settings, show, author=command.by or person)
+        author = author_of(command.by, config.person)
+        variant = partial(make_variant, config)
+        result = gate(workspace.path, command.version, robot, starts, outcomes, settings, show, author, variant)
     else:
         now = standing(decisions_of(workspace), robot.spec.robot_id, robot.spec.task_id)
         other = now.trusted if command.against == "trusted" else int(command.against)

@@ -116,6 +116,16 @@ def check_policy(manifest: "Manifest", config: RunConfig) -> RobotSpec:
     return spec
 
 
+def author_of(by: str, person: str) -> str:
+    """Who decides. Raises `StartupError` for the gate's own name: its decisions never end a pin that a person set."""
+    from takeover.policies.decisions import GATE
+
+    author = by or person
+    if author == GATE:
+        raise StartupError(f"--by {author}: that is what the gate signs with; name the person")
+    return author
+
+
 def decision_rows(decided: "list[Decision]") -> list[dict[str, Any]]:
     """As plain values for JSON."""
     import msgspec

@@ -13,6 +13,7 @@ from takeover.data.seeding import HELDOUT_STARTS, heldout_start
 from takeover.policies.base import PolicyRefused
 from takeover.policies.decisions import DecisionConflict, DecisionError
 from takeover.policies.evaluation import EvaluationCancelled, evaluate
+from takeover.policies.forgetting import said
 from takeover.policies.gating import gate, gate_is_due, run_start
 from takeover.policies.manifest import Manifest
 from takeover.policies.outcomes import Outcomes, conditions_of
@@ -20,7 +21,7 @@ from takeover.policies.publish import load_policy, published_versions, version_f
 from takeover.policies.torch_setup import configure
 from takeover.robot_bridge.protocol import Endpoints, Publisher, Router
 from takeover.robot_bridge.robots.base import Robot, RobotError
-from takeover.robot_bridge.robots.registry import make_simulator
+from takeover.robot_bridge.robots.registry import make_simulator, make_variant
 
 log = logging.getLogger("evaluator")
 
@@ -140,8 +141,10 @@ class _Evaluator:
             return self._undisturbed()
 
         starts = [heldout_start(i) for i in range(HELDOUT_STARTS)]
-        result = gate(self._workspace, version, self._robot, starts, self._outcomes(), on_progress=on_progress)
-        self._error = result.text if result.verdict == "worse" else ""
+        result = gate(
+            self._workspace, version, self._robot, starts, self._outcomes(), on_progress=on_progress, make_environment=self._variant
+        )
+        self._error = result.text if result.verdict == "worse" or said(result.numbers.get("forgetting", [])) else ""
         log.log(logging.WARNING if self._error else logging.INFO, "%s", result.text)
 
     def _take_stock(self, version: int) -> None:
@@ -151,6 +154,9 @@ class _Evaluator:
         except CATALOG_FAILURES as error:
             self.close()
             log.warning("absorption of version %d was not measured: %s", version, reason_of(error))
+
+    def _variant(self, parameters: dict[str, float]) -> Robot:
+        return make_variant(self._context.config, parameters)
 
     def _undisturbed(self) -> bool:
         """Whether what nobody asked for may go on: a request comes first."""

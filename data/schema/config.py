@@ -40,6 +40,8 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True):
     checkpoint_every_updates: int = 2000  # in lockstep; in real time at most every checkpoint_every_s
     checkpoint_every_s: float = 30.0
     gate: bool = False  # in real time, compare new versions with the trusted one; a worse one is refused and the actor rolls back
+    probe_share: float = 0.0  # of policy episodes that become no-help probes, by chance
+    probe_versions: list[int] = msgspec.field(default_factory=list)  # that drive in them: none (whichever acts), one, or two in turn
     hold_to_run: bool = False
     torch_threads: int = 1
     parent_pid: int = 0  # a process exits when this one is gone; 0: never

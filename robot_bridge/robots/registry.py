@@ -1,5 +1,7 @@
 """Robots by name. Real vendors' modules are imported only when asked for."""
 
+import msgspec
+
 from takeover.data.schema import RunConfig
 from takeover.robot_bridge.cameras import CameraSource
 from takeover.robot_bridge.robots.base import Robot, RobotError
@@ -51,6 +53,14 @@ def make_simulator(config: RunConfig) -> Robot:
 
         return SeeingSimRobot(task, config.policy_cameras, config.task_parameters, config.control_hz or CONTROL_HZ)
     return SimRobot(task, config.task_parameters, config.control_hz or CONTROL_HZ)
+
+
+def make_variant(config: RunConfig, parameters: dict[str, float]) -> Robot:
+    """`make_simulator` with other task parameters. Raises `ValueError` for ones that the task does not have or allow."""
+    try:
+        return make_simulator(msgspec.structs.replace(config, task_parameters=parameters))
+    except RobotError as error:
+        raise ValueError(str(error)) from error
 
 
 def make_cameras(config: RunConfig, robot: Robot) -> CameraSource | None:

@@ -190,10 +190,10 @@ def test_people_and_forget_on_the_command_line(recorded, capsys):
     assert main(["data", "people", *where]) == 0
     assert "op-070" in capsys.readouterr().out
     assert main(["data", "forget", "op-07", *where]) == 2
-    assert "2 episodes and 3 label events name 'op-07'; this cannot be undone: add --yes" in capsys.readouterr().err
+    assert "2 episodes, 3 label events and 0 decisions name 'op-07'; this cannot be undone: add --yes" in capsys.readouterr().err
     assert main(["data", "forget", "op-99", *where]) == 2
     assert main(["data", "forget", "op-07", "--yes", "--by", "privacy-desk", *where]) == 0
-    assert "forgotten-1: 3 episode files made anew, 1 journals, 5 label events" in capsys.readouterr().out
+    assert "forgotten-1: 3 episode files made anew, 1 journals, 5 label events, 0 decisions" in capsys.readouterr().out
     assert main(["audit", *where]) == 0
     printed = capsys.readouterr().out
     assert "privacy-desk" in printed
