@@ -48,7 +48,7 @@ DESCRIPTION = """What has been learned, what is trusted, and what may act.
 
 @dataclass(frozen=True)
 class Policy:
-    """What has been learned: `takeover policy ls`, `show`, `promote`, `rollback`, `evaluate`, `probes`, `retest`, `absorb`, `steps-to-go`."""
+    """What has been learned. `takeover policy ls`, `show`, `promote`, `rollback`, `evaluate`, `probes`, `retest`, `absorb`..."""
 
     arguments: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="ACTION")] = ()
 
