@@ -75,16 +75,19 @@ def driven(steps: Sequence[Step]) -> list[Step]:
 def evidence_of(judgement: Judgement, count: int, control_hz: float, settings: RewardSettings) -> Evidence:
     """For an episode of ``count`` driven steps.
 
-    Success at a known step: negatives before, positives from there on. Success by a key: positives from the shortest delay before the
-    key, negatives until the longest, unknown between. Failure: negatives. Not judged: unknown, but vetoed claims are negatives.
+    Success by the task: negatives before it, positives from there on. Success by a key: positives from the shortest delay before the
+    key, negatives until the longest, unknown between; a dated label counts as a key that was dated back by the mean of the two. Failure:
+    negatives. Not judged: unknown, but vetoed claims are negatives.
     """
     labels = np.full(count, -1, np.int8)
-    if judgement.outcome == Outcome.SUCCESS and judgement.event_step >= 0:
+    earliest, latest = round(settings.key_delay_max_s * control_hz), round(settings.key_delay_min_s * control_hz)
+    if judgement.outcome == Outcome.SUCCESS and judgement.by == "task":
         labels[: judgement.event_step] = 0
         labels[judgement.event_step :] = 1
-    elif judgement.outcome == Outcome.SUCCESS and judgement.by in ("operator", "person"):
-        labels[: max(0, count - round(settings.key_delay_max_s * control_hz))] = 0
-        labels[max(0, count - 1 - round(settings.key_delay_min_s * control_hz)) :] = 1
+    elif judgement.outcome == Outcome.SUCCESS:  # by a key: after the last step; or dated, halfway between the two delays
+        key = count - 1 if judgement.event_step < 0 else judgement.event_step + (earliest + latest) // 2
+        labels[: max(0, key + 1 - earliest)] = 0
+        labels[max(0, min(count - 1, key - latest)) :] = 1
     elif judgement.outcome == Outcome.FAILURE or judgement.claims:
         labels[:] = 0
     hard = np.zeros(count, np.bool_)

@@ -34,7 +34,7 @@ from takeover.robot_bridge.episode import EpisodeBook, PendingStep
 from takeover.robot_bridge.io import BridgeIO
 from takeover.robot_bridge.modes import ModeEvent
 from takeover.robot_bridge.requests import RequestHandler
-from takeover.robot_bridge.robots.base import Reading, Robot, RobotError
+from takeover.robot_bridge.robots.base import NOT_JUDGED, Reading, Robot, RobotError
 from takeover.robot_bridge.safety import SafetyResult
 
 log = logging.getLogger("bridge.control")
@@ -174,7 +174,7 @@ class ControlLoop(ControlBase, ABC):
         episode = self.book.episode
         if episode is None:
             return
-        evaluation = self.robot.evaluate()
+        evaluation = self.robot.evaluate() if self.config.reward == "task" else NOT_JUDGED
         reward, reward_source = evaluation.reward, "task"
         terminated = truncated = False
         end: tuple[Outcome, OutcomeSource, bool] | None = None

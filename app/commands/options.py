@@ -109,6 +109,8 @@ def make_config(options: StationOptions, *, operator: Operator, clock: Clock = "
         demonstrations=options.demonstrations or station.demonstrations,
         gate=options.gate == "on",
         hold_to_run=station.hold_to_run,
+        reward=station.reward,
+        key_delay_s=station.key_delay_s,
         devices=station.devices.allowed(),
         policy_cameras=station.policy_cameras if cameras else [],
         limits=station.limits,

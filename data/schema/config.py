@@ -39,6 +39,8 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True):
     publish_every_s: float = 2.0
     gate: bool = False  # in real time, compare new versions with the trusted one; a worse one is refused and the actor rolls back
     hold_to_run: bool = False
+    reward: Literal["task", "keys", "classifier"] = "task"  # what ends episodes: keys: operators alone; classifier: a learned one too
+    key_delay_s: float = 0.5  # an operator's outcome key is dated back by this
     torch_threads: int = 1
     parent_pid: int = 0  # a process exits when this one is gone; 0: never
     limits: SafetyLimits = msgspec.field(default_factory=SafetyLimits)
