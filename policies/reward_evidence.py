@@ -86,7 +86,7 @@ def evidence_of(judgement: Judgement, count: int, control_hz: float, settings: R
         labels[judgement.event_step :] = 1
     elif judgement.outcome == Outcome.SUCCESS:  # by a key: after the last step; or dated, halfway between the two delays
         key = count - 1 if judgement.event_step < 0 else judgement.event_step + (earliest + latest) // 2
-        labels[: max(0, key + 1 - earliest)] = 0
+        labels[: max(0, key - earliest)] = 0
         labels[max(0, min(count - 1, key - latest)) :] = 1
     elif judgement.outcome == Outcome.FAILURE or judgement.claims:
         labels[:] = 0
