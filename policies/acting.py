@@ -11,6 +11,7 @@ from takeover.data.seeding import stream
 from takeover.policies.base import PolicyRefused
 from takeover.policies.decision_watch import DecisionWatch
 from takeover.policies.publish import LoadedPolicy, load_policy, published_versions, version_folder
+from takeover.policies.reward_live import SCORE, RewardWatch
 
 _CACHED = 4
 _TRIES = 10  # versions that are looked at when the one in use may act no longer; some may be for another robot
@@ -32,6 +33,8 @@ class Acting:
         self.refused = ""
         self.since_ns = 0
         self.inference_ms = 0.0
+        self.reward = RewardWatch(workspace, spec)
+        self.reward.poll()
         self._decisions = DecisionWatch(workspace, spec.robot_id, spec.task_id)
         self._next: LoadedPolicy | None = None
         self._refused_version = 0
@@ -140,6 +143,8 @@ class Acting:
             self._generator.manual_seed(int(stream(self.seed, "actor", message.train_step).integers(2**62)))
         observation = np.asarray(message.observation, np.float32)
         decision = loaded.policy.act(observation, sample=sample, generator=self._generator if sample else None)
+        probability = self.reward.score(message)
+        scores = decision.scores if probability is None else decision.scores | {SCORE: probability}
         self.inference_ms += 0.05 * ((time.perf_counter() - started) * 1e3 - self.inference_ms)
         return PolicyAction(
             session=message.session,
@@ -149,7 +154,9 @@ class Acting:
             policy_version=loaded.manifest.version,
             policy_sha256=loaded.manifest.sha256,
             spread=decision.spread,
-            scores=decision.scores,
+            scores=scores,
+            success=self.reward.passes(probability),
+            reward_version=self.reward.version,
         )
 
     def _load(self, version: int) -> LoadedPolicy:

@@ -91,7 +91,7 @@ def encode(views: Mapping[str, Tensor], number: int, pictures: Tensor) -> Tensor
 
 def small(pictures: Pixels, size: int) -> Tensor:
     """(B, H, W, 3) uint8 -> (B, 3, S, S) float32 in [0, 1], by area."""
-    x = torch.from_numpy(np.ascontiguousarray(pictures)).permute(0, 3, 1, 2).float().div_(255.0)
+    x = torch.from_numpy(np.array(pictures)).permute(0, 3, 1, 2).float().div_(255.0)
     return x if tuple(x.shape[2:]) == (size, size) else F.interpolate(x, size=(size, size), mode="area")
 
 

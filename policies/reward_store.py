@@ -120,7 +120,7 @@ def check_spec(manifest: RewardManifest, spec: RobotSpec) -> None:
 def write_reward(workspace: str | os.PathLike[str], model: RewardModel, **fields: Any) -> RewardManifest:
     """Publish as the next version: a temporary folder, flushed, renamed. Two at once get different numbers. Raises `OSError`."""
     content = save_safetensors({name: model.tensors[name].contiguous() for name in sorted(model.tensors)})
-    config = msgspec.to_builtins(model.config)
+    config = msgspec.json.decode(msgspec.json.encode(model.config))
     folder = rewards_folder(workspace)
     folder.mkdir(parents=True, exist_ok=True)
     temporary = folder / f".new.{os.getpid()}.tmp"

@@ -110,6 +110,7 @@ class EndedEpisode:
     block: Block | None
     ended_ns: int = 0  # monotonic
     last_step: int = 0
+    source: OutcomeSource = OutcomeSource.NONE
 
 
 @dataclass
@@ -275,6 +276,7 @@ class EpisodeBook:
                 picture_age_ms=step.picture_age_ms,
                 reward=reward,
                 reward_source=reward_source,
+                reward_version=policy.reward_version if policy is not None and reward_source == "classifier" else 0,
                 terminated=terminated,
                 truncated=truncated,
                 sim_state=step.sim_state,
@@ -316,7 +318,7 @@ class EpisodeBook:
                 wall_ns=wall_ns,
             )
         )
-        ended = EndedEpisode(episode.id, outcome, event_step, by_operator, self.block, now_ns, last)
+        ended = EndedEpisode(episode.id, outcome, event_step, by_operator, self.block, now_ns, last, source)
         self._ended.append(ended)
         if by_operator:
             self._changes.append((ended, Outcome.UNKNOWN))
@@ -366,6 +368,7 @@ class EpisodeBook:
 
     def _change(self, ended: EndedEpisode, outcome: Outcome, author: str) -> None:
         previous, ended.outcome = ended.outcome, outcome
+        ended.source = OutcomeSource.OPERATOR
         self.log.append(
             lambda session, rec_seq: OutcomeChange(
                 session=session,
