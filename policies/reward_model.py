@@ -135,6 +135,7 @@ class RewardModel:
             x = torch.cat([x, features], 1)
         logits = nets.critics(self.tensors, nets.normalise(x, self.tensors[MEAN], self.tensors[SCALE])).squeeze(-1)
         found = logits.amin(0).sigmoid().numpy()
+        found[~np.isfinite(found)] = 0.0  # a step without pictures has features of NaN
         for index, low, high in self.config.checks:
             found[(states[:, index] < low) | (states[:, index] > high)] = 0.0
         return found.astype(np.float32)

@@ -96,6 +96,8 @@ def rescore(
             states = np.array([step.next_observation for step in kept], np.float32)
             probabilities = model.probabilities(states, _features(model, where.path / row.path, len(kept)))
             after = _value(first_success(probabilities, model.config.threshold), recorded)
+            if end.outcome_source == OutcomeSource.OPERATOR:
+                after = recorded  # a key is a person's word: a label that a classifier set against it is taken back
             changed = after != now.value
             if changed and write:  # what was recorded comes back by taking the label back: a time limit is no failure to learn from
                 labels.add_label(row.id, "outcome", "" if after == recorded else after, manifest.author)

@@ -38,7 +38,7 @@ class EpisodePanel(Panel):
         self.success = Button("Success")
         self.failure = Button("Failure")
         self.redo = Button("Redo")
-        self.veto = Button("Not success", ["V"])
+        self.veto = Button("Veto", ["V"])
         self.veto.setVisible(False)
         self.body.addStretch(1)
         row = QHBoxLayout()
@@ -51,8 +51,9 @@ class EpisodePanel(Panel):
 
     def show_episode(self, view: EpisodeView, drivers: Sequence[tuple[float, float, int]], collecting: bool) -> None:
         """``drivers``: (from, to, who) as shares of the step limit."""
-        self.success.set_keys([] if collecting else [view.success_key])
-        self.failure.set_keys([] if collecting else [view.failure_key])
+        crowded = collecting or view.can_veto  # three buttons leave no room for their keys; the key bar has them
+        self.success.set_keys([] if crowded else [view.success_key])
+        self.failure.set_keys([] if crowded else [view.failure_key])
         for button in (self.success, self.failure):
             button.setEnabled(view.can_judge)
         self.redo.setVisible(collecting)

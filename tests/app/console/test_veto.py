@@ -19,6 +19,7 @@ def test_the_key_takes_back_the_success_that_a_learned_reward_gave(console, peer
     for one, two in itertools.pairwise(buttons):
         assert one.geometry().right() < two.geometry().left()
     assert panel.rect().contains(panel.veto.geometry())
+    assert all(button.width() >= button.sizeHint().width() for button in buttons)
     qtbot.keyClick(console[0], "v")
     until(lambda: peer.asked(SetOutcome))
     asked = peer.asked(SetOutcome)[-1]
