@@ -20,6 +20,7 @@ from takeover.app.commands import labels as labels_command
 from takeover.app.commands import policy_cli as policy_command
 from takeover.app.commands import practice as practice_command
 from takeover.app.commands import process as process_command
+from takeover.app.commands import reward_cli as reward_command
 from takeover.app.commands import run as run_command
 from takeover.app.commands import sim_server as sim_server_command
 from takeover.app.commands import store as store_command
@@ -43,6 +44,7 @@ operator, and ends with a summary and a picture of the learning curves.
   takeover data ls                                what has been recorded
   takeover export lerobot DIR                     for other tools; also robomimic, mcap, parquet, csv
   takeover policy ls                              what has been learned; also show, promote, rollback
+  takeover reward train                           a reward from keys, marks and labels; also ls, show, score, veto
 
 Everything is kept in a workspace (--workspace DIR). Ctrl+C and SIGTERM stop a station cleanly. Exit status: 0 done, 1 failed,
 2 something you must change (one line on stderr says what), 130 stopped by Ctrl+C or SIGTERM.
@@ -60,6 +62,7 @@ HANDLERS: dict[str, tuple[type, Callable[[Any], int]]] = {
     "export": (exchange_command.Export, exchange_command.export),
     "import": (exchange_command.Import, exchange_command.import_),
     "policy": (policy_command.Policy, lambda command: policy_command.policy(command.arguments)),
+    "reward": (reward_command.Reward, lambda command: reward_command.reward(command.arguments)),
     "devices": (devices_command.Devices, devices_command.devices),
     "keys": (keys_command.Keys, keys_command.keys),
     "audit": (keys_command.Audit, keys_command.print_audit),
@@ -93,6 +96,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _guarded(lambda: data_command.data(arguments[1:]))
     if arguments[:1] == ["policy"]:
         return _guarded(lambda: policy_command.policy(arguments[1:]))
+    if arguments[:1] == ["reward"]:
+        return _guarded(lambda: reward_command.reward(arguments[1:]))
     if arguments[:2] in (["bridge", "check"], ["actor", "check"], ["data", "labels"]):
         arguments[:2] = ["-".join(arguments[:2])]
     if arguments[:2] in (["data", "export"], ["data", "import"]):

@@ -43,7 +43,7 @@ def training_labels(catalog: Catalog, ids: list[str]) -> dict[str, EpisodeLabels
             episode_id=episode_id,
             outcome=Outcome(row.outcome),
             event_step=row.event_step if row.event_step >= 0 else row.steps - 1,
-            relabelled=row.outcome_source in (OutcomeSource.LABEL.value, OutcomeSource.OPERATOR.value),
+            relabelled=row.outcome_source in (OutcomeSource.LABEL, OutcomeSource.OPERATOR, OutcomeSource.CLASSIFIER),
             excluded=row.excluded,
             left_out=tuple(left_out),
             not_imitated=tuple(not_imitated),

@@ -12,6 +12,7 @@ from takeover.policies.base import PolicyRefused, SeesPictures
 from takeover.policies.decision_watch import DecisionWatch
 from takeover.policies.frames import RelativePolicy, begin_episode
 from takeover.policies.publish import LoadedPolicy, load_policy, published_versions, version_folder
+from takeover.policies.reward_live import SCORE, RewardWatch
 from takeover.policies.steps_to_go_file import HeadWatch
 
 _CACHED = 4
@@ -36,6 +37,8 @@ class Acting:
         self.waiting = ""  # why there is no answer now
         self.since_ns = 0
         self.inference_ms = 0.0
+        self.reward = RewardWatch(workspace, spec)
+        self.reward.poll()
         self._decisions = DecisionWatch(workspace, spec.robot_id, spec.task_id)
         self.progress = HeadWatch(workspace, spec)
         self._next: LoadedPolicy | None = None
@@ -182,6 +185,9 @@ class Acting:
         scores = decision.scores
         if self.progress.current is not None:
             scores = scores | self.progress.current.scores(observation)
+        probability = self.reward.score(message)
+        if probability is not None:
+            scores = scores | {SCORE: probability}
         self.inference_ms += 0.05 * ((time.perf_counter() - started) * 1e3 - self.inference_ms)
         return PolicyAction(
             session=message.session,
@@ -192,6 +198,8 @@ class Acting:
             policy_sha256=loaded.manifest.sha256,
             spread=decision.spread,
             scores=scores,
+            success=self.reward.passes(probability),
+            reward_version=self.reward.version,
         )
 
     def _load(self, version: int) -> LoadedPolicy:

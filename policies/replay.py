@@ -143,7 +143,7 @@ class CorrectionReplay:
     def end_episode(self, end: EpisodeEnd) -> None:
         """A demonstration counts once it is complete; a late or operator's outcome is written into the stored rows."""
         key = self._keys.get(end.episode_id, -1)
-        given = end.outcome_source in (OutcomeSource.OPERATOR, OutcomeSource.LABEL)
+        given = end.outcome_source in (OutcomeSource.OPERATOR, OutcomeSource.LABEL, OutcomeSource.CLASSIFIER)
         labels = EpisodeLabels(
             episode_id=end.episode_id, outcome=end.outcome, event_step=end.event_step, relabelled=given, excluded=end.discarded
         )

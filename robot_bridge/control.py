@@ -34,7 +34,7 @@ from takeover.robot_bridge.episode import EpisodeBook, PendingStep
 from takeover.robot_bridge.io import BridgeIO
 from takeover.robot_bridge.modes import ModeEvent
 from takeover.robot_bridge.requests import RequestHandler
-from takeover.robot_bridge.robots.base import Reading, Robot, RobotError
+from takeover.robot_bridge.robots.base import NOT_JUDGED, Reading, Robot, RobotError
 from takeover.robot_bridge.safety import SafetyResult
 
 log = logging.getLogger("bridge.control")
@@ -175,7 +175,7 @@ class ControlLoop(ControlBase, ABC):
         episode = self.book.episode
         if episode is None:
             return
-        evaluation = self.robot.evaluate()
+        evaluation = self.robot.evaluate() if self.config.reward == "task" else NOT_JUDGED
         reward, reward_source = evaluation.reward, "task"
         terminated = truncated = False
         end: tuple[Outcome, OutcomeSource, bool] | None = None
@@ -188,6 +188,9 @@ class ControlLoop(ControlBase, ABC):
             truncated = not terminated
             if terminated:
                 reward, reward_source = (1.0 if request[0] is Outcome.SUCCESS else 0.0), "operator"
+        elif self._learned_success(pending):
+            truncated, reward_source = True, "classifier"
+            end = (Outcome.SUCCESS, OutcomeSource.CLASSIFIER, False)
         elif episode.steps + 1 >= self.max_steps:
             truncated = True
             end = (Outcome.FAILURE, OutcomeSource.LIMIT, False)
@@ -196,6 +199,11 @@ class ControlLoop(ControlBase, ABC):
         self.steps_total += 1
         if end is not None:
             self.end_episode(*end)
+
+    def _learned_success(self, step: PendingStep) -> bool:
+        """Whether a learned reward called the state before ``step`` success, where the station lets it end episodes."""
+        policy = step.policy
+        return self.config.reward == "classifier" and policy is not None and policy.success and policy.from_seq == step.seq
 
     def _in_episode(self) -> bool:
         """Whether a hold interrupts an episode. Without one (READY, on the way to a start pose) nothing can go on."""

@@ -36,7 +36,6 @@ from takeover.robot_bridge.robots.base import Reading
 
 FloatArray = npt.NDArray[np.float64]
 
-KEY_DELAY_S = 0.5  # an operator's key comes 0.3-1.0 s after what it is about: the outcome is dated back by this
 REMEMBERED_EPISODES = 200
 
 
@@ -115,6 +114,9 @@ class EndedEpisode:
     event_step: int
     by_operator: bool
     block: Block | None
+    ended_ns: int = 0  # monotonic
+    last_step: int = 0
+    source: OutcomeSource = OutcomeSource.NONE
 
 
 @dataclass
@@ -298,6 +300,7 @@ class EpisodeBook:
                 picture_age_ms=step.picture_age_ms,
                 reward=reward,
                 reward_source=reward_source,
+                reward_version=policy.reward_version if policy is not None and reward_source == "classifier" else 0,
                 terminated=terminated,
                 truncated=truncated,
                 sim_state=step.sim_state,
@@ -319,7 +322,8 @@ class EpisodeBook:
             return
         last = max(0, episode.steps - 1)
         by_operator = source is OutcomeSource.OPERATOR
-        event_step = max(0, last - round(KEY_DELAY_S * self.spec.control_hz)) if by_operator else last
+        back = self.dated_back() if by_operator else 1 if source is OutcomeSource.CLASSIFIER else 0
+        event_step = max(0, last - back)  # a classifier has seen the state before the last step
         now_ns, wall_ns = time.monotonic_ns(), time.time_ns()
         self.log.append(
             lambda session, rec_seq: EpisodeEnd(
@@ -338,7 +342,7 @@ class EpisodeBook:
                 wall_ns=wall_ns,
             )
         )
-        ended = EndedEpisode(episode.id, outcome, event_step, by_operator, self.block)
+        ended = EndedEpisode(episode.id, outcome, event_step, by_operator, self.block, now_ns, last, source)
         self._ended.append(ended)
         if by_operator:
             self._changes.append((ended, Outcome.UNKNOWN))
@@ -346,6 +350,10 @@ class EpisodeBook:
             self.block.done += 1
             self.block_done = self.block.done
             self.block.failures += outcome is not Outcome.SUCCESS
+
+    def dated_back(self, since_s: float = 0.0) -> int:
+        """Steps by which a key that is pressed ``since_s`` after the last step is dated back from that step."""
+        return max(0, round((self.config.key_delay_s - since_s) * self.spec.control_hz))
 
     # --- outcomes after the end ---
 
@@ -361,6 +369,9 @@ class EpisodeBook:
                 f"episode {episode_id} is not among the last ones of this session" if episode_id else "no episode has ended yet"
             )
         self._changes.append((found, found.outcome))
+        if not found.by_operator and outcome in (Outcome.SUCCESS, Outcome.FAILURE) and self.config.reward != "task":
+            since_s = (time.monotonic_ns() - found.ended_ns) / 1e9  # a key that comes after the time limit
+            found.event_step = max(0, found.last_step - self.dated_back(since_s))
         self._change(found, outcome, author)
 
     def undo(self, author: str) -> None:
@@ -381,6 +392,7 @@ class EpisodeBook:
 
     def _change(self, ended: EndedEpisode, outcome: Outcome, author: str) -> None:
         previous, ended.outcome = ended.outcome, outcome
+        ended.source = OutcomeSource.OPERATOR
         self.log.append(
             lambda session, rec_seq: OutcomeChange(
                 session=session,

@@ -122,7 +122,7 @@ class RequestHandler:
         if not 1 <= request.max_failures <= MAX_FAILURES:
             raise Refused(f"unattended practice needs a budget of 1 to {MAX_FAILURES} failures, not {request.max_failures}")
         lacks = [text for has, text in ((spec.has_watchdog, "a watchdog"), (spec.can_reset, "an automatic reset")) if not has]
-        if not spec.simulated:
+        if not spec.simulated or self._control.config.reward != "task":
             lacks.append("a task that judges its own outcome")
         if lacks:
             raise Refused(f"unattended practice needs {' and '.join(lacks)}, which robot {spec.robot_id} does not have")

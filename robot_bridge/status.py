@@ -70,6 +70,7 @@ class StatusBoard:
             block_size=book.block_size,
             last_outcome=last.outcome if last is not None else None,
             last_outcome_episode=last.id if last is not None else "",
+            last_outcome_source=last.source.value if last is not None else "",
             policy_version=newest_policy.policy_version if newest_policy is not None else 0,
             train_steps=book.train_steps,
             steps_total=control.steps_total,

@@ -8,13 +8,14 @@ import time
 from dataclasses import replace
 
 from takeover.app.console.client import LINK_LOST_MS, ConsoleClient, DeviceSource, Notice
+from takeover.app.console.models.episode import veto_of
 from takeover.app.console.models.snapshot import Snapshot
 from takeover.app.inputs.base import DeviceReading
 from takeover.app.inputs.keyboard import Keyboard
 from takeover.app.inputs.manager import DeviceManager
 from takeover.app.inputs.mapping import FRAMES, Frame, to_canonical
 from takeover.data.labels import LabelError, Labels
-from takeover.data.schema import Clear, EpisodeKind, Finish, Mode, Next, RobotSpec, RunConfig, Start, State
+from takeover.data.schema import Clear, EpisodeKind, Finish, Mark, Mode, Next, Outcome, RobotSpec, RunConfig, SetOutcome, Start, State
 from takeover.robot_bridge.protocol import Endpoints
 
 SPEEDS = (0.25, 0.5, 0.75, 1.0)
@@ -178,11 +179,26 @@ class Controller:
 
     # --- acts ---
 
+    def veto(self) -> None:
+        """What a learned reward took for success is none: the last episode's outcome is taken back, or this moment is marked."""
+        view = self.snapshot()
+        meaning, state, sender = veto_of(view), view.state, self.client.sender
+        if meaning == "outcome" and state is not None:
+            self.client.request(SetOutcome(sender=sender, outcome=Outcome.UNKNOWN, episode_id=state.last_outcome_episode))
+        elif meaning == "mark":
+            self.client.request(Mark(sender=sender, text="not success"))
+        else:
+            self.client.notices.append(Notice(time.monotonic_ns(), "nothing to veto: no learned reward has said success"))
+
     def act(self, name: str) -> None:
         """Do what a button or key asks. Raises `KeyError` for an unknown act."""
         client, sender = self.client, self.client.sender
         if name in ("success", "failure", "hold", "resume", "mark", "next", "undo"):
             client.press(name)
+        elif name == "veto":
+            self.veto()
+        elif name == "mark_success":
+            client.request(Mark(sender=sender, text="success"))
         elif name == "stop":
             client.stop_robot("STOP pressed")
         elif name == "clear":

@@ -29,7 +29,7 @@ _SEGMENT = {
 class EpisodePanel(Panel):
     """Progress of the running episode by who drove, and the outcome buttons. 208 px high."""
 
-    act = Signal(str)  # "success", "failure", "redo", "finish"
+    act = Signal(str)  # "success", "failure", "redo", "veto", "finish"
 
     def __init__(self) -> None:
         super().__init__("Episode", padding=0)
@@ -38,22 +38,26 @@ class EpisodePanel(Panel):
         self.success = Button("Success")
         self.failure = Button("Failure")
         self.redo = Button("Redo")
+        self.veto = Button("Veto", ["V"])
+        self.veto.setVisible(False)
         self.body.addStretch(1)
         row = QHBoxLayout()
         row.setContentsMargins(12, 0, 12, 34)
         row.setSpacing(8)
-        for button, name in ((self.success, "success"), (self.failure, "failure"), (self.redo, "redo")):
+        for button, name in ((self.success, "success"), (self.failure, "failure"), (self.redo, "redo"), (self.veto, "veto")):
             row.addWidget(button)
             button.clicked.connect(lambda _=False, name=name: self.act.emit(name))
         self.body.addLayout(row)
 
     def show_episode(self, view: EpisodeView, drivers: Sequence[tuple[float, float, int]], collecting: bool) -> None:
         """``drivers``: (from, to, who) as shares of the step limit."""
-        self.success.set_keys([] if collecting else [view.success_key])
-        self.failure.set_keys([] if collecting else [view.failure_key])
+        crowded = collecting or view.can_veto  # three buttons leave no room for their keys; the key bar has them
+        self.success.set_keys([] if crowded else [view.success_key])
+        self.failure.set_keys([] if crowded else [view.failure_key])
         for button in (self.success, self.failure):
             button.setEnabled(view.can_judge)
         self.redo.setVisible(collecting)
+        self.veto.setVisible(view.can_veto and not collecting)
         self.redo.setEnabled(view.can_redo)
         if view != self._view or list(drivers) != self._drivers:
             self._view, self._drivers = view, list(drivers)

@@ -40,6 +40,7 @@ KEY_NAMES: dict[int, str] = {
 ACTS: dict[int, str] = {
     Qt.Key.Key_Backspace: "failure",
     Qt.Key.Key_M: "mark",
+    Qt.Key.Key_V: "veto",
     Qt.Key.Key_N: "next",
     Qt.Key.Key_BracketLeft: "speed_down",
     Qt.Key.Key_BracketRight: "speed_up",
@@ -180,6 +181,8 @@ class MainWindow(QWidget):
             "failure": ("Outcome: failure", "Backspace"),
             "undo": ("Undo the last outcome", "Ctrl+Z"),
             "mark": ("Mark this moment", "M"),
+            "veto": ("Not success: veto the learned reward", "V"),
+            "mark_success": ("Mark this moment as success, for the learned reward", ""),
             "record": ("Collect demonstrations", ""),
             "collect": ("Start a block of demonstrations", ""),
             "redo": ("Redo this demonstration", ""),

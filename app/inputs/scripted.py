@@ -43,6 +43,8 @@ class ScriptedDevice:
                 twist[TWIST_INDEX[name]] = value
         self._twist = (twist[0], twist[1], twist[2], twist[3], twist[4], twist[5])
         self._presses = ("resume",) if decision.resume and privileged.mode == Mode.HOLD else ()
+        if decision.outcome is not None:
+            self._presses += (decision.outcome.value,)
 
     def poll(self) -> DeviceReading:
         """Dead when no step was observed for 0.3 s: what it last wanted is not repeated for ever (lockstep: time stands still)."""

@@ -10,8 +10,9 @@ from dataclasses import asdict, dataclass, field, fields, replace
 import numpy as np
 import numpy.typing as npt
 
+from takeover.app.operators.outcome_keys import OutcomeKey
 from takeover.app.operators.sight import Sight
-from takeover.data.schema import EpisodeKind, Mode, Privileged
+from takeover.data.schema import EpisodeKind, Mode, Outcome, Privileged
 from takeover.data.seeding import stream
 
 FloatArray = npt.NDArray[np.float64]
@@ -51,6 +52,13 @@ class OperatorParameters:
     """How old the observation is that it sees."""
     sight_noise_m: float = 0.0
     """Standard deviation of the slow error of its eye, on top of the noise that the policy sees too."""
+    keys: int = 0
+    """1: judges each episode with the success and failure keys, for stations whose reward they are (`reward = "keys"`)."""
+    key_min_steps: int = 6
+    key_max_steps: int = 20
+    """From success to its key; 0.3 to 1.0 s at 20 Hz."""
+    key_wrong: float = 0.03
+    """Share of episodes with the wrong key: failure for a success, or success where there is none."""
     seed_offset: int = 0
 
     def __post_init__(self) -> None:
@@ -58,7 +66,7 @@ class OperatorParameters:
             value = getattr(self, name)
             if not low <= value <= high:
                 raise ValueError(f"operator parameter {name} = {value}: allowed is {low} to {high}")
-        for low_name, high_name in (("reaction_min_steps", "reaction_max_steps"), ("correct_min_steps", "correct_max_steps")):
+        for low_name, high_name in (("reaction_min_steps", "reaction_max_steps"), ("correct_min_steps", "correct_max_steps"), _KEY_RANGE):
             if getattr(self, low_name) > getattr(self, high_name):
                 raise ValueError(f"operator parameter {low_name} is above {high_name}")
 
@@ -84,8 +92,14 @@ _RANGES: dict[str, tuple[float, float]] = {
     "sight_only": (0, 1),
     "sight_delay_steps": (0, 40),
     "sight_noise_m": (0.0, 0.02),
+    "keys": (0, 1),
+    "key_min_steps": (0, 200),
+    "key_max_steps": (0, 200),
+    "key_wrong": (0.0, 1.0),
     "seed_offset": (0, 1_000_000),
 }
+_KEY_RANGE = ("key_min_steps", "key_max_steps")
+_BLIND_STEPS = (40, 90)  # when a wrong success key is pressed in an episode without success
 
 STYLES: dict[str, OperatorParameters] = {
     "expert": OperatorParameters(),
@@ -117,12 +131,16 @@ def operator_parameters(values: Mapping[str, float | str]) -> OperatorParameters
 
 @dataclass(frozen=True)
 class OperatorDecision:
-    """``action`` (A,) canonical, zeros while the deadman is up; ``resume``: presses the resume key; ``reason``: why it drives."""
+    """``action`` (A,) canonical, zeros while the deadman is up; ``resume``: presses the resume key; ``reason``: why it drives.
+
+    ``outcome``: presses the key that ends the episode so.
+    """
 
     deadman: bool
     action: list[float]
     resume: bool = False
     reason: str = ""
+    outcome: Outcome | None = None
 
 
 @dataclass
@@ -151,6 +169,7 @@ class ScriptedOperator:
         self._episode: tuple[EpisodeKind | None, int, str] | None = None
         self._random = stream(seed, "operator")
         self._memory = _Memory()
+        self._key = self._draw_key("none", 0)
         self._eye = stream(seed, "sight")
         self._sight = Sight(self.parameters.sight_delay_steps, self.parameters.sight_noise_m)
 
@@ -162,11 +181,16 @@ class ScriptedOperator:
             role = f"operator-{privileged.episode_kind or 'none'}"
             self._random = stream(self._seed + self.parameters.seed_offset, role, max(0, privileged.episode_number))  # -1 between episodes
             self._memory = _Memory()
+            self._key = self._draw_key(role, max(0, privileged.episode_number))
             self._eye = stream(self._seed + self.parameters.seed_offset, f"sight-{role}", max(0, privileged.episode_number))
             self._sight.begin_episode()
         idle = OperatorDecision(False, [0.0] * len(privileged.expert_action))
         if not privileged.expert_action or privileged.mode in (Mode.OFFLINE, Mode.STOPPED, Mode.RESETTING):
             return idle
+        if self.parameters.keys and privileged.mode != Mode.HOLD:
+            pressed = self._judge(privileged)
+            if pressed is not None or (self._key.done and privileged.episode_kind != EpisodeKind.DEMONSTRATION):
+                return replace(idle, outcome=pressed)
         if self.parameters.sight_only and privileged.episode_kind in (EpisodeKind.DEMONSTRATION, EpisodeKind.POLICY):
             privileged = self._sight.see(privileged, self._eye)
         if privileged.episode_kind == EpisodeKind.DEMONSTRATION:
@@ -177,6 +201,21 @@ class ScriptedOperator:
             return replace(idle, resume=self._resumes())
         self._memory.held = 0
         return self._supervise(privileged, idle)
+
+    # --- outcome keys ---
+
+    def _draw_key(self, role: str, number: int) -> OutcomeKey:
+        p = self.parameters
+        rng = stream(self._seed + p.seed_offset, f"keys-{role}", number)
+        return OutcomeKey.draw(rng, p.key_min_steps, p.key_max_steps, p.key_wrong, *_BLIND_STEPS)
+
+    def _judge(self, privileged: Privileged) -> Outcome | None:
+        """In episodes that run. Raises `ValueError` where the task does not say what success is."""
+        if privileged.episode_kind not in (EpisodeKind.DEMONSTRATION, EpisodeKind.POLICY) or privileged.mode == Mode.READY:
+            return None
+        if "success" not in privileged.values:
+            raise ValueError("the scripted operator's keys need privileged 'success'; this robot's task gives none")
+        return self._key.see(privileged.episode_step, privileged.values["success"][0] > 0.5)
 
     # --- demonstrations ---
 

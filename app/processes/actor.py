@@ -82,6 +82,8 @@ def _serve(
         if not lockstep or acting.version == 0:
             if scan := now >= next_scan:
                 next_scan = now + SCAN_PERIOD_S
+                if not lockstep:  # in lockstep the one that was there at the start stays: a run is a function of its seed
+                    acting.reward.poll()
                 swapped |= not lockstep and acting.follow_decisions()
             if news is not None:
                 swapped |= acting.offer(news.newest_version)

@@ -15,7 +15,20 @@ from takeover.app.inputs.mapping import to_canonical
 from takeover.app.inputs.scripted import ScriptedDevice
 from takeover.app.operators.scripted import ScriptedOperator
 from takeover.app.processes.common import ProcessContext, StartupError, run_process
-from takeover.data.schema import Command, EpisodeKind, Lease, Privileged, Reply, Resume, RobotSpec, Role, RunConfig, State
+from takeover.data.schema import (
+    Command,
+    EpisodeKind,
+    Lease,
+    Outcome,
+    Privileged,
+    Reply,
+    Resume,
+    RobotSpec,
+    Role,
+    RunConfig,
+    SetOutcome,
+    State,
+)
 from takeover.robot_bridge.protocol import ControlClient, Endpoints, Push, RequestTimeout, Subscriber, wait
 
 SENDER = "operator"
@@ -177,6 +190,9 @@ class OperatorLoop:
         self._commands.send(self._answer)
         if "resume" in reading.presses:
             self._client.send(Resume(sender=SENDER))
+        for outcome in (Outcome.SUCCESS, Outcome.FAILURE):
+            if outcome.value in reading.presses:
+                self._client.send(SetOutcome(sender=SENDER, outcome=outcome))
 
 
 def main(context: ProcessContext) -> None:

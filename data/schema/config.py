@@ -43,6 +43,8 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True):
     probe_share: float = 0.0  # of policy episodes that become no-help probes, by chance
     probe_versions: list[int] = msgspec.field(default_factory=list)  # that drive in them: none (whichever acts), one, or two in turn
     hold_to_run: bool = False
+    reward: Literal["task", "keys", "classifier"] = "task"  # what ends episodes: keys: operators alone; classifier: a learned one too
+    key_delay_s: float = 0.5  # an operator's outcome key is dated back by this
     torch_threads: int = 1
     parent_pid: int = 0  # a process exits when this one is gone; 0: never
     limits: SafetyLimits = msgspec.field(default_factory=SafetyLimits)

@@ -72,6 +72,7 @@ class OutcomeSource(StrEnum):
     STOP = "stop"
     FAULT = "fault"
     LABEL = "label"
+    CLASSIFIER = "classifier"  # a learned reward passed its threshold, where the station lets it
     NONE = "none"
 
 

@@ -76,6 +76,7 @@ class State(Telemetry, frozen=True, kw_only=True, tag="state"):
     block_number: int = 0  # blocks begun in this session: tells the state before a `Start` from the one after it
     block_running: bool = False
     scores: dict[str, float] = msgspec.field(default_factory=dict)
+    last_outcome_source: str = ""  # an `OutcomeSource`
     unattended: bool = False  # practice with nobody there
     failures: int = 0  # of the block of unattended practice, and how many end it
     max_failures: int = 0
@@ -115,6 +116,8 @@ class PolicyAction(Telemetry, frozen=True, kw_only=True, tag="policy_action"):
     policy_sha256: str = ""
     spread: float = 0.0
     scores: dict[str, float] = msgspec.field(default_factory=dict)
+    success: bool = False  # a learned reward calls the observation success: ends the episode where the station says so
+    reward_version: int = 0  # of that learned reward; 0: none
 
 
 class Privileged(Telemetry, frozen=True, kw_only=True, tag="privileged"):

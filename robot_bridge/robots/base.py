@@ -39,6 +39,10 @@ class Evaluation:
     terminated: bool
 
 
+NOT_JUDGED = Evaluation(reward=0.0, success=False, terminated=False)
+"""Of a task whose outcome others say: operators by key, or a learned reward."""
+
+
 @dataclass(frozen=True)
 class Picture:
     """A camera picture as taken: RGB uint8 (H, W, 3), source time, frame counter."""

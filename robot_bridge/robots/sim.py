@@ -165,7 +165,7 @@ class SimRobot:
 
     def advice(self) -> Advice:
         truth = self.task.truth(self._data, self._sense, self._variables)
-        return Advice(values=truth, expert_action=self.task.expert(truth))
+        return Advice(values=truth | {"success": [float(self.evaluate().success)]}, expert_action=self.task.expert(truth))
 
     def inject(self, fault: str, value: float) -> None:
         """slip, lost_grasp, bumped_object (``value`` 1: as strong as is usual), latency (steps), frozen_camera (0 thaws)."""

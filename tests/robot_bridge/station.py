@@ -117,6 +117,7 @@ class Actor:
     def __init__(self, endpoints: Endpoints, act: Callable[[Observation], list[float]], latest: bool = True) -> None:
         self.act = act
         self.silent = False
+        self.more: Callable[[Observation], dict[str, Any]] = lambda _: {}  # other fields of an answer
         self._endpoints = endpoints
         self._latest = latest
         self.peer = Peer(self._run)
@@ -137,6 +138,7 @@ class Actor:
                         actions=[self.act(observation)],
                         valid_until_seq=observation.seq,
                         policy_version=max(1, observation.required_version),
+                        **self.more(observation),
                     )
                 )
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from takeover.app.console.models.snapshot import Snapshot, device_key
-from takeover.data.schema import EpisodeKind, Mode, State
+from takeover.data.schema import EpisodeKind, Mode, Outcome, OutcomeSource, State
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,7 @@ class EpisodeView:
     failure_key: str
     can_redo: bool = False
     to_go: float = -1.0  # steps to go as a share of the step limit; below 0: nobody says
+    can_veto: bool = False  # a learned reward said success, or says how likely it is
 
 
 class EpisodeTrack:
@@ -86,7 +87,21 @@ def episode_view(view: Snapshot) -> EpisodeView:
         failure,
         view.live and view.demonstrating and (view.in_episode or state.block_done > 0),
         min(1.0, state.scores["steps_to_go"] / limit) if limit and view.in_episode and "steps_to_go" in state.scores else -1.0,
+        view.live and veto_of(view) != "",
     )
+
+
+def veto_of(view: Snapshot) -> str:
+    """What "not success" means now: "outcome" takes back the last episode's, which a learned reward gave; "mark" notes this moment.
+
+    "" where no learned reward says anything.
+    """
+    state = view.state
+    if state is None:
+        return ""
+    if state.last_outcome is Outcome.SUCCESS and state.last_outcome_source == OutcomeSource.CLASSIFIER:
+        return "outcome"
+    return "mark" if view.in_episode and "success" in state.scores else ""
 
 
 def _third_row(view: Snapshot, block: str) -> tuple[str, str]:
