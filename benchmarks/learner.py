@@ -141,7 +141,7 @@ def main() -> None:
     settings = dict(pair.partition("=")[::2] for pair in arguments.set)
     configure(1)
     state = [one_update(hidden, critics, arguments.rounds, settings) for hidden in arguments.hidden for critics in (1, 2)]
-    result = {"commit": commit(), "machine": machine(), "torch": torch.__version__, "state": state}
+    result = {"commit": commit(), "machine": machine().removesuffix(", no GPU used"), "torch": torch.__version__, "state": state}
     if arguments.pictures:
         result["pictures"] = picture_figures(arguments.pictures)
     text = json.dumps(result, indent=1)
