@@ -135,15 +135,16 @@ def main() -> None:
     parser.add_argument("--hidden", type=int, nargs="+", default=[256, 128], help="units of each of the two layers")
     parser.add_argument("--rounds", type=int, default=200, help="updates measured for each size")
     parser.add_argument("--pictures", type=int, default=40, metavar="N", help="batches of pictures that are measured (0: none)")
+    parser.add_argument("--picture-episodes", type=int, default=40, metavar="N", help="how many episodes the replay with pictures holds")
     parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="settings of the learner, in every row")
     parser.add_argument("--out", default="", help="write the JSON there too")
     arguments = parser.parse_args()
     settings = dict(pair.partition("=")[::2] for pair in arguments.set)
     configure(1)
     state = [one_update(hidden, critics, arguments.rounds, settings) for hidden in arguments.hidden for critics in (1, 2)]
-    result = {"commit": commit(), "machine": machine(), "torch": torch.__version__, "state": state}
+    result = {"commit": commit(), "machine": machine().removesuffix(", no GPU used"), "torch": torch.__version__, "state": state}
     if arguments.pictures:
-        result["pictures"] = picture_figures(arguments.pictures)
+        result["pictures"] = picture_figures(arguments.pictures, arguments.picture_episodes)
     text = json.dumps(result, indent=1)
     print(text)
     if arguments.out:

@@ -64,15 +64,14 @@ def filled(pictures: Pixels, episodes: int, compressed: bool) -> PictureReplay:
     return replay
 
 
-def picture_figures(rounds: int) -> dict[str, Any]:
-    """Uncompressed and compressed."""
+def picture_figures(rounds: int, episodes: int) -> dict[str, Any]:
+    """Uncompressed, of a replay of ``episodes``, and compressed, of a quarter of them."""
     pictures = rendered()
-    return {"raw": raw_figures(pictures, rounds), "jpeg": jpeg_figures(pictures, max(3, rounds // 4))}
+    return {"raw": raw_figures(pictures, rounds, episodes), "jpeg": jpeg_figures(pictures, max(3, rounds // 4), max(1, episodes // 4))}
 
 
-def raw_figures(pictures: Pixels, rounds: int) -> dict[str, Any]:
+def raw_figures(pictures: Pixels, rounds: int, episodes: int) -> dict[str, Any]:
     """CPU time of a batch, and of copying its frames with no shift at all, in turns."""
-    episodes = 40
     replay, generator = filled(pictures, episodes, compressed=False), torch.Generator().manual_seed(0)
     assert isinstance(replay.frames, RawFrames)
     out, sample, gather = np.empty((2 * BATCH, *replay.frames.shape), np.uint8), [], []
@@ -93,9 +92,8 @@ def raw_figures(pictures: Pixels, rounds: int) -> dict[str, Any]:
     }
 
 
-def jpeg_figures(pictures: Pixels, rounds: int) -> dict[str, Any]:
+def jpeg_figures(pictures: Pixels, rounds: int, episodes: int) -> dict[str, Any]:
     """CPU time of decoding a batch, and how long the learner waits for one that it left three times the (wall) time that decoding takes."""
-    episodes = 10
     replay, generator = filled(pictures, episodes, compressed=True), torch.Generator().manual_seed(0)
     assert isinstance(replay.frames, JpegFrames)
     out, decode, wall, waits = np.empty((BATCH, *replay.frames.shape), np.uint8), [], [], []

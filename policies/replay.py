@@ -211,12 +211,12 @@ class CorrectionReplay:
         parts = []
         if n:
             chosen = self.demonstrations.indices(n, generator, newest=bool(self._unused))
-            self._mark_used(self.demonstrations.correction[chosen])
-            parts.append(self.demonstrations.rows[chosen])
+            self._mark_used(self.demonstrations, chosen)
+            parts.append(self.demonstrations.rows.index_select(0, chosen))
         if count > n:
             chosen = self._marks.thin(self.online, self.online.indices(count - n, generator), generator)
-            self._mark_used(self.online.correction[chosen])
-            parts.append(self.online.rows[chosen])
+            self._mark_used(self.online, chosen)
+            parts.append(self.online.rows.index_select(0, chosen))
         return (parts[0] if len(parts) == 1 else torch.cat(parts)), n
 
     def corrections_used(self) -> list[tuple[str, int]]:
@@ -240,10 +240,10 @@ class CorrectionReplay:
             self._unused.add(len(self._corrections) - 1)
         return len(self._corrections) - 1
 
-    def _mark_used(self, corrections: torch.Tensor) -> None:
+    def _mark_used(self, buffer: TransitionBuffer, chosen: torch.Tensor) -> None:
         if not self._unused:
             return
-        for key in sorted(self._unused.intersection(corrections.tolist())):
+        for key in sorted(self._unused.intersection(buffer.correction[chosen].tolist())):
             self._unused.discard(key)
             self._used.append(self._corrections[key])
 

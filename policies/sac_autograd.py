@@ -1,7 +1,8 @@
 """The gradients of `sac_update` by plain autograd through `nets`: for what written-out passes cannot do, and to compare them with.
 
-``compiled``: the losses go through torch.compile. ``bf16``: the online critics and the trained actor run under bfloat16 autocast; targets,
-what the actor proposes, losses and parameters stay as they are, since a target's error would be learned.
+``compiled``: the losses go through torch.compile. ``bf16``: the online critics and the trained actor, with the frozen one below a residual,
+run under bfloat16 autocast where they are differentiated; targets, what the actor proposes, losses and parameters stay as they are, since
+a target's error would be learned.
 """
 
 from collections.abc import Callable, Sequence

@@ -32,7 +32,8 @@ def test_an_update_has_the_products_of_its_critics_and_of_one_actor() -> None:
 
 def test_the_command_prints_and_writes_every_figure(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "learner.json"
-    assert main(["bench", "learner", "--hidden", "16", "--rounds", "8", "--pictures", "4", "--set", "device=cpu", "--out", str(out)]) == 0
+    options = ["--hidden", "16", "--rounds", "8", "--pictures", "4", "--picture-episodes", "4", "--set", "device=cpu", "--out", str(out)]
+    assert main(["bench", "learner", *options]) == 0
     result = json.loads(out.read_text())
     assert json.loads(capfd.readouterr().out) == result
     assert [row["critic_updates"] for row in result["state"]] == [1, 2]
