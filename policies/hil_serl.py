@@ -346,12 +346,14 @@ class HilSerlLearner:
     def state(self) -> dict[str, Any]:
         """``tensors`` and JSON-able ``values``; the replay is rebuilt from the store."""
         tensors = self._state_tensors() | {"generator": self.generator.get_state()}
+        tensors |= {f"good.{name}": tensor for name, tensor in (self._good or {}).items()}
         values = {
             "learner": NAME,
             "parameters": asdict(self.parameters),
             "updates": self.updates,
             "cloned": self.cloned,
             "skipped": self.skipped,
+            "skipped_in_a_row": self._skipped_in_a_row,
             "steps": [self.train_steps, self.human_steps],
             "unused_corrections": self.replay.unused_corrections(),
         }
@@ -368,4 +370,5 @@ class HilSerlLearner:
         # as many updates are due as were: episodes that labels leave out by now were not ingested again
         self.replay.train_steps, self.replay.human_steps = values.get("steps", (self.train_steps, self.human_steps))
         self.replay.restore_unused_corrections(values["unused_corrections"])
-        self._remember_good()
+        self._skipped_in_a_row = values["skipped_in_a_row"]
+        self._good = {name.removeprefix("good."): tensor for name, tensor in tensors.items() if name.startswith("good.")} or None
