@@ -170,14 +170,16 @@ class LearnerRun:
         if due:
             self.checkpoint()
 
-    def checkpoint(self) -> None:
-        """Have the present state saved: copied here, written by a thread."""
+    def checkpoint(self, wait: bool = False) -> None:
+        """Have the present state saved: copied here, written by a thread; ``wait``: until it is."""
         began = time.monotonic()
         state = self.training.state() | {"cursors": dict(self.cursors), "labels": self._labels.state()}
         self._checkpoints.submit(state)
         self._saved_at = time.monotonic()
         self._saved_updates = self._updates()
         self.longest_pause_ms = max(self.longest_pause_ms, 1000.0 * (self._saved_at - began))
+        if wait:
+            self._checkpoints.flush()
 
     def close(self) -> None:
         """Save what is not saved yet."""
