@@ -4,7 +4,7 @@ export VENV
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: run demo test setup setup-test check types imports tests format screenshots bench mutation faults torture soak crash fuzz clean help
+.PHONY: run demo test setup setup-test check types imports tests format screenshots bench mutation faults torture soak crash resume fuzz clean help
 
 run: setup
 	$(BIN)/takeover $(ARGS)
@@ -60,6 +60,10 @@ soak: setup-test
 # The recorder killed a hundred times, files cut and flipped, the disk full: is anything lost?
 crash: setup-test
 	$(BIN)/python -m benchmarks.crash $(ARGS)
+
+# The learner killed at random moments: does it end at the same bits as one that nobody disturbed?
+resume: setup-test
+	$(BIN)/python -m benchmarks.resume $(ARGS)
 
 # The fault matrix with its figures, into docs/faults.md (a few minutes, on a quiet machine).
 faults: setup-test

@@ -24,9 +24,12 @@ import torch
 
 from benchmarks.result_text import commit, machine
 from takeover.data.schema import LearnerStatus
-from takeover.policies.checkpoint import newest_checkpoint
+from takeover.policies.checkpoint import newest_checkpoint, save_checkpoint
 from takeover.policies.event_files import read_scalars
 from takeover.policies.publish import load_policy, published_versions, read_manifest, version_folder
+from takeover.policies.registry import make_learner
+from takeover.policies.torch_setup import configure
+from takeover.robot_bridge.robots.sim import SimRobot
 from tests.policies.conftest import Script, make_spec
 from tests.policies.test_learner_process import FAST, Station, demonstrations, episode
 
@@ -192,11 +195,29 @@ def compare(folder: Path, learner: str, kills: int, rng: random.Random, say: Cal
     return problems
 
 
+def pause(folder: Path, say: Callable[[str], None]) -> None:
+    """How long learning waits for a checkpoint at default size, and how long the writing takes that it does not wait for."""
+    configure()
+    learner = make_learner("hil-serl", SimRobot("peg-insert").spec, 0)
+    copying, writing = [], []
+    for _ in range(20):
+        began = time.perf_counter()
+        state = learner.state() | {"run": {}, "cursors": {}, "labels": {}}
+        copying.append(1000.0 * (time.perf_counter() - began))
+        save_checkpoint(folder, state)
+        writing.append(1000.0 * (time.perf_counter() - began) - copying[-1])
+    size = sum(tensor.numel() * tensor.element_size() for tensor in state["tensors"].values())
+    say(
+        f"checkpoint of hil-serl on peg-insert, {size / 1e6:.1f} MB: learning waits {np.median(copying):.1f} ms (longest of 20: "
+        f"{max(copying):.1f}), a thread then writes for {np.median(writing):.0f} ms (longest: {max(writing):.0f})"
+    )
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=30, help="of each learner")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--learners", nargs="+", default=["hil-serl", "sirius"], choices=sorted(SETTINGS))
+    parser.add_argument("--learners", nargs="*", default=["hil-serl", "sirius"], choices=sorted(SETTINGS))
     parser.add_argument("--out", default="docs/results/resume.txt")
     arguments = parser.parse_args()
     lines, problems = list[str](), list[str]()
@@ -209,6 +230,8 @@ def main() -> int:
     for learner in arguments.learners:
         with tempfile.TemporaryDirectory(prefix="tk-") as name:
             problems += compare(Path(name), learner, arguments.kills, random.Random(arguments.seed), say)
+    with tempfile.TemporaryDirectory(prefix="tk-") as name:
+        pause(Path(name), say)
     names = " ".join(arguments.learners)
     head = [
         f"command   python -m benchmarks.resume --kills {arguments.kills} --seed {arguments.seed} --learners {names}",

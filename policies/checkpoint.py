@@ -98,6 +98,7 @@ class CheckpointWriter:
         self.problem = ""
         self.written = 0
         self._waiting: dict[str, Any] | None = None
+        self._busy = False
         self._closing = False
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
@@ -112,6 +113,11 @@ class CheckpointWriter:
                 self._thread.start()
             self._changed.notify_all()
 
+    def flush(self) -> None:
+        """Wait until everything submitted is written, or could not be."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting is None and not self._busy)
+
     def close(self) -> None:
         """Write what waits and end the thread."""
         with self._changed:
@@ -125,6 +131,7 @@ class CheckpointWriter:
             with self._changed:
                 self._changed.wait_for(lambda: self._waiting is not None or self._closing)
                 state, self._waiting = self._waiting, None
+                self._busy = state is not None
             if state is None:
                 return
             try:
@@ -134,6 +141,10 @@ class CheckpointWriter:
             except (OSError, SafetensorError, ValueError, TypeError) as error:
                 self.problem = f"checkpoint not written: {error}; the one before is kept"
                 log.error("%s", self.problem)
+            finally:
+                with self._changed:
+                    self._busy = False
+                    self._changed.notify_all()
 
 
 def _path(run: Path, number: int) -> Path:
@@ -170,5 +181,5 @@ def _remove_left_over(run: Path) -> None:
     """What a process that was killed in mid-write has left."""
     for path in run.glob(f".{_PREFIX}*.tmp"):
         pid = path.name.split(".")[-2]
-        if not (pid.isdecimal() and int(pid) != os.getpid() and psutil.pid_exists(int(pid))):
+        if not (pid.isdecimal() and psutil.pid_exists(int(pid))):
             shutil.rmtree(path, ignore_errors=True)

@@ -271,12 +271,14 @@ class HilSerlLearner(SacNetworks):
         """``tensors`` (on the CPU) and JSON-able ``values``; the replay is rebuilt from the store."""
         tensors = {name: tensor.cpu() for name, tensor in self._state_tensors().items()} | {"generator": self.generator.get_state()}
         tensors |= self._progress.tensors()
+        tensors |= {f"good.{name}": tensor.cpu() for name, tensor in (self._good or {}).items()}
         values = {
             "learner": NAME,
             "parameters": asdict(self.parameters),
             "updates": self.updates,
             "cloned": self.cloned,
             "skipped": self.skipped,
+            "skipped_in_a_row": self._skipped_in_a_row,
             "steps": [self.train_steps, self.human_steps],
             "unused_corrections": self.replay.unused_corrections(),
         }
@@ -297,4 +299,5 @@ class HilSerlLearner(SacNetworks):
         # as many updates are due as were: episodes that labels leave out by now were not ingested again
         self.replay.train_steps, self.replay.human_steps = values.get("steps", (self.train_steps, self.human_steps))
         self.replay.restore_unused_corrections(values["unused_corrections"])
-        self._remember_good()
+        self._skipped_in_a_row = values.get("skipped_in_a_row", 0)
+        self._good = {name.removeprefix("good."): tensor for name, tensor in tensors.items() if name.startswith("good.")} or None

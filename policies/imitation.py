@@ -206,7 +206,7 @@ class ImitationLearner:
         metrics = self._step(self.name)
         if math.isfinite(metrics["cloning_loss"]):
             self._skipped_in_a_row = 0
-            if self.updates % 500 == 0:
+            if self.updates % 500 == 0 and bool(self._flat.isfinite().all()):
                 self._good = self._state_tensors()
         else:
             self.skipped += 1
@@ -282,11 +282,13 @@ class ImitationLearner:
             "updates": self.updates,
             "cloned": self.cloned,
             "skipped": self.skipped,
+            "skipped_in_a_row": self._skipped_in_a_row,
             "steps": [self.train_steps, self.human_steps],
             "learning_rate": self._optimiser.learning_rate,
             "unused_corrections": sorted(self._unused),
         }
-        return {"tensors": self._state_tensors() | {"generator": self.generator.get_state()}, "values": values}
+        good = {f"good.{name}": tensor for name, tensor in (self._good or {}).items()}
+        return {"tensors": self._state_tensors() | good | {"generator": self.generator.get_state()}, "values": values}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """After the same steps were ingested again. Raises `LearnerError` for a state of another learner or other settings."""
@@ -299,4 +301,5 @@ class ImitationLearner:
         self.updates, self.cloned, self.skipped = values["updates"], values["cloned"], values["skipped"]
         self.train_steps, self.human_steps = values.get("steps", (self.train_steps, self.human_steps))
         self._unused, self._used = set(values["unused_corrections"]), []
-        self._good = self._state_tensors()
+        self._skipped_in_a_row, tensors = values["skipped_in_a_row"], state["tensors"]
+        self._good = {name.removeprefix("good."): tensor for name, tensor in tensors.items() if name.startswith("good.")} or None

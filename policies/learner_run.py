@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 
 from takeover.data.catalog import Catalog
+from takeover.data.catalog_errors import CATALOG_FAILURES, reason_of
 from takeover.data.schema import Committed, EpisodeEnd, EpisodeStart, RunConfig
 from takeover.data.store import GapError, read_gap, read_since
 from takeover.policies.base import LearnerError
@@ -173,14 +174,16 @@ class LearnerRun:
         if due:
             self.checkpoint()
 
-    def checkpoint(self) -> None:
-        """Have the present state saved: copied here, written by a thread."""
+    def checkpoint(self, wait: bool = False) -> None:
+        """Have the present state saved: copied here, written by a thread; ``wait``: until it is."""
         began = time.monotonic()
         state = self.training.state() | {"cursors": dict(self.cursors), "labels": self._labels.state()}
         self._checkpoints.submit(state)
         self._saved_at = time.monotonic()
         self._saved_updates = self._updates()
         self.longest_pause_ms = max(self.longest_pause_ms, 1000.0 * (self._saved_at - began))
+        if wait:
+            self._checkpoints.flush()
 
     def close(self) -> None:
         """Save what is not saved yet."""
@@ -229,17 +232,22 @@ class LearnerRun:
             manifest = msgspec.structs.replace(manifest, version=self._free_version())
             log.warning("%s; published as version %d", error, manifest.version)
             publish(self.workspace, manifest, data)
-        self._catalog.add_policy(
-            session_id=self.training.session or self.config.session_id,
-            version=manifest.version,
-            sha256=manifest.sha256,
-            learner=manifest.learner,
-            task_id=manifest.task_id,
-            parent=manifest.parent,
-            updates=publication.counters["updates"],
-            train_step=self.training.finished_train_step,
-            metrics=manifest.metrics,
-            created_ns=manifest.wall_ns,
-        )
-        self._labels.on_published(manifest.version)
+        try:
+            self._catalog.add_policy(
+                session_id=self.training.session or self.config.session_id,
+                version=manifest.version,
+                sha256=manifest.sha256,
+                learner=manifest.learner,
+                task_id=manifest.task_id,
+                parent=manifest.parent,
+                updates=publication.counters["updates"],
+                train_step=self.training.finished_train_step,
+                metrics=manifest.metrics,
+                created_ns=manifest.wall_ns,
+            )
+            self._labels.on_published(manifest.version)
+            self.training.notices["catalog"] = ""
+        except CATALOG_FAILURES as error:  # a full disk; the version itself is whole
+            self.training.notices["catalog"] = f"version {manifest.version} is not in the catalog: {reason_of(error)}"
+            log.error("%s", self.training.notices["catalog"])
         return manifest.version

@@ -82,9 +82,13 @@ def publish(workspace: str | os.PathLike[str], manifest: Manifest, content: byte
     temporary = target.parent / f".{manifest.version}.{os.getpid()}.tmp"
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
-    _write(temporary / WEIGHTS_NAME, content, sync)
-    _write(temporary / MANIFEST_NAME, msgspec.json.format(msgspec.json.encode(manifest), indent=1), sync)
-    temporary.rename(target)
+    try:
+        _write(temporary / WEIGHTS_NAME, content, sync)
+        _write(temporary / MANIFEST_NAME, msgspec.json.format(msgspec.json.encode(manifest), indent=1), sync)
+        temporary.rename(target)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
     if sync:
         _sync_folder(target.parent)
     return target

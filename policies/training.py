@@ -56,7 +56,8 @@ class Publication:
 class Training:
     """Feed it committed records in order (`handle`) and let it `work`; it calls ``publish`` with new weights.
 
-    ``publish`` returns the version it became (another one where the number was taken); when it raises, nothing counts as published.
+    ``publish`` returns the version it became (another one where the number was taken); when it raises, nothing counts as published, and in
+    real time an `OSError` (a full disk) is said and tried again.
     ``on_update(updates, metrics)`` follows every update.
     """
 
@@ -92,6 +93,8 @@ class Training:
         self._published_updates = 0
         self._corrections: list[str] = []  # first in a batch since the last version
         self._published_at = 0.0
+        self._unpublished = False  # weights that could not be written wait to be
+        self._skipped_last = False  # the last update: nothing is published before one that counts
         self._rate = Rate()
         self._replaying = False
         self._expected: dict[str, Any] | None = None
@@ -283,7 +286,12 @@ class Training:
 
     def _update(self, train_step: int) -> None:
         learner = self.need_learner()
+        skipped = self.metrics.get("skipped", 0.0)
         metrics = learner.update()
+        self._skipped_last = metrics.get("skipped", 0.0) > skipped
+        if self._skipped_last:
+            count = f"{metrics['skipped']:.0f} of {learner.updates} updates were skipped"
+            self.notices["loss"] = f"{count}: their loss was not finite; if that goes on, lower learning_rate"
         self.metrics |= metrics
         self._rate.tick()
         used = learner.corrections_used()
@@ -292,42 +300,59 @@ class Training:
             self.clock.on_used(used, learner.updates, time.monotonic_ns())
         if self._on_update is not None:
             self._on_update(learner.updates, metrics)
-        if self.lockstep and learner.updates - self._published_updates >= self.config.publish_every_updates:
+        due = learner.updates - self._published_updates >= self.config.publish_every_updates
+        if self.lockstep and due and not self._skipped_last:
             self.publish(train_step + self.config.lockstep_lag + 1)
 
     def _publication_due(self) -> bool:
         learner = self.need_learner()
-        if not learner.cloned or learner.updates <= self._published_updates:
+        if not learner.cloned or (learner.updates <= self._published_updates and not self._unpublished) or self._skipped_last:
             return False
         return time.monotonic() - self._published_at >= self.config.publish_every_s
 
     def publish(self, acts_from_train_step: int) -> None:
         """Hand the present weights out as the next version."""
         learner = self.need_learner()
-        version = self._publish(
-            Publication(
-                version=self.next_version,
-                parent=self.versions[-1][0] if self.versions else 0,
-                acts_from_train_step=acts_from_train_step,
-                weights=learner.weights(),
-                learner=learner,
-                data={
-                    "episodes": self._episodes,
-                    "demonstrations": learner.demonstration_episodes,
-                    "train_steps": learner.train_steps,
-                    "human_steps": learner.human_steps,
-                },
-                counters={"updates": learner.updates},
-                metrics=dict(self.metrics),
-                corrections=self._corrections,
+        weights = learner.weights()
+        self._published_at = time.monotonic()
+        if bad := [name for name, tensor in weights.tensors.items() if not bool(tensor.isfinite().all())]:
+            self._published_updates = learner.updates
+            self.notices["publish"] = f"not published: {bad[0]} holds numbers that are not finite; the version before acts on"
+            log.error("%s", self.notices["publish"])
+            return
+        try:
+            version = self._publish(
+                Publication(
+                    version=self.next_version,
+                    parent=self.versions[-1][0] if self.versions else 0,
+                    acts_from_train_step=acts_from_train_step,
+                    weights=weights,
+                    learner=learner,
+                    data={
+                        "episodes": self._episodes,
+                        "demonstrations": learner.demonstration_episodes,
+                        "train_steps": learner.train_steps,
+                        "human_steps": learner.human_steps,
+                    },
+                    counters={"updates": learner.updates},
+                    metrics=dict(self.metrics),
+                    corrections=self._corrections,
+                )
             )
-        )
+        except OSError as error:
+            if self.lockstep:  # the bridge waits for exactly this version: the next learner makes it again
+                raise LearnerError(f"version {self.next_version} cannot be written: {error}") from error
+            self._unpublished = True
+            self.notices["publish"] = f"version {self.next_version} cannot be written ({error}); the one before acts on"
+            log.error("%s", self.notices["publish"])
+            return
+        self._unpublished = False
+        self.notices["publish"] = ""
         self._corrections = []
         self.next_version = version + 1
         self.versions = [*self.versions, (version, acts_from_train_step)][-VERSIONS_SHOWN:]
         self.versions_published += 1
         self._published_updates = learner.updates
-        self._published_at = time.monotonic()
         self.clock.on_published(version)
 
     def need_learner(self) -> Learner:

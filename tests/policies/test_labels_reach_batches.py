@@ -184,7 +184,7 @@ def test_a_learner_that_starts_sees_the_labels_and_takes_in_what_was_excluded(ma
     bench.labels.add_label("e001", "exclude", True, "lab-01")
     bench.labels.add_label("e002:t0", "exclude", True, "lab-01")
     bench.batch()
-    bench.run.checkpoint()
+    bench.run.checkpoint(wait=True)
     trained = (bench.learner.train_steps, bench.learner.human_steps, bench.learner.updates)
     again = LearnerRun(bench.config)
     try:
