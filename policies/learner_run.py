@@ -69,7 +69,8 @@ class LearnerRun:
                 # said, never silent: the recorded episodes are learned from anew under the next free version
                 log.warning("not resumed: %s; learning anew from the recorded episodes", error)
         for record in self._stored_records():
-            self._handle(record)
+            for _ in self._settled(record):
+                pass
         training = self.training
         if training.learner is not None and training.learner.demonstration_episodes >= self.config.demonstrations:
             training.start_cloning()
@@ -85,7 +86,8 @@ class LearnerRun:
         """Read what the running session has on disk beyond what was ingested; returns how many records."""
         found = read_since(self.workspace, session, self.cursors.get(session, -1) + 1)
         for record in found:
-            self._handle(record)
+            for _ in self._settled(record):
+                pass
         return len(found)
 
     # --- the stream ---
@@ -96,10 +98,10 @@ class LearnerRun:
         if message.first > cursor + 1:
             self.gaps_read += 1
             for record in self._gap(message.session, cursor + 1, message.first - 1):
-                self._handle(record)
+                yield from self._settled(record)
                 yield
         for record in message.records:
-            self._handle(record)
+            yield from self._settled(record)
             yield
         self.cursors[message.session] = max(self.cursors.get(message.session, -1), message.cursor)
 
@@ -119,8 +121,13 @@ class LearnerRun:
         self.training.handle(record)
         self._labels.on_record(record, self.training.learner)
         self._count([record])
+
+    def _settled(self, record: CommittedRecord) -> Iterator[None]:
+        """Handle a record; in lockstep also all the cloning it began, which takes minutes from pictures, yielding after each piece."""
+        self._handle(record)
         while self.training.blocks_ingestion:
             self.work()
+            yield
 
     def _count(self, records: Iterable[CommittedRecord]) -> None:
         for record in records:
