@@ -187,13 +187,18 @@ def test_the_same_seed_and_pictures_give_the_same_weights(spec: RobotSpec, make_
     assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
 
 
-def test_a_restored_learner_goes_on_bit_for_bit(fill: Filler, spec: RobotSpec) -> None:
+@pytest.mark.parametrize("prepared", [True, False])
+def test_a_restored_learner_goes_on_bit_for_bit(fill: Filler, spec: RobotSpec, prepared: bool) -> None:
+    """``prepared``: it knows its encoder before it ingests again, and keeps no picture."""
     learner = cloned(fill)
     fill.episode(EpisodeKind.POLICY, steps=12)
     for _ in range(5):
         learner.update()
     state = learner.state()
     again = made(spec)
+    if prepared:
+        again.prepare(state)
+    assert again.frozen == prepared
     for record in fill.records:
         feed(again, record)
     again.restore(state)
