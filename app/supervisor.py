@@ -16,6 +16,7 @@ READY_TIMEOUT_S = 120.0
 REFUSED_TIMEOUT_S = 60.0  # a block that is refused for so long will not start
 STUCK_TIMEOUT_S = 120.0  # without a single step
 EVALUATION_TIMEOUT_S = 3600.0
+CLONING_STUCK_S = 600.0  # an encoder of pictures takes minutes in all
 HOLD_PATIENCE_S = 2.0
 COMMIT_PATIENCE_S = 5.0
 ASK_AGAIN_S = 0.3
@@ -139,7 +140,14 @@ class Supervisor:
             self._report(Progress("cloning", learner.progress if learner.phase == "cloning" else 0.0, 1.0, learner.text))
             return learner.newest_version >= 1
 
-        self._await(cloned, 600.0, "cloning did not publish a policy")
+        seen, moved_s = -1.0, time.monotonic()
+        while not cloned():
+            progress = self._link.learner.progress if self._link.learner is not None else -1.0
+            if progress != seen:
+                seen, moved_s = progress, time.monotonic()
+            elif time.monotonic() - moved_s > CLONING_STUCK_S:
+                raise RunError(f"cloning did not publish a policy: no progress for {CLONING_STUCK_S:.0f} s")
+            self._tick()
         self._report(Progress("cloning", 1.0, 1.0, "version 1"))
 
     def practise(self) -> list[FinishedEpisode]:

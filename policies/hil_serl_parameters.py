@@ -98,7 +98,7 @@ class HilSerlParameters:
     """Numbers that the encoder makes of a camera's picture; 256 is usual on a GPU."""
     crops: int = 4
     """Fixed crops of every frame that are encoded; batches take one at random."""
-    encoder_updates: int = 1500
+    encoder_updates: int = 1000
     encoder_batch: int = 64
     encoder_learning_rate: float = 1e-3
     encoder_weight_decay: float = 0.1

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -80,7 +80,8 @@ class LearnerRun:
             self._saved_updates = self._updates()
             log.info("resumed at update %d, version %d", self._updates(), self.training.next_version - 1)
         for record in self._pictured(records):
-            self._handle(record)
+            for _ in self._settled(record):
+                pass
         training = self.training
         if training.learner is not None and training.learner.demonstration_episodes >= self.config.demonstrations:
             training.start_cloning()
@@ -97,7 +98,8 @@ class LearnerRun:
         """Read what the running session has on disk beyond what was ingested; returns how many records."""
         found = read_since(self.workspace, session, self.cursors.get(session, -1) + 1)
         for record in found:
-            self._handle(record)
+            for _ in self._settled(record):
+                pass
         return len(found)
 
     # --- the stream ---
@@ -108,10 +110,10 @@ class LearnerRun:
         if message.first > cursor + 1:
             self.gaps_read += 1
             for record in self._gap(message.session, cursor + 1, message.first - 1):
-                self._handle(record)
+                yield from self._settled(record)
                 yield
         for record in message.records:
-            self._handle(record)
+            yield from self._settled(record)
             yield
         self.cursors[message.session] = max(self.cursors.get(message.session, -1), message.cursor)
 
@@ -132,8 +134,13 @@ class LearnerRun:
         self.training.handle(record)
         self._labels.on_record(record, self.training.learner)
         self._count([record])
+
+    def _settled(self, record: CommittedRecord) -> Iterator[None]:
+        """Handle a record; in lockstep also all the cloning it began, which takes minutes from pictures, yielding after each piece."""
+        self._handle(record)
         while self.training.blocks_ingestion:
             self.work()
+            yield
 
     def _count(self, records: Iterable[CommittedRecord]) -> None:
         for record in records:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from takeover.app.commands.data_options import Where, existing, print_json
-from takeover.app.commands.policy_options import Json, author_of, config_of, decisions_of, manifest_of
+from takeover.app.commands.policy_options import Json, author_of, config_of, decisions_of, manifest_of, with_cameras
 from takeover.app.commands.progress import progress_display
 from takeover.app.processes.common import StartupError
 from takeover.app.supervisor import Progress
@@ -57,7 +57,7 @@ def evaluate(command: Evaluate) -> int:
         raise StartupError(f"--against {command.against}: a version's number, or trusted")
     workspace = existing(command.workspace)
     manifest = manifest_of(workspace, command.version)
-    config = config_of(workspace, command.robot)
+    config = with_cameras(config_of(workspace, command.robot), manifest)
     with prepared(str(workspace.path), config) as (robot, outcomes), progress_display() as display:
 
         def show(done: int, total: int) -> bool:

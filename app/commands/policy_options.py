@@ -88,7 +88,23 @@ def config_of(workspace: Workspace, robot_option: str) -> RunConfig:
     """The station's robot, or the one that was named, for a simulator of one's own; nothing is started. Raises `StartupError`."""
     place, station = station_of(str(workspace.path))
     robot, task = known_robot(robot_option or station.robot, station.task if not robot_option else None)
-    return RunConfig(session_id="policy", workspace=str(place.path), sockets="", robot=robot, task=task, person=station.person)
+    return RunConfig(
+        session_id="policy",
+        workspace=str(place.path),
+        sockets="",
+        robot=robot,
+        task=task,
+        person=station.person,
+        policy_cameras=station.policy_cameras,
+    )
+
+
+def with_cameras(config: RunConfig, manifest: "Manifest") -> RunConfig:
+    """``config`` with the cameras that the version looks through, if it does."""
+    import msgspec
+
+    cameras = [str(name) for name in manifest.config.get("cameras", [])]
+    return msgspec.structs.replace(config, policy_cameras=cameras or config.policy_cameras)
 
 
 def check_policy(manifest: "Manifest", config: RunConfig) -> RobotSpec:
@@ -99,7 +115,7 @@ def check_policy(manifest: "Manifest", config: RunConfig) -> RobotSpec:
     from takeover.robot_bridge.robots.registry import make_simulator
 
     try:
-        simulator = make_simulator(config)
+        simulator = make_simulator(with_cameras(config, manifest))
     except RobotError as error:
         raise StartupError(str(error)) from error
     spec = simulator.spec

@@ -102,7 +102,7 @@ class _Loop:
             for _ in self._learner.committed(message):
                 did = True
                 self._tell()
-                if self._context.stop.is_set() and not self._lockstep:
+                if self._context.stop.is_set() and (not self._lockstep or self._learner.training.blocks_ingestion):
                     break
         return did
 

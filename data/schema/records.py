@@ -69,7 +69,7 @@ class Step(Record, frozen=True, kw_only=True, tag="step"):
     observation: list[float]
     next_observation: list[float]
     images: list[PolicyImage] = msgspec.field(default_factory=list)
-    next_images: list[PolicyImage] = msgspec.field(default_factory=list)  # on the last step of a run only; else the next step has them
+    next_images: list[PolicyImage] = msgspec.field(default_factory=list)  # on an episode's last step only; else the next step has them
     source: list[int]  # a `Source` per action group, in the order of ActionSpec.groups
     policy_action: list[float] | None  # what the policy wanted, asked in every mode; None: missing
     policy_from_seq: int  # the observation it was inferred from; -1: missing

@@ -187,13 +187,18 @@ def test_the_same_seed_and_pictures_give_the_same_weights(spec: RobotSpec, make_
     assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
 
 
-def test_a_restored_learner_goes_on_bit_for_bit(fill: Filler, spec: RobotSpec) -> None:
+@pytest.mark.parametrize("prepared", [True, False])
+def test_a_restored_learner_goes_on_bit_for_bit(fill: Filler, spec: RobotSpec, prepared: bool) -> None:
+    """``prepared``: it knows its encoder before it ingests again, and keeps no picture."""
     learner = cloned(fill)
     fill.episode(EpisodeKind.POLICY, steps=12)
     for _ in range(5):
         learner.update()
     state = learner.state()
     again = made(spec)
+    if prepared:
+        again.prepare(state)
+    assert again.frozen == prepared
     for record in fill.records:
         feed(again, record)
     again.restore(state)
@@ -271,3 +276,16 @@ def test_weights_that_do_not_fit_are_refused(fill: Filler, bad: str) -> None:
 def test_settings_out_of_range_are_refused_by_name(spec: RobotSpec, name: str, value: Any) -> None:
     with pytest.raises(ValueError, match=f"{name} = "):
         make_learner("hil-serl", spec, 0, SETTINGS | {name: value} if name != "observations" else {name: value})
+
+
+@pytest.mark.parametrize("switch", [{"keep_warm_start": True, "actor_delay": 3}, {"residual_scale": 0.5}, {"takeover_reward": -1.0}])
+def test_the_switches_of_hil_serl_work_from_pictures_too(spec: RobotSpec, make_script: Callable[..., Any], switch: dict[str, Any]) -> None:
+    fill = Filler(made(spec, **switch), make_script(spec))
+    learner = cloned(fill)
+    fill.episode(EpisodeKind.POLICY, steps=12)
+    while learner.updates_due() > 0:
+        assert np.isfinite(learner.update()["critic_loss"])
+    policy = build_policy(learner.weights(), spec)
+    assert isinstance(policy, SeesPictures)
+    policy.look(images(0.5))
+    assert np.isfinite(policy.act(np.zeros(3, np.float32), sample=False).actions).all()

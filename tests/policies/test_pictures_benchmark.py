@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from benchmarks.pictures import main
 
@@ -14,12 +13,6 @@ SMALL = [
     *("encoder_updates=3", "encoder_batch=8", "clone_updates=10", "critic_warmup=5", "hidden=16", "batch=16"),
     *("learning_starts=10", "camera_features=16"),
 ]
-
-
-@pytest.fixture(autouse=True)
-def _torch_as_before() -> Any:
-    yield
-    torch.set_flush_denormal(False)
 
 
 def measured(out: Path) -> dict[str, Any]:

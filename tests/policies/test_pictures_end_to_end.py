@@ -40,6 +40,7 @@ def run(workspace: Path, *more: str) -> int:
     return main(["run", *where, *counts, *files, *more, "--set", *settings])
 
 
+@pytest.mark.timeout(300)
 def test_the_actor_sees_what_is_stored_and_learned_from(tmp_path: Path, runtime: Path, capsys: pytest.CaptureFixture[str]) -> None:
     workspace = tmp_path / "station"
     assert run(workspace, "--cameras", "--policy-cameras", *CAMERAS) == 0, capsys.readouterr().err
@@ -55,6 +56,9 @@ def test_the_actor_sees_what_is_stored_and_learned_from(tmp_path: Path, runtime:
     acted = _acted_again(workspace, [step for _, steps, _ in episodes for step in steps])
     assert acted > 20
     _learned_from_the_same(workspace, episodes)
+    capsys.readouterr()
+    assert main(["policy", "evaluate", "1", "--starts", "1", "--robot", f"sim:{TASK}", "--workspace", str(workspace)]) == 0
+    assert "of 1" in capsys.readouterr().out
 
 
 def _acted_again(workspace: Path, steps: list[Step]) -> int:

@@ -8,6 +8,7 @@ import pytest
 from takeover.data.schema import EpisodeKind, Mode, Observation, PolicyImage, Privileged
 from takeover.robot_bridge.policy_images import SIZE, policy_image, policy_images
 from takeover.robot_bridge.robots.base import Picture, RobotError
+from takeover.robot_bridge.robots.sim import SimRobot
 from takeover.robot_bridge.robots.sim_seeing import SeeingSimRobot
 
 from .station import eventually, station
@@ -100,3 +101,17 @@ def test_in_real_time_what_the_actor_is_shown_is_what_is_recorded(tmp_path: Path
         assert step.images == shown[step.seq], f"step {step.seq}"
         assert [image.camera for image in step.images] == CAMERAS
     assert len({step.images[0].data for step in compared}) > 1
+
+
+def test_the_task_from_pictures_tells_nothing_of_the_cube_but_in_them() -> None:
+    """The same start but for the cube's place: equal numbers, other pictures."""
+    robot, other = SeeingSimRobot(TASK, CAMERAS), SimRobot("pick-lift")
+    robot.reset(5)
+    numbers, pictures = robot.read().observation, robot.policy_images()
+    robot.data.joint("cube").qpos[:2] += 0.04
+    robot._refresh()
+    assert np.array_equal(robot.read().observation, numbers)
+    assert robot.policy_images() != pictures
+    assert not [name for name in robot.spec.observation.names if "cube" in name]
+    assert robot.spec.observation.names == [name for name in other.spec.observation.names if "cube" not in name]
+    robot.close()

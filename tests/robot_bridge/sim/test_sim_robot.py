@@ -52,7 +52,7 @@ def test_is_a_robot_and_its_spec_fits_its_readings(robot: SimRobot) -> None:
     assert isinstance(robot, Robot)
     spec, reading = robot.spec, robot.read()
     assert reading.observation.shape == (spec.observation.size,)
-    assert spec.observation.size == {"peg-insert": 22, "pick-lift": 23}[spec.task_id]
+    assert spec.observation.size == {"peg-insert": 22, "pick-lift": 23, "pick-lift-pictures": 15}[spec.task_id]
     assert len(spec.observation.units) == spec.observation.size
     assert len(spec.action.units) == len(spec.action.scale) == spec.action.size
     assert spec.control_hz == 20.0
