@@ -14,56 +14,14 @@ from takeover.data.schema import RobotSpec
 from takeover.data.statistics import bootstrap_ratio_band, wilson
 from takeover.data.workspace import Workspace
 from takeover.policies.absorption import AbsorptionCancelled, Correction, Distance, Found, distances, find_corrections
+from takeover.policies.absorption_file import FILE, Absorption, SegmentAbsorption, SegmentRetest
 from takeover.policies.gating import load_for
-from takeover.policies.manifest import read_manifest, version_folder
+from takeover.policies.manifest import version_folder
 from takeover.policies.publish import LoadedPolicy
 from takeover.policies.retest import MAX_RUNS, Case, KeptRuns, Restorable, Vary, find_cases, run_case, verdict_of
 
-FILE = "absorption.json"
 Progress = Callable[[str, int, int], bool]
 """(what is done, done, total); False stops."""
-
-
-class SegmentRetest(msgspec.Struct, frozen=True, kw_only=True):
-    """From the exact state at the takeover: successes of ``runs`` runs. It passes when the new version succeeds in more than half."""
-
-    runs: int
-    old: int
-    new: int
-    verdict: str  # of `retest.verdict_of`
-    passed: bool
-
-
-class SegmentAbsorption(msgspec.Struct, frozen=True, kw_only=True):
-    """One correction; see `absorption.Distance`. ``interval`` None: too few steps."""
-
-    episode_id: str
-    intervention_id: int
-    acted_version: int
-    used: bool | None  # None: not noted when the version was made
-    n: int
-    before: float
-    after: float
-    interval: tuple[float, float] | None
-    verdict: str
-    gripper_before: float | None = None
-    gripper_after: float | None = None
-    retest: SegmentRetest | None = None
-
-
-class Absorption(msgspec.Struct, frozen=True, kw_only=True):
-    """What is kept of a version. ``totals`` are over the corrections of which a batch held a step, or where that was not noted."""
-
-    version: int
-    sha256: str
-    wall_ns: int
-    limit: int  # newest corrections looked at; 0: all
-    segments: list[SegmentAbsorption]
-    totals: dict[str, Any]
-    labelled_out: int
-    later: int
-    unattended: int
-    problems: list[str]
 
 
 def absorb(
@@ -209,18 +167,6 @@ def totals_of(segments: Sequence[SegmentAbsorption]) -> dict[str, Any]:
     made |= {"retested": len(tested), "retests_passed": passed, "retests_interval": list(wilson(passed, len(tested)))}
     made["absorbed"] = sum(s.verdict == "closer" and s.retest is not None and s.retest.passed for s in counted)
     return made
-
-
-def read_absorption(workspace: str | os.PathLike[str], version: int) -> Absorption | None:
-    """What was measured of a version; None: nothing yet, or of other weights. Raises `ValueError` for a damaged file, naming it."""
-    path = version_folder(workspace, version) / FILE
-    try:
-        found = msgspec.json.decode(path.read_bytes(), type=Absorption)
-    except FileNotFoundError:
-        return None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: {error}; measure it again with `takeover policy absorb {version}`") from error
-    return found if found.sha256 == read_manifest(path.parent).sha256 else None
 
 
 def _write(path: Path, data: bytes) -> None:

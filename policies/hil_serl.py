@@ -88,6 +88,7 @@ class HilSerlLearner(SacNetworks):
 
     def relabel(self, episode_id: str, outcome: Outcome, event_step: int) -> None:
         self.replay.relabel(episode_id, outcome, event_step)
+        self._progress.relabel(episode_id, outcome, event_step)
 
     def apply_labels(self, labels: EpisodeLabels) -> bool:
         self._progress.apply_labels(labels)

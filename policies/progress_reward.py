@@ -8,12 +8,13 @@ w; the step that succeeds is followed by no steps to go.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
+import msgspec
 import numpy as np
 import torch
 from torch import Tensor
 
 from takeover.data.episode_labels import EpisodeLabels
-from takeover.data.schema import EpisodeEnd, EpisodeStart, RobotSpec, Step
+from takeover.data.schema import EpisodeEnd, EpisodeStart, Outcome, RobotSpec, Step
 from takeover.policies.base import LearnerError
 from takeover.policies.frames import Frames
 from takeover.policies.steps_to_go import PREFIX, Bins, Head, Targets, targets_of
@@ -54,6 +55,12 @@ class ProgressReward:
         """What they take out is not fitted; after the fit they change nothing here."""
         if self._collects:
             self._labels[labels.episode_id] = labels
+
+    def relabel(self, episode_id: str, outcome: Outcome, event_step: int) -> None:
+        """An outcome that was corrected after the episode and before cloning."""
+        if self._collects:
+            known = self._labels.get(episode_id) or EpisodeLabels(episode_id=episode_id)
+            self._labels[episode_id] = msgspec.structs.replace(known, outcome=outcome, event_step=event_step, relabelled=True)
 
     def exclude(self, episode_id: str) -> None:
         self._episodes.pop(episode_id, None)

@@ -7,7 +7,7 @@ Cases are not copied: episode files keep the states (``hil/sim_state``), a case 
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol, get_args
 
@@ -51,7 +51,7 @@ class Case:
     kind: str  # takeover or failure
     policy_version: int  # when the episode began
     state: bytes
-    first: np.ndarray | None = None  # (D,) the first observation of its episode; None: not known
+    first: np.ndarray | None = field(default=None, compare=False)  # (D,) the first observation of its episode; None: not known
 
     @property
     def name(self) -> str:

@@ -13,7 +13,7 @@ from takeover.app.processes.common import StartupError
 from takeover.app.supervisor import Progress
 
 if TYPE_CHECKING:
-    from takeover.policies.absorb import Absorption, SegmentAbsorption
+    from takeover.policies.absorption_file import Absorption, SegmentAbsorption
 
 DEFAULT_SEGMENTS = 20
 

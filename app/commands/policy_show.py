@@ -19,7 +19,7 @@ from takeover.data.statistics import wilson
 if TYPE_CHECKING:
     from takeover.data.catalog_tables import EvaluationRow
     from takeover.data.workspace import Workspace
-    from takeover.policies.absorb import Absorption
+    from takeover.policies.absorption_file import Absorption
 
 HELDOUT = "heldout"
 
@@ -129,7 +129,7 @@ def show(command: Show) -> int:
 
 def _absorption(workspace: "Workspace", version: int) -> "Absorption | None":
     """What `takeover policy absorb` kept. Raises `StartupError` when it is damaged."""
-    from takeover.policies.absorb import read_absorption
+    from takeover.policies.absorption_file import read_absorption
 
     try:
         return read_absorption(workspace.path, version)

@@ -215,7 +215,8 @@ class InsightsPage(QWidget):
         self._show_effort(shown)
         self.versions.set_rows(shown.versions)
         changed = len({point.policy_version for point in shown.points})
-        self.versions.set_note(f"{changed} drove, newest first")
+        absorbed = self.snapshot.absorbed if self.snapshot else ""
+        self.versions.set_note(f"{changed} drove, newest first" + (f"; {absorbed}" if absorbed else ""))
 
     def _show_rate(self, shown: Insights) -> None:
         against = self.snapshot.against if self.snapshot else None

@@ -2,7 +2,7 @@
 
 import datetime
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from takeover.app.console.models.insights import (
@@ -28,6 +28,7 @@ from takeover.data.catalog_tables import EpisodeRow, EvaluationRow, SessionRow
 from takeover.data.queue_rows import flagged_of
 from takeover.data.schema import EpisodeKind, Outcome
 from takeover.data.workspace import Workspace
+from takeover.policies.absorption_file import Absorption, newest_absorption
 
 MOST_SEGMENTS = 50_000
 MOST_VERSIONS = 14  # rows of the table; more are joined
@@ -80,6 +81,7 @@ class Snapshot:
     sessions: list[SessionChoice]
     shown: Insights | None
     against: Insights | None
+    absorbed: str = ""  # what the newest measured version took up of the corrections
 
 
 class InsightsStore:
@@ -112,8 +114,18 @@ class InsightsStore:
                 insights_of(self._catalog, shown) if shown in known else None,
                 insights_of(self._catalog, against) if against in known else None,
             )
+            if self._snapshot.shown is not None:
+                found = newest_absorption(self.workspace.path, self._snapshot.shown.task)
+                self._snapshot = replace(self._snapshot, absorbed=absorption_text(found))
             self._key = key
         return self._snapshot
+
+
+def absorption_text(found: Absorption | None) -> str:
+    """ "v12 closer to 3 of 17 corrections"; empty where nothing was measured, or nothing that a batch held."""
+    if found is None or not found.totals["segments"]:
+        return ""
+    return f"v{found.version} closer to {found.totals['closer']} of {found.totals['segments']} corrections"
 
 
 def _newest(catalog: Catalog, rows: list[SessionRow]) -> str:

@@ -7,8 +7,9 @@ from takeover.data.catalog import Catalog
 from takeover.data.hdf5_image import DamagedFile
 from takeover.data.schema import RobotSpec
 from takeover.data.workspace import Workspace
-from takeover.policies.absorb import absorb, read_absorption
+from takeover.policies.absorb import absorb
 from takeover.policies.absorption import AbsorptionCancelled
+from takeover.policies.absorption_file import read_absorption
 from takeover.policies.steps_to_go_fit import FitCancelled, FitSettings
 from takeover.policies.steps_to_go_store import NEWEST, is_due, make_head
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from takeover.app.cli import main
+from takeover.app.console.insights_store import InsightsStore
 from takeover.app.processes.evaluator_stock import take_stock
 from takeover.data.catalog import Catalog
 from takeover.data.entry import entry_of
@@ -20,7 +21,7 @@ from takeover.data.labels import Labels
 from takeover.data.recorder import Recorder
 from takeover.data.schema import ControlMode, EpisodeKind, Outcome, RobotSpec, RunConfig
 from takeover.data.workspace import Workspace
-from takeover.policies.absorb import FILE, absorb, read_absorption
+from takeover.policies.absorb import absorb
 from takeover.policies.absorption import (
     AbsorptionCancelled,
     Correction,
@@ -31,6 +32,7 @@ from takeover.policies.absorption import (
     find_corrections,
     used_corrections,
 )
+from takeover.policies.absorption_file import FILE, newest_absorption, read_absorption
 from takeover.policies.base import Decision
 from takeover.policies.learner_run import LearnerRun
 from takeover.policies.manifest import read_manifest, version_folder
@@ -276,6 +278,12 @@ def test_absorption_is_measured_kept_and_shown(corrected: Workspace, robot: SimR
     kept = read_absorption(corrected.path, 3)
     assert kept is not None
     assert json.loads(msgspec.json.encode(kept)) == made
+    assert newest_absorption(corrected.path, "peg-insert") == kept
+    assert newest_absorption(corrected.path, "pick-lift") is None
+    store = InsightsStore(corrected.path)
+    closer = int(segment["verdict"] == "closer")
+    assert store.snapshot().absorbed == f"v3 closer to {closer} of 1 corrections"
+    store.close()
     assert main(["policy", "absorb", "3", "--runs", "0", *where]) == 0
     said = capsys.readouterr().out
     assert "n = 1 corrections, 12 steps" in said

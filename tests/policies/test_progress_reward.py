@@ -96,7 +96,7 @@ def test_labels_and_too_few_demonstrations(spec: RobotSpec, make_script: Callabl
     learner, script = make_learner("hil-serl", spec, 0, SMALL | {"progress_reward": 1.0}), make_script(spec)
     names = [drive(learner, script, EpisodeKind.DEMONSTRATION) for _ in range(6)]
     learner.apply_labels(EpisodeLabels(episode_id=names[0], excluded=True))
-    learner.apply_labels(EpisodeLabels(episode_id=names[1], outcome=Outcome.FAILURE, event_step=9, relabelled=True))
+    learner.relabel(names[1], Outcome.FAILURE, 9)
     with pytest.raises(LearnerError, match=r"progress_reward = 1\.0: 4 successful episodes; steps to go needs 5"):
         list(learner.clone_demonstrations())
     with pytest.raises(ValueError, match=r"progress_reward = -1\.0; allowed 0\.\.100"):

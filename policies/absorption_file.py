@@ -1,0 +1,80 @@
+"""What was measured of a version's absorption, without torch: ``policies/<version>/absorption.json`` beside the manifest."""
+
+import os
+from typing import Any
+
+import msgspec
+
+from takeover.policies.base import PolicyRefused
+from takeover.policies.manifest import published_versions, read_manifest, version_folder
+
+FILE = "absorption.json"
+_LOOKED_AT = 200  # versions, newest first, where the newest measured one is wanted
+
+
+class SegmentRetest(msgspec.Struct, frozen=True, kw_only=True):
+    """From the exact state at the takeover: successes of ``runs`` runs. It passes when the new version succeeds in more than half."""
+
+    runs: int
+    old: int
+    new: int
+    verdict: str  # of `retest.verdict_of`
+    passed: bool
+
+
+class SegmentAbsorption(msgspec.Struct, frozen=True, kw_only=True):
+    """One correction; see `absorption.Distance`. ``interval`` None: too few steps."""
+
+    episode_id: str
+    intervention_id: int
+    acted_version: int
+    used: bool | None  # None: not noted when the version was made
+    n: int
+    before: float
+    after: float
+    interval: tuple[float, float] | None
+    verdict: str
+    gripper_before: float | None = None
+    gripper_after: float | None = None
+    retest: SegmentRetest | None = None
+
+
+class Absorption(msgspec.Struct, frozen=True, kw_only=True):
+    """What is kept of a version. ``totals`` are over the corrections of which a batch held a step, or where that was not noted."""
+
+    version: int
+    sha256: str
+    wall_ns: int
+    limit: int  # newest corrections looked at; 0: all
+    segments: list[SegmentAbsorption]
+    totals: dict[str, Any]
+    labelled_out: int
+    later: int
+    unattended: int
+    problems: list[str]
+
+
+def read_absorption(workspace: str | os.PathLike[str], version: int) -> Absorption | None:
+    """What was measured of a version; None: nothing yet, or of other weights. Raises `ValueError` for a damaged file, naming it."""
+    path = version_folder(workspace, version) / FILE
+    try:
+        found = msgspec.json.decode(path.read_bytes(), type=Absorption)
+    except FileNotFoundError:
+        return None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: {error}; measure it again with `takeover policy absorb {version}`") from error
+    return found if found.sha256 == read_manifest(path.parent).sha256 else None
+
+
+def newest_absorption(workspace: str | os.PathLike[str], task_id: str) -> Absorption | None:
+    """Of the newest version for a task that was measured; damaged ones are passed over. None: none was."""
+    for version in reversed(published_versions(workspace)[-_LOOKED_AT:]):
+        folder = version_folder(workspace, version)
+        try:
+            if (folder / FILE).exists() and read_manifest(folder).task_id == task_id:
+                found = read_absorption(workspace, version)
+                if found is not None:
+                    return found
+        except (ValueError, PolicyRefused):
+            continue
+    return None
