@@ -29,7 +29,7 @@ from takeover.data.workspace import Workspace
 from takeover.policies.decisions import read_decisions
 from takeover.policies.evaluation import EvaluationCancelled
 from takeover.policies.gate import GateSettings
-from takeover.policies.gating import compare, gate, gate_is_due, load_for, run_start
+from takeover.policies.gating import compare, gate, load_for, run_start
 from takeover.policies.outcomes import Outcomes, conditions_of
 from takeover.policies.publish import make_manifest, publish, published_versions, weights_bytes
 from takeover.policies.torch_setup import configure
@@ -102,13 +102,16 @@ def learn(folder: Path, config: RunConfig, wanted: list[int], budget: Budget, sa
 def judge(folder: Path, versions: dict[int, int], robot: SimRobot, outcomes: Outcomes, starts: int, budget: Budget) -> dict[str, Any]:
     """All that is asked of the gate, and what is true. Raises `EvaluationCancelled` when the budget ends first; what was run is kept."""
 
+    before = _size(outcomes.path)
+
     def on_progress(done: int, total: int) -> bool:
-        return budget.left()
+        return _size(outcomes.path) == before or budget.left()  # what is known already takes no time
 
     seeds = [heldout_start(index) for index in range(starts)]
     names = list(dict.fromkeys(versions.values()))
+    met = {row["candidate"] for row in decided(folder)}
     for version in names:
-        if gate_is_due(folder, version):
+        if version not in met:  # each once, also when a call goes on
             gate(folder, version, robot, seeds, outcomes, on_progress=on_progress)
     settings = GateSettings(seek_better=True)  # as `takeover policy evaluate` does
     loaded = {version: load_for(folder, version, robot.spec) for version in names}
@@ -125,6 +128,10 @@ def judge(folder: Path, versions: dict[int, int], robot: SimRobot, outcomes: Out
                 raise EvaluationCancelled(f"stopped after {done} of {starts} starts of version {version}")
         truth[str(version)] = {"successes": good, "n": starts}
     return {"chain": decided(folder), "pairs": pairs, "truth": truth}
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
 
 
 def decided(folder: Path) -> list[dict[str, Any]]:

@@ -197,6 +197,8 @@ class EpisodeBook:
         """Record the start."""
         episode = self._current()
         episode.recorded = True
+        if episode.probe >= 0 and not episode.probe_version:
+            episode.probe_version = policy_version  # nothing newer breaks into it
         unattended = self.block is not None and self.block.max_failures > 0
         self.log.append(
             lambda session, rec_seq: EpisodeStart(

@@ -33,7 +33,7 @@ class EpisodeStart(Record, frozen=True, kw_only=True, tag="episode_start"):
     unattended: bool = False  # practice with nobody there: slow and with tighter limits
     consent_version: str = ""  # what the operator agreed to; "": not noted
     probe: int = -1  # 0, 1, ... within the session: a no-help probe, drawn by chance out of normal work; -1: none
-    probe_version: int = 0  # the one that was to drive in it; 0: whichever acted
+    probe_version: int = 0  # the one that was to drive in it; 0: none was accepted yet
 
 
 class PolicyImage(msgspec.Struct, frozen=True, kw_only=True):

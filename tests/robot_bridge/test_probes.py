@@ -68,6 +68,24 @@ def test_an_episode_that_is_dropped_draws_the_same_again() -> None:
         book.end_block()
 
 
+def test_whichever_acts_when_a_probe_begins_drives_to_its_end(tmp_path: Path) -> None:
+    asked: list[tuple[int, int]] = []
+
+    def act(observation: Observation) -> list[float]:
+        if observation.episode_id:
+            asked.append((observation.episode_step, observation.required_version))
+        return [0.0] * 4
+
+    with station(tmp_path, clock="lockstep", operator="none", probe_share=1.0) as made:
+        recorder = made.recorder()
+        made.actor(act)
+        made.start(made.operator(), EpisodeKind.POLICY, 1)
+        assert eventually(lambda: len(recorder.ends) == 1, 60.0)
+        assert (recorder.starts[0].probe, recorder.starts[0].probe_version) == (0, 1)
+    assert len(asked) >= 100
+    assert {required for _, required in asked} == {1}
+
+
 def test_the_bridge_asks_for_the_version_that_is_due_and_records_the_probe(tmp_path: Path) -> None:
     asked: dict[str, set[int]] = {}
 
