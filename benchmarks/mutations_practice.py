@@ -61,7 +61,7 @@ PRACTICE: list[Mutation] = [
         ("practice: budget", "if not 1 <= request.max_failures <= MAX_FAILURES:", "if request.max_failures > MAX_FAILURES:"),
         ("practice: budget at most", "if not 1 <= request.max_failures <= MAX_FAILURES:", "if not 1 <= request.max_failures:"),
         ("practice: robot", "if lacks:", "if False:"),
-        ("practice: robot's task", "if not spec.simulated:\n            lacks", "if False:\n            lacks"),
+        ("practice: robot's task", 'if not spec.simulated or self._control.config.reward != "task":', "if False:"),
         ("practice: permitted", "self._permit_practice(request)\n        control", "pass\n        control"),
         ("way: held", " and not control.on_way_to_start:", ":"),
     ),

@@ -184,3 +184,16 @@ def test_another_robots_episode_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match="another observation or action space"):
         replay.begin_episode(make_script(make_robot_spec(observation=5)).start())
+
+
+def test_a_classifiers_end_is_dated_back_like_a_key(make_robot_spec, make_script):
+    spec, script = make_robot_spec(), make_script()
+    replay = CorrectionReplay(spec)
+    replay.begin_episode(script.start())
+    for _ in range(5):
+        replay.add(script.step())
+    replay.add(script.step(truncated=True))  # the step in which the state before it was called success
+    replay.end_episode(script.end(Outcome.SUCCESS, OutcomeSource.CLASSIFIER, event_step=4))
+    rows = replay.online.rows[: replay.online.size]
+    assert rows[:, replay.columns.reward].tolist() == [0.0] * 4 + [1.0]
+    assert rows[:, replay.columns.mask].tolist() == [1.0] * 4 + [0.0]

@@ -61,7 +61,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, 
     truth = {}
     for number in range(EPISODES):
         truth[f"demonstration-{number}"] = loop.episode(EpisodeKind.DEMONSTRATION, number)["first"]
-        recorder.sync()
+    recorder.sync()
     recorder.close()
     train_reward(folder, RewardRequest(robot_id="sim", task_id=TASK, settings=FAST), go_on)
     return folder, truth
