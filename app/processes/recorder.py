@@ -35,6 +35,9 @@ class RecorderLoop:
         now = time.monotonic()
         self._last_sync = self._last_ack = self._last_hello = self._last_position = self._last_heard = now
         self._gap_since = 0.0
+        self._newest = -1  # number of the record that came last
+        self._began_again = False  # the bridge has sent a second time since the last gap was looked at
+        self._begins_at = -1  # where it began after the gap when it last did
         self._dirty = False
         self._hello()
 
@@ -73,6 +76,8 @@ class RecorderLoop:
 
     def _accept(self, record: AnyRecord) -> None:
         session = self.recorder.session
+        self._began_again |= record.rec_seq <= self._newest
+        self._newest = record.rec_seq
         try:
             result = self.recorder.accept(record)
             if result is Accepted.GAP:
@@ -83,16 +88,23 @@ class RecorderLoop:
         if self.recorder.session != session:
             self._hello()
         if result is Accepted.TAKEN:
-            self._gap_since = 0.0
+            self._gap_since, self._began_again, self._begins_at = 0.0, False, -1
             self._dirty = True
 
     def _gap(self, record: AnyRecord) -> Accepted:
-        """Ask for what is missing; after a while go on without it."""
+        """Ask for what is missing; go on without it once the bridge has answered twice from the same record on, later than what is missing.
+
+        Time alone says nothing: on a busy machine what was sent before the question can take longer to come than any patience, and the
+        bridge keeps what nobody acknowledged.
+        """
         now = time.monotonic()
         self._gap_since = self._gap_since or now
-        if now - self._gap_since > GAP_PATIENCE_S and not self.recorder.error():
-            self.recorder.skip_to(record.rec_seq)
-            return self.recorder.accept(record)
+        if self._began_again:
+            self._began_again = False
+            again, self._begins_at = self._begins_at == record.rec_seq, record.rec_seq
+            if again and now - self._gap_since > GAP_PATIENCE_S and not self.recorder.error():
+                self.recorder.skip_to(record.rec_seq)
+                return self.recorder.accept(record)
         if now - self._last_hello > HELLO_EVERY_S:
             self._hello()
         return Accepted.GAP

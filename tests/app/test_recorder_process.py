@@ -38,7 +38,7 @@ from takeover.data.schema import (
 )
 from takeover.data.store import iter_episode_records, read_gap
 from takeover.data.workspace import Workspace
-from takeover.robot_bridge.protocol import Endpoints, Router, Subscriber
+from takeover.robot_bridge.protocol import Endpoints, PeerGone, Router, Subscriber
 
 SPEC = RobotSpec(
     robot_id="sim",
@@ -97,9 +97,15 @@ class BridgeSide:
                 self.acked = max(self.acked, message.acked_rec_seq)
             received = self.router.receive(0.0)
         if self.peer is not None:
-            for record in self.records[max(self.sent, self.acked + 1) :]:
-                self.router.send(self.peer, record)
-            self.sent = len(self.records)
+            self.sent = max(self.sent, self.acked + 1)
+            for record in self.records[self.sent :]:
+                try:
+                    if not self.router.send_encoded(self.peer, self.router.encode(record)):
+                        break  # the recorder does not keep up: the rest follows with the next call
+                except PeerGone:
+                    self.peer = None
+                    break
+                self.sent += 1
 
     def wait(self, condition, timeout_s: float = 20.0) -> None:
         deadline = time.monotonic() + timeout_s
