@@ -1,7 +1,7 @@
 """Pictures for the policy: made at the source, of the very frame that people see, small and uncompressed.
 
-The middle square of the frame, every pixel the mean of the ones it covers. What the policy is shown is what is recorded and learned
-from, byte for byte.
+The middle square of the frame, every pixel the mean of the ones it covers; a frame that is smaller than that is enlarged. What the
+policy is shown is what is recorded and learned from, byte for byte.
 """
 
 from collections.abc import Sequence
@@ -16,13 +16,12 @@ SIZE = 128  # pixels each way
 
 
 def policy_image(picture: Picture, size: int = SIZE) -> PolicyImage:
-    """``picture`` (H, W, 3) uint8 as (size, size, 3). Raises `ValueError` for a frame that is smaller than that."""
+    """``picture`` (H, W, 3) uint8 as (size, size, 3)."""
     height, width = picture.rgb.shape[:2]
     side = min(height, width)
-    if side < size:
-        raise ValueError(f"camera {picture.camera!r} gives {width}x{height}; the policy needs at least {size} pixels each way")
     left, top = (width - side) // 2, (height - side) // 2
-    small = Image.fromarray(picture.rgb).resize((size, size), Image.Resampling.BOX, box=(left, top, left + side, top + side))
+    how = Image.Resampling.BOX if side >= size else Image.Resampling.BILINEAR
+    small = Image.fromarray(picture.rgb).resize((size, size), how, box=(left, top, left + side, top + side))
     return PolicyImage(camera=picture.camera, height=size, width=size, data=np.asarray(small).tobytes())
 
 

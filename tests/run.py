@@ -20,6 +20,8 @@ PATIENT = (
     "tests/robot_bridge/test_decisions.py",
     "tests/robot_bridge/test_fuzz.py",
     "tests/robot_bridge/test_lockstep.py",
+    "tests/robot_bridge/test_policy_images.py",
+    "tests/robot_bridge/test_probes.py",
     "tests/robot_bridge/test_safety.py",
     "tests/robot_bridge/test_safety_limits.py",
     "tests/app/test_cli.py",

@@ -29,9 +29,14 @@ def test_every_pixel_is_the_mean_of_those_it_covers_in_the_middle_square() -> No
     assert (image.camera, image.height, image.width) == ("front", SIZE, SIZE)
 
 
-def test_a_frame_that_is_too_small_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"camera 'front' gives 160x100; the policy needs at least 128 pixels each way"):
-        policy_image(Picture("front", 1, 0, frame(100, 160)))
+def test_a_smaller_frame_is_enlarged() -> None:
+    small = np.zeros((64, 80, 3), np.uint8)
+    small[:, 40:] = 200
+    image = policy_image(Picture("front", 1, 0, small))
+    made = np.frombuffer(image.data, np.uint8).reshape(SIZE, SIZE, 3)
+    assert (image.height, image.width) == (SIZE, SIZE)
+    assert (made[:, :60] == 0).all()
+    assert (made[:, 68:] == 200).all()
 
 
 def test_a_missing_camera_is_left_out_and_the_order_is_the_policys() -> None:
