@@ -392,7 +392,13 @@ def test_a_camera_that_stays_away_ends_the_episode(filmed: tuple[ByHand, Cameras
     hand, cameras, thread = filmed
     picture(cameras, thread)
     hand.control.cameras = SimpleNamespace(  # type: ignore[assignment]
-        error="", offer=lambda *_: None, ages_ms=thread.ages_ms, frozen=lambda _: [], worst_age_ms=lambda: 0.0
+        error="",
+        offer=lambda *_: None,
+        ages_ms=thread.ages_ms,
+        frozen=lambda _: [],
+        worst_age_ms=lambda: 0.0,
+        newest_policy_images=list,
+        policy_images_now=list,
     )
     hand.run()
     hand.control.cameras.error = "unplugged"  # type: ignore[union-attr]
