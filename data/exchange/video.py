@@ -14,6 +14,7 @@ from av.video.reformatter import ColorRange, Colorspace
 
 from takeover.data.exchange.errors import ExchangeError
 from takeover.data.exchange.pictures import PictureError, decode, is_jpeg
+from takeover.data.exchange.scheduling import ordinary_priority
 from takeover.data.exchange.target import write_with
 
 Codec = Literal["h264", "av1"]
@@ -47,6 +48,8 @@ class VideoTrack:
             stream.time_base = stream.codec_context.time_base = Fraction(1, self.fps)
             stream.codec_context.thread_count = _THREADS
             stream.codec_context.color_range, stream.codec_context.colorspace = ColorRange.MPEG, Colorspace.SMPTE170M
+            with ordinary_priority():
+                stream.codec_context.open()
             number = -1
             try:
                 for number, frame in enumerate(_decoded_ahead(picture for part in parts for picture in part)):
