@@ -112,7 +112,7 @@ class Machine(RuleBasedStateMachine):
             if self.mode.mode is Mode.STOPPED:  # deliberately; nothing that was known before counts
                 self.mode = transition(self.mode, event, 0)
                 assert self.mode.mode is Mode.READY
-                self.authority, self.safety, self.applied = Authority(), SafetyState(), ZERO
+                self.authority, self.safety, self.applied, self.before = Authority(), SafetyState(), ZERO, ZERO
                 self.source = (Source.NONE, Source.NONE)
             return
         if event is ModeEvent.RESUME and (self.mode.mode is not Mode.HOLD or not self.rules_.policy_drives):
