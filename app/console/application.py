@@ -11,6 +11,7 @@ from PySide6.QtCore import QTimer
 from PySide6.QtWidgets import QApplication
 
 from takeover.app.console.controller import Controller
+from takeover.app.console.garbage import GuiThreadCollector
 from takeover.app.console.tokens import apply_theme
 from takeover.app.console.window import MainWindow
 from takeover.app.inputs.manager import DeviceManager
@@ -42,6 +43,7 @@ def run_console(config: RunConfig, stop: threading.Event, ready: Callable[[], No
     """Until the window is closed or ``stop`` is set. Returns Qt's exit status (0: closed by the person)."""
     sys.setswitchinterval(0.001)  # painting must not keep the link thread from its 20 ms
     app = make_application()
+    collector = GuiThreadCollector()
     controller = make_controller(config)
     window = MainWindow(controller)
 
@@ -62,4 +64,5 @@ def run_console(config: RunConfig, stop: threading.Event, ready: Callable[[], No
         return app.exec()
     finally:
         watch.stop()
+        collector.close()
         sys.excepthook = sys.__excepthook__

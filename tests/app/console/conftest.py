@@ -1,5 +1,6 @@
 """Console tests run without a screen unless one is asked for; one QApplication, a peer on real sockets."""
 
+import gc
 import os
 import sys
 import time
@@ -16,6 +17,15 @@ from peer import Peer
 from takeover.app.console.controller import Controller
 from takeover.app.console.tokens import apply_theme
 from takeover.app.console.window import MainWindow
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _garbage_in_the_gui_thread() -> Iterator[None]:
+    """As in the console: worker threads of a page must not destroy the Qt objects of one that was closed."""
+    gc.disable()
+    yield
+    gc.collect()
+    gc.enable()
 
 
 @pytest.fixture
