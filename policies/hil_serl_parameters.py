@@ -56,8 +56,8 @@ class HilSerlParameters:
     actor_average: float = 0.02
     """Fraction by which the published actor follows the trained one per update: a running average is steadier from
     version to version (1: the actor as it is)."""
-    keep_warm_start: bool = False
-    """Against the dip after cloning: the four settings below take effect."""
+    keep_warm_start: bool = True
+    """Against the dip after cloning: the four settings below take effect. A residual starts from its clone anyway: they are not for it."""
     actor_delay: int = 1500
     """Updates of the critics alone, on what the cloned policy does, before the actor learns."""
     anchor_weight: float = 4.0
@@ -143,8 +143,11 @@ class HilSerlParameters:
         require(0.0 <= self.encoder_weight_decay <= 100.0, f"encoder_weight_decay = {self.encoder_weight_decay}; allowed 0..100")
         of_state = self.progress_reward > 0.0 or self.relative_pose or self.ee_frame
         require(self.observations == "state" or not of_state, "progress_reward, relative_pose and ee_frame need observations = 'state'")
-        both = self.keep_warm_start and self.residual_scale > 0.0
-        require(not both, "keep_warm_start and residual_scale both hold the actor near its clone; set one of them")
+
+    @property
+    def keeps_warm_start(self) -> bool:
+        """Whether the actor waits and is held to its clone."""
+        return self.keep_warm_start and self.residual_scale == 0.0
 
 
 _HOW = {"device", "written_gradients", "compile", "bf16"}  # how it is computed, not what is learned

@@ -3,7 +3,7 @@
 After cloning, the critics have seen good demonstrations only: they think well of every action, and an actor that climbs them at once
 leaves what it cloned for nothing.
 
-With the setting ``keep_warm_start``
+With the setting ``keep_warm_start`` (on; a residual does without)
 
 - the actor waits for ``actor_delay`` updates while the critics learn what the cloned policy is worth, failures included;
 - then an anchor holds the actor's mode with a weight that decays: to what the person did on the demonstration half of a batch (the
@@ -23,19 +23,19 @@ from takeover.policies.hil_serl_parameters import HilSerlParameters
 
 def actor_waits(parameters: HilSerlParameters, updates: int) -> bool:
     """Whether update number ``updates`` (from 1) is one of the critics alone."""
-    return parameters.keep_warm_start and updates <= parameters.actor_delay
+    return parameters.keeps_warm_start and updates <= parameters.actor_delay
 
 
 def anchor_weight(parameters: HilSerlParameters, updates: int) -> float:
     """Weight of the anchor at update ``updates``: decays once the actor learns; 0 without ``keep_warm_start``."""
-    if not parameters.keep_warm_start:
+    if not parameters.keeps_warm_start:
         return 0.0
     return parameters.anchor_weight * parameters.anchor_decay ** max(0, updates - parameters.actor_delay)
 
 
 def published_rate(parameters: HilSerlParameters) -> float:
     """Fraction by which the published actor follows the trained one per update."""
-    return parameters.kept_average if parameters.keep_warm_start else parameters.actor_average
+    return parameters.kept_average if parameters.keeps_warm_start else parameters.actor_average
 
 
 class Anchor:

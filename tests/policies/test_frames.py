@@ -23,7 +23,7 @@ from takeover.robot_bridge.robots.sim import SimRobot
 NAMES = ["tool_x", "tool_y", "tool_z", "tool_yaw", "velocity_x", "velocity_y", "width", "hole_x", "hole_y", "hole_z", "hole_yaw"]
 NAMES += ["to_hole_x", "to_hole_y", "to_hole_yaw", "force_x", "force_y", "force_z"]
 UNITS = ["m", "m", "m", "rad", "m/s", "m/s", "m", "m", "m", "m", "rad", "m", "m", "rad", "N", "N", "N"]
-SMALL = {"hidden": 16, "batch": 64, "clone_updates": 60, "critic_warmup": 10, "learning_starts": 5}
+SMALL = {"hidden": 16, "batch": 64, "clone_updates": 60, "critic_warmup": 10, "learning_starts": 5, "keep_warm_start": False}
 BOTH = {"relative_pose": True, "ee_frame": True}
 
 

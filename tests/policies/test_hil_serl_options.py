@@ -15,7 +15,7 @@ from takeover.policies.publish import weights_bytes
 from takeover.policies.registry import make_learner
 
 P, T, H = ControlMode.POLICY, ControlMode.TRANSITION, ControlMode.HUMAN
-SMALL = {"hidden": 16, "batch": 64, "clone_updates": 60, "critic_warmup": 10, "learning_starts": 5}
+SMALL = {"hidden": 16, "batch": 64, "clone_updates": 60, "critic_warmup": 10, "learning_starts": 5, "keep_warm_start": False}
 
 
 @pytest.fixture

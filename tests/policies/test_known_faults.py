@@ -70,7 +70,7 @@ COVERED: dict[str, list[str]] = {
 
 P, H = ControlMode.POLICY, ControlMode.HUMAN
 SMALL = {"hidden": 16, "batch": 32, "clone_updates": 20, "learning_starts": 5}
-SMALL_HIL = SMALL | {"critic_warmup": 5}
+SMALL_HIL = SMALL | {"critic_warmup": 5, "keep_warm_start": False}
 
 
 def test_every_fault_names_tests_that_exist() -> None:

@@ -17,7 +17,15 @@ from takeover.policies.imitation import ImitationLearner
 from takeover.policies.learner_run import LearnerRun
 from takeover.policies.transition_buffer import TransitionBuffer
 
-HIL = {"updates_per_step": 1, "clone_updates": 20, "critic_warmup": 5, "learning_starts": 5, "hidden": 16, "batch": 64}
+HIL = {
+    "updates_per_step": 1,
+    "clone_updates": 20,
+    "critic_warmup": 5,
+    "learning_starts": 5,
+    "hidden": 16,
+    "batch": 64,
+    "keep_warm_start": False,
+}
 SIRIUS = {"clone_updates": 20, "learning_starts": 5, "hidden": 16, "batch": 64, "pre_intervention_s": 0.1, "history": 1}
 P, H = ControlMode.POLICY, ControlMode.HUMAN
 

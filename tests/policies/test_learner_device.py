@@ -17,7 +17,7 @@ from takeover.policies.publish import weights_bytes
 from takeover.policies.sac_autograd import AutogradUpdate
 from takeover.policies.sac_update import CriticBatch, Pull, SacUpdate
 
-SMALL = {"hidden": 16, "batch": 32, "clone_updates": 20, "critic_warmup": 10, "learning_starts": 5}
+SMALL = {"hidden": 16, "batch": 32, "clone_updates": 20, "critic_warmup": 10, "learning_starts": 5, "keep_warm_start": False}
 D, A, B = 5, 2, 64
 
 

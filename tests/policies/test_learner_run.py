@@ -16,7 +16,7 @@ from takeover.policies.learner_run import LearnerRun
 from takeover.policies.publish import published_versions
 from takeover.policies.resume import OtherSettings
 
-FAST = {"updates_per_step": 1, "clone_updates": 30, "critic_warmup": 10, "learning_starts": 5, "hidden": 16, "batch": 32}
+FAST = {"updates_per_step": 1, "clone_updates": 30, "critic_warmup": 10, "learning_starts": 5, "hidden": 16, "batch": 32, "actor_delay": 5}
 
 
 @pytest.fixture

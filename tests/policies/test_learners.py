@@ -131,7 +131,9 @@ def success_rate(learner: Any, environment: Reach, n: int = 60) -> float:
 
 @pytest.mark.parametrize("name", KNOWN_LEARNERS)
 def test_cloning_imitates_the_demonstrations(name: str, spec: RobotSpec, make_script: Callable[..., Any]) -> None:
-    learner = make_learner(name, spec, 0, QUICK | {"clone_updates": 800} | ({"critic_warmup": 10} if name == "hil-serl" else {}))
+    learner = make_learner(
+        name, spec, 0, QUICK | {"clone_updates": 800} | ({"critic_warmup": 10, "actor_delay": 5} if name == "hil-serl" else {})
+    )
     before = success_rate(learner, Reach(spec))
     demonstrate(learner, make_script(spec), Reach(spec), 15)
     assert learner.demonstration_episodes == 15
@@ -139,7 +141,7 @@ def test_cloning_imitates_the_demonstrations(name: str, spec: RobotSpec, make_sc
 
 
 def test_hil_serl_improves_on_its_own_experience(spec: RobotSpec, make_script: Callable[..., Any]) -> None:
-    settings = {"clone_updates": 150, "critic_warmup": 100, "updates_per_step": 2, "actor_average": 0.02}
+    settings = {"clone_updates": 150, "critic_warmup": 100, "updates_per_step": 2, "actor_average": 0.02, "keep_warm_start": False}
     learner = make_learner("hil-serl", spec, 0, QUICK | settings)
     environment, script = Reach(spec), make_script(spec)
     demonstrate(learner, script, environment, 6, noise=0.2)
@@ -167,7 +169,7 @@ def test_the_gripper_is_cloned_through_the_critics(gripper_spec: RobotSpec, make
 
 
 def train_a_little(name: str, seed: int, spec: RobotSpec, script: Any) -> Any:
-    learner = make_learner(name, spec, seed, QUICK | ({"critic_warmup": 10} if name == "hil-serl" else {}))
+    learner = make_learner(name, spec, seed, QUICK | ({"critic_warmup": 10, "actor_delay": 5} if name == "hil-serl" else {}))
     environment = Reach(spec)
     demonstrate(learner, script, environment, 3)
     rng = np.random.default_rng(5)
@@ -188,7 +190,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(
 @pytest.mark.parametrize("name", ["hil-serl", "iwr"])
 def test_a_restored_learner_continues_bit_for_bit(name: str, spec: RobotSpec, make_script: Callable[..., Any]) -> None:
     learner = train_a_little(name, 1, spec, make_script(spec))
-    twin = make_learner(name, spec, 99, QUICK | ({"critic_warmup": 10} if name == "hil-serl" else {}))
+    twin = make_learner(name, spec, 99, QUICK | ({"critic_warmup": 10, "actor_delay": 5} if name == "hil-serl" else {}))
     script, environment = make_script(spec), Reach(spec)
     twin.updates_due = lambda: 0  # type: ignore[method-assign]  # the same steps again, without learning from them
     rng = np.random.default_rng(5)

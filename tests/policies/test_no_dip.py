@@ -20,7 +20,7 @@ from takeover.policies.hil_serl_parameters import HilSerlParameters
 from takeover.policies.publish import load_policy, make_manifest, publish, version_folder, weights_bytes
 from takeover.policies.warm_start import actor_waits, anchor_weight, published_rate
 
-QUICK = {"clone_updates": 60, "critic_warmup": 10, "hidden": 32, "batch": 64, "learning_starts": 20}
+QUICK = {"clone_updates": 60, "critic_warmup": 10, "hidden": 32, "batch": 64, "learning_starts": 20, "keep_warm_start": False}
 HELD = QUICK | {"keep_warm_start": True, "actor_delay": 30, "anchor_weight": 2.0, "anchor_decay": 0.99}
 
 
@@ -101,7 +101,7 @@ def test_the_anchor_decays_from_the_end_of_the_wait() -> None:
     parameters = HilSerlParameters(keep_warm_start=True, actor_delay=10, anchor_weight=2.0, anchor_decay=0.5)
     assert [anchor_weight(parameters, u) for u in (1, 10, 11, 12)] == [2.0, 2.0, 1.0, 0.5]
     assert [actor_waits(parameters, u) for u in (1, 10, 11)] == [True, True, False]
-    plain = HilSerlParameters(actor_delay=10, anchor_weight=2.0)
+    plain = HilSerlParameters(keep_warm_start=False, actor_delay=10, anchor_weight=2.0)
     assert anchor_weight(plain, 1) == 0.0
     assert not actor_waits(plain, 1)
     assert published_rate(plain) == plain.actor_average > published_rate(parameters) == parameters.kept_average

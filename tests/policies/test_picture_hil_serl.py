@@ -18,7 +18,7 @@ from takeover.policies.registry import make_learner
 CAMERAS = ["front", "wrist"]
 SETTINGS: dict[str, Any] = {
     **{"observations": "pictures", "camera_features": 8, "crops": 3, "encoder_updates": 12, "encoder_batch": 16, "hidden": 16},
-    **{"batch": 16, "clone_updates": 20, "critic_warmup": 5, "learning_starts": 2},
+    **{"batch": 16, "clone_updates": 20, "critic_warmup": 5, "learning_starts": 2, "keep_warm_start": False},
 }
 SIZE = 128
 

@@ -11,7 +11,7 @@ from benchmarks.pictures import main
 SMALL = [
     *("--demonstrations", "1", "--steps", "20", "--every", "20", "--starts", "1", "--set"),
     *("encoder_updates=3", "encoder_batch=8", "clone_updates=10", "critic_warmup=5", "hidden=16", "batch=16"),
-    *("learning_starts=10", "camera_features=16"),
+    *("learning_starts=10", "camera_features=16", "actor_delay=0"),
 ]
 
 

@@ -20,7 +20,7 @@ from takeover.policies.publish import load_policy, published_versions, version_f
 TASK, CAMERAS, SEED = "pick-lift-pictures", ["front", "wrist"], 3
 SETTINGS = {
     **{"observations": "pictures", "encoder_updates": 3, "encoder_batch": 8, "clone_updates": 10, "critic_warmup": 5},
-    **{"hidden": 16, "batch": 16, "learning_starts": 20, "camera_features": 16},
+    **{"hidden": 16, "batch": 16, "learning_starts": 20, "camera_features": 16, "actor_delay": 0},
 }
 
 

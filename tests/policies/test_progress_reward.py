@@ -13,7 +13,7 @@ from takeover.policies.progress_reward import ProgressReward
 from takeover.policies.publish import weights_bytes
 from takeover.policies.registry import make_learner
 
-SMALL = {"hidden": 16, "batch": 64, "clone_updates": 30, "critic_warmup": 5, "learning_starts": 5}
+SMALL = {"hidden": 16, "batch": 64, "clone_updates": 30, "critic_warmup": 5, "learning_starts": 5, "keep_warm_start": False}
 LENGTH = 20
 
 

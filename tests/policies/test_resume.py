@@ -16,7 +16,15 @@ from takeover.data.workspace import Workspace
 from takeover.policies.learner_run import LearnerRun
 
 FAST = {
-    "hil-serl": {"updates_per_step": 1, "clone_updates": 30, "critic_warmup": 10, "learning_starts": 5, "hidden": 16, "batch": 32},
+    "hil-serl": {
+        "updates_per_step": 1,
+        "clone_updates": 30,
+        "critic_warmup": 10,
+        "learning_starts": 5,
+        "hidden": 16,
+        "batch": 32,
+        "actor_delay": 5,
+    },
     "sirius": {"updates_per_step": 1, "clone_updates": 30, "learning_starts": 5, "hidden": 16, "batch": 32},
 }
 STEPS = 16

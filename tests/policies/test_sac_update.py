@@ -141,7 +141,15 @@ def test_an_update_follows_parameters_that_change_in_place() -> None:
 # --- the learner ---
 
 P, T, H = ControlMode.POLICY, ControlMode.TRANSITION, ControlMode.HUMAN
-SMALL = {"hidden": 16, "batch": 32, "clone_updates": 20, "critic_warmup": 10, "learning_starts": 5, "learning_rate": 3e-3}
+SMALL = {
+    "hidden": 16,
+    "batch": 32,
+    "clone_updates": 20,
+    "critic_warmup": 10,
+    "learning_starts": 5,
+    "learning_rate": 3e-3,
+    "keep_warm_start": False,
+}
 KEEP = {"keep_warm_start": True, "actor_delay": 5}
 SWITCHES: dict[str, dict[str, Any]] = {
     "plain": {},
