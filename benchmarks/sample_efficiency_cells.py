@@ -11,6 +11,7 @@ import numpy as np
 
 from benchmarks.inprocess_loop import Loop
 from benchmarks.sample_efficiency_plan import Cell
+from benchmarks.sample_efficiency_returns import WatchedRobot, promised_and_earned, valued
 from takeover.data.schema import EpisodeKind
 from takeover.data.seeding import heldout_start
 from takeover.policies.evaluation import evaluate
@@ -100,8 +101,11 @@ class _Run:
             self._say("evaluation")
             return True
 
+        learner = valued(loop.training.learner)
+        discount, penalty = (learner.parameters.discount, learner.parameters.gripper_penalty) if learner is not None else (1.0, 0.0)
+        robot = WatchedRobot(loop.robot, discount, penalty)
         found = self._timed(
-            "evaluation", lambda: evaluate(loop.policies[newest], loop.robot, [heldout_start(i) for i in range(starts)], on_progress)
+            "evaluation", lambda: evaluate(loop.policies[newest], robot, [heldout_start(i) for i in range(starts)], on_progress)
         )
         good = [o.steps for o in found if o.success]
         self.points.append(
@@ -111,11 +115,13 @@ class _Run:
                 "human_steps": sum(e["human_steps"] for e in self.episodes),
                 "takeovers": sum(e["takeovers"] for e in self.episodes),
                 "wall_s": self.seconds["loop"],
+                "learning_s": loop.update_s,
                 "version": newest,
                 "successes": len(good),
                 "n": starts,
                 "steps_per_success": float(np.mean(good)) if good else None,
             }
+            | (promised_and_earned(learner, robot) if learner is not None else {})
         )
 
     def _timed(self, name: str, work: Callable[[], Any]) -> Any:
@@ -127,10 +133,14 @@ class _Run:
 
     def _say(self, text: str) -> None:
         cell = self.cell
-        total = cell.steps + cell.starts * (cell.points + 1)
         done = min(self.loop.train_step, cell.steps) + self._evaluated
-        if not self._on_progress(done, total, text):
+        if not self._on_progress(done, work_of(cell), text):
             raise Cancelled(f"{cell.name}: stopped while {text}; it left no file and begins anew next time")
+
+
+def work_of(cell: Cell) -> int:
+    """Of a cell's progress: environment steps and evaluated starts."""
+    return cell.steps + cell.starts * (cell.points + 1)
 
 
 def cell_path(folder: Path, cell: Cell) -> Path:
