@@ -3,7 +3,7 @@
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 from benchmarks.inprocess_loop import Loop
 from benchmarks.sample_efficiency_plan import Cell
 from benchmarks.sample_efficiency_returns import WatchedRobot, promised_and_earned, valued
+from takeover.data.filelock import FileLock, Locked
 from takeover.data.schema import EpisodeKind
 from takeover.data.seeding import heldout_start
 from takeover.policies.evaluation import evaluate
@@ -29,6 +30,16 @@ class Cancelled(RuntimeError):
 
 class CellError(RuntimeError):
     """A cell that cannot be run or whose file cannot be used; the text says what to do."""
+
+
+class CellBusy(RuntimeError):
+    """Another command runs this cell now."""
+
+
+def describe(error: Exception) -> str:
+    """In one line; what nobody foresaw, with its kind."""
+    text = " ".join(str(error).split())
+    return text if isinstance(error, CellError) else f"{type(error).__name__}: {text}"
 
 
 def run_cell(cell: Cell, on_progress: OnProgress) -> dict[str, Any]:
@@ -136,6 +147,27 @@ class _Run:
         done = min(self.loop.train_step, cell.steps) + self._evaluated
         if not self._on_progress(done, work_of(cell), text):
             raise Cancelled(f"{cell.name}: stopped while {text}; it left no file and begins anew next time")
+
+
+def finish_cell(cell: Cell, folder: Path, origin: Mapping[str, Any], on_progress: OnProgress) -> dict[str, Any]:
+    """Its result: from its file, or run now under the cell's lock and saved together with ``origin``.
+
+    Raises `CellBusy` when another process has the lock, and what `run_cell`, `load` and `save` raise.
+    """
+    path = cell_path(folder, cell)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path.with_name(f".{cell.name}.lock"))
+    except Locked as error:
+        raise CellBusy(f"process {error.holder} runs it") from error
+    except OSError as error:
+        raise CellError(f"{path}: cannot be locked: {error.strerror}; free space or choose another --out") from error
+    with lock:
+        found = load(path, cell)  # another command may have come first
+        if found is None:
+            found = run_cell(cell, on_progress) | dict(origin)
+            save(path, found)
+        return found
 
 
 def work_of(cell: Cell) -> int:

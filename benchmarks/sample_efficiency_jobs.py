@@ -20,10 +20,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.sample_efficiency_cells import CellError, OnProgress, cell_path, load, run_cell, save, work_of
+from benchmarks.sample_efficiency_cells import CellBusy, CellError, describe, finish_cell, work_of
 from benchmarks.sample_efficiency_plan import Cell
 from takeover.app.supervisor import Progress
-from takeover.data.filelock import FileLock, Locked
 
 ROOT = Path(__file__).resolve().parents[1]
 WORKER = "benchmarks.sample_efficiency_worker"
@@ -34,37 +33,12 @@ Show = Callable[[Progress], None]
 log = logging.getLogger("sample-efficiency")
 
 
-class CellBusy(RuntimeError):
-    """Another command runs this cell now."""
-
-
 @dataclass
 class Ran:
     """What became of the cells that were asked for, by name; those in neither have their result, or were not begun."""
 
     failed: dict[str, str] = field(default_factory=dict)  # why
     busy: dict[str, str] = field(default_factory=dict)  # who runs it
-
-
-def finish_cell(cell: Cell, folder: Path, origin: Mapping[str, Any], on_progress: OnProgress) -> dict[str, Any]:
-    """Its result: from its file, or run now and saved together with ``origin``.
-
-    Raises `CellBusy` when another process has its lock, and what `run_cell`, `load` and `save` raise.
-    """
-    path = cell_path(folder, cell)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(path.with_name(f".{cell.name}.lock"))
-    except Locked as error:
-        raise CellBusy(f"process {error.holder} runs it") from error
-    except OSError as error:
-        raise CellError(f"{path}: cannot be locked: {error.strerror}; free space or choose another --out") from error
-    with lock:
-        found = load(path, cell)  # another command may have come first
-        if found is None:
-            found = run_cell(cell, on_progress) | dict(origin)
-            save(path, found)
-        return found
 
 
 def run_cells(cells: Sequence[Cell], folder: Path, jobs: int, most: int | None, origin: Mapping[str, Any], show: Show) -> Ran:
@@ -79,12 +53,6 @@ def run_cells(cells: Sequence[Cell], folder: Path, jobs: int, most: int | None, 
     if jobs == 1:
         return _in_turn(cells, folder, count, origin, overall)
     return _at_once(cells, folder, min(jobs, count), count, origin, overall)
-
-
-def describe(error: Exception) -> str:
-    """In one line; what nobody foresaw, with its kind."""
-    text = " ".join(str(error).split())
-    return text if isinstance(error, CellError) else f"{type(error).__name__}: {text}"
 
 
 def _in_turn(cells: Sequence[Cell], folder: Path, count: int, origin: Mapping[str, Any], overall: "_Overall") -> Ran:

@@ -13,8 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.sample_efficiency_cells import CellError
-from benchmarks.sample_efficiency_jobs import CellBusy, describe, finish_cell
+from benchmarks.sample_efficiency_cells import CellBusy, CellError, describe, finish_cell
 from benchmarks.sample_efficiency_plan import Cell
 from takeover.policies.torch_setup import configure
 

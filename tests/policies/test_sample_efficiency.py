@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import sample_efficiency, sample_efficiency_jobs
+from benchmarks import sample_efficiency, sample_efficiency_cells
 from benchmarks.sample_efficiency_cells import Cancelled, CellError, cell_path, load, run_cell, save
 from benchmarks.sample_efficiency_compare import comparisons, pooled, success_at
 from benchmarks.sample_efficiency_plan import ABLATIONS, LEARNERS, NEVER_TAKES_OVER, VARIANTS, Cell, Grid, PlanError
@@ -123,7 +123,7 @@ def test_ctrl_c_keeps_what_is_finished(tmp_path: Path, capsys: pytest.CaptureFix
             raise KeyboardInterrupt
         return run_cell(one, on_progress)
 
-    monkeypatch.setattr(sample_efficiency_jobs, "run_cell", stopped_in_the_second)
+    monkeypatch.setattr(sample_efficiency_cells, "run_cell", stopped_in_the_second)
     command = ["--learners", "bc", "hg-dagger", *TINY, "--out", str(tmp_path)]
     assert sample_efficiency.main(command) == 130
     assert "goes on with the next unfinished cell" in capsys.readouterr().err
