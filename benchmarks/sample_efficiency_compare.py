@@ -61,6 +61,8 @@ def comparison_lines(found: Sequence[Mapping[str, Any]]) -> list[str]:
         return []
     lines = [
         "",
+        "### Against each other",
+        "",
         "| learner | against | seeds | equal environment steps | equal episodes | equal human steps | equal seconds of learning |",
         "|---|---|---|---|---|---|---|",
     ]

@@ -63,10 +63,10 @@ PICK = Protocol("pick-lift", "pick-lift", 17_500, {})
 
 @dataclass(frozen=True)
 class _Measure:
-    """A figure in words, and whether it is good enough; ``figure`` empty: these cells cannot say."""
+    """A figure in words (empty: no cells), and whether it is good enough; None: these cells cannot say."""
 
-    figure: str
-    good: bool = False
+    figure: str = ""
+    good: bool | None = None
 
 
 def goals(results: Sequence[Result], groups: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -99,15 +99,15 @@ def _lines(protocol: Protocol, results: Sequence[Result]) -> Callable[..., dict[
         if len(cells) > 1:  # seed by seed: those that all have
             seeds = set.intersection(*({r["settings"]["seed"] for r in own} for own in cells))
             cells = [sorted((r for r in own if r["settings"]["seed"] in seeds), key=lambda r: r["settings"]["seed"]) for own in cells]
-        found = measure(*cells) if all(cells) else _Measure("")
-        lacking = list(dict.fromkeys(lack for own in cells for lack in protocol.lacking(own))) if found.figure else []
+        found = measure(*cells) if all(cells) else _Measure()
+        lacking = list(dict.fromkeys(lack for own in cells for lack in protocol.lacking(own)))
         return _entry(protocol.name, text, found, lacking)
 
     return line
 
 
 def _entry(name: str, text: str, found: _Measure, lacking: Sequence[str]) -> dict[str, Any]:
-    verdict = NOT_RUN if not found.figure else PARTLY if lacking else REACHED if found.good else MISSED
+    verdict = NOT_RUN if found.good is None else PARTLY if lacking else REACHED if found.good else MISSED
     return {"protocol": name, "text": text, "figure": found.figure, "verdict": verdict, "lacking": list(lacking)}
 
 
@@ -132,7 +132,7 @@ def _above(mine: Sequence[Result], other: Sequence[Result], axis: str) -> _Measu
     found = compared(mine[0]["settings"]["variant"], other[0]["settings"]["variant"], [*mine, *other])
     differences = found[f"at_equal_{axis}"]
     if not differences:
-        return _Measure("")
+        return _Measure(f"no {axis.replace('_', ' ')} in both")
     a, b = found[f"shares_at_equal_{axis}"]
     n = found["n"] * len(differences) // len(found["seeds"])
     each = " ".join(f"{100 * d:+.0f}" for d in differences)
@@ -163,7 +163,7 @@ def _cycle(mine: Sequence[Result], other: Sequence[Result]) -> _Measure:
         counts.append(sum(p["successes"] for p in finals))
         lengths.append(sum(p["steps_per_success"] * p["successes"] for p in finals) / max(1, counts[-1]))
     if not all(counts):
-        return _Measure("")
+        return _Measure("no success to time")
     text = f"{lengths[0] / lengths[1]:.2f}: {lengths[0]:.1f} against {lengths[1]:.1f} steps (n = {counts[0]} and {counts[1]} successes)"
     return _Measure(text, lengths[0] <= 0.8 * lengths[1])
 
@@ -172,7 +172,8 @@ def _values(results: Sequence[Result]) -> _Measure:
     found = [value_ratio(r["points"][-1]) for r in results]
     known = [value for value in found if value is not None]
     if not known:
-        return _Measure("")
+        measured = any("start_value" in r["points"][-1] for r in results)
+        return _Measure("nothing was earned" if measured else "not measured")
     starts = sum(r["points"][-1]["n"] for r, value in zip(results, found, strict=True) if value is not None)
     each = " ".join(f"{value:.2f}" for value in known)
     text = f"{each} (n = {starts} starts)" + (f"; not measured in {len(found) - len(known)} seeds" if len(known) < len(found) else "")
@@ -190,7 +191,7 @@ def _imitation(name: str, groups: Sequence[Mapping[str, Any]]) -> dict[str, Any]
     """Summed over the groups that have both."""
     both = [g for g in groups if {name, "hg-dagger"} <= {row["variant"] for row in g["learners"]}]
     rows = {row["variant"]: row for row in pooled(both)}
-    found, lacking = _Measure(""), []
+    found, lacking = _Measure(), list[str]()
     if both:
         mine, other = rows[name], rows["hg-dagger"]
         texts = [interval_text(row["successes"], row["n"]) for row in (mine, other)]
@@ -213,6 +214,7 @@ def goal_lines(found: Sequence[Mapping[str, Any]]) -> list[str]:
     for one in found:
         verdict = f"**{one['verdict']}**" if one["verdict"] in (REACHED, MISSED) else one["verdict"]
         lines.append(f"| {one['protocol']} | {one['text']} | {one['figure'] or '-'} | {verdict} |")
+    lines += ["", "Differences are in points, one per seed. Intervals are of 95 %."]
     partly: dict[tuple[str, str], None] = {}
     for one in found:
         if one["verdict"] == PARTLY:

@@ -181,7 +181,7 @@ def _group_lines(group: Mapping[str, Any], hz: float) -> list[str]:
             for name in group["ranking_at_equal_human_steps"]
         ]
         lines += ["", f"At equal human steps ({group['equal_human_steps']}, straight lines between points): {' > '.join(ranked)}."]
-    return [*lines, *comparison_lines(group["comparisons"]), "", *learning_lines(rows)]
+    return [*lines, *comparison_lines(group["comparisons"]), "", "### Learning per second", "", *learning_lines(rows)]
 
 
 def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:

@@ -119,6 +119,7 @@ def test_old_cells_have_no_values_and_share_their_seconds_out() -> None:
         for point in result["points"]:
             del point["learning_s"]
     assert verdicts(old)["peg-insert: start-state Q over realised return 0.5 to 1.6 at the end, in every seed"] == "not run"
+    assert "| not measured | not run |" in "\n".join(goal_lines(goals(old, summarise(old))))
     group = summarise(old)[0]
     row = next(row for row in group["learners"] if row["variant"] == "hil-serl")
     assert row["value_ratio"] == [None] * 5
