@@ -62,7 +62,7 @@ class _Run:
         cell, loop = self.cell, self.loop
         demonstrations = self._timed("demonstrations", self._demonstrate)
         self._timed("clone", self._clone)
-        loop.update_s = 0.0
+        loop.update_s = loop.update_cpu_s = 0.0
         self._point()
         targets = [round(cell.steps * (i + 1) / cell.points) for i in range(cell.points)]
         for target in targets:
@@ -79,7 +79,7 @@ class _Run:
             "episodes": {key: [int(e[key]) for e in self.episodes] for key in ("steps", "human_steps", "takeovers", "success")},
             "updates": loop.training.learner.updates if loop.training.learner is not None else 0,
             "safety_holds": loop.holds,
-            "seconds": self.seconds | {"learning": loop.update_s},
+            "seconds": self.seconds | {"learning": loop.update_s, "learning_cpu": loop.update_cpu_s},
         }
 
     def _demonstrate(self) -> dict[str, int]:
@@ -126,7 +126,7 @@ class _Run:
                 "human_steps": sum(e["human_steps"] for e in self.episodes),
                 "takeovers": sum(e["takeovers"] for e in self.episodes),
                 "wall_s": self.seconds["loop"],
-                "learning_s": loop.update_s,
+                "learning_s": loop.update_cpu_s,
                 "version": newest,
                 "successes": len(good),
                 "n": starts,

@@ -37,7 +37,7 @@ AXES = (
     ("human_steps", "steps that the operator drove", False),
     ("train_steps", "environment steps", False),
     ("wall_s", "of the loop", True),
-    ("learning_s", "of learning", True),
+    ("learning_s", "of learning (processor time)", True),
 )
 DASH = (6, 3)
 LEGEND_COLUMNS, LEGEND_LINE = 3, 22

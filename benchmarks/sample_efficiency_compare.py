@@ -38,12 +38,19 @@ def compared(a: str, b: str, results: Sequence[Result]) -> dict[str, Any]:
     ``at_equal_AXIS``: differences, one per seed; ``shares_at_equal_AXIS``: (mean of a, mean of b) over the same seeds; ``n``: starts of
     either.
     """
-    by_seed = {(r["settings"]["variant"], r["settings"]["seed"]): r["points"] for r in results}
+    by_seed = {(r["settings"]["variant"], r["settings"]["seed"]): r for r in results}
     seeds = sorted(seed for name, seed in by_seed if name == a and (b, seed) in by_seed)
-    pairs = [(by_seed[a, seed], by_seed[b, seed]) for seed in seeds]
+    pairs = [(by_seed[a, seed]["points"], by_seed[b, seed]["points"]) for seed in seeds]
+    timed = [
+        pair
+        for pair, seed in zip(pairs, seeds, strict=True)
+        if by_seed[a, seed].get("learning_estimated") == by_seed[b, seed].get("learning_estimated")  # else by different clocks
+        and all(points[-1].get("learning_s") for points in pair)
+    ]
+    helped = [(mine, other) for mine, other in pairs if mine[-1]["human_steps"] and other[-1]["human_steps"]]
     found: dict[str, Any] = {"learner": a, "against": b, "seeds": seeds, "n": sum(mine[-1]["n"] for mine, _ in pairs)}
     for axis in AXES:
-        chosen = [pair for pair in pairs if axis not in ("human_steps", "learning_s") or all(points[-1].get(axis) for points in pair)]
+        chosen = {"human_steps": helped, "learning_s": timed}.get(axis, pairs)
         shares = [_at_the_end_of_less(mine, other, axis) for mine, other in chosen]
         found[f"at_equal_{axis}"] = [x - y for x, y in shares]
         found[f"shares_at_equal_{axis}"] = [float(np.mean(one)) for one in zip(*shares, strict=True)]

@@ -76,6 +76,7 @@ def _row(variant: str, results: Sequence[Mapping[str, Any]], equal: float) -> di
         "steps_per_success": sum(p["steps_per_success"] * p["successes"] for p in good) / successes if good else None,
         "successes_timed": successes,
         "value_ratio": [value_ratio(p) for p in finals],
+        "values_measured": any("start_value" in p for p in finals),
         "learning": learning(results, curve),
         "demonstration_tries": [r["demonstrations"]["tries"] for r in results],
     }
@@ -155,7 +156,7 @@ def _method(summary: Mapping[str, Any]) -> list[str]:
         "- success has Wilson's interval, 95 %, n = seeds x starts. It does not show how seeds differ; the worst seed does",
         "- intervention rate: share of steps that the operator drove, with the 95 % interval of the bootstrap over episodes",
         "- minutes of the loop: without demonstrations, cloning and evaluation, on that machine with whatever else it did",
-        "- seconds of learning: of those, what ingesting steps and updates took",
+        "- seconds of learning: processor time of ingesting steps and of updates, one thread",
         "- human seconds are steps that the operator drove, over the control rate; it neither resets nor labels here",
         "- start-state Q: mean of the critics at first observations of the held-out starts, over the discounted return from there",
     ]
@@ -199,13 +200,13 @@ def _success_cells(row: Mapping[str, Any], hz: float) -> list[str]:
 
 
 def _effort_cells(row: Mapping[str, Any]) -> list[str]:
-    values = ["-" if value is None else f"{value:.2f}" for value in row["value_ratio"]]
+    values = " ".join("-" if value is None else f"{value:.2f}" for value in row["value_ratio"])
     length = row["steps_per_success"]
     return [
         row["variant"],
         *(_rate_text(row[key]) for key in ("intervention_rate_first_20", "intervention_rate_last_40")),
         "-" if length is None else f"{length:.1f} (n = {row['successes_timed']})",
-        "not measured" if all(value == "-" for value in values) else " ".join(values),
+        values if row["values_measured"] else "not measured" if VARIANTS[row["variant"]].learner == "hil-serl" else "no critics",
         f"{row['final']['wall_s'] / 60:.1f}",
         " ".join(map(str, row["demonstration_tries"])),
     ]

@@ -1,4 +1,4 @@
-"""Success over seconds of learning: what a learner makes of a processor, without robot, operator and evaluation.
+"""Success over processor seconds of learning: what a learner makes of one core, without robot, operator and evaluation.
 
 So learners that need different time per update can be compared, as `hil-serl` and `hil-serl-256`. Ingesting steps counts as learning.
 """
@@ -17,14 +17,15 @@ Result = Mapping[str, Any]
 def with_learning_seconds(results: Sequence[Result]) -> list[dict[str, Any]]:
     """``results`` with ``learning_s`` at every point and ``learning_estimated`` beside them.
 
-    Cells of before this was noted know the sum alone: it is shared out in proportion to environment steps, to which updates are held.
+    Cells of before this was noted know the sum by the clock alone: it is shared out in proportion to environment steps, to which updates
+    are held.
     """
     found = []
     for result in results:
-        points, total = result["points"], result["seconds"]["learning"]
+        points = result["points"]
         estimated = any("learning_s" not in point for point in points)
         if estimated:
-            steps = max(1, points[-1]["train_steps"])
+            total, steps = result["seconds"]["learning"], max(1, points[-1]["train_steps"])
             points = [{**point, "learning_s": total * point["train_steps"] / steps} for point in points]
         found.append({**result, "points": points, "learning_estimated": estimated})
     return found
@@ -43,7 +44,7 @@ def learning(results: Sequence[Result], curve: Sequence[Mapping[str, float]]) ->
 
 
 def _seconds(result: Result) -> float:
-    return float(result["seconds"]["learning"])
+    return float(result["points"][-1]["learning_s"])
 
 
 def _updates(result: Result) -> float:
@@ -65,15 +66,16 @@ def learning_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """A Markdown table of `learning`, for the learners of one group."""
     heads = [f"{100 * level:.0f} % after" for level in LEVELS]
     lines = [
-        f"| learner | updates | seconds of learning | ms per update | {' | '.join(heads)} |",
+        f"| learner | updates | processor seconds of learning | ms per update | {' | '.join(heads)} |",
         "|---" * (4 + len(LEVELS)) + "|",
     ]
     for row in rows:
         found = row["learning"]
         each = "-" if found["ms_per_update"] is None else f"{found['ms_per_update']:.1f}"
         about = "about " if found["estimated"] else ""
+        seconds = f"{about}{found['seconds']:.0f}"
         reached = ["never" if value is None else f"{about}{value:.0f} s" for value in found["seconds_to"].values()]
-        lines.append(f"| {row['variant']} | {found['updates']:,.0f} | {found['seconds']:.0f} | {each} | {' | '.join(reached)} |")
+        lines.append(f"| {row['variant']} | {found['updates']:,.0f} | {seconds} | {about}{each} | {' | '.join(reached)} |")
     if any(row["learning"]["estimated"] for row in rows):
-        lines += ["", "*About*: these cells noted their seconds of learning at the end alone; before it they are in proportion to steps."]
+        lines += ["", "*About*: these cells noted seconds by the clock, at the end alone; before it they are in proportion to steps."]
     return lines
