@@ -20,7 +20,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from benchmarks.control_plain_work import Evaluating, Learning, Pictures, Recording, Window, state_of
-from benchmarks.inprocess_loop import Loop, _Driver
+from benchmarks.inprocess_driver import Driver
+from benchmarks.inprocess_loop import Loop
 from takeover.data.schema import AnyRecord, EpisodeEnd, EpisodeKind, EpisodeStart, Outcome, OutcomeSource, RunConfig, Source, Step
 from takeover.data.seeding import start_seed
 from takeover.policies.torch_setup import configure
@@ -86,7 +87,7 @@ class PacedLoop(Loop):
     def _paced_episode(self, number: int, end: float) -> None:
         identity = f"policy-{number}"
         kind = EpisodeKind.POLICY if self.learning is not None else EpisodeKind.DEMONSTRATION
-        driver = _Driver(self, kind, number, identity)
+        driver = Driver(self, kind, number, identity)
         start = EpisodeStart(
             session="bench",
             rec_seq=0,

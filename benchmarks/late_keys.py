@@ -12,7 +12,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from benchmarks.inprocess_loop import Loop, _Driver, rate, say
+from benchmarks.inprocess_driver import Driver
+from benchmarks.inprocess_loop import Loop, rate, say
 from takeover.app.operators.scripted import OperatorDecision
 from takeover.data.schema import (
     EpisodeEnd,
@@ -69,7 +70,7 @@ class KeyedLoop(Loop):
         about = {"episode_id": identity, "number": number, "kind": kind, "spec": self.spec, "station_id": "bench", "operator": "scripted"}
         about |= {"start_seed": seed, "policy_version": version, "policy_sha256": "", "config_sha256": "", "wall_ns": 0, "t_ns": 0}
         self._feed(EpisodeStart, **about)
-        driver = _Driver(self, kind, number, identity)
+        driver = Driver(self, kind, number, identity)
         steps = human = takeovers = 0
         first_success = -1
         was_human = False
@@ -118,7 +119,7 @@ class KeyedLoop(Loop):
             wall_ns=0,
         )
 
-    def _late_key(self, driver: _Driver, identity: str, steps: int, pressed: Outcome | None) -> Outcome | None:
+    def _late_key(self, driver: Driver, identity: str, steps: int, pressed: Outcome | None) -> Outcome | None:
         """The robot stands still after the time limit; a success that was seen is keyed all the same."""
         if pressed is not None:
             return None

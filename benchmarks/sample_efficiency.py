@@ -1,12 +1,14 @@
 """Learners x operators x tasks x seeds in lockstep: success on held-out starts against human steps, environment steps and wall time.
 
 Every cell of the grid is one run of the whole loop in one process. A finished cell is one JSON file under OUT/cells, so the
-same command goes on where it was stopped (Ctrl+C loses the running cell only). Writes OUT/report.md, OUT/report.json and a picture of
-the curves per task and operator. The operators are scripted: no people are tested.
+same command goes on where it was stopped (Ctrl+C loses the running cells only); a cell that fails is said, and the others go on. Two
+commands may share one OUT: a cell is run once. Writes OUT/report.md, OUT/report.json and a picture of the curves per task and operator.
+The operators are scripted: no people are tested.
 
     takeover bench sample-efficiency --quick
     takeover bench sample-efficiency --seeds 0 1 2 3 4 [--learners hil-serl hg-dagger] [--operators expert slow] [--tasks peg-insert]
-                                     [--ablations] [--steps 15000] [--set learner.batch=128 operator.noise=0.2 task.clearance_m=0.0012]
+                                     [--ablations] [--steps 15000] [--jobs 8]
+                                     [--set learner.batch=128 operator.noise=0.2 task.clearance_m=0.0012]
 """
 
 import argparse
@@ -20,19 +22,21 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.result_text import commit, machine
-from benchmarks.sample_efficiency_cells import CellError, cell_path, load, run_cell, save
+from benchmarks.sample_efficiency_cells import CellError, cell_path, load
 from benchmarks.sample_efficiency_chart import draw
+from benchmarks.sample_efficiency_goals import goals
+from benchmarks.sample_efficiency_jobs import Ran, run_cells
 from benchmarks.sample_efficiency_plan import ABLATIONS, LEARNERS, VARIANTS, Cell, Grid, PlanError
 from benchmarks.sample_efficiency_report import NOBODY, markdown, picture_name, summarise
 from takeover.app.commands.options import _number, _scalar, parse_parameters
 from takeover.app.commands.progress import progress_display
 from takeover.app.operators.scripted import STYLES
 from takeover.app.processes.common import EXIT_BAD_INPUT, StartupError
-from takeover.app.supervisor import Progress
 from takeover.policies.torch_setup import configure
 from takeover.robot_bridge.robots.base import RobotError
 from takeover.robot_bridge.robots.sim import SimRobot
 
+MOST_JOBS = 256
 QUICK = {"learners": ["hil-serl", "hg-dagger"], "operators": ["expert"], "tasks": ["peg-insert"], "steps": 2000, "points": 4, "starts": 50}
 FULL = {"learners": list(LEARNERS), "operators": ["expert"], "tasks": ["peg-insert"], "steps": 15_000, "points": 6, "starts": 200}
 
@@ -57,6 +61,8 @@ def grid_of(arguments: argparse.Namespace) -> Grid:
         task=task,
     )
     grid.cells()
+    if not 1 <= arguments.jobs <= MOST_JOBS:
+        raise PlanError(f"jobs = {arguments.jobs}; allowed 1..{MOST_JOBS}")
     for name in grid.tasks:
         try:
             SimRobot(name, dict(task))
@@ -65,23 +71,13 @@ def grid_of(arguments: argparse.Namespace) -> Grid:
     return grid
 
 
-def run_grid(cells: Sequence[Cell], folder: Path, most: int | None) -> list[dict[str, Any]]:
-    """Run what is missing, at most ``most`` cells; returns every finished result in the order of ``cells``."""
-    found: list[dict[str, Any] | None] = [load(cell_path(folder, cell), cell) for cell in cells]
-    missing = [i for i, result in enumerate(found) if result is None][:most]
-    origin = {"commit": _commit(), "machine": machine()}
+def run_grid(cells: Sequence[Cell], folder: Path, jobs: int, most: int | None) -> tuple[list[dict[str, Any]], Ran]:
+    """Run what is missing, ``jobs`` cells at once, at most ``most`` of them; every finished result in the order of ``cells``."""
+    missing = [cell for cell in cells if load(cell_path(folder, cell), cell) is None]
     with progress_display() as display:
-        for number, i in enumerate(missing, 1):
-            name = cells[i].name
-
-            def on_progress(done: float, total: float, text: str, name: str = name, number: int = number) -> bool:
-                display.show(Progress(f"{number} of {len(missing)}: {name}", done, total, text))
-                return True
-
-            result = run_cell(cells[i], on_progress) | origin
-            save(cell_path(folder, cells[i]), result)
-            found[i] = result
-    return [result for result in found if result is not None]
+        ran = run_cells(missing, folder, jobs, most, {"commit": _commit(), "machine": machine()}, display.show)
+    found = (load(cell_path(folder, cell), cell) for cell in cells if cell.name not in ran.failed)
+    return [result for result in found if result is not None], ran
 
 
 def _commit() -> str:
@@ -97,6 +93,7 @@ def write_report(grid: Grid, cells: Sequence[Cell], results: Sequence[dict[str, 
     """report.json, report.md and the pictures; returns what report.json holds."""
     done = {result["settings"]["seed"]: None for result in results}
     finished = {(r["settings"]["task"], r["settings"]["operator"], r["settings"]["variant"], r["settings"]["seed"]) for r in results}
+    groups = summarise(results)
     summary = {
         "note": NOBODY.replace("**", ""),
         "command": command,
@@ -106,7 +103,8 @@ def write_report(grid: Grid, cells: Sequence[Cell], results: Sequence[dict[str, 
         | {"learner": dict(grid.learner), "operator": dict(grid.operator), "task": dict(grid.task), "seeds": sorted(done)},
         "hz": {task: SimRobot(task).spec.control_hz for task in grid.tasks},
         "missing": [cell.name for cell in cells if (cell.task, cell.operator, cell.variant, cell.seed) not in finished],
-        "groups": summarise(results),
+        "goals": goals(results, groups),
+        "groups": groups,
     }
     folder.mkdir(parents=True, exist_ok=True)
     note = f"{grid.demonstrations} demonstrations before; points are means over seeds. Commit {', '.join(summary['commits']) or 'unknown'}."
@@ -137,6 +135,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--out", type=Path, help="default docs/results/sample-efficiency, with --quick ./sample-efficiency-quick")
     parser.add_argument("--quick", action="store_true", help="two learners, one seed, 2,000 steps, 50 starts: a few minutes")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="cells at once, each in a process of its own (default 1)")
     parser.add_argument("--cells", type=int, metavar="N", help="run at most N of the missing cells now; 0: only the report")
     return parser.parse_args(argv)
 
@@ -148,7 +147,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         grid = grid_of(arguments)
         cells = grid.cells()
-        results = run_grid(cells, folder, arguments.cells)
+        results, ran = run_grid(cells, folder, arguments.jobs, arguments.cells)
+        for name, text in (ran.failed | ran.busy).items():
+            print(f"sample-efficiency: {name}: {text}", file=sys.stderr)
+        if not results and ran.failed:
+            return 1
         if not results:
             raise PlanError(f"no cell is finished in {folder}: nothing to report; leave --cells out to run some")
         given = sys.argv[1:] if argv is None else argv
@@ -167,8 +170,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         for group in summary["groups"]
         for row in group["learners"]
     }
-    print(json.dumps({"note": summary["note"], "report": str(folder / "report.md"), "missing": len(summary["missing"]), "final": finals}))
-    return 0
+    said = {"note": summary["note"], "report": str(folder / "report.md"), "missing": len(summary["missing"]), "failed": sorted(ran.failed)}
+    print(json.dumps(said | {"final": finals}))
+    return 1 if ran.failed else 0
 
 
 if __name__ == "__main__":

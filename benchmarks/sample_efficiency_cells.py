@@ -3,7 +3,7 @@
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,8 @@ import numpy as np
 
 from benchmarks.inprocess_loop import Loop
 from benchmarks.sample_efficiency_plan import Cell
+from benchmarks.sample_efficiency_returns import WatchedRobot, promised_and_earned, valued
+from takeover.data.filelock import FileLock, Locked
 from takeover.data.schema import EpisodeKind
 from takeover.data.seeding import heldout_start
 from takeover.policies.evaluation import evaluate
@@ -28,6 +30,16 @@ class Cancelled(RuntimeError):
 
 class CellError(RuntimeError):
     """A cell that cannot be run or whose file cannot be used; the text says what to do."""
+
+
+class CellBusy(RuntimeError):
+    """Another command runs this cell now."""
+
+
+def describe(error: Exception) -> str:
+    """In one line; what nobody foresaw, with its kind."""
+    text = " ".join(str(error).split())
+    return text if isinstance(error, CellError) else f"{type(error).__name__}: {text}"
 
 
 def run_cell(cell: Cell, on_progress: OnProgress) -> dict[str, Any]:
@@ -50,7 +62,7 @@ class _Run:
         cell, loop = self.cell, self.loop
         demonstrations = self._timed("demonstrations", self._demonstrate)
         self._timed("clone", self._clone)
-        loop.update_s = 0.0
+        loop.update_s = loop.update_cpu_s = 0.0
         self._point()
         targets = [round(cell.steps * (i + 1) / cell.points) for i in range(cell.points)]
         for target in targets:
@@ -67,7 +79,7 @@ class _Run:
             "episodes": {key: [int(e[key]) for e in self.episodes] for key in ("steps", "human_steps", "takeovers", "success")},
             "updates": loop.training.learner.updates if loop.training.learner is not None else 0,
             "safety_holds": loop.holds,
-            "seconds": self.seconds | {"learning": loop.update_s},
+            "seconds": self.seconds | {"learning": loop.update_s, "learning_cpu": loop.update_cpu_s},
         }
 
     def _demonstrate(self) -> dict[str, int]:
@@ -100,8 +112,11 @@ class _Run:
             self._say("evaluation")
             return True
 
+        learner = valued(loop.training.learner)
+        discount, penalty = (learner.parameters.discount, learner.parameters.gripper_penalty) if learner is not None else (1.0, 0.0)
+        robot = WatchedRobot(loop.robot, discount, penalty)
         found = self._timed(
-            "evaluation", lambda: evaluate(loop.policies[newest], loop.robot, [heldout_start(i) for i in range(starts)], on_progress)
+            "evaluation", lambda: evaluate(loop.policies[newest], robot, [heldout_start(i) for i in range(starts)], on_progress)
         )
         good = [o.steps for o in found if o.success]
         self.points.append(
@@ -111,11 +126,13 @@ class _Run:
                 "human_steps": sum(e["human_steps"] for e in self.episodes),
                 "takeovers": sum(e["takeovers"] for e in self.episodes),
                 "wall_s": self.seconds["loop"],
+                "learning_s": loop.update_cpu_s,
                 "version": newest,
                 "successes": len(good),
                 "n": starts,
                 "steps_per_success": float(np.mean(good)) if good else None,
             }
+            | (promised_and_earned(learner, robot) if learner is not None else {})
         )
 
     def _timed(self, name: str, work: Callable[[], Any]) -> Any:
@@ -127,10 +144,35 @@ class _Run:
 
     def _say(self, text: str) -> None:
         cell = self.cell
-        total = cell.steps + cell.starts * (cell.points + 1)
         done = min(self.loop.train_step, cell.steps) + self._evaluated
-        if not self._on_progress(done, total, text):
+        if not self._on_progress(done, work_of(cell), text):
             raise Cancelled(f"{cell.name}: stopped while {text}; it left no file and begins anew next time")
+
+
+def finish_cell(cell: Cell, folder: Path, origin: Mapping[str, Any], on_progress: OnProgress) -> dict[str, Any]:
+    """Its result: from its file, or run now under the cell's lock and saved together with ``origin``.
+
+    Raises `CellBusy` when another process has the lock, and what `run_cell`, `load` and `save` raise.
+    """
+    path = cell_path(folder, cell)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path.with_name(f".{cell.name}.lock"))
+    except Locked as error:
+        raise CellBusy(f"process {error.holder} runs it") from error
+    except OSError as error:
+        raise CellError(f"{path}: cannot be locked: {error.strerror}; free space or choose another --out") from error
+    with lock:
+        found = load(path, cell)  # another command may have come first
+        if found is None:
+            found = run_cell(cell, on_progress) | dict(origin)
+            save(path, found)
+        return found
+
+
+def work_of(cell: Cell) -> int:
+    """Of a cell's progress: environment steps and evaluated starts."""
+    return cell.steps + cell.starts * (cell.points + 1)
 
 
 def cell_path(folder: Path, cell: Cell) -> Path:

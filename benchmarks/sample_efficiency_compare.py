@@ -9,7 +9,8 @@ from takeover.data.statistics import wilson
 
 Result = Mapping[str, Any]
 REFERENCE = "hg-dagger"
-ALONE = ("hil-serl", "hil-serl-alone")
+ITSELF = (("hil-serl", "hil-serl-alone"), ("hil-serl-256", "hil-serl"))
+AXES = ("train_steps", "episodes", "human_steps", "learning_s")
 
 
 def success_at(points: Sequence[Mapping[str, Any]], axis: str, value: float) -> float:
@@ -22,34 +23,43 @@ def success_at(points: Sequence[Mapping[str, Any]], axis: str, value: float) -> 
 
 
 def comparisons(results: Sequence[Result]) -> list[dict[str, Any]]:
-    """Within one task and operator: everyone against hg-dagger, and hil-serl against itself without anybody who takes over."""
+    """Within one task and operator: everyone against hg-dagger, and hil-serl against itself: without anybody who takes over, and with
+    other networks."""
     names = list(dict.fromkeys(r["settings"]["variant"] for r in results))
     pairs = [(name, REFERENCE) for name in names if name != REFERENCE and REFERENCE in names]
-    pairs += [ALONE] if set(ALONE) <= set(names) else []
-    found = (_compared(a, b, results) for a, b in pairs)
+    pairs += [pair for pair in ITSELF if set(pair) <= set(names)]
+    found = (compared(a, b, results) for a, b in pairs)
     return [one for one in found if one["seeds"]]
 
 
-def _compared(a: str, b: str, results: Sequence[Result]) -> dict[str, Any]:
-    """``a`` minus ``b`` per seed that both have; human steps only where both took some."""
-    by_seed = {(r["settings"]["variant"], r["settings"]["seed"]): r["points"] for r in results}
+def compared(a: str, b: str, results: Sequence[Result]) -> dict[str, Any]:
+    """``a`` minus ``b`` per seed that both have, at the end of whoever spent less; human steps and seconds only where both have some.
+
+    ``at_equal_AXIS``: differences, one per seed; ``shares_at_equal_AXIS``: (mean of a, mean of b) over the same seeds; ``n``: starts of
+    either.
+    """
+    by_seed = {(r["settings"]["variant"], r["settings"]["seed"]): r for r in results}
     seeds = sorted(seed for name, seed in by_seed if name == a and (b, seed) in by_seed)
-    pairs = [(by_seed[a, seed], by_seed[b, seed]) for seed in seeds]
+    pairs = [(by_seed[a, seed]["points"], by_seed[b, seed]["points"]) for seed in seeds]
+    timed = [
+        pair
+        for pair, seed in zip(pairs, seeds, strict=True)
+        if by_seed[a, seed].get("learning_estimated") == by_seed[b, seed].get("learning_estimated")  # else by different clocks
+        and all(points[-1].get("learning_s") for points in pair)
+    ]
     helped = [(mine, other) for mine, other in pairs if mine[-1]["human_steps"] and other[-1]["human_steps"]]
-    return {
-        "learner": a,
-        "against": b,
-        "seeds": seeds,
-        "at_equal_train_steps": [_difference(mine, other, "train_steps") for mine, other in pairs],
-        "at_equal_episodes": [_difference(mine, other, "episodes") for mine, other in pairs],
-        "at_equal_human_steps": [_difference(mine, other, "human_steps") for mine, other in helped],
-    }
+    found: dict[str, Any] = {"learner": a, "against": b, "seeds": seeds, "n": sum(mine[-1]["n"] for mine, _ in pairs)}
+    for axis in AXES:
+        chosen = {"human_steps": helped, "learning_s": timed}.get(axis, pairs)
+        shares = [_at_the_end_of_less(mine, other, axis) for mine, other in chosen]
+        found[f"at_equal_{axis}"] = [x - y for x, y in shares]
+        found[f"shares_at_equal_{axis}"] = [float(np.mean(one)) for one in zip(*shares, strict=True)]
+    return found
 
 
-def _difference(mine: Sequence[Mapping[str, Any]], other: Sequence[Mapping[str, Any]], axis: str) -> float:
-    """At the end of whoever spent less of it."""
+def _at_the_end_of_less(mine: Sequence[Mapping[str, Any]], other: Sequence[Mapping[str, Any]], axis: str) -> tuple[float, float]:
     end = min(mine[-1][axis], other[-1][axis])
-    return success_at(mine, axis, end) - success_at(other, axis, end)
+    return success_at(mine, axis, end), success_at(other, axis, end)
 
 
 def comparison_lines(found: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -58,11 +68,13 @@ def comparison_lines(found: Sequence[Mapping[str, Any]]) -> list[str]:
         return []
     lines = [
         "",
-        "| learner | against | seeds | equal environment steps | equal episodes | equal human steps |",
-        "|---|---|---|---|---|---|",
+        "### Against each other",
+        "",
+        "| learner | against | seeds | equal environment steps | equal episodes | equal human steps | equal seconds of learning |",
+        "|---|---|---|---|---|---|---|",
     ]
     for one in found:
-        cells = [_points(one[f"at_equal_{axis}"]) for axis in ("train_steps", "episodes", "human_steps")]
+        cells = [_points(one[f"at_equal_{axis}"]) for axis in AXES]
         lines.append(f"| {one['learner']} | {one['against']} | {len(one['seeds'])} | {' | '.join(cells)} |")
     return [*lines, "", "Differences in points, mean over seeds and smallest; each at the end of whoever spent less."]
 

@@ -27,6 +27,7 @@ class Variant:
     learner_parameters: Mapping[str, Any] = field(default_factory=dict)
     operator: Mapping[str, float] = field(default_factory=dict)
     ablation: bool = False
+    size: bool = False  # the same learner with other networks, to choose by learning per second
 
     @property
     def takes_help(self) -> bool:
@@ -53,8 +54,9 @@ VARIANTS: dict[str, Variant] = {
     "hg-dagger-long-takeovers": Variant("hg-dagger", "corrections of 40 to 90 steps", operator=LONG_TAKEOVERS, ablation=True),
     "sirius-no-pre": Variant("sirius", "steps before a takeover count as the policy's", {"pre_intervention_s": 0.0}, ablation=True),
     "sirius-long-pre": Variant("sirius", "1.5 s before a takeover are left out", {"pre_intervention_s": 1.5}, ablation=True),
+    "hil-serl-256": Variant("hil-serl", "two layers of 256 units in the place of 128", {"hidden": 256}, size=True),
 }
-LEARNERS = tuple(name for name, variant in VARIANTS.items() if not variant.ablation)
+LEARNERS = tuple(name for name, variant in VARIANTS.items() if not (variant.ablation or variant.size))
 ABLATIONS = tuple(name for name, variant in VARIANTS.items() if variant.ablation)
 
 

@@ -4,16 +4,18 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from takeover.data.schema import RobotSpec
 from takeover.policies import nets
-from takeover.policies.base import LearnerError, PolicyWeights
+from takeover.policies.base import FloatArray, LearnerError, PolicyWeights
 from takeover.policies.flat import Adam, Layout
 from takeover.policies.frames import Frames
 from takeover.policies.hil_serl_parameters import HilSerlParameters
 from takeover.policies.inference import split_action
+from takeover.policies.residual import residual_gaussian
 from takeover.policies.sac_autograd import AutogradUpdate
 from takeover.policies.sac_update import Gradients, SacUpdate
 from takeover.policies.warm_start import Anchor
@@ -72,6 +74,25 @@ class SacNetworks:
             config["residual_scale"] = self.parameters.residual_scale
             flat |= {name.replace("actor.", "base."): view for name, view in self._actor_layout.views(self._base).items()}
         return PolicyWeights("squashed_gaussian", config, {name: view.clone().cpu() for name, view in flat.items()}, metrics={})
+
+    @torch.inference_mode()
+    def start_values(self, first: FloatArray) -> FloatArray:
+        """Discounted return (N,) that the critics expect, in their mean, from what acts (its mode, and the best gripper command) at first
+        observations of episodes (N, D), canonical. Raises `ValueError` for another shape, and where pictures are observed."""
+        size = len(self._mean)
+        if self.parameters.observations != "state" or first.ndim != 2 or first.shape[1] != size:
+            raise ValueError(f"first observations of shape {first.shape}; start values need (N, {size}) numbers of the state")
+        if self._frames is not None:
+            first = np.array([self._frames.observation(one, one) for one in first])
+        x = self._normalised(torch.as_tensor(np.asarray(first, np.float32), device=self.device))
+        actor = self._actor_layout.views(self._published)
+        if self._base is None:
+            mean, _ = nets.gaussian(actor, x)
+        else:
+            mean, _ = residual_gaussian(actor, self._actor_layout.views(self._base), self.parameters.residual_scale, x)
+        values = nets.critics(self._critic_layout.views(self._critic), torch.cat([x, mean.tanh()], 1)).mean(0)
+        found: FloatArray = values.amax(-1).cpu().numpy()
+        return found
 
     def _held(self) -> dict[str, Tensor]:
         """The vectors themselves, by their names in a checkpoint."""

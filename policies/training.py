@@ -6,34 +6,19 @@ ingested between updates and the updates owed are worked off one by one.
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
-from takeover.data.episode_labels import EpisodeLabels
-from takeover.data.schema import (
-    EpisodeEnd,
-    EpisodeKind,
-    EpisodeStart,
-    Event,
-    LearnerStatus,
-    Outcome,
-    OutcomeChange,
-    RobotSpec,
-    RunConfig,
-    Step,
-)
-from takeover.policies.base import Learner, LearnerError, PolicyWeights, Prepares
-from takeover.policies.corrections import CorrectionClock
+from takeover.data.schema import LearnerStatus, RunConfig
+from takeover.policies.base import Learner, LearnerError, PolicyWeights
 from takeover.policies.manifest import correction_name
-from takeover.policies.quarantine import NO_OUTCOME, Quarantine, wrong_start, wrong_step
 from takeover.policies.rate import Rate
-from takeover.policies.registry import make_learner
-from takeover.policies.replay import is_held
+from takeover.policies.training_stream import CommittedRecord, TrainingStream
 
-CommittedRecord = EpisodeStart | Step | Event | OutcomeChange | EpisodeEnd
+__all__ = ["CommittedRecord", "Publication", "Training"]
 VERSIONS_SHOWN = 50
 log = logging.getLogger("learner")
 
@@ -53,7 +38,7 @@ class Publication:
     corrections: list[str]  # first in a batch since the parent
 
 
-class Training:
+class Training(TrainingStream):
     """Feed it committed records in order (`handle`) and let it `work`; it calls ``publish`` with new weights.
 
     ``publish`` returns the version it became (another one where the number was taken); when it raises, nothing counts as published, and in
@@ -68,171 +53,20 @@ class Training:
         on_update: Callable[[int, dict[str, float]], None] | None = None,
         first_version: int = 1,
     ) -> None:
-        self.config = config
-        self.lockstep = config.clock == "lockstep"
-        self.learner: Learner | None = None
-        self.spec: RobotSpec | None = None
-        self.clock = CorrectionClock()
+        super().__init__(config)
         self.next_version = first_version
-        self.versions: list[tuple[int, int]] = []
         self.versions_published = 0
-        self.finished_train_step = -1
-        self.session = ""
         self.error = ""
         self.metrics: dict[str, float] = {}
-        self.quarantine = Quarantine()
         self.notices: dict[str, str] = {}  # what everyone should know, by topic; empty when all is well
         self._publish = publish
         self._on_update = on_update
-        self._cloning: Iterator[float] | None = None
-        self._progress = 0.0
-        self._episode: EpisodeStart | None = None
-        self._ingests = False  # what the running episode brings
-        self._kinds: dict[str, EpisodeKind] = {}
-        self._episodes = 0
         self._published_updates = 0
         self._corrections: list[str] = []  # first in a batch since the last version
         self._published_at = 0.0
         self._unpublished = False  # weights that could not be written wait to be
         self._skipped_last = False  # the last update: nothing is published before one that counts
         self._rate = Rate()
-        self._replaying = False
-        self._expected: dict[str, Any] | None = None
-
-    # --- the committed stream ---
-
-    def expect(self, state: dict[str, Any]) -> None:
-        """Before the first `replay`: what `restore` will be given."""
-        self._expected = state
-
-    def replay(self, record: CommittedRecord) -> None:
-        """Ingest again what a checkpoint had already learned from: no updates, no clocks."""
-        self._replaying = True
-        try:
-            self.handle(record)
-        finally:
-            self._replaying = False
-
-    def handle(self, record: CommittedRecord) -> None:
-        """One committed record, in order."""
-        if record.session != self.session:
-            self._begin_session(record.session)
-        if isinstance(record, Step):
-            self._step(record)
-        elif isinstance(record, EpisodeStart):
-            self._begin_episode(record)
-        elif isinstance(record, EpisodeEnd):
-            self._end_episode(record)
-        elif isinstance(record, OutcomeChange) and self.learner is not None:
-            self._change_outcome(record, self.learner)
-
-    def _begin_session(self, session: str) -> None:
-        """Training steps count from 0 in every session of the bridge; weights known before act from its first step."""
-        self._end_cut_off()
-        self.session = session
-        self.finished_train_step = -1
-        self.versions = [(version, 0) for version, _ in self.versions[-1:]]
-        self._episode = None
-
-    def make_learner(self, spec: RobotSpec | dict[str, Any]) -> None:
-        """For this robot, unless there is one already; ``spec`` as `state` has it, or the robot's own."""
-        if self.learner is None:
-            self.spec = msgspec.convert(spec, RobotSpec) if isinstance(spec, dict) else spec
-            self.learner = make_learner(self.config.learner, self.spec, self.config.seed, dict(self.config.learner_parameters))
-            if self._expected is not None and isinstance(self.learner, Prepares):
-                self.learner.prepare(self._expected)
-            self._expected = None
-
-    def _begin_episode(self, start: EpisodeStart) -> None:
-        self._end_cut_off()
-        self.make_learner(start.spec)
-        self._episode = start
-        self._kinds[start.episode_id] = start.kind
-        if self.spec is not None and (problem := wrong_start(start, self.spec)):
-            self._leave_out(start.episode_id, problem)
-            self._ingests = False
-        else:
-            self.need_learner().begin_episode(start)
-            self._ingests = True
-
-    def _end_cut_off(self) -> None:
-        """An episode whose end never came: its bridge was killed."""
-        if self._episode is not None:
-            self._leave_out(self._episode.episode_id, NO_OUTCOME)
-            self._episode = None
-
-    def _leave_out(self, episode_id: str, reason: str) -> None:
-        if self.learner is None or self._kinds.get(episode_id) not in (EpisodeKind.DEMONSTRATION, EpisodeKind.POLICY):
-            return
-        if episode_id not in self.quarantine.reasons:
-            log.warning("episode %s is left out: %s", episode_id, reason)
-        self.quarantine.leave_out(episode_id, reason)
-        self.learner.exclude(episode_id)
-
-    def _change_outcome(self, change: OutcomeChange, learner: Learner) -> None:
-        name = change.episode_id
-        if change.outcome is not Outcome.UNKNOWN and not self.quarantine.lacks_outcome(name):
-            learner.relabel(name, change.outcome, change.event_step)
-            return
-        given = change.outcome in (Outcome.SUCCESS, Outcome.FAILURE)
-        labels = EpisodeLabels(episode_id=name, outcome=change.outcome, event_step=change.event_step, relabelled=given)
-        learner.apply_labels(self.quarantine.amend(labels))
-
-    def ingest_again(self, start: EpisodeStart, steps: Sequence[Step], end: EpisodeEnd) -> None:
-        """A whole episode that was left out when the learner started and counts again."""
-        learner, spec = self.need_learner(), self.spec or start.spec
-        self._kinds[start.episode_id] = start.kind
-        problem = wrong_start(start, spec) or next((p for step in steps if not is_held(step) and (p := wrong_step(step, spec))), "")
-        if problem:
-            self._leave_out(start.episode_id, problem)
-            return
-        learner.begin_episode(start)
-        learner.ingest(steps)
-        learner.end_episode(end)
-        if end.outcome is Outcome.UNKNOWN:
-            self._leave_out(end.episode_id, NO_OUTCOME)
-
-    def _step(self, step: Step) -> None:
-        if self.learner is None or self._episode is None or step.episode_id != self._episode.episode_id:
-            return  # the tail of an episode whose beginning was not recorded
-        if self._ingests and self.spec is not None and not is_held(step) and (problem := wrong_step(step, self.spec)):
-            self._leave_out(step.episode_id, problem)
-            self._ingests = False
-        if self._ingests:
-            self.learner.ingest([step])
-        if is_held(step) or step.kind != EpisodeKind.POLICY:
-            return
-        if not self.lockstep and not self._replaying:
-            self.clock.on_step(step, self._episode.number)
-        if self.lockstep and not self._replaying:
-            while self.learner.updates_due() > 0:
-                self._update(step.train_step)
-        self.finished_train_step = max(self.finished_train_step, step.train_step)
-
-    def _end_episode(self, end: EpisodeEnd) -> None:
-        if self.learner is None or self._episode is None or end.episode_id != self._episode.episode_id:
-            return
-        self._episode = None
-        if not self._ingests:
-            return
-        self.learner.end_episode(end)
-        self._episodes += 1
-        if end.outcome is Outcome.UNKNOWN and not end.discarded:
-            self._leave_out(end.episode_id, NO_OUTCOME)
-        enough = self.learner.demonstration_episodes >= self.config.demonstrations
-        if enough and not self.learner.cloned and self._cloning is None and not self._replaying:
-            self.start_cloning()
-
-    def start_cloning(self) -> None:
-        """Clone the demonstrations ingested so far; `work` carries it on."""
-        if self.learner is not None and not self.learner.cloned and self._cloning is None:
-            self._progress = 0.0
-            self._cloning = self.learner.clone_demonstrations()
-
-    @property
-    def episode_runs(self) -> bool:
-        """Whether an episode has begun and not ended."""
-        return self._episode is not None
 
     # --- work between records ---
 
@@ -354,12 +188,6 @@ class Training:
         self.versions_published += 1
         self._published_updates = learner.updates
         self.clock.on_published(version)
-
-    def need_learner(self) -> Learner:
-        """The learner. Raises `RuntimeError` as long as no episode was seen."""
-        if self.learner is None:
-            raise RuntimeError("no episode was seen yet, so there is no learner")
-        return self.learner
 
     # --- what others see ---
 

@@ -47,4 +47,9 @@ def bench(arguments: Sequence[str]) -> int:
     if not (ROOT / "benchmarks" / f"{module}.py").is_file():
         raise StartupError("benchmarks come with a checkout of the repository, not with an installed package")
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))}
-    return subprocess.run([sys.executable, "-m", f"benchmarks.{module}", *arguments[1:]], env=environment, check=False).returncode
+    process = subprocess.Popen([sys.executable, "-m", f"benchmarks.{module}", *arguments[1:]], env=environment)
+    while True:
+        try:
+            return process.wait()
+        except KeyboardInterrupt:  # it got Ctrl+C too, and ends in its own way
+            continue

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import sample_efficiency
+from benchmarks import sample_efficiency, sample_efficiency_cells
 from benchmarks.sample_efficiency_cells import Cancelled, CellError, cell_path, load, run_cell, save
 from benchmarks.sample_efficiency_compare import comparisons, pooled, success_at
 from benchmarks.sample_efficiency_plan import ABLATIONS, LEARNERS, NEVER_TAKES_OVER, VARIANTS, Cell, Grid, PlanError
@@ -48,6 +48,7 @@ def result(variant: str, seed: int, curve: list[tuple[int, int, int]], operator:
             "human_steps": human,
             "takeovers": human // 10,
             "wall_s": steps / 10,
+            "learning_s": steps / 20,
             "version": i + 1,
             "successes": good,
             "n": 100,
@@ -58,7 +59,8 @@ def result(variant: str, seed: int, curve: list[tuple[int, int, int]], operator:
     grid = Grid([variant], [operator], ["peg-insert"], [seed])
     episodes = {"steps": [50] * 60, "human_steps": [30] * 20 + [5] * 40, "takeovers": [1] * 60, "success": [1] * 60}
     demonstrations = {"tries": 20, "kept": 20, "human_steps": 800}
-    return {"settings": grid.cells()[0].settings, "points": points, "episodes": episodes, "demonstrations": demonstrations}
+    found = {"settings": grid.cells()[0].settings, "points": points, "episodes": episodes, "demonstrations": demonstrations}
+    return found | {"updates": 2 * curve[-1][0], "seconds": {"learning": curve[-1][0] / 20}}
 
 
 def test_the_command_runs_a_grid_and_goes_on_where_it_was_stopped(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -92,7 +94,7 @@ def test_a_cell_is_a_function_of_its_settings_and_can_be_cancelled(tmp_path: Pat
     for found in (first, second):
         del found["seconds"]
         for point in found["points"]:
-            del point["wall_s"]
+            del point["wall_s"], point["learning_s"]
     assert first == second
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
     assert seen[-1][0] == seen[-1][1] == 60 + 3 * 2
@@ -104,7 +106,7 @@ def test_a_cell_is_a_function_of_its_settings_and_can_be_cancelled(tmp_path: Pat
         run_cell(cell(), lambda done, total, text: text != "learning")
 
 
-@pytest.mark.parametrize("variant", ABLATIONS)
+@pytest.mark.parametrize("variant", [*ABLATIONS, "hil-serl-256"])
 def test_every_ablation_runs_and_says_what_it_changes(variant: str) -> None:
     warmup = {"critic_warmup": 10} if VARIANTS[variant].learner == "hil-serl" else {}
     mine = cell(variant, steps=30, points=1, starts=1, demonstrations=1, learner={"clone_updates": 30, "learning_starts": 5} | warmup)
@@ -121,7 +123,7 @@ def test_ctrl_c_keeps_what_is_finished(tmp_path: Path, capsys: pytest.CaptureFix
             raise KeyboardInterrupt
         return run_cell(one, on_progress)
 
-    monkeypatch.setattr(sample_efficiency, "run_cell", stopped_in_the_second)
+    monkeypatch.setattr(sample_efficiency_cells, "run_cell", stopped_in_the_second)
     command = ["--learners", "bc", "hg-dagger", *TINY, "--out", str(tmp_path)]
     assert sample_efficiency.main(command) == 130
     assert "goes on with the next unfinished cell" in capsys.readouterr().err
@@ -181,6 +183,7 @@ def test_files_that_cannot_be_used_are_named(tmp_path: Path) -> None:
         (["--set", "task.mood=1"], "mood"),
         (["--set", "speed"], "expected GROUP.NAME=VALUE"),
         (["--cells", "0"], "nothing to report"),
+        (["--jobs", "0"], "jobs = 0; allowed 1"),
     ],
 )
 def test_wrong_input_is_refused_before_anything_runs(
@@ -223,10 +226,10 @@ def test_groups_pool_seeds_and_rank_learners_at_equal_effort() -> None:
     assert (expert["operator"], slow["operator"]) == ("expert", "slow")
     learners = {row["variant"]: row for row in expert["learners"]}
     assert (learners["hil-serl"]["final"]["successes"], learners["hil-serl"]["final"]["n"]) == (160, 200)
-    assert learners["hil-serl"]["worst_seed"] == pytest.approx(0.7)
+    assert learners["hil-serl"]["worst_seed"] == {"successes": 70, "n": 100, "rate": 0.7}
     assert learners["hil-serl"]["final"]["low"] < 0.8 < learners["hil-serl"]["final"]["high"]
-    assert learners["hil-serl"]["intervention_rate_first_20"] == pytest.approx(0.6)
-    assert learners["hil-serl"]["intervention_rate_last_40"] == pytest.approx(0.1)
+    assert learners["hil-serl"]["intervention_rate_first_20"]["rate"] == pytest.approx(0.6)
+    assert learners["hil-serl"]["intervention_rate_last_40"]["rate"] == pytest.approx(0.1)
     assert expert["ranking_at_equal_environment_steps"] == ["hil-serl", "hg-dagger", "bc"]
     assert expert["equal_human_steps"] == 100
     assert expert["ranking_at_equal_human_steps"] == ["hg-dagger", "hil-serl"]  # 75 % against (40 + 80) / 2
@@ -234,12 +237,12 @@ def test_groups_pool_seeds_and_rank_learners_at_equal_effort() -> None:
     assert slow["equal_human_steps"] == 0
     settings = {"starts": 100, "demonstrations": 20, "steps": 1000, "points": 1}
     page = {"command": "c", "commits": ["abc"], "machines": ["m"], "settings": settings, "hz": {"peg-insert": 20.0}, "missing": ["x.y"]}
-    text = markdown(page | {"groups": [expert, slow]})
+    text = markdown(page | {"goals": [], "groups": [expert, slow]})
     assert "**No people were tested.**" in text
-    assert "| hil-serl | 2 | 40 % (33-47, n = 200) | 80 % (74-85, n = 200) | 70 % | 0 | 200 (10) |" in text
+    assert "| hil-serl | 2 | 40 % (33-47, n = 200) | 80 % (74-85, n = 200) | 70 % (60-78, n = 100) | 0 | 200 (10) |" in text
     assert "1 of the grid's cells are missing: x.y" in text
-    assert "hg-dagger 75 % > hil-serl 60 %" in text
-    assert "| hil-serl | hg-dagger | 1 | +15 (smallest +15) | +15 (smallest +15) | -10 (smallest -10) |" in text
+    assert "hg-dagger 75 % (66-82, n = 100) > hil-serl 60 % (53-67, n = 200)" in text
+    assert "| hil-serl | hg-dagger | 1 | +15 (smallest +15) | +15 (smallest +15) | -10 (smallest -10) | +15 (smallest +15) |" in text
     assert "- bc: 55 % (48-62, n = 200)" in text  # of the learners, the only one that both groups have
 
 
