@@ -6,5 +6,6 @@ from benchmarks.mutations_decide import DECIDE
 from benchmarks.mutations_ends import ENDS
 from benchmarks.mutations_episodes import EPISODES
 from benchmarks.mutations_practice import PRACTICE
+from benchmarks.mutations_sim import SIMULATOR
 
-MUTATIONS: list[Mutation] = [*DECIDE, *BRIDGE, *PRACTICE, *ENDS, *EPISODES]
+MUTATIONS: list[Mutation] = [*DECIDE, *BRIDGE, *PRACTICE, *ENDS, *EPISODES, *SIMULATOR]

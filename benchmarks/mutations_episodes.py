@@ -1,15 +1,9 @@
-"""Mutations of the book of episodes, of probes, learned rewards and the policy's pictures, of words and addresses, and of the simulator."""
+"""Mutations of the book of episodes, of probes, learned rewards and the policy's pictures, of words and addresses."""
 
 from benchmarks.mutation import Mutation, of
 
 T = "tests/robot_bridge/test_"
-BOOK, PEERS, PICTURES, PROBES, SIM = (
-    f"{T}episode_limits.py",
-    f"{T}peer_limits.py",
-    f"{T}policy_images.py",
-    f"{T}probes.py",
-    "tests/robot_bridge/sim/test_sim_limits.py",
-)
+BOOK, PEERS, PICTURES, PROBES = f"{T}episode_limits.py", f"{T}peer_limits.py", f"{T}policy_images.py", f"{T}probes.py"
 DROPPED = f"{PROBES}::test_an_episode_that_is_dropped_draws_the_same_again"
 BAD_PROBES = f"{BOOK} {PROBES}::test_what_cannot_be_drawn_is_refused"
 SHARE = "if not 0.0 <= self.share <= 1.0:"
@@ -167,41 +161,5 @@ EPISODES: list[Mutation] = [
         "robot_bridge/protocol/link.py",
         f"{T}security.py::test_cameras_whose_names_lead_to_one_port_are_named",
         ("address: a port each", "if offset in used:", "if False:"),
-    ),
-    *of(
-        "robot_bridge/robots/registry.py",
-        PEERS,
-        ("robot: known", "if robot not in KNOWN_ROBOTS:", "if False:"),
-        ("robot: its tasks", "if chosen not in SIM_TASKS:", "if False:"),
-        ("robot: its clock", 'if clock == "lockstep" and robot != "sim":', "if False:"),
-        ("robot: its cameras", "if not isinstance(robot, SimRobot):", "if False:"),
-    ),
-    *of(
-        "robot_bridge/robots/sim.py",
-        SIM,
-        ("sim: rate", "if control_hz not in CONTROL_RATES_HZ:", "if False:"),
-        ("sim: action's shape", "if command.shape != (self._action_size,):", "if False:"),
-        ("sim: finite action", "if not np.isfinite(command).all():", "if False:"),
-        ("sim: full scale", "self._push(np.clip(command, -1.0, 1.0))", "self._push(command)"),
-        ("sim: known fault", "if fault not in known:", "if False:"),
-        ("sim: finite fault", "if not np.isfinite(value):", "if False:"),
-        ("sim: known parameter", "if spec is None:", "if False:"),
-        ("sim: parameter's range", "if not spec.low <= value <= spec.high:", "if False:"),
-        ("sim: parameter a number", "if not spec.low <= value <= spec.high:", "if value < spec.low or value > spec.high:"),
-    ),
-    *of(
-        "robot_bridge/robots/sim_state.py",
-        SIM,
-        ("state: length", "if len(state) != expected:", "if False:"),
-        ("state: kind", "if magic != _MAGIC or version != _VERSION or count != sum(sizes):", "if False:"),
-        ("state: finite", "if not np.isfinite(flat).all():", "if False:"),
-        ("state: kind, varied", " or _HEADER.unpack_from(state) != (_MAGIC, _VERSION, size // 8):", ":"),
-        ("state: length, varied", "if size < 0 or ", "if "),
-    ),
-    *of(
-        "robot_bridge/robots/sim_server.py",
-        f"{T}sim_server_limits.py::test_a_command_from_before_a_stop_does_not_count",
-        ("server: overtaken by a stop", "if self._latched and request.t_ns < self._latched_ns:", "if False:"),
-        ("server: later than the stop", "if self._latched and request.t_ns < self._latched_ns:", "if self._latched:"),
     ),
 ]
