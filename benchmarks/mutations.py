@@ -5,7 +5,8 @@ from benchmarks.mutations_bridge import BRIDGE
 from benchmarks.mutations_decide import DECIDE
 from benchmarks.mutations_ends import ENDS
 from benchmarks.mutations_episodes import EPISODES
+from benchmarks.mutations_lockstep import LOCKSTEP
 from benchmarks.mutations_practice import PRACTICE
 from benchmarks.mutations_sim import SIMULATOR
 
-MUTATIONS: list[Mutation] = [*DECIDE, *BRIDGE, *PRACTICE, *ENDS, *EPISODES, *SIMULATOR]
+MUTATIONS: list[Mutation] = [*DECIDE, *BRIDGE, *PRACTICE, *ENDS, *EPISODES, *SIMULATOR, *LOCKSTEP]
