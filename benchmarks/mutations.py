@@ -4,6 +4,9 @@ from benchmarks.mutation import Mutation
 from benchmarks.mutations_bridge import BRIDGE
 from benchmarks.mutations_decide import DECIDE
 from benchmarks.mutations_ends import ENDS
+from benchmarks.mutations_episodes import EPISODES
+from benchmarks.mutations_lockstep import LOCKSTEP
 from benchmarks.mutations_practice import PRACTICE
+from benchmarks.mutations_sim import SIMULATOR
 
-MUTATIONS: list[Mutation] = [*DECIDE, *BRIDGE, *PRACTICE, *ENDS]
+MUTATIONS: list[Mutation] = [*DECIDE, *BRIDGE, *PRACTICE, *ENDS, *EPISODES, *SIMULATOR, *LOCKSTEP]

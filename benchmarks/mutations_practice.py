@@ -39,8 +39,12 @@ PRACTICE: list[Mutation] = [
             "self.supervise()\n            if self.mode.mode is Mode.RESETTING and self.travels",
             "if self.mode.mode is Mode.RESETTING and self.travels",
         ),
-        ("way: no takeover", "human = None  # no takeover: only Resume leads out", "pass"),
         ("practice: nobody resumes", "self.unattended\n            or (self.config.operator", "(self.config.operator"),
+    ),
+    *of(
+        "robot_bridge/control_step.py",
+        TESTS,
+        ("way: no takeover", "human = None  # no takeover: only Resume leads out", "pass"),
         ("practice: a takeover attends", "self.attend()", "pass"),
     ),
     *of(

@@ -1,7 +1,7 @@
-"""Turns received messages into what arbitration needs: the human command as judged now, the version that must answer."""
+"""Turns received messages into what arbitration needs: the human command as judged now, the version that must answer; and their faults."""
 
-from takeover.data.schema import LearnerStatus
-from takeover.robot_bridge.arbitration import Human
+from takeover.data.schema import LearnerStatus, SafetyBit
+from takeover.robot_bridge.arbitration import Human, PolicyChoice
 from takeover.robot_bridge.inbox import Inbox
 from takeover.robot_bridge.safety import UnsafeAction, checked
 
@@ -30,3 +30,12 @@ def required_version(learner: LearnerStatus | None, train_step: int) -> int:
     if train_step < 0:
         return learner.newest_version
     return max((version for version, acts_from in learner.versions if acts_from <= train_step), default=0)
+
+
+def fault_bits(human: Human | None, choice: PolicyChoice | None) -> SafetyBit:
+    """NON_FINITE or SHAPE where somebody's action was refused."""
+    bits = SafetyBit.NONE
+    for fault in (human.fault if human is not None else "", choice.fault if choice is not None else ""):
+        if fault:
+            bits |= SafetyBit.NON_FINITE if "finite" in fault else SafetyBit.SHAPE
+    return bits

@@ -15,7 +15,7 @@ from takeover.data.schema import RunConfig, State
 from takeover.robot_bridge.camera_thread import CameraThread
 from takeover.robot_bridge.cameras import CameraSource
 from takeover.robot_bridge.control import ControlLoop
-from takeover.robot_bridge.episode import EpisodeBook
+from takeover.robot_bridge.episode_book import EpisodeBook
 from takeover.robot_bridge.io import BridgeIO
 from takeover.robot_bridge.lockstep import LockstepLoop
 from takeover.robot_bridge.modes import ModeEvent

@@ -14,7 +14,8 @@ from takeover.data.schema import EpisodeKind, HoldReason, Mode, Outcome, Outcome
 from takeover.robot_bridge.arbitration import Authority, Rules, command_life_s, ramp_steps, stale_steps
 from takeover.robot_bridge.camera_thread import CameraThread
 from takeover.robot_bridge.chunks import AnswerLatency
-from takeover.robot_bridge.episode import Episode, EpisodeBook, PendingStep
+from takeover.robot_bridge.episode import Episode, PendingStep
+from takeover.robot_bridge.episode_book import EpisodeBook
 from takeover.robot_bridge.inbox import Refused
 from takeover.robot_bridge.io import BridgeIO
 from takeover.robot_bridge.modes import ModeEvent, ModeState, transition
@@ -284,7 +285,7 @@ class ControlBase:
         self.book.forget_prepared()
         self.way_to_start, self.start_steps = None, 0
         self.waiting_for_press = self.waiting_for_next = False
-        pause_ns = int(self.reset_pause_s * 1e9) if self.book.last is not None else 0
+        pause_ns = int(self.reset_pause_s * 1e9) if self.book.ended.last is not None else 0
         self.reset_due_ns = time.monotonic_ns() + pause_ns
         self.change(ModeEvent.RESET)
 

@@ -18,7 +18,7 @@ from takeover.robot_bridge.arbitration import command_life_s, watch
 from takeover.robot_bridge.camera_thread import CameraThread
 from takeover.robot_bridge.chunks import Chunk
 from takeover.robot_bridge.control import ControlLoop
-from takeover.robot_bridge.episode import EpisodeBook
+from takeover.robot_bridge.episode_book import EpisodeBook
 from takeover.robot_bridge.io import BridgeIO
 from takeover.robot_bridge.modes import ModeEvent, moves
 from takeover.robot_bridge.robots.base import Robot

@@ -169,10 +169,10 @@ class RequestHandler:
                 raise Refused("a running episode is ended by success or failure")
             control.end_request = (request.outcome, OutcomeSource.OPERATOR, False)
         else:
-            control.book.relabel(request.outcome, request.sender, request.episode_id)
+            control.book.ended.relabel(request.outcome, request.sender, request.episode_id)
 
     def _undo(self, request: UndoOutcome) -> None:
-        self._control.book.undo(request.sender)
+        self._control.book.ended.undo(request.sender)
 
     def _next(self, request: Next) -> None:
         control = self._control

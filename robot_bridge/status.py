@@ -25,7 +25,7 @@ class StatusBoard:
         episode = book.episode
         received = io.inbox.command
         records = io.records
-        last = book.last
+        last = book.ended.last
         chunk = io.inbox.chunk
         policy_ns = chunk.arrival_ns if chunk is not None else 0
         newest_policy = chunk.answer if chunk is not None else None

@@ -1,6 +1,7 @@
 """The rules of the house: layers, library fences, no pickle, light packages, pinned requirements."""
 
 import ast
+import itertools
 import re
 import shutil
 import subprocess
@@ -219,3 +220,30 @@ def test_every_mutation_can_be_made() -> None:
     """`make mutation` takes long and is run by hand: code that moved on must not leave a mutation behind unnoticed."""
     stale = [one.name for one in MUTATIONS if (ROOT / one.file).read_text(encoding="utf-8").count(one.text) != 1]
     assert stale == [], "their text is no longer in the file exactly once; see benchmarks/mutations_*.py"
+
+
+# what these refuse cannot be had in a test, or is no refusal: (file, condition)
+NOT_TAKEN_AWAY = {("robot_bridge/protocol/asking.py", "error.errno != errno.EHOSTUNREACH")}
+
+
+def test_every_refusal_of_the_bridge_is_taken_away_by_a_mutation() -> None:
+    """`if ...: raise` without one: nobody would notice were it gone. `raise` in other places (an `except`, a `match`) is not looked for."""
+    bare = set()
+    for path in sorted((ROOT / "robot_bridge").rglob("*.py")):
+        name = path.relative_to(ROOT).as_posix()
+        if "/conformance/" in name:
+            continue
+        source = path.read_text(encoding="utf-8")
+        begins = [0, *itertools.accumulate(len(line) + 1 for line in source.split("\n"))]
+        spans = [(at := source.find(one.text), at + len(one.text)) for one in MUTATIONS if one.file == name]
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.If) and any(isinstance(inner, ast.Raise) for inner in node.body):
+                first, last = begins[node.lineno - 1], begins[node.body[-1].end_lineno or node.lineno]
+                if not any(begin < last and first < end for begin, end in spans):
+                    bare.add((name, ast.unparse(node.test)))
+    assert bare == NOT_TAKEN_AWAY, "give each new one a mutation in benchmarks/mutations_*.py and a test that notices it"
+
+
+def test_mutations_have_names_of_their_own() -> None:
+    names = [one.name for one in MUTATIONS]
+    assert sorted({name for name in names if names.count(name) > 1}) == []

@@ -319,7 +319,7 @@ class UndoOutcome(Strict, frozen=True, kw_only=True, tag="undo_outcome"):
 
 
 class Next(Strict, frozen=True, kw_only=True, tag="next"):
-    """Abort the running episode and go on with the next; ``redo``: discard it and make it again (demonstrations)."""
+    """Abort the running episode and go on with the next; ``discard``: throw it away and make it again (demonstrations)."""
 
     sender: str
     discard: bool = False

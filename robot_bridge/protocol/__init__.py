@@ -1,22 +1,13 @@
 """Wire protocol: topic table, codec, typed sockets, control client. The only place that touches ZMQ sockets directly."""
 
+from takeover.robot_bridge.protocol.asking import Dealer, PeerGone, Router
 from takeover.robot_bridge.protocol.client import SAY_HELLO, ClockOffset, ControlClient, KeyRefused, RequestTimeout, greet_bridge
 from takeover.robot_bridge.protocol.codec import BadMessage, Codec
+from takeover.robot_bridge.protocol.endpoints import EndpointError, Endpoints
 from takeover.robot_bridge.protocol.keys import KeyFolder, KeyProblem
 from takeover.robot_bridge.protocol.link import LinkProblem, check_link
-from takeover.robot_bridge.protocol.polling import PollSet, Wakeup
-from takeover.robot_bridge.protocol.sockets import (
-    Dealer,
-    EndpointError,
-    Endpoints,
-    PeerGone,
-    Publisher,
-    Pull,
-    Push,
-    Router,
-    Subscriber,
-    wait,
-)
+from takeover.robot_bridge.protocol.polling import PollSet, Wakeup, wait
+from takeover.robot_bridge.protocol.sockets import Publisher, Pull, Push, Subscriber
 from takeover.robot_bridge.protocol.topics import TOPICS, Topic, topic
 
 __all__ = [

@@ -5,9 +5,10 @@ import time
 from collections import deque
 
 from takeover.data.schema import PROTOCOL_VERSION, ControlEnvelope, ControlRequest, Hello, Reply, ReplyEnvelope, Role, Stop
+from takeover.robot_bridge.protocol.asking import Dealer
+from takeover.robot_bridge.protocol.endpoints import Endpoints
 from takeover.robot_bridge.protocol.keys import KeyFolder
 from takeover.robot_bridge.protocol.link import Link, parse
-from takeover.robot_bridge.protocol.sockets import Dealer, Endpoints
 
 MAX_WAITING = 256  # requests whose times are remembered
 SAY_HELLO = "say hello first"  # what a bridge answers on a connection that it does not know

@@ -6,7 +6,7 @@ from typing import Any
 
 import zmq
 
-from takeover.robot_bridge.protocol.sockets import _Socket
+from takeover.robot_bridge.protocol.sockets import Socket
 
 
 class Wakeup:
@@ -31,15 +31,15 @@ class Wakeup:
 class PollSet:
     """A fixed set of sockets and one `Wakeup`. Belongs to the thread that owns the sockets."""
 
-    def __init__(self, sockets: Sequence[_Socket[Any]], wakeup: Wakeup) -> None:
+    def __init__(self, sockets: Sequence[Socket[Any]], wakeup: Wakeup) -> None:
         self._poller = zmq.Poller()
-        self._by_raw: dict[Any, _Socket[Any]] = {item.socket: item for item in sockets}
+        self._by_raw: dict[Any, Socket[Any]] = {item.socket: item for item in sockets}
         for item in sockets:
             self._poller.register(item.socket, zmq.POLLIN)
         self._poller.register(wakeup.fd, zmq.POLLIN)
         self._wakeup = wakeup
 
-    def wait(self, timeout_s: float) -> list[_Socket[Any]]:
+    def wait(self, timeout_s: float) -> list[Socket[Any]]:
         """The sockets with something to receive; empty after ``timeout_s`` or a wake-up."""
         ready = []
         for raw, _ in self._poller.poll(max(0, int(timeout_s * 1000 + 0.999))):
@@ -48,3 +48,12 @@ class PollSet:
             else:
                 ready.append(self._by_raw[raw])
         return ready
+
+
+def wait(sockets: Sequence[Socket[Any]], timeout_s: float) -> list[Socket[Any]]:
+    """Those of ``sockets`` that have something to receive within ``timeout_s``."""
+    poller = zmq.Poller()
+    for item in sockets:
+        poller.register(item.socket, zmq.POLLIN)
+    ready = {raw for raw, _ in poller.poll(int(timeout_s * 1000))}
+    return [item for item in sockets if item.socket in ready]

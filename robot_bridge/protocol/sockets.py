@@ -5,139 +5,23 @@ message is one part ``topic NUL payload``; LINGER is 0; PUSH uses IMMEDIATE and 
 gone; every receive has a deadline.
 """
 
-import contextlib
-import errno
-import os
 import time
-from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import zmq
-from zmq.utils.monitor import parse_monitor_message
 
-from takeover.data.filelock import FileLock, Locked
-from takeover.data.schema import RunConfig
 from takeover.robot_bridge.protocol.codec import MAX_MESSAGE_BYTES, BadMessage, Codec
-from takeover.robot_bridge.protocol.link import Gatekeeper, Link, LinkProblem, check_ports, secure_client
+from takeover.robot_bridge.protocol.endpoints import BoundAddress, EndpointError, Endpoints
+from takeover.robot_bridge.protocol.link import Gatekeeper, LinkProblem, secure_client
 from takeover.robot_bridge.protocol.topics import topic as topic_entry
 
 T = TypeVar("T")
-R = TypeVar("R")
 
-MAX_IPC_PATH_BYTES = 107
 NETWORK_BUFFER_BYTES = 64 * 1024
 QUEUE = 64  # messages a peer may have waiting at least
-ANSWERS = 512  # to one peer, not read yet
 
 
-class EndpointError(OSError):
-    """An address cannot be bound or is too long."""
-
-
-class PeerGone(ConnectionError):
-    """Nobody is connected under that name any more."""
-
-
-class Endpoints:
-    """Addresses of all streams of one station: ipc sockets in a private folder; with a ``link`` the bridge's over the network."""
-
-    def __init__(self, folder: str | os.PathLike[str], link: Link | None = None) -> None:
-        self.folder = Path(folder)
-        self.link = link
-        self.gatekeeper: Gatekeeper | None = None
-
-    @classmethod
-    def of(cls, config: RunConfig) -> "Endpoints":
-        """Those of a run. Raises `EndpointError`."""
-        try:
-            return cls(config.sockets, Link.of(config))
-        except LinkProblem as error:
-            raise EndpointError(str(error)) from error
-
-    def listen(self, on_refused: Callable[[str, str], None]) -> None:
-        """The bridge, before it binds: where it is reached over the network, nobody without a known key is. Raises `EndpointError`."""
-        if self.link is not None and self.link.listens:
-            try:
-                self.gatekeeper = Gatekeeper(self.link, on_refused)
-            except LinkProblem as error:
-                raise EndpointError(str(error)) from error
-
-    def close(self) -> None:
-        """After every socket was closed."""
-        if self.gatekeeper is not None:
-            self.gatekeeper.close()
-            self.gatekeeper = None
-
-    def over_network(self, name: str) -> Link | None:
-        """The link that stream ``name`` goes over; None for a local one."""
-        return self.link if self.link is not None and self.link.serves(name) else None
-
-    def check_cameras(self, names: Iterable[str]) -> None:
-        """Over a network every camera has a port made of its name. Raises `EndpointError` when two have the same."""
-        try:
-            check_ports(names if self.over_network("state") else ())
-        except LinkProblem as error:
-            raise EndpointError(str(error)) from error
-
-    def prepare(self) -> None:
-        """Create the folder with mode 0700; refuse one that others can enter."""
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if self.folder.stat().st_mode & 0o077:
-            self.folder.chmod(0o700)
-
-    def path(self, name: str) -> Path:
-        return self.folder / (name.replace("/", "-") + ".sock")
-
-    def address(self, name: str) -> str:
-        topic_entry(name)
-        if link := self.over_network(name):
-            return link.address(name)
-        path = str(self.path(name))
-        if len(path.encode()) > MAX_IPC_PATH_BYTES:
-            raise EndpointError(f"socket path {path} is longer than {MAX_IPC_PATH_BYTES} bytes; choose a shorter runtime folder")
-        return f"ipc://{path}"
-
-
-class _Bound:
-    """An address that one living socket binds. ZMQ takes an ipc path from whoever has it without a word: hence the lock beside it."""
-
-    def __init__(self, socket: "zmq.Socket[bytes]", endpoints: Endpoints, name: str) -> None:
-        address, self._path = endpoints.address(name), endpoints.path(name)
-        self._lock: FileLock | None = None
-        if endpoints.over_network(name):
-            if endpoints.gatekeeper is None:
-                raise EndpointError(f"{address}: nothing listens on a network without keys")
-            endpoints.gatekeeper.guard(socket, name)
-            self._bind(socket, address)
-            return
-        try:
-            self._lock = FileLock(self._path.with_suffix(".lock"))
-        except Locked as error:
-            binder = topic_entry(name).binder
-            raise EndpointError(
-                f"{self._path} is in use by process {error.holder}: only one {binder} can run on these sockets; stop it first"
-            ) from None
-        except OSError as error:
-            raise EndpointError(f"cannot use the socket folder {endpoints.folder}: {error.strerror}") from error
-        self._bind(socket, address)
-
-    def _bind(self, socket: "zmq.Socket[bytes]", address: str) -> None:
-        try:
-            socket.bind(address)
-        except zmq.ZMQError as error:
-            if self._lock is not None:
-                self._lock.release()
-            raise EndpointError(f"cannot bind {address}: {error.strerror}") from error
-
-    def release(self) -> None:
-        """After the socket was closed; ZMQ leaves the path behind."""
-        if self._lock is not None:
-            self._path.unlink(missing_ok=True)
-            self._lock.release()
-
-
-class _Socket(Generic[T]):
+class Socket(Generic[T]):
     """Base: owns one ZMQ socket; usable as a context manager."""
 
     def __init__(self, kind: int, name: str, type_: Any) -> None:
@@ -153,7 +37,7 @@ class _Socket(Generic[T]):
         self.last_bad = ""  # what was wrong with the newest of them
         self.user = ""  # over a network: public key of who sent the newest message
         self._gatekeeper: Gatekeeper | None = None
-        self._bound: _Bound | None = None
+        self._bound: BoundAddress | None = None
         self._prefix = name.encode() + b"\0"
 
     def close(self) -> None:
@@ -165,7 +49,7 @@ class _Socket(Generic[T]):
     def _bind(self, endpoints: Endpoints) -> None:
         """Raises `EndpointError`, with nothing left open."""
         try:
-            self._bound = _Bound(self.socket, endpoints, self.name)
+            self._bound = BoundAddress(self.socket, endpoints, self.name)
         except EndpointError:
             self.socket.close(0)
             raise
@@ -225,7 +109,7 @@ class _Socket(Generic[T]):
                 return None
 
 
-class Publisher(_Socket[T]):
+class Publisher(Socket[T]):
     """Binds and publishes; subscribers that are slow or absent lose messages. ``queue`` 0: unlimited (lossless streams).
 
     Over a network a subscriber whose key was revoked receives nothing more: ZMQ cannot end one connection of a socket, so all of them are
@@ -265,7 +149,7 @@ class Publisher(_Socket[T]):
         return True
 
 
-class Subscriber(_Socket[T]):
+class Subscriber(Socket[T]):
     """Connects. ``latest``: only the newest message is kept (CONFLATE); otherwise all, in order."""
 
     def __init__(self, endpoints: Endpoints, name: str, type_: Any, latest: bool = True) -> None:
@@ -281,7 +165,7 @@ class Subscriber(_Socket[T]):
         return self._receive(timeout_s)
 
 
-class Push(_Socket[T]):
+class Push(Socket[T]):
     """Connects and sends; returns False instead of queueing when the peer is gone or slow."""
 
     def __init__(self, endpoints: Endpoints, name: str, type_: Any) -> None:
@@ -300,7 +184,7 @@ class Push(_Socket[T]):
         return True
 
 
-class Pull(_Socket[T]):
+class Pull(Socket[T]):
     """Binds and receives from any number of `Push`."""
 
     def __init__(self, endpoints: Endpoints, name: str, type_: Any) -> None:
@@ -310,116 +194,3 @@ class Pull(_Socket[T]):
 
     def receive(self, timeout_s: float = 0.0) -> T | None:
         return self._receive(timeout_s)
-
-
-class Router(_Socket[T], Generic[T, R]):
-    """Binds; receives ``T`` with the peer's identity, sends ``R`` to an identity."""
-
-    def __init__(self, endpoints: Endpoints, name: str, receive_type: Any, send_type: Any) -> None:
-        super().__init__(zmq.ROUTER, name, receive_type)
-        # whoever does not read its answers loses them; on a lossless stream the sender is told and sends them later
-        self.socket.setsockopt(zmq.SNDHWM, ANSWERS)
-        self.socket.setsockopt(zmq.ROUTER_MANDATORY, int(topic_entry(name).lossless))
-        self.socket.setsockopt(zmq.RCVHWM, max(QUEUE, topic_entry(name).queue))
-        self._send_codec: Codec[R] = Codec(send_type)
-        self._bind(endpoints)
-
-    def receive(self, timeout_s: float = 0.0) -> tuple[bytes, T] | None:
-        """The next good message and who sent it."""
-        received = self.receive_raw(timeout_s)
-        while received is not None:
-            peer, data = received
-            try:
-                return peer, self._unframe(data)
-            except BadMessage as error:
-                self._bad(error)
-            received = self.receive_raw(0.0)
-        return None
-
-    def receive_raw(self, timeout_s: float = 0.0) -> tuple[bytes, bytes] | None:
-        """Undecoded, for answering bad messages with what was wrong."""
-        if not self.socket.poll(int(timeout_s * 1000)):
-            return None
-        parts = self._parts()
-        while parts is None:
-            if not self.socket.poll(0):
-                return None
-            parts = self._parts()
-        return parts[0], parts[-1]
-
-    def decode(self, data: bytes) -> T:
-        """Raises `BadMessage`."""
-        return self._unframe(data)
-
-    def encode(self, message: R) -> bytes:
-        """The frame that `send_encoded` takes: encode once, send as often as needed."""
-        return self._prefix + self._send_codec.encode(message)
-
-    def send_encoded(self, peer: bytes, frame: bytes) -> bool:
-        """Lossless streams: False when the peer does not keep up. Raises `PeerGone` when it is not there any more."""
-        try:
-            self.socket.send_multipart([peer, frame], zmq.NOBLOCK)
-        except zmq.Again:
-            return False
-        except zmq.ZMQError as error:
-            if error.errno != errno.EHOSTUNREACH:
-                raise
-            raise PeerGone(self.name) from error
-        return True
-
-    def send(self, peer: bytes, message: R) -> None:
-        """An answer; nobody waits for it when the peer has gone."""
-        with contextlib.suppress(PeerGone):
-            self.send_encoded(peer, self.encode(message))
-
-
-class Dealer(_Socket[R], Generic[T, R]):
-    """Connects to a `Router`: sends ``T``, receives ``R``. Reconnects by itself."""
-
-    def __init__(self, endpoints: Endpoints, name: str, send_type: Any, receive_type: Any) -> None:
-        super().__init__(zmq.DEALER, name, receive_type)
-        self.socket.setsockopt(zmq.RCVHWM, 0)
-        self._send_codec: Codec[T] = Codec(send_type)
-        self._monitor: zmq.Socket[bytes] | None = None
-        if endpoints.over_network(name):
-            self.socket.setsockopt(zmq.IMMEDIATE, 1)  # what waited for a connection would be acted on out of time
-            self._monitor = self.socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_FAILED_AUTH | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL)
-        self._connect(endpoints)
-
-    def refusal(self) -> str:
-        """Why the other side lets nobody in, as far as its refusals show; "" when it did not refuse since the last call."""
-        seen = ""
-        while self._monitor is not None and self._monitor.poll(0):
-            event = parse_monitor_message(self._monitor.recv_multipart())
-            known = event["event"] == zmq.EVENT_HANDSHAKE_FAILED_AUTH
-            seen = "it does not admit this key" if known else "the handshake fails: is its card the right one?"
-        return f"{self.socket.getsockopt_string(zmq.LAST_ENDPOINT).rstrip(chr(0))}: {seen}" if seen else ""
-
-    def writable(self, timeout_s: float) -> bool:
-        """Whether a message would leave now; over a network: whether there is a connection."""
-        return bool(self.socket.poll(int(timeout_s * 1000), zmq.POLLOUT))
-
-    def close(self) -> None:
-        if self._monitor is not None:
-            self.socket.disable_monitor()
-            self._monitor = None
-        super().close()
-
-    def send(self, message: T) -> bool:
-        try:
-            self.socket.send(self._prefix + self._send_codec.encode(message), zmq.NOBLOCK)
-        except zmq.Again:
-            return False
-        return True
-
-    def receive(self, timeout_s: float = 0.0) -> R | None:
-        return self._receive(timeout_s)
-
-
-def wait(sockets: Sequence[_Socket[Any]], timeout_s: float) -> list[_Socket[Any]]:
-    """Those of ``sockets`` that have something to receive within ``timeout_s``."""
-    poller = zmq.Poller()
-    for item in sockets:
-        poller.register(item.socket, zmq.POLLIN)
-    ready = {raw for raw, _ in poller.poll(int(timeout_s * 1000))}
-    return [item for item in sockets if item.socket in ready]

@@ -31,6 +31,7 @@ _GRIP, _FRESH = 0, 1  # indices of the flags
 _COMMON_FAULTS = ("latency", "frozen_camera")
 _J = sim_model.ARM_JOINTS
 _FINGERS = 6  # index of the first finger actuator, after x, y, z, yaw, roll, pitch
+_UNSTABLE = (mujoco.mjtWarning.mjWARN_BADQPOS, mujoco.mjtWarning.mjWARN_BADQVEL, mujoco.mjtWarning.mjWARN_BADQACC)
 
 
 class SimRobot:
@@ -302,7 +303,7 @@ class SimRobot:
             data.ctrl[:4] = self._previous + change * (block / self._blocks) + lead
             mujoco.mj_step(model, data, nstep=_STEPS_PER_BLOCK)
             loads += data.qfrc_constraint[:_J]
-        if not np.isfinite(data.qpos).all() or data.warning[mujoco.mjtWarning.mjWARN_BADQACC].number:
+        if not np.isfinite(data.qpos).all() or any(data.warning[kind].number for kind in _UNSTABLE):
             raise RobotError("the simulation became unstable; reset it")
         # what a torque-sensing arm reports: the wrench at the tool that explains the joints' external torques
         jacobian = self._jacobian[:, :_J]

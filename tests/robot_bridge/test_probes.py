@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from takeover.data.schema import EpisodeKind, Mode, Observation, Privileged, RunConfig
-from takeover.robot_bridge.episode import EpisodeBook
+from takeover.robot_bridge.episode_book import EpisodeBook
 from takeover.robot_bridge.probe_schedule import ProbeSchedule
 from takeover.robot_bridge.robots.sim import SimRobot
 

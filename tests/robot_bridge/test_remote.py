@@ -204,6 +204,9 @@ def test_quality_goes_down_at_once_and_up_slowly() -> None:
     for second in range(70, 110):  # the slow viewer has gone
         quality.report("a", 50.0, float(second))
     assert quality.index < before
+    for second in range(110, 170):
+        quality.report("a", 50.0, float(second))
+    assert quality.level == LEVELS[0], "nothing is finer"
 
 
 def test_the_clock_sample_with_the_shortest_round_trip_counts() -> None:

@@ -117,6 +117,16 @@ def test_stop_is_anybodys_and_latches(held: Held) -> None:
     assert held.speed == 1.0
 
 
+def test_a_command_from_before_a_stop_does_not_count(held: Held) -> None:
+    assert held.command() == ""
+    assert held.ask(op="stop").error == ""
+    assert held.command(age_s=0.5) == "", "its sender could not know"
+    assert held.counts == {"overtaken": 1}
+    assert held.command() == ""
+    assert held.counts == {"overtaken": 1, "while_stopped": 1}
+    assert held.speed == 0.0
+
+
 def test_a_new_session_inherits_nothing(held: Held) -> None:
     assert held.command() == ""
     held.silent(1.1)

@@ -1,0 +1,86 @@
+"""Outcomes after the end: what people correct once an episode is over, and what they take back."""
+
+import time
+from collections import deque
+from dataclasses import dataclass
+
+from takeover.data.schema import Outcome, OutcomeChange, OutcomeSource, RunConfig
+from takeover.robot_bridge.episode import Block, EpisodeError
+from takeover.robot_bridge.record_log import RecordLog
+
+REMEMBERED_EPISODES = 200
+
+
+@dataclass
+class EndedEpisode:
+    """What is remembered of an episode so that its outcome can be corrected."""
+
+    id: str
+    outcome: Outcome
+    event_step: int
+    by_operator: bool
+    block: Block | None
+    ended_ns: int = 0  # monotonic
+    last_step: int = 0
+    source: OutcomeSource = OutcomeSource.NONE
+
+
+class EndedEpisodes:
+    """The last episodes of a session. Every change is written to the record log at once; a key is dated back by the station's delay."""
+
+    def __init__(self, config: RunConfig, control_hz: float, log: RecordLog) -> None:
+        self.config = config
+        self.control_hz = control_hz
+        self.log = log
+        self._ended: deque[EndedEpisode] = deque(maxlen=REMEMBERED_EPISODES)
+        self._changes: list[tuple[EndedEpisode, Outcome]] = []  # (episode, outcome before), newest last
+
+    @property
+    def last(self) -> EndedEpisode | None:
+        return self._ended[-1] if self._ended else None
+
+    def add(self, ended: EndedEpisode) -> None:
+        """An episode has just ended."""
+        self._ended.append(ended)
+        if ended.by_operator:
+            self._changes.append((ended, Outcome.UNKNOWN))
+
+    def dated_back(self, since_s: float = 0.0) -> int:
+        """Steps by which a key that is pressed ``since_s`` after the last step is dated back from that step."""
+        return max(0, round((self.config.key_delay_s - since_s) * self.control_hz))
+
+    def relabel(self, outcome: Outcome, author: str, episode_id: str = "") -> None:
+        """Correct the outcome of a finished episode (the last one by default). Raises `EpisodeError`."""
+        found = next((e for e in reversed(self._ended) if not episode_id or e.id == episode_id), None)
+        if found is None:
+            raise EpisodeError(
+                f"episode {episode_id} is not among the last ones of this session" if episode_id else "no episode has ended yet"
+            )
+        self._changes.append((found, found.outcome))
+        if not found.by_operator and outcome in (Outcome.SUCCESS, Outcome.FAILURE) and self.config.reward != "task":
+            since_s = (time.monotonic_ns() - found.ended_ns) / 1e9  # a key that comes after the time limit
+            found.event_step = max(0, found.last_step - self.dated_back(since_s))
+        self._change(found, outcome, author)
+
+    def undo(self, author: str) -> None:
+        """Take back the last outcome a person gave. Raises `EpisodeError` when there is none."""
+        if not self._changes:
+            raise EpisodeError("no outcome given by a person is left to undo")
+        ended, before = self._changes.pop()
+        self._change(ended, before, author)
+
+    def _change(self, ended: EndedEpisode, outcome: Outcome, author: str) -> None:
+        previous, ended.outcome = ended.outcome, outcome
+        ended.source = OutcomeSource.OPERATOR
+        self.log.append(
+            lambda session, rec_seq: OutcomeChange(
+                session=session,
+                rec_seq=rec_seq,
+                episode_id=ended.id,
+                outcome=outcome,
+                previous=previous,
+                author=author,
+                event_step=ended.event_step,
+                wall_ns=time.time_ns(),
+            )
+        )

@@ -1,0 +1,316 @@
+"""What may not be done with episodes, and how far a key or a learned reward reaches back: the book alone, then the loop by hand."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from takeover.data.schema import (
+    AnyRecord,
+    EpisodeEnd,
+    EpisodeKind,
+    EpisodeStart,
+    Finish,
+    LearnerStatus,
+    Mode,
+    Next,
+    Outcome,
+    OutcomeChange,
+    OutcomeSource,
+    PolicyAction,
+    RunConfig,
+    Start,
+)
+from takeover.robot_bridge import chunks
+from takeover.robot_bridge.ended_episodes import REMEMBERED_EPISODES
+from takeover.robot_bridge.episode import EpisodeError
+from takeover.robot_bridge.episode_book import EpisodeBook
+from takeover.robot_bridge.probe_schedule import ProbeSchedule
+from takeover.robot_bridge.protocol import Codec
+from takeover.robot_bridge.record_log import RecordLog
+from takeover.robot_bridge.robots.base import Evaluation
+
+from .by_hand import SECOND, ByHand, by_hand
+from .specs import SPEC
+
+
+class Kept:
+    """A book and what it has written, decoded."""
+
+    def __init__(self, **config: Any) -> None:
+        self.codec: Codec[AnyRecord] = Codec(AnyRecord)
+        self.log = RecordLog("s", self.codec.encode, lambda: None)
+        self.book = EpisodeBook(RunConfig(session_id="s", workspace="", sockets="", **config), SPEC, self.log, "test")
+        self._records: list[AnyRecord] = []
+
+    def of(self, kind: type) -> list[Any]:
+        while frames := self.log.unsent():
+            self._records += [self.codec.decode(frame) for frame in frames]
+        return [record for record in self._records if isinstance(record, kind)]
+
+    def episode(self, outcome: Outcome, source: OutcomeSource, steps: int = 20, *, discarded: bool = False) -> EpisodeEnd:
+        """Made of ``steps`` steps, ended; its record."""
+        if self.book.block is None:
+            self.book.start_block(EpisodeKind.POLICY, 0)
+        self.book.prepare()
+        self.book.open(1, "")
+        assert self.book.episode is not None
+        self.book.episode.steps = steps
+        self.book.end(outcome, source, discarded=discarded)
+        end: EpisodeEnd = self.of(EpisodeEnd)[-1]
+        return end
+
+    def corrected(self, outcome: Outcome, seconds_later: float = 0.0) -> int:
+        """Event step of the last episode after it was given ``outcome`` so long after its end."""
+        last = self.book.ended.last
+        assert last is not None
+        last.ended_ns -= int(seconds_later * SECOND)
+        self.book.ended.relabel(outcome, "op-02")
+        step: int = self.of(OutcomeChange)[-1].event_step
+        return step
+
+
+# --- blocks and episodes ---
+
+
+def test_blocks_that_cannot_be() -> None:
+    book = Kept().book
+    with pytest.raises(EpisodeError, match="manual reset is not started"):
+        book.start_block(EpisodeKind.MANUAL_RESET, 1)
+    with pytest.raises(EpisodeError, match="-1 episodes; ask for 0"):
+        book.start_block(EpisodeKind.POLICY, -1)
+    assert book.block is None
+    book.start_block(EpisodeKind.POLICY, 0)
+    with pytest.raises(EpisodeError, match="a block of policy episodes is running"):
+        book.start_block(EpisodeKind.POLICY, 1)
+
+
+def test_without_a_block_or_an_episode_nothing_is_recorded() -> None:
+    kept = Kept()
+    with pytest.raises(EpisodeError, match="no block of episodes is running"):
+        kept.book.prepare()
+    for act in (lambda: kept.book.open(1, ""), lambda: kept.book.end(Outcome.SUCCESS, OutcomeSource.TASK)):
+        with pytest.raises(EpisodeError, match="no episode is running"):
+            act()
+    assert kept.of(EpisodeStart) == kept.of(EpisodeEnd) == []
+
+
+def test_an_episode_that_was_never_opened_leaves_no_record() -> None:
+    kept = Kept()
+    kept.book.start_block(EpisodeKind.POLICY, 0)
+    kept.book.prepare()
+    kept.book.end(Outcome.ABORTED, OutcomeSource.NEXT)
+    assert kept.of(EpisodeEnd) == []
+    prepared = kept.book.prepare()
+    kept.book.forget_prepared()
+    again = kept.book.prepare()
+    assert (again.number, again.start_seed) == (prepared.number, prepared.start_seed)
+    kept.book.open(1, "")
+    kept.book.forget_prepared()
+    assert kept.book.episode is again, "what is recorded is not forgotten"
+
+
+def test_a_block_counts_what_is_not_discarded_and_its_failures() -> None:
+    kept = Kept()
+    kept.episode(Outcome.SUCCESS, OutcomeSource.TASK)
+    block = kept.book.block
+    assert block is not None
+    assert (block.done, block.failures) == (1, 0)
+    kept.episode(Outcome.FAILURE, OutcomeSource.LIMIT)
+    assert (block.done, block.failures) == (2, 1)
+    kept.episode(Outcome.ABORTED, OutcomeSource.NEXT, discarded=True)
+    assert (block.done, block.failures) == (2, 1)
+
+
+def test_only_the_last_episode_of_the_running_block_is_discarded_and_once() -> None:
+    kept = Kept()
+    book = kept.book
+    with pytest.raises(EpisodeError, match="no episode of this block"):
+        book.discard_last("op-02")
+    book.start_block(EpisodeKind.POLICY, 0)
+    with pytest.raises(EpisodeError, match="no episode of this block"):
+        book.discard_last("op-02")
+    kept.episode(Outcome.SUCCESS, OutcomeSource.TASK)
+    book.discard_last("op-02")
+    assert book.block is not None
+    assert (book.block.done, book.block_done) == (0, 0)
+    with pytest.raises(EpisodeError, match="no episode of this block"):
+        book.discard_last("op-02")
+    kept.episode(Outcome.SUCCESS, OutcomeSource.TASK)
+    book.end_block()
+    with pytest.raises(EpisodeError, match="no episode of this block"):
+        book.discard_last("op-02")
+    book.start_block(EpisodeKind.POLICY, 0)
+    with pytest.raises(EpisodeError, match="no episode of this block"):
+        book.discard_last("op-02")
+    assert len(kept.of(OutcomeChange)) == 1
+
+
+def test_outcomes_are_corrected_among_the_last_episodes_only() -> None:
+    kept = Kept()
+    ended = kept.book.ended
+    with pytest.raises(EpisodeError, match="no episode has ended yet"):
+        ended.relabel(Outcome.SUCCESS, "op-02")
+    with pytest.raises(EpisodeError, match="left to undo"):
+        ended.undo("op-02")
+    first = kept.episode(Outcome.FAILURE, OutcomeSource.LIMIT).episode_id
+    ended.relabel(Outcome.SUCCESS, "op-02", first)
+    ended.undo("op-02")
+    assert [(change.previous, change.outcome) for change in kept.of(OutcomeChange)] == [("failure", "success"), ("success", "failure")]
+    with pytest.raises(EpisodeError, match="left to undo"):
+        ended.undo("op-02")
+    for _ in range(REMEMBERED_EPISODES):
+        kept.episode(Outcome.FAILURE, OutcomeSource.LIMIT)
+    with pytest.raises(EpisodeError, match=f"episode {first} is not among the last"):
+        ended.relabel(Outcome.SUCCESS, "op-02", first)
+
+
+# --- how far back ---
+
+
+@pytest.mark.parametrize(
+    ("source", "steps", "event_step"),
+    [
+        (OutcomeSource.TASK, 20, 19),
+        (OutcomeSource.LIMIT, 20, 19),
+        (OutcomeSource.CLASSIFIER, 20, 18),
+        (OutcomeSource.OPERATOR, 20, 9),
+        (OutcomeSource.OPERATOR, 4, 0),
+        (OutcomeSource.CLASSIFIER, 1, 0),
+    ],
+)
+def test_an_outcome_belongs_to_the_step_that_its_source_has_seen(source: OutcomeSource, steps: int, event_step: int) -> None:
+    assert Kept(reward="keys", key_delay_s=0.5).episode(Outcome.SUCCESS, source, steps).event_step == event_step
+
+
+@pytest.mark.parametrize(("seconds_later", "event_step"), [(0.0, 9), (0.25, 14), (0.5, 19), (60.0, 19)])
+def test_a_key_after_the_time_limit_is_dated_back_from_when_it_came_and_never_beyond_the_end(seconds_later: float, event_step: int) -> None:
+    kept = Kept(reward="keys", key_delay_s=0.5)
+    kept.episode(Outcome.FAILURE, OutcomeSource.LIMIT)
+    assert kept.corrected(Outcome.SUCCESS, seconds_later) == event_step
+
+
+def test_a_correction_moves_the_event_of_no_key_and_of_no_task() -> None:
+    kept = Kept(reward="keys", key_delay_s=0.5)
+    kept.episode(Outcome.SUCCESS, OutcomeSource.OPERATOR)
+    assert kept.corrected(Outcome.FAILURE, 60.0) == 9, "the key was dated back when it was pressed"
+    kept = Kept(reward="task", key_delay_s=0.5)
+    kept.episode(Outcome.FAILURE, OutcomeSource.LIMIT)
+    assert kept.corrected(Outcome.SUCCESS) == 19
+
+
+# --- probes ---
+
+
+@pytest.mark.parametrize("share", [float("nan"), float("inf"), 1.001])
+def test_a_share_is_a_number_from_0_to_1(share: float) -> None:
+    with pytest.raises(ValueError, match="probe share"):
+        ProbeSchedule(share=share)
+
+
+def test_a_probe_keeps_the_version_that_it_began_with() -> None:
+    kept = Kept(probe_share=1.0)
+    kept.book.start_block(EpisodeKind.POLICY, 0)
+    kept.book.prepare()
+    assert kept.book.probe_version == 0
+    kept.book.open(5, "")
+    assert kept.book.probe_version == 5
+    kept = Kept(probe_share=1.0, probe_versions=[7])
+    kept.book.start_block(EpisodeKind.POLICY, 0)
+    kept.book.prepare()
+    kept.book.open(5, "")
+    assert kept.book.probe_version == 7, "the version that is due, whichever acts"
+
+
+def test_the_actor_is_asked_for_the_version_that_is_due(tmp_path: Path) -> None:
+    with by_hand(tmp_path, probe_share=1.0, probe_versions=[7]) as hand:
+        hand.run()
+        message = hand.control.message
+        assert message is not None
+        assert message.required_version == 7
+
+
+# --- learned rewards ---
+
+
+def answers(hand: ByHand, steps_ago: int, *, success: bool) -> None:
+    """The policy's answer to the coming step, or to one so many steps before it."""
+    seq = hand.control.seq + 1 - steps_ago
+    made = PolicyAction(
+        session=hand.io.session, from_seq=seq, actions=[[0.0] * 4] * 20, valid_until_seq=seq + 19, policy_version=1, success=success
+    )
+    hand.answers = None
+    hand.io.inbox.chunk = chunks.received(made, 4, time.monotonic_ns())
+
+
+def ends(hand: ByHand) -> list[OutcomeSource]:
+    return [record.outcome_source for record in hand.records if isinstance(record, EpisodeEnd)]
+
+
+@pytest.fixture
+def judged(tmp_path: Path) -> Iterator[ByHand]:
+    with by_hand(tmp_path, reward="classifier") as hand:
+        hand.run()
+        hand.tick(3)
+        yield hand
+
+
+def test_a_learned_reward_ends_the_episode_of_the_very_step_it_saw(judged: ByHand) -> None:
+    answers(judged, 0, success=False)
+    judged.tick(3)
+    answers(judged, 1, success=True)
+    judged.tick(3)
+    assert ends(judged) == [], "it speaks of a state that has passed"
+    assert judged.mode is Mode.POLICY
+    answers(judged, 0, success=True)
+    judged.tick(2)
+    assert ends(judged) == [OutcomeSource.CLASSIFIER]
+
+
+@pytest.mark.parametrize("reward", ["task", "keys"])
+def test_it_ends_nothing_elsewhere_and_with_keys_the_task_is_silent(tmp_path: Path, reward: str) -> None:
+    with by_hand(tmp_path, reward=reward) as hand:
+        hand.run()
+        answers(hand, 0, success=True)
+        hand.tick(3)
+        assert ends(hand) == []
+        hand.robot.evaluate = lambda: Evaluation(1.0, True, True)
+        hand.tick(2)
+        assert ends(hand) == ([OutcomeSource.TASK] if reward == "task" else [])
+
+
+# --- requests ---
+
+
+def test_requests_about_episodes_out_of_place_are_refused(tmp_path: Path) -> None:
+    with by_hand(tmp_path) as hand:
+        assert "no block of episodes" in hand.ask(Finish(sender="console"))
+        assert "no episode is running" in hand.ask(Next(sender="console"))
+        assert "no episode of this block" in hand.ask(Next(sender="console", discard=True))
+        assert "is not started as a block" in hand.ask(Start(sender="console", kind=EpisodeKind.MANUAL_RESET))
+
+
+def test_lockstep_starts_with_an_answered_version_and_a_scripted_operator(tmp_path: Path) -> None:
+    with by_hand(tmp_path) as hand:
+        hand.control.lockstep = True
+        hand.answers = None
+        hand.io.inbox.learner = LearnerStatus(
+            learner="l",
+            phase="training",
+            progress=1.0,
+            text="",
+            updates=0,
+            updates_per_s=0.0,
+            demonstrations=0,
+            finished_train_step=-1,
+            backlog_steps=0,
+            newest_version=1,
+            versions=[(1, 0)],
+            versions_published=1,
+        )
+        assert "the actor has not answered yet" in hand.ask(Start(sender="console", kind=EpisodeKind.POLICY))
+        assert "need the scripted operator" in hand.ask(Start(sender="console", kind=EpisodeKind.DEMONSTRATION))
+        hand.control.lockstep = False
+        assert hand.control.book.block is None
