@@ -4,7 +4,7 @@ The in-process loop runs with the rules of lockstep; the policy that acts at tra
 validation starts (a random stream of their own: neither training nor held-out starts). One JSON file per arm and seed; what is there is
 not run again, and a run stopped by ``--budget-s`` goes on with the same numbers. An arm is a name and learner settings:
 
-    python -m benchmarks.no_dip run --out out --seeds 0 1 2 3 4 --steps 5000 --every 1000 --arm plain --arm gated:remedy=value
+    python -m benchmarks.no_dip run --out out --seeds 0 1 2 3 4 --steps 5000 --every 1000 --arm plain:keep_warm_start=false --arm kept
     python -m benchmarks.no_dip table --out out
 """
 
