@@ -53,6 +53,7 @@ class RewardUpkeep:
         self.figures: dict[str, float] = {}
         self._where = Workspace(workspace)
         self._robot_id, self._task_id, self._retrain_after = robot_id, task_id, retrain_after
+        self._catalog: Catalog | None = None  # one for the whole run: each new connection pool leaves some memory behind
         self._seen: dict[str, _Seen] = {}
         self._changes = -1  # of the catalog, at the last look that was finished
         self._version = -1  # that was the newest then
@@ -81,12 +82,11 @@ class RewardUpkeep:
         if not self._retrain_after or not self._where.catalog_path.exists():
             self._show(newest, 0)
             return False
-        with Catalog.open(self._where) as catalog:
-            changes = catalog.change_counter()
-            if (changes, newest.version) == (self._changes, self._version):
-                return False
-            rows = rows_of(catalog, self._robot_id, self._task_id)
-            vetoes = self._count(catalog, rows, goes_on)
+        self._catalog = catalog = self._catalog or Catalog.open(self._where)
+        changes = catalog.change_counter()
+        if (changes, newest.version) == (self._changes, self._version):
+            return False
+        vetoes = self._count(catalog, rows_of(catalog, self._robot_id, self._task_id), goes_on)
         if vetoes is None:
             return False
         new = max(0, vetoes - newest.data.get("vetoes", newest.data.get("vetoed_episodes", 0)))
@@ -99,6 +99,12 @@ class RewardUpkeep:
             made = trained
         self._changes, self._version = changes, newest.version
         return made
+
+    def close(self) -> None:
+        """Let the catalog go; the next look opens it again."""
+        if self._catalog is not None:
+            self._catalog.close()
+            self._catalog = None
 
     def _count(self, catalog: Catalog, rows: list[EpisodeRow], goes_on: Callable[[], bool]) -> int | None:
         """Vetoes in all episodes that count; None when stopped. Every file is read once."""

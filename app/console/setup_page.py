@@ -196,7 +196,8 @@ class SetupPage(QWidget):
             if view.actor.refused:
                 self._set(self.learner, "Refused", view.actor.refused, tokens.STOP)
         if view.evaluator is not None:
-            busy = f"v{view.evaluator.version}: {view.evaluator.done} of {view.evaluator.total}" if view.evaluator.busy else "idle"
+            work = f"v{view.evaluator.version}: {view.evaluator.done} of {view.evaluator.total}"
+            busy = "idle" if not view.evaluator.busy else work if view.evaluator.version else "at work on the learned reward"
             self._set(self.learner, "Evaluator", "; ".join([view.evaluator.error or busy, *view.evaluator.notices]))
             if reward := reward_text(view.evaluator.reward):
                 self._set(self.learner, "Learned reward", reward)

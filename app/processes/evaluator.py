@@ -58,6 +58,7 @@ def main(context: ProcessContext) -> None:
                 evaluator.run()
             finally:
                 evaluator.close()
+                evaluator.reward.close()
     finally:
         robot.close()
 
@@ -74,7 +75,7 @@ class _Evaluator:
         self._results: list[dict[str, float]] = []
         self._error = ""
         self._gate_notice = ""  # what the gate found wrong with the newest version
-        self._reward = RewardKeeper(context.config, robot.spec)
+        self.reward = RewardKeeper(context.config, robot.spec)
         self._next_status = 0.0
         self._next_automatic = time.monotonic() + min(FIRST_LOOK_S, context.config.evaluate_every_s)
         self._evaluated = 0
@@ -92,7 +93,7 @@ class _Evaluator:
                 self._answer(peer, request)
             elif automatic and time.monotonic() >= self._next_automatic:
                 found = self._look_at_newest()
-                self._reward.look(self._goes_on)
+                self.reward.look(self._goes_on)
                 self._next_automatic = time.monotonic() + (config.evaluate_every_s if found else NOTHING_YET_S)
             self._tell(False, 0, 0, 0)
 
@@ -253,8 +254,8 @@ class _Evaluator:
                 total=total,
                 results=self._results,
                 error=self._error,
-                notices=[text for text in (self._gate_notice, *self._reward.notices) if text],
-                reward=dict(self._reward.figures),
+                notices=[text for text in (self._gate_notice, *self.reward.notices) if text],
+                reward=dict(self.reward.figures),
             )
         )
 

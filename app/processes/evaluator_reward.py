@@ -35,6 +35,11 @@ class RewardKeeper:
         """`RewardUpkeep.figures`; empty where nothing is kept up."""
         return self._upkeep.figures if self._upkeep is not None else {}
 
+    def close(self) -> None:
+        """Let the catalog go."""
+        if self._upkeep is not None:
+            self._upkeep.close()
+
     def look(self, goes_on: Callable[[], bool]) -> None:
         """Train and score anew if it is due; ``goes_on()`` False stops it, and the next look begins again. Never raises for bad data."""
         if self._upkeep is None:
@@ -44,6 +49,7 @@ class RewardKeeper:
             self._upkeep.look(goes_on)
             self._problem = ""
         except CATALOG_FAILURES as error:
+            self.close()
             self._problem = f"learned reward: {reason_of(error)}; the present one stays, and it is tried again"
         except (RewardError, LabelError, OSError) as error:
             self._problem = f"learned reward: {error}; the present one stays, and it is tried again"

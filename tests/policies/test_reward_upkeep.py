@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -115,8 +115,17 @@ def workspace(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, make_scr
     return Path(shutil.copytree(_made[0], tmp_path / "ws"))
 
 
-def _upkeep(workspace: Path, after: int = 3) -> RewardUpkeep:
-    return RewardUpkeep(workspace, "sim", "peg-insert", after)
+@pytest.fixture
+def upkeep_of() -> Iterator[Callable[..., RewardUpkeep]]:
+    made: list[RewardUpkeep] = []
+
+    def make(workspace: Path, after: int = 3) -> RewardUpkeep:
+        made.append(RewardUpkeep(workspace, "sim", "peg-insert", after))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
 
 
 def _veto(workspace: Path, names: list[str]) -> None:
@@ -130,8 +139,10 @@ def _outcome(workspace: Path, name: str) -> tuple[str, str]:
         return row.outcome, row.outcome_source
 
 
-def test_vetoes_make_the_next_version_which_takes_the_other_false_success_back(workspace: Path) -> None:
-    upkeep = _upkeep(workspace)
+def test_vetoes_make_the_next_version_which_takes_the_other_false_success_back(
+    workspace: Path, upkeep_of: Callable[..., RewardUpkeep]
+) -> None:
+    upkeep = upkeep_of(workspace)
     assert not upkeep.look(_go_on)
     assert (upkeep.notice, upkeep.figures["vetoes"], upkeep.figures["wanted"]) == ("", 0.0, 3.0)
     _veto(workspace, WRONG[:2])
@@ -154,7 +165,9 @@ def test_vetoes_make_the_next_version_which_takes_the_other_false_success_back(w
     assert reward_versions(workspace) == [1, 2]
 
 
-def test_a_running_learner_follows_before_its_next_batch_and_resumes_as_before(workspace: Path) -> None:
+def test_a_running_learner_follows_before_its_next_batch_and_resumes_as_before(
+    workspace: Path, upkeep_of: Callable[..., RewardUpkeep]
+) -> None:
     config = RunConfig(
         session_id="run-a",
         workspace=str(workspace),
@@ -173,7 +186,7 @@ def test_a_running_learner_follows_before_its_next_batch_and_resumes_as_before(w
     rewards = learner.replay.online.rows[: learner.replay.online.size, learner.replay.columns.reward]
     assert float(rewards.sum()) == 4.0  # the false ones
     _veto(workspace, WRONG[:3])
-    _upkeep(workspace).look(_go_on)
+    upkeep_of(workspace).look(_go_on)
     run.work()
     rewards = learner.replay.online.rows[: learner.replay.online.size, learner.replay.columns.reward]
     assert float(rewards.sum()) == 0.0
@@ -188,20 +201,20 @@ def test_a_running_learner_follows_before_its_next_batch_and_resumes_as_before(w
     again.close()
 
 
-def test_what_was_cut_short_after_the_training_is_scored_by_the_next_look(workspace: Path) -> None:
+def test_what_was_cut_short_after_the_training_is_scored_by_the_next_look(workspace: Path, upkeep_of: Callable[..., RewardUpkeep]) -> None:
     _veto(workspace, WRONG[:3])
-    upkeep = _upkeep(workspace)
+    upkeep = upkeep_of(workspace)
     assert upkeep.look(lambda: len(reward_versions(workspace)) < 2)  # asked to stop as soon as the version is there
     assert _outcome(workspace, WRONG[3]) == ("success", "classifier")
-    again = _upkeep(workspace)
+    again = upkeep_of(workspace)
     again.look(_go_on)
     assert _outcome(workspace, WRONG[3]) == ("unknown", "label")
     assert again.notice.startswith("learned reward: version 2 counts now")
 
 
-def test_stopped_while_training_nothing_is_written_and_it_begins_again(workspace: Path) -> None:
+def test_stopped_while_training_nothing_is_written_and_it_begins_again(workspace: Path, upkeep_of: Callable[..., RewardUpkeep]) -> None:
     _veto(workspace, WRONG[:3])
-    upkeep = _upkeep(workspace)
+    upkeep = upkeep_of(workspace)
     assert not upkeep.look(lambda: "training" not in upkeep.figures)
     assert reward_versions(workspace) == [1]
     assert not (rewards_folder(workspace) / "pending.json").exists()
@@ -209,12 +222,14 @@ def test_stopped_while_training_nothing_is_written_and_it_begins_again(workspace
     assert reward_versions(workspace) == [1, 2]
 
 
-def test_one_class_leaves_the_version_and_says_so_and_more_vetoes_are_tried(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_class_leaves_the_version_and_says_so_and_more_vetoes_are_tried(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, upkeep_of: Callable[..., RewardUpkeep]
+) -> None:
     with Catalog.open(workspace) as catalog:
         for number in range(8):
             Labels(workspace, catalog).add_label(f"good-{number}", "outcome", "failure", "op-01")
     _veto(workspace, WRONG[:3])
-    upkeep = _upkeep(workspace)
+    upkeep = upkeep_of(workspace)
     assert not upkeep.look(_go_on)
     assert upkeep.notice.startswith(
         "learned reward: version 1 stays after 3 vetoes, the next cannot be trained: one class only: 0 positive"
@@ -237,13 +252,15 @@ def _raise() -> None:
     raise RewardError("too few positives")
 
 
-def test_marks_are_vetoes_too_and_an_episode_that_is_excluded_has_none(workspace: Path, make_script: Callable[..., Any]) -> None:
+def test_marks_are_vetoes_too_and_an_episode_that_is_excluded_has_none(
+    workspace: Path, make_script: Callable[..., Any], upkeep_of: Callable[..., RewardUpkeep]
+) -> None:
     writer = Writer(workspace, make_script(SimRobot("peg-insert").spec, "session-b"))
     for number in range(2):
         writer.episode(f"marked-{number}", EpisodeKind.POLICY, False, False, OutcomeSource.OPERATOR, mark="not success")
     writer.episode("noted", EpisodeKind.POLICY, False, False, OutcomeSource.OPERATOR, mark="the light went off")
     writer.recorder.close()
-    upkeep = _upkeep(workspace)
+    upkeep = upkeep_of(workspace)
     upkeep.look(_go_on)
     assert upkeep.figures["vetoes"] == 2.0
     with Catalog.open(workspace) as catalog:
@@ -254,17 +271,19 @@ def test_marks_are_vetoes_too_and_an_episode_that_is_excluded_has_none(workspace
     assert made.data["vetoes"] == 1  # counted alike by both
 
 
-def test_without_a_classifier_it_says_what_to_do_until_there_is_one(tmp_path: Path, workspace: Path) -> None:
+def test_without_a_classifier_it_says_what_to_do_until_there_is_one(
+    tmp_path: Path, workspace: Path, upkeep_of: Callable[..., RewardUpkeep]
+) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
-    upkeep = _upkeep(empty)
+    upkeep = upkeep_of(empty)
     assert not upkeep.look(_go_on)
     assert "`takeover reward train` makes one" in upkeep.notice
     rewards_folder(workspace).rename(empty / "rewards")
     upkeep.look(_go_on)
     assert upkeep.notice == ""
     with pytest.raises(ValueError, match="retrain_after = -1"):
-        _upkeep(empty, -1)
+        upkeep_of(empty, -1)
 
 
 @pytest.mark.parametrize("change", [{"clock": "lockstep"}, {"reward": "keys"}, {"retrain_reward_after": 0}])
@@ -273,6 +292,7 @@ def test_where_it_is_not_wanted_nothing_is_trained(workspace: Path, change: dict
     config = RunConfig(session_id="r", workspace=str(workspace), sockets="", reward="classifier", clock="realtime")
     keeper = RewardKeeper(msgspec.structs.replace(config, **change), SimRobot("peg-insert").spec)
     keeper.look(_go_on)
+    keeper.close()
     assert (reward_versions(workspace), keeper.notices) == ([1], [])
 
 
