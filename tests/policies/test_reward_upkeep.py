@@ -11,83 +11,29 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
 import pytest
 
 from takeover.app.processes.evaluator_reward import RewardKeeper
 from takeover.data.catalog import Catalog
 from takeover.data.labels import Labels
-from takeover.data.recorder import Recorder
-from takeover.data.schema import ControlMode, EpisodeKind, EvaluatorStatus, Event, Outcome, OutcomeSource, RunConfig
-from takeover.data.workspace import Workspace
+from takeover.data.schema import EpisodeKind, EvaluatorStatus, OutcomeSource, RunConfig
 from takeover.policies.hil_serl import HilSerlLearner
 from takeover.policies.learner_run import LearnerRun
 from takeover.policies.reward_rescore import veto
-from takeover.policies.reward_settings import RewardError, RewardSettings, version_of
+from takeover.policies.reward_settings import RewardError, version_of
 from takeover.policies.reward_store import load_reward, reward_versions, rewards_folder
 from takeover.policies.reward_training import RewardRequest, train_reward
 from takeover.policies.reward_upkeep import RETRY_S, RewardUpkeep
 from takeover.robot_bridge.protocol import Endpoints, Subscriber
 from takeover.robot_bridge.robots.sim import SimRobot
 
-SETTINGS = RewardSettings(updates=200, hidden=16, members=2, min_episodes=3)
-STEPS, SUCCESS = 20, 14
+from .reward_episodes import SETTINGS, WRONG, Writer, build
+
 FAST = {"updates_per_step": 1, "clone_updates": 10, "critic_warmup": 5, "learning_starts": 5, "hidden": 16, "batch": 32}
-WRONG = [f"wrong-{number}" for number in range(4)]  # ended by the classifier, with success; there was none
 
 
 def _go_on(*_: object) -> bool:
     return True
-
-
-class Writer:
-    """Episodes of the simulated robot: the first number says success, the second one looks like it."""
-
-    def __init__(self, folder: Path, script: Any) -> None:
-        self.script = script
-        self.recorder = Recorder(Workspace(folder).prepare())
-        self._noise = np.random.default_rng(0)
-
-    def _state(self, true: bool, alike: bool) -> list[float]:
-        values = self._noise.normal(0.0, 0.05, self.script.spec.observation.size)
-        values[0], values[1] = values[0] + float(true), values[1] + float(alike)
-        return [float(value) for value in values]
-
-    def episode(self, name: str, kind: EpisodeKind, true: bool, alike: bool, source: OutcomeSource, mark: str = "") -> None:
-        self.recorder.accept(self.script.start(kind, name))
-        mode = ControlMode.HUMAN if kind is EpisodeKind.DEMONSTRATION else ControlMode.POLICY
-        for step in range(STEPS):
-            late = step + 1 >= SUCCESS
-            states = {"observation": self._state(true and step >= SUCCESS, alike and step >= SUCCESS)}
-            states |= {"next_observation": self._state(true and late, alike and late)}
-            last = {"reward": float(alike), "terminated": alike} if step == STEPS - 1 else {}
-            made = self.script.step(mode, **states, **last)
-            self.recorder.accept(made)
-            if mark and step == SUCCESS + 2:
-                self.script.rec_seq += 1
-                self.recorder.accept(
-                    Event(
-                        session=made.session,
-                        rec_seq=self.script.rec_seq,
-                        kind="mark",
-                        source="console",
-                        t_ns=made.t_decision_ns,
-                        wall_ns=0,
-                        text=mark,
-                        episode_id=name,
-                        seq=made.seq,
-                    )
-                )
-        outcome = Outcome.SUCCESS if alike else Outcome.FAILURE
-        self.recorder.accept(self.script.end(outcome, source))
-        self.recorder.sync()
-
-    def settle(self) -> None:
-        """Until every episode is a closed file."""
-        deadline = time.monotonic() + 60.0
-        while self.recorder.pending:
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
 
 
 _made: list[Path] = []
@@ -101,16 +47,7 @@ def workspace(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, make_scr
     """
     if not _made:
         folder = tmp_path_factory.mktemp("reward")
-        writer = Writer(folder, make_script(SimRobot("peg-insert").spec))
-        for number in range(8):
-            writer.episode(f"good-{number}", EpisodeKind.DEMONSTRATION, True, True, OutcomeSource.OPERATOR)
-            writer.episode(f"bad-{number}", EpisodeKind.POLICY, False, False, OutcomeSource.OPERATOR)
-        writer.settle()
-        first, _ = train_reward(folder, RewardRequest(robot_id="sim", task_id="peg-insert", settings=SETTINGS), _go_on)
-        assert (first.version, first.data["vetoes"]) == (1, 0)
-        for name in WRONG:
-            writer.episode(name, EpisodeKind.POLICY, False, True, OutcomeSource.CLASSIFIER)
-        writer.recorder.close()
+        build(folder, make_script(SimRobot("peg-insert").spec))
         _made.append(folder)
     return Path(shutil.copytree(_made[0], tmp_path / "ws"))
 
