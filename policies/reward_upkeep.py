@@ -28,6 +28,7 @@ from takeover.policies.reward_training import request_like, train_reward
 
 PENDING = "pending.json"
 MOST_SHOWN = 200
+NEWS_S = 600.0  # so long a new version is news
 RETRY_S = 300.0  # after data that did not do, with no veto more
 
 
@@ -57,6 +58,7 @@ class RewardUpkeep:
         self._seen: dict[str, _Seen] = {}
         self._changes = -1  # of the catalog, at the last look that was finished
         self._version = -1  # that was the newest then
+        self._news_until_s = float("inf")  # the notice is good news, which grow old
         self._none = False  # the notice is that there is no classifier
         self._refused = (0, float("-inf"))  # how many vetoes there were when the data did not do, and when
 
@@ -65,8 +67,9 @@ class RewardUpkeep:
         scoring that is under way is taken up by the next look.
 
         Data that cannot make a classifier (one class, too little) leaves the present one and is said in ``notice``; it is tried again when
-        there are more vetoes, or after five minutes. Raises the catalog's own errors, `LabelError`, `OSError`, and `RewardError` for a
-        broken manifest.
+        there are more vetoes, or when something was recorded or labelled and five minutes are over.
+
+        Raises the catalog's own errors, `LabelError`, `OSError`, and `RewardError` for a broken manifest.
         """
         newest = newest_for(self._where.path, self._robot_id, self._task_id)
         if newest is None:
@@ -76,8 +79,8 @@ class RewardUpkeep:
                 "`takeover reward train` makes one; until then keys alone end episodes with success"
             )
             return False
-        if self._none:
-            self.notice, self._none = "", False
+        if self._none or time.monotonic() >= self._news_until_s:
+            self.notice, self._none, self._news_until_s = "", False, float("inf")
         self._finish_scoring(newest, goes_on)
         if not self._retrain_after or not self._where.catalog_path.exists():
             self._show(newest, 0)
@@ -138,7 +141,7 @@ class RewardUpkeep:
             return None
         except RewardError as error:
             _forget_pending(self._where.path)
-            self._refused = (new, time.monotonic())
+            self._refused, self._news_until_s = (new, time.monotonic()), float("inf")
             self.notice = f"learned reward: version {before.version} stays after {new} vetoes, the next cannot be trained: {error}"
             return False
         except OSError:
@@ -161,6 +164,7 @@ class RewardUpkeep:
             return
         _forget_pending(self._where.path)
         self.notice = _said(newest, sum(row.changed for row in found), problems)
+        self._news_until_s = time.monotonic() + NEWS_S
 
     def _show(self, manifest: RewardManifest, vetoes: int) -> None:
         self.figures = {

@@ -23,7 +23,7 @@ from takeover.policies.reward_rescore import veto
 from takeover.policies.reward_settings import RewardError, version_of
 from takeover.policies.reward_store import load_reward, reward_versions, rewards_folder
 from takeover.policies.reward_training import RewardRequest, train_reward
-from takeover.policies.reward_upkeep import RETRY_S, RewardUpkeep
+from takeover.policies.reward_upkeep import NEWS_S, RETRY_S, RewardUpkeep
 from takeover.robot_bridge.protocol import Endpoints, Subscriber
 from takeover.robot_bridge.robots.sim import SimRobot
 
@@ -77,7 +77,7 @@ def _outcome(workspace: Path, name: str) -> tuple[str, str]:
 
 
 def test_vetoes_make_the_next_version_which_takes_the_other_false_success_back(
-    workspace: Path, upkeep_of: Callable[..., RewardUpkeep]
+    workspace: Path, upkeep_of: Callable[..., RewardUpkeep], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     upkeep = upkeep_of(workspace)
     assert not upkeep.look(_go_on)
@@ -86,6 +86,7 @@ def test_vetoes_make_the_next_version_which_takes_the_other_false_success_back(
     assert not upkeep.look(_go_on)
     assert upkeep.figures["vetoes"] == 2.0
     _veto(workspace, WRONG[2:3])
+    monkeypatch.setattr("takeover.policies.reward_upkeep.NEWS_S", 0.0)
     assert upkeep.look(_go_on)
     assert reward_versions(workspace) == [1, 2]
     made = load_reward(workspace, 2)[1]
@@ -100,6 +101,7 @@ def test_vetoes_make_the_next_version_which_takes_the_other_false_success_back(
     assert not upkeep.look(_go_on)
     assert upkeep.figures["vetoes"] == 0.0
     assert reward_versions(workspace) == [1, 2]
+    assert upkeep.notice == ""  # it is no news any more
 
 
 def test_a_running_learner_follows_before_its_next_batch_and_resumes_as_before(
@@ -182,7 +184,7 @@ def test_one_class_leaves_the_version_and_says_so_and_more_vetoes_are_tried(
     _veto(workspace, WRONG[3:])
     upkeep.look(_go_on)
     assert len(tries) == 1
-    assert RETRY_S > 60.0
+    assert min(RETRY_S, NEWS_S) > 60.0
 
 
 def _raise() -> None:
