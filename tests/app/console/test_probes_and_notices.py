@@ -1,5 +1,7 @@
 """A no-help probe is shown as one, and what everyone should know is said where the robot is watched."""
 
+from dataclasses import replace
+
 import msgspec
 import pytest
 from peer import SPEC, make_learner, make_state
@@ -17,6 +19,7 @@ from takeover.app.console.models.notices import line, notices, reward_text
 from takeover.app.console.models.review_episode import load_episode
 from takeover.app.console.models.snapshot import Snapshot
 from takeover.app.console.review_page import ReviewPage
+from takeover.app.console.widgets import KeyValueRow
 from takeover.app.inputs.base import DeviceReading
 from takeover.data.catalog import Catalog
 from takeover.data.schema import ActorStatus, EpisodeKind, EvaluatorStatus, HoldReason, Mode
@@ -140,3 +143,15 @@ def test_a_long_notice_is_cut_off_on_the_picture_and_whole_in_the_tooltip(consol
     peer.learner = make_learner()
     until(lambda: not bar.isVisibleTo(window.operate))
     assert bar.toolTip() == ""
+
+
+def test_setup_has_the_notices_too_and_the_learned_reward(console):
+    window, controller = console
+    figures = {"version": 3.0, "vetoes": 1.0, "wanted": 3.0, "precision": 0.9, "recall": 0.8}
+    status = EvaluatorStatus(busy=True, version=0, done=0, total=0, notices=["gate: <version 2> against 1: worse"], reward=figures)
+    window.setup.refresh(replace(controller.snapshot(), evaluator=status))
+    rows = {row.label: row for row in window.setup.findChildren(KeyValueRow)}
+    assert rows["Evaluator"].value == "at work on the learned reward; gate: <version 2> against 1: worse"
+    assert "&lt;version 2&gt;" in rows["Evaluator"].toolTip()
+    assert rows["Learned reward"].value.startswith("v3, 1 of 3 vetoes")
+    assert rows["Recipe"].toolTip() == ""
