@@ -17,6 +17,7 @@ _SERVER = re.compile(r"(?!sqlite)[a-z][a-z0-9_]*(\+[a-z0-9_]+)?://.+")
 
 MAX_DEMONSTRATIONS = 10_000
 MAX_KEY_DELAY_S = 5.0
+MAX_VETOES = 1000
 
 
 class StationError(ValueError):
@@ -50,6 +51,7 @@ class Station(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     catalog: str = ""  # URL of a database server for the catalog; "": the workspace's own SQLite file
     reward: Literal["task", "keys", "classifier"] = "task"
     key_delay_s: float = 0.5  # an operator's outcome key is dated back by this
+    retrain_reward_after: int = 3  # vetoes; with reward "classifier" the next classifier is then trained; 0: never
     policy_cameras: list[str] = msgspec.field(default_factory=list)  # the policy is held while one of these gives no new picture
     limits: SafetyLimits = msgspec.field(default_factory=SafetyLimits)
     devices: StationDevices = msgspec.field(default_factory=StationDevices)
@@ -135,6 +137,8 @@ def _check_values(file: Path, text: str, station: Station) -> None:
             raise _refuse(file, text, name, "", "a name")
     if not 0.0 <= station.key_delay_s <= MAX_KEY_DELAY_S:
         raise _refuse(file, text, "key_delay_s", station.key_delay_s, f"0 to {MAX_KEY_DELAY_S:g} s")
+    if not 0 <= station.retrain_reward_after <= MAX_VETOES:
+        raise _refuse(file, text, "retrain_reward_after", station.retrain_reward_after, f"0 (never) to {MAX_VETOES} vetoes")
     if not 1 <= station.demonstrations <= MAX_DEMONSTRATIONS:
         raise _refuse(file, text, "demonstrations", station.demonstrations, f"1 to {MAX_DEMONSTRATIONS}")
     try:
@@ -172,6 +176,7 @@ hold_to_run = false  # true: the policy moves only while the deadman is held
 catalog = ""  # a database server instead of catalog.sqlite, e.g. "postgresql+psycopg://user@host/database", for this workspace alone
 reward = "{station.reward}"  # who gives it and ends episodes: "task" (simulators), "keys" (operators alone), "classifier" (learned)
 key_delay_s = {station.key_delay_s}  # operators' keys come late: what they say is dated back by this
+retrain_reward_after = {station.retrain_reward_after}  # vetoes, then the next classifier is trained by itself; 0: never
 policy_cameras = []  # the policy is held while one of these gives no new picture, e.g. ["front"]
 
 [devices]  # which may drive; Esc stops the robot always

@@ -12,6 +12,7 @@ from takeover.data.schema import EpisodeEnd, EpisodeKind, EpisodeStart, Step
 from takeover.data.store import iter_episode_records
 from takeover.data.training_labels import labelled_episodes, note_uses, note_version, training_events_after, training_labels
 from takeover.policies.base import Learner
+from takeover.policies.reward_settings import version_of
 
 log = logging.getLogger("learner")
 
@@ -34,6 +35,7 @@ class LabelReading:
         self._missing: set[str] = set()  # of those, what was taken back in since
         self._unused: list[tuple[str, str]] = []  # events of which no update has seen the effect yet
         self._published = True
+        self.reward_version = 0  # the newest classifier whose outcomes were applied while the learner runs
 
     def begin(self) -> None:
         """Every label there is, for the episodes that are ingested from now on."""
@@ -71,6 +73,7 @@ class LabelReading:
         if changes != self._changes:
             self._changes = changes
             self._newest, events = training_events_after(self._catalog, self._newest)
+            self.reward_version = max([self.reward_version, *(version_of(event.author) for event in events)])
             changed = training_labels(self._catalog, sorted({event.episode_id for event in events}))
             self._known |= changed
             for episode_id, labels in changed.items():

@@ -168,6 +168,8 @@ class LearnerRun:
             for start, steps, end in self._labels.come_back(self.workspace):
                 training.ingest_again(start, steps, end)
                 self._labels.on_record(end, training.learner)
+        if self._labels.reward_version:  # in real time only: a checkpoint of a lockstep run does not depend on it
+            training.metrics["reward_version"] = float(self._labels.reward_version)
 
     def _checkpoint_when_due(self) -> None:
         learner = self.training.learner
@@ -210,6 +212,8 @@ class LearnerRun:
             learner = self.training.learner
             steps = {"steps/train": float(learner.train_steps), "steps/human": float(learner.human_steps)} if learner else {}
             steps["checkpoint_pause_ms"] = self.longest_pause_ms
+            if self._labels.reward_version:
+                steps["reward/version"] = float(self._labels.reward_version)
             self._events.scalars(updates, {f"learner/{name}": value for name, value in metrics.items()} | steps)
 
     def _publish(self, publication: Publication) -> int:

@@ -18,7 +18,7 @@ from takeover.data.outcome_labels import label_log_bytes, outcome_events
 from takeover.data.schema import EpisodeKind, EpisodeStart, RobotSpec, Step
 from takeover.data.training_labels import training_labels
 from takeover.data.workspace import Workspace
-from takeover.policies.reward_evidence import Evidence, Judgement, driven, evidence_of, judge, with_marks
+from takeover.policies.reward_evidence import Evidence, Judgement, count_vetoes, driven, evidence_of, judge, negative_marks, with_marks
 from takeover.policies.reward_settings import RewardError, RewardSettings
 
 KINDS = (EpisodeKind.DEMONSTRATION, EpisodeKind.POLICY, EpisodeKind.EVALUATION)
@@ -35,6 +35,7 @@ class RewardEpisode:
     judgement: Judgement
     evidence: Evidence
     states: npt.NDArray[np.float32]
+    vetoes: int = 0
 
     @property
     def has_positive(self) -> bool:
@@ -101,7 +102,8 @@ def read_recorded(workspace: Workspace | Path | str, robot_id: str, task_id: str
             raise RewardError(
                 f"{path}: an observation is not finite at step {int(np.flatnonzero(~np.isfinite(states).all(1))[0])}; exclude it"
             )
-        episodes.append(RewardEpisode(row.id, row.sha256, path, judgement, evidence, states))
+        vetoes = count_vetoes(judgement, negative_marks(kept, events))
+        episodes.append(RewardEpisode(row.id, row.sha256, path, judgement, evidence, states, vetoes))
     if spec is None:
         more = f"; {problems[0]}" if problems else ""
         raise RewardError(f"no episode of {robot_id}:{task_id} in {where.path}: record some, or name another robot{more}")

@@ -67,6 +67,17 @@ def judge(end: EpisodeEnd, events: Sequence[LabelEvent]) -> Judgement:
     return Judgement(Outcome.UNKNOWN, "nobody", -1, ())
 
 
+def count_vetoes(judgement: Judgement, marks: int) -> int:
+    """Vetoes in one episode: claims of a classifier that a person took back, and marks *not success*."""
+    return len(judgement.claims) + marks
+
+
+def negative_marks(steps: Sequence[Step], events: Sequence[Event]) -> int:
+    """How many marks *not success* count (`with_marks`); ``steps``: the driven ones."""
+    later = {step.seq for step in steps[1:]}
+    return sum(event.kind == "mark" and event.text == NEGATIVE_MARK and event.seq in later for event in events)
+
+
 def driven(steps: Sequence[Step]) -> list[Step]:
     """The N steps that are not held, in order."""
     return [step for step in steps if step.control_mode not in (ControlMode.PAUSED, ControlMode.SAFETY_HOLD)]

@@ -13,6 +13,12 @@ POSITIVE_MARK, NEGATIVE_MARK = "success", "not success"
 THRESHOLDS = tuple(round(0.70 + 0.01 * i, 2) for i in range(16))
 
 
+def version_of(author: str) -> int:
+    """Of the classifier that signs as ``author``; 0: it is none."""
+    number = author.removeprefix(AUTHOR)
+    return int(number) if author.startswith(AUTHOR) and number.isdecimal() else 0
+
+
 class RewardError(ValueError):
     """A reward classifier cannot be trained, read or used; says what is wrong, where, and what to do."""
 

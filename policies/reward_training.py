@@ -145,6 +145,7 @@ def _counts(recorded: Recorded, training: list[RewardEpisode], kept_out: list[Re
         "held_out_episodes": len(kept_out),
         "held_out_with_success": sum(episode.has_positive for episode in kept_out),
         "vetoed_episodes": sum(bool(episode.judgement.claims) for episode in recorded.episodes),
+        "vetoes": sum(episode.vetoes for episode in recorded.episodes),
         "unreadable": len(recorded.problems),
     }
 

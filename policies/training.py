@@ -20,6 +20,7 @@ from takeover.policies.training_stream import CommittedRecord, TrainingStream
 
 __all__ = ["CommittedRecord", "Publication", "Training"]
 VERSIONS_SHOWN = 50
+NOTHING_LEFT = "Training stands still: nothing is left to learn from, every step is left out"
 log = logging.getLogger("learner")
 
 
@@ -196,11 +197,13 @@ class Training(TrainingStream):
         learner = self.learner
         demonstrations = learner.demonstration_episodes if learner is not None else 0
         recent = [] if self.lockstep else self.clock.recent()
+        notices = [notice for notice in (*self.notices.values(), self.quarantine.notice) if notice]
+        text = self._text(demonstrations)
         return LearnerStatus(
             learner=self.config.learner,
             phase=self.phase,
             progress=self._phase_progress(demonstrations),
-            text="; ".join([self._text(demonstrations), *filter(None, (*self.notices.values(), self.quarantine.notice))]),
+            text="; ".join([text, *notices]),
             updates=learner.updates if learner is not None else 0,
             updates_per_s=0.0 if self.lockstep else self._rate.per_second(),
             demonstrations=demonstrations,
@@ -216,6 +219,7 @@ class Training(TrainingStream):
             correction_to_acting_s=self.clock.to_acting_s,
             metrics=self.metrics,
             error=self.error,
+            notices=[NOTHING_LEFT, *notices] if text == NOTHING_LEFT else notices,
         )
 
     def _phase_progress(self, demonstrations: int) -> float:
@@ -232,7 +236,7 @@ class Training(TrainingStream):
             return f"Waiting for demonstrations: {demonstrations} of {self.config.demonstrations}"
         learner = self.need_learner()
         if not learner.can_learn:
-            return "Training stands still: nothing is left to learn from, every step is left out"
+            return NOTHING_LEFT
         wanted = self._learning_starts()
         if learner.updates == 0 and learner.train_steps < wanted:
             return f"Learning begins after {wanted} steps: {learner.train_steps} so far"

@@ -88,6 +88,8 @@ class StatusBoard:
             policy_latency_ms=control.latency.latest_s * 1000.0 if control.latency.latest_s >= 0 else -1.0,
             refused_commands=io.refused_commands,
             unattended=control.unattended,
+            probe=episode.probe if episode is not None else -1,
+            probe_version=episode.probe_version if episode is not None else 0,
             failures=book.block.failures if book.block is not None else 0,
             max_failures=book.block.max_failures if book.block is not None else 0,
             bad_messages=io.bad_messages,

@@ -127,6 +127,7 @@ def make_config(options: StationOptions, *, operator: Operator, clock: Clock = "
         hold_to_run=station.hold_to_run,
         reward=station.reward,
         key_delay_s=station.key_delay_s,
+        retrain_reward_after=station.retrain_reward_after,
         devices=station.devices.allowed(),
         policy_cameras=policy_cameras if cameras else [],
         limits=station.limits,

@@ -222,6 +222,7 @@ class InsightsPage(QWidget):
         against = self.snapshot.against if self.snapshot else None
         unit = self.unit
         excluded = f", {shown.excluded} excluded" if shown.excluded else ""
+        excluded += f", {shown.alone} probes and evaluations apart" if shown.alone else ""
         drove = share_driven_by(shown.operators)
         self.rate.set_about(
             f"{drove}, last {WINDOW} episodes, 95 % band over episodes",

@@ -74,6 +74,7 @@ class Insights:
     operators: list[str]  # pseudonyms; "scripted" is no person, and the page says so
     human_s: float  # driven by them, policy episodes
     watched_s: float  # driven by the policy
+    alone: int = 0  # evaluations and no-help probes: in no figure here
 
 
 @dataclass(frozen=True)
@@ -167,6 +168,7 @@ def insights_of(catalog: Catalog, session_id: str) -> Insights:
         operators=sorted({row.operator for row in policy}),
         human_s=human_s,
         watched_s=sum(row.steps / row.control_hz for row in policy) - human_s,
+        alone=sum(1 for row in rows if row.kind == EpisodeKind.EVALUATION),
     )
 
 

@@ -19,9 +19,11 @@ from takeover.app.console.models.episode import EpisodeTrack, episode_view
 from takeover.app.console.models.gate import gate
 from takeover.app.console.models.hints import hints
 from takeover.app.console.models.learner_card import learner_card
+from takeover.app.console.models.notices import notices
 from takeover.app.console.models.rate import intervention_rate
 from takeover.app.console.models.snapshot import Snapshot
 from takeover.app.console.models.strip import Strip
+from takeover.app.console.notice_bar import NoticeBar
 from takeover.app.console.panels import EpisodePanel, GatePanel, LearnerPanel, RatePanel
 from takeover.app.console.picture import Overlay, PictureView
 from takeover.app.console.strip_view import StripView
@@ -35,6 +37,7 @@ MIDDLE_WIDTH, RIGHT_WIDTH = 296, 304
 STRIP_HEIGHT, HINTS_HEIGHT = 184, 32
 ARROW_M = 0.06  # length of the command arrow at full deflection
 GRIPPER_OPEN_M = 0.08
+NOTICE_SPARES = 144  # px at the right of the picture: the plan of the command is there while somebody drives
 
 
 class OperatePage(QWidget):
@@ -52,6 +55,7 @@ class OperatePage(QWidget):
         self.mode_switch = Segmented(("Practice", "Collect"), height=24)
         self.mode_switch.setToolTip("Practice: the policy drives and you correct. Collect: you record demonstrations.")
         self.card = CardView()
+        self.notices = NoticeBar()
         self.episode = EpisodePanel()
         self.gate = GatePanel()
         self.device = DevicePanel()
@@ -69,6 +73,7 @@ class OperatePage(QWidget):
             self.rate,
             self.hints,
             self.mode_switch,
+            self.notices,
             self.card,
         )
         for widget in parts:
@@ -158,6 +163,9 @@ class OperatePage(QWidget):
         self.card.setGeometry(rect.x() + 16, rect.y() + 56, rect.width() - 32, self.card.height())
         self.card.resize(rect.width() - 32, min(rect.height() - 64, self.card.needed_height()))
         self.card.raise_()
+        room = rect.width() - 2 * 16 - NOTICE_SPARES
+        height = self.notices.height()
+        self.notices.setGeometry(rect.x() + 16, rect.bottom() - 48 - height, min(room, self.notices.wanted_width), height)
 
     # --- data ---
 
@@ -225,6 +233,7 @@ class OperatePage(QWidget):
         self.mode_switch.set_index(1 if view.collect else 0)
         self.mode_switch.setVisible(not view.in_block and not view.demonstration_waits and view.mode is not Mode.STOPPED and view.live)
         self.card.show_card(card(view))
+        self.notices.show_notices(notices(view))
         self._place_overlays()
         self.episode.show_episode(episode_view(view), self.track.segments, view.collecting)
         self.gate.show_gate(gate(view))

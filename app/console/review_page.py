@@ -235,7 +235,8 @@ class ReviewPage(QWidget):
             self.labels.say(f"{hold.person} {what}. You can look at it; the key . goes on.")
 
     def _show_item(self) -> None:
-        self.title.set_item(self.item, self.player.episode.devices if self.player.episode else "", self.hold)
+        shown = self.player.episode
+        self.title.set_item(self.item, shown.devices if shown else "", self.hold, shown.probe if shown else "")
         self.labels.show_item(self.item, self.mine)
         self.timeline.set_item(self.item, self.mine and self.item is not None and not self.item.blind)
 

@@ -22,14 +22,14 @@ class TitleRow(Panel):
         super().__init__(parent=parent)
         self.setFixedHeight(40)
         self._item: ReviewItem | None = None
-        self._extra = ""
+        self._extra = self.probe = ""
         self._hold: Hold | None = None
         self.setToolTip(
             "A segment that is open here is yours for half an hour, renewed while it stays open, and given back when you leave it."
         )
 
-    def set_item(self, item: ReviewItem | None, extra: str = "", hold: Hold | None = None) -> None:
-        self._item, self._extra, self._hold = item, extra, hold
+    def set_item(self, item: ReviewItem | None, extra: str = "", hold: Hold | None = None, probe: str = "") -> None:
+        self._item, self._extra, self._hold, self.probe = item, extra, hold, probe
         self.update()
 
     @property
@@ -53,7 +53,7 @@ class TitleRow(Panel):
         draw_text(painter, QRectF(38, 0, width, 40), title, tokens.T1, 15, tokens.SEMIBOLD)
         version = f"policy v{item.policy_version}" if item.policy_version else ""
         device = self._extra if self._extra != item.operator else ""  # the script is its own device
-        parts = [part for part in (item.task, version, item.operator, device, item.started) if part]
+        parts = [part for part in (self.probe, item.task, version, item.operator, device, item.started) if part]
         right = self.right_text
         theirs = self._hold is not None and not self._hold.mine
         right_width = text_width(right) + (22 if theirs else 4)

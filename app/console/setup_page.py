@@ -10,6 +10,7 @@ from PySide6.QtWidgets import QHBoxLayout, QScrollArea, QVBoxLayout, QWidget
 from takeover import __version__
 from takeover.app.console import tokens
 from takeover.app.console.controller import Controller
+from takeover.app.console.models.notices import reward_text
 from takeover.app.console.models.snapshot import Snapshot, milliseconds, signed
 from takeover.app.console.tokens import MEDIUM, REGULAR, T1, T2, T3
 from takeover.app.console.widgets import RIGHT, Button, KeyValueRow, Panel, draw_text, label
@@ -195,8 +196,11 @@ class SetupPage(QWidget):
             if view.actor.refused:
                 self._set(self.learner, "Refused", view.actor.refused, tokens.STOP)
         if view.evaluator is not None:
-            busy = f"v{view.evaluator.version}: {view.evaluator.done} of {view.evaluator.total}" if view.evaluator.busy else "idle"
-            self._set(self.learner, "Evaluator", view.evaluator.error or busy)
+            work = f"v{view.evaluator.version}: {view.evaluator.done} of {view.evaluator.total}"
+            busy = "idle" if not view.evaluator.busy else work if view.evaluator.version else "at work on the learned reward"
+            self._set(self.learner, "Evaluator", "; ".join([view.evaluator.error or busy, *view.evaluator.notices]))
+            if reward := reward_text(view.evaluator.reward):
+                self._set(self.learner, "Learned reward", reward)
 
     def _show_devices(self, view: Snapshot) -> None:
         readings = self.controller.devices.all()

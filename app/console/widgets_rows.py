@@ -1,5 +1,6 @@
 """What is read in a line or a table: chip, key caps and hints, name and value, small table."""
 
+import html
 from collections.abc import Sequence
 
 from PySide6.QtCore import QRectF, Signal
@@ -85,6 +86,9 @@ class KeyHints(QWidget):
             x += self._width(hint)
 
 
+LONG_VALUE = 40  # characters; longer ones may be cut off, and are whole in the tooltip
+
+
 class KeyValueRow(QWidget):
     """Label left, value right, 20 px (24 in loose tables)."""
 
@@ -96,6 +100,7 @@ class KeyValueRow(QWidget):
     def set_value(self, value: str, color: str = T1) -> None:
         if (value, color) != (self._value, self._color):
             self._value, self._color = value, color
+            self.setToolTip(f"<p>{html.escape(value)}</p>" if len(value) > LONG_VALUE else "")  # rich text is wrapped
             self.update()
 
     @property

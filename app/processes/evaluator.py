@@ -1,10 +1,15 @@
-"""The evaluator process: policies alone on the held-out starts, in a simulator of its own, niced; never the live robot."""
+"""The evaluator process: policies alone on the held-out starts, in a simulator of its own, niced; never the live robot.
+
+With the gate on a new version meets the trusted one first, since it may already act; what was run for that counts in the look at it.
+Beside that it keeps a learned reward up (`evaluator_reward`).
+"""
 
 import logging
 import os
 import time
 
 from takeover.app.processes.common import ProcessContext, StartupError, leave, run_process
+from takeover.app.processes.evaluator_reward import RewardKeeper
 from takeover.app.processes.evaluator_stock import take_stock
 from takeover.data.catalog import Catalog
 from takeover.data.catalog_errors import CATALOG_FAILURES, reason_of
@@ -27,8 +32,8 @@ log = logging.getLogger("evaluator")
 
 NICE = 10
 STATUS_PERIOD_S = 0.4
-AUTOMATIC_PERIOD_S = 30.0
-AUTOMATIC_STARTS = 50
+FIRST_LOOK_S = 5.0
+NOTHING_YET_S = 1.0  # until it is looked again whether there is a version
 RESULTS_SHOWN = 200
 
 
@@ -53,6 +58,7 @@ def main(context: ProcessContext) -> None:
                 evaluator.run()
             finally:
                 evaluator.close()
+                evaluator.reward.close()
     finally:
         robot.close()
 
@@ -68,23 +74,27 @@ class _Evaluator:
         self._workspace = context.config.workspace
         self._results: list[dict[str, float]] = []
         self._error = ""
+        self._gate_notice = ""  # what the gate found wrong with the newest version
+        self.reward = RewardKeeper(context.config, robot.spec)
         self._next_status = 0.0
-        self._next_automatic = time.monotonic() + 5.0
+        self._next_automatic = time.monotonic() + min(FIRST_LOOK_S, context.config.evaluate_every_s)
         self._evaluated = 0
         self._kept: Outcomes | None = None
         self._catalog: Catalog | None = None  # one for the whole run: each new connection pool leaves some memory behind
         self._waiting: tuple[bytes, Evaluate] | None = None  # a request that came during a comparison
 
     def run(self) -> None:
-        automatic = self._context.config.clock == "realtime" and self._robot.spec.simulated
+        config = self._context.config
+        automatic = config.clock == "realtime" and self._robot.spec.simulated
         while not self._context.stop.is_set():
             received, self._waiting = self._waiting or self._requests.receive(0.1), None
             if received is not None:
                 peer, request = received
                 self._answer(peer, request)
             elif automatic and time.monotonic() >= self._next_automatic:
-                self._look_at_newest()
-                self._next_automatic = time.monotonic() + AUTOMATIC_PERIOD_S
+                found = self._look_at_newest()
+                self.reward.look(self._goes_on)
+                self._next_automatic = time.monotonic() + (config.evaluate_every_s if found else NOTHING_YET_S)
             self._tell(False, 0, 0, 0)
 
     def close(self) -> None:
@@ -114,49 +124,65 @@ class _Evaluator:
             ),
         )
 
-    def _look_at_newest(self) -> None:
+    def _look_at_newest(self) -> bool:
+        """Whether there is a version to look at. With the gate on it is judged first: it may act already."""
         newest = max(published_versions(self._workspace), default=0)
         try:
+            problem = self._gate(newest) if newest and self._context.config.gate else ""
+            self._error = problem or self._error
             if newest > self._evaluated:
-                self._run(newest, AUTOMATIC_STARTS, automatic=True)
-                self._error = ""
+                self._run(newest, self._context.config.evaluate_starts, automatic=True)
+                self._error = problem
                 self._evaluated = newest
                 self._take_stock(newest)
-            if newest and self._context.config.gate and gate_is_due(self._workspace, newest):
-                self._gate(newest)
         except (EvaluationCancelled, DecisionConflict):
-            return  # what was run is kept; the next look goes on
+            pass  # what was run is kept; the next look goes on
         except PolicyRefused as error:
             self._error = f"version {newest}: {error}"
             self._evaluated = newest
         except (DecisionError, OSError) as error:
             self._error = f"the gate decides nothing: {error}"
             log.warning("%s", self._error)
+        return newest > 0
 
-    def _gate(self, version: int) -> None:
-        """Compare with the trusted version."""
+    def _gate(self, version: int) -> str:
+        """Compare with the trusted version if that is due; why it cannot be, "" otherwise."""
 
         def on_progress(done: int, total: int) -> bool:
             self._tell(True, version, done, total)
             return self._undisturbed()
 
         starts = [heldout_start(i) for i in range(HELDOUT_STARTS)]
-        result = gate(
-            self._workspace, version, self._robot, starts, self._outcomes(), on_progress=on_progress, make_environment=self._variant
-        )
-        self._error = result.text if result.verdict == "worse" or said(result.numbers.get("forgetting", [])) else ""
-        log.log(logging.WARNING if self._error else logging.INFO, "%s", result.text)
+        try:
+            if not gate_is_due(self._workspace, version):
+                return ""
+            result = gate(
+                self._workspace, version, self._robot, starts, self._outcomes(), on_progress=on_progress, make_environment=self._variant
+            )
+        except PolicyRefused as error:  # one of the two is damaged: the newest one is looked at all the same
+            return f"version {version}: {error}"
+        acts = f"; version {result.trusted} acts" if any(made.kind == "rolled_back" for made in result.decisions) else ""
+        dropped = said(result.numbers.get("forgetting", []))
+        self._gate_notice = f"gate: {result.text}{acts}" if result.verdict == "worse" or dropped else ""
+        log.log(logging.WARNING if self._gate_notice else logging.INFO, "%s", result.text)
+        return ""
 
     def _take_stock(self, version: int) -> None:
         try:
             self._catalog = self._catalog or Catalog.open(self._workspace)
-            self._error = take_stock(self._workspace, version, self._robot.spec, self._catalog, self._undisturbed)
+            found = take_stock(self._workspace, version, self._robot.spec, self._catalog, self._undisturbed)
+            self._error = found or self._error
         except CATALOG_FAILURES as error:
             self.close()
             log.warning("absorption of version %d was not measured: %s", version, reason_of(error))
 
     def _variant(self, parameters: dict[str, float]) -> Robot:
         return make_variant(self._context.config, parameters)
+
+    def _goes_on(self) -> bool:
+        """As `_undisturbed`, for work that is no evaluation; tells how far the learned reward is."""
+        self._tell(True, 0, 0, 0)
+        return self._undisturbed()
 
     def _undisturbed(self) -> bool:
         """Whether what nobody asked for may go on: a request comes first."""
@@ -220,7 +246,18 @@ class _Evaluator:
         if now < self._next_status:
             return
         self._next_status = now + STATUS_PERIOD_S
-        self._status.send(EvaluatorStatus(busy=busy, version=version, done=done, total=total, results=self._results, error=self._error))
+        self._status.send(
+            EvaluatorStatus(
+                busy=busy,
+                version=version,
+                done=done,
+                total=total,
+                results=self._results,
+                error=self._error,
+                notices=[text for text in (self._gate_notice, *self.reward.notices) if text],
+                reward=dict(self.reward.figures),
+            )
+        )
 
 
 if __name__ == "__main__":

@@ -39,12 +39,15 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True):
     publish_every_s: float = 2.0
     checkpoint_every_updates: int = 2000  # in lockstep; in real time at most every checkpoint_every_s
     checkpoint_every_s: float = 30.0
+    evaluate_every_s: float = 30.0  # in real time the evaluator looks at the newest version at most so often
+    evaluate_starts: int = 50  # held-out starts of that look, 1 to 200
     gate: bool = False  # in real time, compare new versions with the trusted one; a worse one is refused and the actor rolls back
     probe_share: float = 0.0  # of policy episodes that become no-help probes, by chance
     probe_versions: list[int] = msgspec.field(default_factory=list)  # that drive in them: none (whichever acts), one, or two in turn
     hold_to_run: bool = False
     reward: Literal["task", "keys", "classifier"] = "task"  # what ends episodes: keys: operators alone; classifier: a learned one too
     key_delay_s: float = 0.5  # an operator's outcome key is dated back by this
+    retrain_reward_after: int = 3  # vetoes; with reward "classifier" the evaluator then trains the next one; 0: never
     torch_threads: int = 1
     parent_pid: int = 0  # a process exits when this one is gone; 0: never
     limits: SafetyLimits = msgspec.field(default_factory=SafetyLimits)

@@ -78,6 +78,8 @@ class State(Telemetry, frozen=True, kw_only=True, tag="state"):
     scores: dict[str, float] = msgspec.field(default_factory=dict)
     last_outcome_source: str = ""  # an `OutcomeSource`
     unattended: bool = False  # practice with nobody there
+    probe: int = -1  # number of the no-help probe that the episode is; -1: none
+    probe_version: int = 0  # the version that must drive in it; 0: whichever acts when it begins
     failures: int = 0  # of the block of unattended practice, and how many end it
     max_failures: int = 0
     policy_latency_ms: float = -1.0  # observation sent to answer received, of the newest answer; -1: not known
@@ -184,6 +186,7 @@ class LearnerStatus(Telemetry, frozen=True, kw_only=True, tag="learner_status"):
     correction_to_acting_s: list[float] = msgspec.field(default_factory=list)
     metrics: dict[str, float] = msgspec.field(default_factory=dict)
     error: str = ""
+    notices: list[str] = msgspec.field(default_factory=list)  # what everyone should know; all of them are in ``text`` too
 
 
 class ActorStatus(Telemetry, frozen=True, kw_only=True, tag="actor_status"):
@@ -205,6 +208,8 @@ class EvaluatorStatus(Telemetry, frozen=True, kw_only=True, tag="evaluator_statu
     total: int
     results: list[dict[str, float]] = msgspec.field(default_factory=list)  # {version, successes, n}
     error: str = ""
+    notices: list[str] = msgspec.field(default_factory=list)  # what everyone should know: a version that the gate refused, a new reward
+    reward: dict[str, float] = msgspec.field(default_factory=dict)  # of the learned reward that is kept up: version, vetoes, ...
 
 
 class Evaluate(Strict, frozen=True, kw_only=True, tag="evaluate"):

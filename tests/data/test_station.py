@@ -58,6 +58,7 @@ keyboard = false
         ('\n\nlearnr = "x"\n', 3, ["learnr", "known:", "learner"]),
         ('demonstrations = "many"\n', 1, ["demonstrations", "int"]),
         ("robot = 'sim'\ndemonstrations = 0\n", 2, ["demonstrations", "1 to 10000"]),
+        ("retrain_reward_after = -1\n", 1, ["retrain_reward_after", "0 (never) to 1000 vetoes"]),
         ("[limits]\nslow_scale = 0.5\nmax_force_n = 500.0\n", 3, ["limits.max_force_n", "500.0", "1 to 150 N"]),
         ("[limits]\nmax_speed_m_s = nan\n", 2, ["limits.max_speed_m_s", "0.01 to 1 m/s"]),
         ("[limits]\nmax_sped = 1.0\n", 2, ["limits.max_sped", "max_speed_m_s"]),

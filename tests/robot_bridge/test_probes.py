@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from takeover.data.schema import EpisodeKind, Mode, Observation, Privileged, RunConfig
+from takeover.data.schema import EpisodeKind, Mode, Observation, Privileged, RunConfig, State
 from takeover.robot_bridge.episode_book import EpisodeBook
 from takeover.robot_bridge.probe_schedule import ProbeSchedule
 from takeover.robot_bridge.robots.sim import SimRobot
@@ -107,13 +107,23 @@ def test_the_bridge_asks_for_the_version_that_is_due_and_records_the_probe(tmp_p
         operator.answer = takes_over
         operator.take_lease()
         made.start(operator, EpisodeKind.POLICY, 5)
-        made.until(lambda state: state.block_done == 5 and state.mode is Mode.READY and not state.episode_id, 60.0)
+        told: dict[str, tuple[int, int]] = {}
+
+        def over(state: State) -> bool:
+            told[state.episode_id] = (state.probe, state.probe_version)
+            return state.block_done == 5 and state.mode is Mode.READY and not state.episode_id
+
+        made.until(over, 60.0)
         assert eventually(lambda: len(recorder.ends) == 5)
         found = [(start, end) for start, end in zip(recorder.starts, recorder.ends, strict=True) if start.probe >= 0]
         work = [start for start in recorder.starts if start.probe < 0]
         steps = {step.episode_id: step for step in recorder.steps}
     assert found
     assert work
+    assert told.pop("") == (-1, 0)
+    truly = {start.episode_id: (start.probe, start.probe_version) for start in recorder.starts}
+    assert len(told) >= 3  # a busy machine may lose some of the states
+    assert told.items() <= truly.items()  # whoever watches knows
     schedule = ProbeSchedule(seed=3, share=0.6, versions=(2, 1))
     for start, end in found:
         assert (start.kind, start.probe_version) == (EpisodeKind.EVALUATION, schedule.version(start.probe))

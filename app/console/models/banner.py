@@ -47,10 +47,13 @@ def banner(view: Snapshot) -> Banner:
         line = "hold {deadman} to go on with the demonstration" if view.demonstrating else text.line
         todo = line.format(resume=f"**{device_key(view.reading, 'resume')}**", deadman=f"**{deadman}**", next="**N**")
         why = "You let go" if view.demonstrating and state.hold_reason is HoldReason.RELEASED else text.why
-        return Banner("HOLD", "pause", HOLD, elapsed, again or (f"**{why}**", todo), filled=True)
+        probe = ("no-help probe",) if view.probing else ()
+        return Banner("HOLD", "pause", HOLD, elapsed, again or (f"**{why}**", todo, *probe), filled=True)
     if view.mode is Mode.STOPPED:
         detail = state.hold_detail or "The robot stands still and takes no command"
         return Banner("STOPPED", "octagon", STOP, elapsed, (f"**{detail}**", "Hold **Clear** for 1 s to go on"), filled=True, hatched=True)
+    if view.mode is Mode.POLICY and view.probing:
+        return Banner("NO-HELP PROBE", "dice", POLICY, elapsed, again or _probe_parts(view, deadman))
     if view.mode is Mode.POLICY:
         parts = [f"v{state.policy_version} drives", f"hold **{deadman}** to take over"]
         if state.unattended:
@@ -62,6 +65,8 @@ def banner(view: Snapshot) -> Banner:
         if state.speed_scale < 1:
             parts.append(f"slowed to {state.speed_scale:.0%}".replace("%", " %"))
         return Banner("POLICY", "robot", POLICY, elapsed, again or tuple(parts))
+    if view.mode is Mode.RESETTING and view.probing:
+        return Banner("RESETTING", "back", READY, elapsed, ("**Next: a no-help probe**", "The policy will drive alone; watch it"))
     if view.mode is Mode.RESETTING:
         return Banner("RESETTING", "back", READY, elapsed, ("The next start is being set up",))
     if view.mode is Mode.READY:
@@ -86,11 +91,23 @@ def _takeover_parts(view: Snapshot, deadman: str) -> tuple[str, ...]:
     name = view.reading.name if view.reading else "Device"
     groups = [group.name for group in view.spec.action.groups] if view.spec else ["arm"]
     release = f"Press {deadman}" if latched else f"Release {deadman}"
+    if view.probing:
+        return (f"{name}, {held}", "**This probe counts as a failure**", f"{release}: the policy goes on from here")
     if state is not None and state.episode_kind == EpisodeKind.DEMONSTRATION:
         goes_on = f"{release}: the robot waits"
     else:
         goes_on = f"{release}: the policy goes on from here"
     return (f"{name}, {held}", f"You drive {' and '.join(groups)}", goes_on)
+
+
+def _probe_parts(view: Snapshot, deadman: str) -> tuple[str, ...]:
+    state = view.state
+    if state is None:
+        return ()
+    drives = f"v{state.probe_version or state.policy_version} drives alone"
+    if state.takeovers:
+        return ("**It counts as a failure**: somebody took over", drives, f"hold **{deadman}** if it is unsafe again")
+    return ("**Watch, do not help unless it is unsafe**", f"{drives}; a takeover (hold **{deadman}**) counts as a failure")
 
 
 def _ready_parts(view: Snapshot, deadman: str) -> tuple[str, ...]:

@@ -63,6 +63,8 @@ def episode_view(view: Snapshot) -> EpisodeView:
     if kind == EpisodeKind.DEMONSTRATION:
         total = state.block_size or view.demonstrations_wanted
         title = f"Demonstration {min(total, state.block_done + 1)} of {total}"
+    elif view.probing:
+        title = f"No-help probe {state.probe + 1}"
     else:
         title = f"Episode {state.episode_number}"
     human_s = state.human_steps / hz
@@ -77,7 +79,7 @@ def episode_view(view: Snapshot) -> EpisodeView:
     undo = bool(state.last_outcome_episode)
     return EpisodeView(
         title,
-        task if kind == EpisodeKind.DEMONSTRATION or kind is None else f"{task}, {kind.value}",
+        _note(view, task),
         prompt,
         rows,
         state.episode_step / limit if limit else 0.0,
@@ -89,6 +91,15 @@ def episode_view(view: Snapshot) -> EpisodeView:
         min(1.0, state.scores["steps_to_go"] / limit) if limit and view.in_episode and "steps_to_go" in state.scores else -1.0,
         view.live and veto_of(view) != "",
     )
+
+
+def _note(view: Snapshot, task: str) -> str:
+    state = view.state
+    if state is None or state.episode_kind in (None, EpisodeKind.DEMONSTRATION):
+        return task
+    if view.probing:
+        return f"v{state.probe_version or state.policy_version} alone, not trained on"
+    return f"{task}, {state.episode_kind.value}"
 
 
 def veto_of(view: Snapshot) -> str:

@@ -23,6 +23,15 @@ def hints(view: Snapshot) -> list[Hint]:
         return [(device_key(view.reading, "deadman"), "hold to begin"), ("Esc", "STOP"), ("Ctrl+Z", "undo outcome")]
     if view.mode is Mode.READY:
         return [("Enter", "start"), ("[ ]", "speed"), ("Esc", "STOP"), ("Ctrl+Z", "undo outcome")]
+    if view.probing and view.mode is Mode.POLICY:
+        keys = {act: device_key(view.reading, act) for act in ("deadman", "hold", "success", "failure")}
+        return [
+            (keys["deadman"], "take over if it is unsafe"),
+            ("Esc", "STOP"),
+            (keys["hold"], "hold"),
+            (keys["success"], "success"),
+            (keys["failure"], "failure"),
+        ]
     if view.reading is not None and view.reading.kind == "gamepad":
         return [
             ("RB", "hold to drive"),

@@ -32,6 +32,7 @@ class LoadedEpisode:
     tracks: list[CameraTrack]
     task: str
     devices: str
+    probe: str = ""  # "no-help probe 3 of v12"; "": it is none
 
 
 def load_episode(path: Path) -> LoadedEpisode:
@@ -43,7 +44,16 @@ def load_episode(path: Path) -> LoadedEpisode:
         cameras = sorted(reader.cameras, key=lambda name: order.index(name) if name in order else len(order))
         tracks = [_track(reader, camera) for camera in cameras if reader.frame_count(camera)]
         drove = sorted({str(name) for name in reader.column("device_id").tolist() if name})
-        return LoadedEpisode(timeline, tracks, spec.task_id, ", ".join(drove))
+        return LoadedEpisode(timeline, tracks, spec.task_id, ", ".join(drove), _probe_text(reader))
+
+
+def _probe_text(reader: EpisodeReader) -> str:
+    start = reader.start
+    if start.probe < 0:
+        return ""
+    version = f" of v{start.probe_version}" if start.probe_version else ""
+    failed = ", failed by a takeover" if reader.end.takeovers else ""
+    return f"no-help probe {start.probe + 1}{version}{failed}"
 
 
 def _timeline(reader: EpisodeReader) -> Timeline:

@@ -7,7 +7,7 @@ from itertools import pairwise
 import msgspec
 import numpy as np
 
-from takeover.data.schema import Cause, InterventionKind, Outcome
+from takeover.data.schema import Cause, EpisodeKind, InterventionKind, Outcome
 
 CAUSES: tuple[tuple[Cause, str], ...] = (
     (Cause.VISION, "did not see it right"),
@@ -69,7 +69,8 @@ class ReviewItem(msgspec.Struct, frozen=True, kw_only=True, gc=False):  # thousa
     def detail(self) -> str:
         """Second line of the row."""
         place = f"at step {self.end_step}" if self.reason == "failure" else f"{self.at_s:.2f} s"
-        return f"ep {self.episode_number}, {place}" + (f" · v{self.policy_version}" if self.policy_version else "")
+        alone = " · alone" if self.kind == EpisodeKind.EVALUATION else ""  # an evaluation or a no-help probe: not trained on
+        return f"ep {self.episode_number}, {place}" + (f" · v{self.policy_version}" if self.policy_version else "") + alone
 
     @property
     def state(self) -> str:

@@ -107,6 +107,11 @@ class Snapshot:
         )
 
     @property
+    def probing(self) -> bool:
+        """The episode is a no-help probe, drawn by chance: the policy drives alone, and a takeover in it is a failure."""
+        return self.state is not None and self.state.probe >= 0 and bool(self.state.episode_id)
+
+    @property
     def press_again(self) -> bool:
         """The deadman is held and nothing came of it: a hold or a late command came between, so only a fresh press counts."""
         waits = self.mode in (Mode.POLICY, Mode.HOLD) or self.demonstration_waits

@@ -66,6 +66,8 @@ class Recorder:
         most_steps: int = 100,
         hold_at: int = -1,
         aborted: bool = False,
+        probe: int = -1,
+        probe_version: int = 0,
     ) -> EpisodeEnd:
         """One whole episode into its file and the catalog. ``hold_at``: a safety hold of three steps before that step."""
         number, episode_id = self.number, f"{self.session}-{self.number:04d}"
@@ -90,6 +92,8 @@ class Recorder:
             wall_ns=self.wall_ns,
             t_ns=self.t_ns,
             software="test",
+            probe=probe,
+            probe_version=probe_version,
         )
         records = EpisodeRecords(start)
         human_steps, ramp, run = 0, 0, 0
@@ -108,7 +112,7 @@ class Recorder:
                 mode=Mode.TAKEOVER if driving else Mode.POLICY,
                 hold_reason=HoldReason.NONE,
                 episode_id=episode_id,
-                episode_kind=kind,
+                episode_kind=EpisodeKind.POLICY if probe >= 0 else kind,  # whoever helps in a probe all the same
                 episode_number=number,
                 episode_step=index,
                 intervention_id=intervention,
