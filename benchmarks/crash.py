@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.result_text import commit, machine
+from benchmarks.result_text import write_problems
 from benchmarks.store_records import Maker
 from takeover.data.catalog import Catalog
 from takeover.data.episode_file import verify_file
@@ -201,15 +201,8 @@ def main() -> int:
         problems = kills(folders[0], arguments.kills, rng, say)
         problems += flips(folders[1], arguments.flips, rng, say)
         problems += full_disk(folders[2], say)
-    head = [
-        f"command   python -m benchmarks.crash --kills {arguments.kills} --flips {arguments.flips} --seed {arguments.seed}",
-        f"commit    {commit()}",
-        f"machine   {machine()}",
-        "",
-    ]
-    Path(arguments.out).write_text("\n".join([*head, *lines, "", f"problems  {len(problems)}", *(f"  {one}" for one in problems)]) + "\n")
-    print("\n".join(problems) or "no problems")
-    return 1 if problems else 0
+    command = f"python -m benchmarks.crash --kills {arguments.kills} --flips {arguments.flips} --seed {arguments.seed}"
+    return write_problems(Path(arguments.out), command, lines, problems)
 
 
 if __name__ == "__main__":

@@ -12,19 +12,15 @@ from typing import Any
 
 import msgspec
 
-from benchmarks.inprocess_loop import Loop
+from benchmarks.resumable_loop import ResumableLoop
 from takeover.data.schema import EpisodeEnd, EpisodeKind, EpisodeStart, RunConfig, Step
 from takeover.data.seeding import DEMONSTRATION_BASE, HELDOUT_BASE, stream
-from takeover.policies.base import PolicyWeights
 from takeover.policies.checkpoint import newest_checkpoint, save_checkpoint
 from takeover.policies.evaluation import evaluate
-from takeover.policies.inference import build_policy
-from takeover.policies.training import Publication
 from takeover.robot_bridge.robots.sim import SimRobot
 
 DEMONSTRATIONS = 20
 _RECORDS = "records.msgpack"
-_KEPT_VERSIONS = 4  # the acting one and those that wait to act
 
 
 def validation_start(index: int) -> int:
@@ -32,22 +28,15 @@ def validation_start(index: int) -> int:
     return int(stream(0, "validation", index).integers(DEMONSTRATION_BASE, HELDOUT_BASE))
 
 
-class SnapshotLoop(Loop):
+class SnapshotLoop(ResumableLoop):
     """The loop; notes which weights act at the training steps in ``wanted``."""
 
     def __init__(self, config: RunConfig, wanted: list[int]) -> None:
-        self.weights: dict[int, PolicyWeights] = {}
         self.history: list[Any] = []
         super().__init__(config)
         self.wanted = set(wanted)
         self.due: list[tuple[int, int, int]] = []  # training step, acting version, human steps so far
         self.human_steps = 0
-
-    def _publish(self, publication: Publication) -> int:
-        self.weights[publication.version] = publication.weights
-        for old in sorted(self.weights)[:-_KEPT_VERSIONS]:
-            del self.weights[old]
-        return super()._publish(publication)
 
     def _feed(self, record_type: type[Any], /, **fields: Any) -> None:
         self.history.append(record_type(session="bench", rec_seq=self.records, **fields))
@@ -63,15 +52,13 @@ class SnapshotLoop(Loop):
 
     def save(self, folder: Path, result: dict[str, Any]) -> None:
         """Everything needed to go on, between two episodes."""
-        state = self.training.state()
-        kept = {f"weights.{v}.{name}": tensor for v, w in self.weights.items() for name, tensor in w.tensors.items()}
-        state["tensors"] = state["tensors"] | kept
+        state, weights = self.state_with_weights()
         state["loop"] = {
             "train_step": self.train_step,
             "seq": self.seq,
             "human_steps": self.human_steps,
             "records": self.records,
-            "weights": {str(v): [w.architecture, w.config] for v, w in self.weights.items()},
+            "weights": weights,
             "result": result,
         }
         folder.mkdir(parents=True, exist_ok=True)
@@ -90,11 +77,7 @@ class SnapshotLoop(Loop):
         self.history = decoder.decode((folder / _RECORDS).read_bytes())[: saved["records"]]
         for record in self.history:
             self.training.replay(record)
-        for version, (architecture, config) in saved["weights"].items():
-            prefix = f"weights.{version}."
-            tensors = {name.removeprefix(prefix): t for name, t in state["tensors"].items() if name.startswith(prefix)}
-            self.weights[int(version)] = PolicyWeights(architecture, config, tensors)
-            self.policies[int(version)] = build_policy(self.weights[int(version)], self.spec)
+        self.restore_weights(saved["weights"], state["tensors"])
         self.training.restore(state)
         self.train_step, self.seq, self.records = saved["train_step"], saved["seq"], saved["records"]
         self.human_steps = saved["human_steps"]

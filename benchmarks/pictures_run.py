@@ -13,36 +13,26 @@ from typing import Any
 
 import msgspec
 
-from benchmarks.inprocess_loop import Loop, make_robot
+from benchmarks.inprocess_loop import make_robot
 from benchmarks.no_dip_run import validation_start
+from benchmarks.resumable_loop import ResumableLoop
 from takeover.data.schema import EpisodeEnd, EpisodeKind, EpisodeStart, RunConfig, Step
-from takeover.policies.base import PolicyWeights
 from takeover.policies.checkpoint import newest_checkpoint, save_checkpoint
 from takeover.policies.evaluation import run_episode
-from takeover.policies.inference import build_policy
-from takeover.policies.training import Publication
 
-_KEPT_VERSIONS = 4  # the acting one and those that wait to act
 SAVE_EVERY_S = 60.0  # processor time
 
 _decoder = msgspec.msgpack.Decoder(list[EpisodeStart | Step | EpisodeEnd])
 
 
-class PictureLoop(Loop):
+class PictureLoop(ResumableLoop):
     """The loop; episodes are kept in ``folder`` so that another process can go on."""
 
     def __init__(self, config: RunConfig, folder: Path) -> None:
         self.folder = folder
-        self.weights: dict[int, PolicyWeights] = {}
         self.written = 0  # episodes
         self._running: list[Any] = []
         super().__init__(config, redo_failed=True)
-
-    def _publish(self, publication: Publication) -> int:
-        self.weights[publication.version] = publication.weights
-        for old in sorted(self.weights)[:-_KEPT_VERSIONS]:
-            del self.weights[old]
-        return super()._publish(publication)
 
     def _feed(self, record_type: type[Any], /, **fields: Any) -> None:
         self._running.append(record_type(session="bench", rec_seq=self.records, **fields))
@@ -57,12 +47,9 @@ class PictureLoop(Loop):
 
     def save(self, result: dict[str, Any]) -> None:
         """Everything needed to go on, between two episodes."""
-        state = self.training.state()
-        kept = {f"weights.{v}.{name}": tensor for v, w in self.weights.items() for name, tensor in w.tensors.items()}
-        state["tensors"] = state["tensors"] | kept
+        state, weights = self.state_with_weights()
         counters = {name: getattr(self, name) for name in ("train_step", "seq", "records", "written", "holds")}
-        architectures = {str(v): [w.architecture, w.config] for v, w in self.weights.items()}
-        state["loop"] = {"counters": counters, "weights": architectures, "result": result}
+        state["loop"] = {"counters": counters, "weights": weights, "result": result}
         save_checkpoint(self.folder, state)
 
     def load(self) -> dict[str, Any] | None:
@@ -76,11 +63,7 @@ class PictureLoop(Loop):
             for record in _decoder.decode(zlib.decompress(self._path(number).read_bytes())):
                 self.training.replay(record)
         self.training.restore(state)
-        for version, (architecture, config) in saved["weights"].items():
-            prefix = f"weights.{version}."
-            tensors = {name.removeprefix(prefix): t for name, t in state["tensors"].items() if name.startswith(prefix)}
-            self.weights[int(version)] = PolicyWeights(architecture, config, tensors)
-            self.policies[int(version)] = build_policy(self.weights[int(version)], self.spec)
+        self.restore_weights(saved["weights"], state["tensors"])
         for name, value in saved["counters"].items():
             setattr(self, name, value)
         return saved["result"]  # type: ignore[no-any-return]

@@ -7,6 +7,7 @@ import argparse
 import json
 import platform
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,15 @@ def machine() -> str:
 
 def commit() -> str:
     return subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def write_problems(path: Path, command: str, lines: Sequence[str], problems: Sequence[str], took_s: float | None = None) -> int:
+    """What a torture test found, as a text file: how it was made, ``lines``, and the problems. The exit status: 1 when there are any."""
+    head = [f"command   {command}", f"commit    {commit()}", f"machine   {machine()}"]
+    head += [] if took_s is None else [f"took      {took_s:.0f} s"]
+    path.write_text("\n".join([*head, "", *lines, "", f"problems  {len(problems)}", *(f"  {one}" for one in problems)]) + "\n")
+    print("\n".join(problems) or "no problems")
+    return 1 if problems else 0
 
 
 def proportion(result: dict[str, int] | None) -> str:

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.result_text import commit, machine
+from benchmarks.result_text import write_problems
 from takeover.data.schema import LearnerStatus
 from takeover.policies.checkpoint import newest_checkpoint, save_checkpoint
 from takeover.policies.event_files import read_scalars
@@ -232,17 +232,8 @@ def main() -> int:
             problems += compare(Path(name), learner, arguments.kills, random.Random(arguments.seed), say)
     with tempfile.TemporaryDirectory(prefix="tk-") as name:
         pause(Path(name), say)
-    names = " ".join(arguments.learners)
-    head = [
-        f"command   python -m benchmarks.resume --kills {arguments.kills} --seed {arguments.seed} --learners {names}",
-        f"commit    {commit()}",
-        f"machine   {machine()}",
-        f"took      {time.monotonic() - began:.0f} s",
-        "",
-    ]
-    Path(arguments.out).write_text("\n".join([*head, *lines, "", f"problems  {len(problems)}", *(f"  {one}" for one in problems)]) + "\n")
-    print("\n".join(problems) or "no problems")
-    return 1 if problems else 0
+    command = f"python -m benchmarks.resume --kills {arguments.kills} --seed {arguments.seed} --learners {' '.join(arguments.learners)}"
+    return write_problems(Path(arguments.out), command, lines, problems, time.monotonic() - began)
 
 
 if __name__ == "__main__":

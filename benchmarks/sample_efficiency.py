@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.result_text import commit, machine
-from benchmarks.sample_efficiency_cells import CellError, cell_path, load
+from benchmarks.sample_efficiency_cells import CellError, cell_path, load, load_all
 from benchmarks.sample_efficiency_chart import draw
 from benchmarks.sample_efficiency_goals import goals
 from benchmarks.sample_efficiency_jobs import Ran, run_cells
@@ -89,8 +89,10 @@ def _commit() -> str:
         return ""
 
 
-def write_report(grid: Grid, cells: Sequence[Cell], results: Sequence[dict[str, Any]], folder: Path, command: str) -> dict[str, Any]:
-    """report.json, report.md and the pictures; returns what report.json holds."""
+def write_report(
+    grid: Grid, cells: Sequence[Cell], results: Sequence[dict[str, Any]], also: Sequence[dict[str, Any]], folder: Path, command: str
+) -> dict[str, Any]:
+    """report.json, report.md and the pictures; returns what report.json holds. ``also``: cells of other grids, for the goals alone."""
     done = {result["settings"]["seed"]: None for result in results}
     finished = {(r["settings"]["task"], r["settings"]["operator"], r["settings"]["variant"], r["settings"]["seed"]) for r in results}
     groups = summarise(results)
@@ -103,7 +105,7 @@ def write_report(grid: Grid, cells: Sequence[Cell], results: Sequence[dict[str, 
         | {"learner": dict(grid.learner), "operator": dict(grid.operator), "task": dict(grid.task), "seeds": sorted(done)},
         "hz": {task: SimRobot(task).spec.control_hz for task in grid.tasks},
         "missing": [cell.name for cell in cells if (cell.task, cell.operator, cell.variant, cell.seed) not in finished],
-        "goals": goals(results, groups),
+        "goals": goals([*results, *also]),
         "groups": groups,
     }
     folder.mkdir(parents=True, exist_ok=True)
@@ -134,6 +136,9 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--set", nargs="*", default=[], metavar="GROUP.NAME=VALUE", help="learner., operator. or task. settings of every cell"
     )
     parser.add_argument("--out", type=Path, help="default docs/results/sample-efficiency, with --quick ./sample-efficiency-quick")
+    parser.add_argument(
+        "--also", nargs="+", type=Path, default=[], metavar="OUT", help="other grids' folders: their finished cells count for the goals"
+    )
     parser.add_argument("--quick", action="store_true", help="two learners, one seed, 2,000 steps, 50 starts: a few minutes")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="cells at once, each in a process of its own (default 1)")
     parser.add_argument("--cells", type=int, metavar="N", help="run at most N of the missing cells now; 0: only the report")
@@ -147,6 +152,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         grid = grid_of(arguments)
         cells = grid.cells()
+        also = [result for other in arguments.also for result in load_all(other)]
         results, ran = run_grid(cells, folder, arguments.jobs, arguments.cells)
         for name, text in (ran.failed | ran.busy).items():
             print(f"sample-efficiency: {name}: {text}", file=sys.stderr)
@@ -155,7 +161,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not results:
             raise PlanError(f"no cell is finished in {folder}: nothing to report; leave --cells out to run some")
         given = sys.argv[1:] if argv is None else argv
-        summary = write_report(grid, cells, results, folder, shlex.join(["takeover", "bench", "sample-efficiency", *given]))
+        summary = write_report(grid, cells, results, also, folder, shlex.join(["takeover", "bench", "sample-efficiency", *given]))
     except (PlanError, StartupError) as error:
         print(f"sample-efficiency: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT

@@ -197,16 +197,34 @@ def save(path: Path, result: dict[str, Any]) -> None:
 def load(path: Path, cell: Cell) -> dict[str, Any] | None:
     """A finished cell, None where there is none. Raises `CellError` for a damaged file or one made with other settings."""
     try:
-        result = json.loads(path.read_text(encoding="utf-8"))
+        result = _read(path)
     except FileNotFoundError:
         return None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise CellError(f"{path}: cannot be read ({error}); delete it to run it anew") from error
-    if not isinstance(result, dict) or result.get("schema") != SCHEMA or not isinstance(result.get("settings"), dict):
-        raise CellError(f"{path}: no cell of schema {SCHEMA}; delete it to run it anew")
     if result["settings"] != cell.settings:
         mine = cell.settings
         other = {k for k in mine.keys() | result["settings"].keys() if mine.get(k) != result["settings"].get(k)}
         texts = [f"{key}: there {result['settings'].get(key)}, now {mine.get(key)}" for key in sorted(other)]
         raise CellError(f"{path}: made with other settings ({'; '.join(texts)}); choose another --out, or delete it")
+    return result
+
+
+def load_all(folder: Path) -> list[dict[str, Any]]:
+    """Every finished cell of another grid's ``folder``, whatever its settings. Raises `CellError` where there is none, or for a damaged
+    file."""
+    paths = sorted((folder / "cells").glob("*.json"))
+    if not paths:
+        raise CellError(f"{folder}: holds no finished cells; name a folder that was an --out")
+    return [_read(path) for path in paths]
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Raises FileNotFoundError, and `CellError` for a file that is no cell."""
+    try:
+        result = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise CellError(f"{path}: cannot be read ({error}); delete it to run it anew") from error
+    if not isinstance(result, dict) or result.get("schema") != SCHEMA or not isinstance(result.get("settings"), dict):
+        raise CellError(f"{path}: no cell of schema {SCHEMA}; delete it to run it anew")
     return result

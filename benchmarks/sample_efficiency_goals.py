@@ -1,17 +1,20 @@
 """The goals of the learner against what `sample-efficiency` found: one line each, with figure, goal, and reached, missed or not run.
 
-A figure from fewer seeds, steps, starts or demonstrations than a goal names is shown, but counts as *not run in full*: neither reached
-nor missed. Pure functions over the cells' results.
+A figure from fewer seeds, from other steps, starts or demonstrations than a goal names, or with other settings than a learner ships with,
+is shown, but counts as *not run in full*: neither reached nor missed. Pure functions over the cells' results.
 """
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from benchmarks.sample_efficiency_compare import compared, pooled, success_at
+from benchmarks.sample_efficiency_compare import compared, success_at
+from benchmarks.sample_efficiency_plan import VARIANTS
 from benchmarks.sample_efficiency_text import interval_text, share_text
+from takeover.app.operators.scripted import operator_parameters
 from takeover.data.statistics import bootstrap_ratio_band, ratio
 
 Result = Mapping[str, Any]
@@ -32,27 +35,33 @@ class Protocol:
     demonstrations: int = 20
 
     def of(self, results: Sequence[Result], variant: str) -> list[Result]:
-        """The cells of ``variant`` under the expert on this very task, whatever their length."""
-        return [r for r in results if self._fits(r["settings"]) and r["settings"]["variant"] == variant]
+        """The cells of ``variant`` under the expert on this very task: those that are just as the goal says, or whatever there is."""
+        found = [r for r in results if r["settings"]["variant"] == variant and self._fits(r["settings"])]
+        return [r for r in found if not self._differs(r["settings"])] or found
 
     def _fits(self, settings: Mapping[str, Any]) -> bool:
-        return bool(
-            settings["task"] == self.task
-            and settings["operator"] == OPERATOR
-            and {k: v for k, v in settings["task_parameters"].items() if NOMINAL.get(k) != v} == self.task_parameters
-        )
+        changed = {key: value for key, value in settings["task_parameters"].items() if NOMINAL.get(key) != value}
+        return bool(settings["task"] == self.task and settings["operator"] == OPERATOR and changed == self.task_parameters)
+
+    def _differs(self, settings: Mapping[str, Any]) -> list[str]:
+        found = [
+            f"{settings[key]:,} {key} in the place of {getattr(self, key):,}"
+            for key in ("steps", "starts", "demonstrations")
+            if settings[key] != getattr(self, key)
+        ]
+        usual = {
+            "learner": (settings["learner_parameters"], VARIANTS[settings["variant"]].learner_parameters),
+            "operator": (settings["operator_parameters"], operator_parameters({"style": OPERATOR}).as_dict()),
+        }
+        for group, (chosen, shipped) in usual.items():
+            found += [f"{group}.{key} = {value}" for key, value in chosen.items() if shipped.get(key) != value]
+        return found
 
     def lacking(self, results: Sequence[Result]) -> list[str]:
-        """What ``results`` fall short of; empty: the goal can be judged."""
-        found = []
-        if len(results) < self.seeds:
-            found.append(f"{len(results)} of {self.seeds} seeds")
-        for key in ("steps", "starts", "demonstrations"):
-            wanted = getattr(self, key)
-            others = sorted({r["settings"][key] for r in results} - {wanted})
-            if others:
-                found.append(f"{', '.join(f'{n:,}' for n in others)} {key} in the place of {wanted:,}")
-        return found
+        """What ``results`` fall short of or do in another way; empty: the goal can be judged."""
+        seeds = len({r["settings"]["seed"] for r in results})
+        few = [f"{seeds} of {self.seeds} seeds"] if seeds < self.seeds else []
+        return few + list(dict.fromkeys(text for r in results for text in self._differs(r["settings"])))
 
 
 NOMINAL = {"clearance_m": 0.0015}
@@ -69,8 +78,9 @@ class _Measure:
     good: bool | None = None
 
 
-def goals(results: Sequence[Result], groups: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """One dict per goal: protocol, text, figure, verdict, lacking. ``groups`` as of `sample_efficiency_report.summarise`."""
+def goals(cells: Sequence[Result]) -> list[dict[str, Any]]:
+    """One dict per goal: protocol, text, figure, verdict, lacking. ``cells`` may be of several grids; one that comes twice counts once."""
+    results = list({json.dumps(r["settings"], sort_keys=True): r for r in cells}.values())
     peg = _lines(PEG, results)
     lines = [
         peg("hil-serl, mean success >= 95 %", ["hil-serl"], lambda own: _mean(own, 0.95)),
@@ -87,7 +97,7 @@ def goals(results: Sequence[Result], groups: Sequence[Mapping[str, Any]]) -> lis
         line = _lines(protocol, results)
         lines.append(line(f"hil-serl, mean success >= {100 * mean:.0f} %", ["hil-serl"], lambda own, least=mean: _mean(own, least)))
         lines.append(line(f"hil-serl, worst seed >= {100 * worst:.0f} %", ["hil-serl"], lambda own, least=worst: _worst(own, least)))
-    return lines + [_imitation(name, groups) for name in ("sirius", "iwr")]
+    return lines + [_imitation(name, results) for name in ("sirius", "iwr")]
 
 
 PAIR = ["hil-serl", "hg-dagger"]
@@ -187,19 +197,24 @@ def value_ratio(point: Mapping[str, Any]) -> float | None:
     return float(point["start_value"] / point["start_return"])
 
 
-def _imitation(name: str, groups: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Summed over the groups that have both."""
-    both = [g for g in groups if {name, "hg-dagger"} <= {row["variant"] for row in g["learners"]}]
-    rows = {row["variant"]: row for row in pooled(both)}
+def _imitation(name: str, results: Sequence[Result]) -> dict[str, Any]:
+    """Summed over what both have run: equal settings, the learner apart."""
+    shared = ("task", "operator", "task_parameters", "operator_parameters", "seed", "steps", "starts", "demonstrations")
+
+    def cells(variant: str) -> dict[str, Result]:
+        own = (r for r in results if r["settings"]["variant"] == variant)
+        return {json.dumps([r["settings"][key] for key in shared], sort_keys=True): r for r in own}
+
+    mine, other = cells(name), cells("hg-dagger")
+    both = [(mine[key], other[key]) for key in mine if key in other]
     found, lacking = _Measure(), list[str]()
     if both:
-        mine, other = rows[name], rows["hg-dagger"]
-        texts = [interval_text(row["successes"], row["n"]) for row in (mine, other)]
-        found = _Measure(f"{texts[0]} against {texts[1]}", mine["rate"] >= other["rate"])
+        (k, n), (k_other, n_other) = _final([a for a, _ in both]), _final([b for _, b in both])
+        found = _Measure(f"{interval_text(k, n)} against {interval_text(k_other, n_other)}", k / n >= k_other / n_other)
         for key in ("task", "operator"):
-            if len(names := {g[key] for g in both}) < 2:
+            if len(names := {a["settings"][key] for a, _ in both}) < 2:
                 lacking.append(f"one {key} ({', '.join(names)})")
-        seeds = min(len(row["seeds"]) for g in both for row in g["learners"] if row["variant"] in (name, "hg-dagger"))
+        seeds = len({a["settings"]["seed"] for a, _ in both})
         if seeds < 5:
             lacking.append(f"{seeds} of 5 seeds")
     return _entry("all", f"{name} at least equal to hg-dagger, pooled over tasks and operators", found, lacking)

@@ -18,33 +18,17 @@ from takeover.app.console.models.banner import banner
 from takeover.app.console.models.snapshot import Snapshot
 from takeover.app.console.models.status import status_items
 from takeover.app.console.operate_page import OperatePage
-from takeover.app.console.overlays import Command, CommandPalette, KeyOverlay, Toast
+from takeover.app.console.overlays import CommandPalette, KeyOverlay, Toast
 from takeover.app.console.pages import FailedPage, load_page
 from takeover.app.console.setup_page import SetupPage
+from takeover.app.console.window_commands import commands
+from takeover.app.console.window_keys import OperateKeys
 from takeover.app.inputs.mapping import FRAMES
 from takeover.data.schema import Mode
 
 HEARTBEAT_MS, PAINT_MS, PANEL_MS = 20, 16, 80
-RELEASE_MS = 25
 OPERATE, REVIEW, INSIGHTS, SETUP = range(4)
 _log = logging.getLogger("console")
-
-KEY_NAMES: dict[int, str] = {
-    Qt.Key.Key_Space: "space",
-    Qt.Key.Key_Up: "up",
-    Qt.Key.Key_Down: "down",
-    Qt.Key.Key_Left: "left",
-    Qt.Key.Key_Right: "right",
-    **{getattr(Qt.Key, f"Key_{letter.upper()}"): letter for letter in "wasdrfqeg"},
-}
-ACTS: dict[int, str] = {
-    Qt.Key.Key_Backspace: "failure",
-    Qt.Key.Key_M: "mark",
-    Qt.Key.Key_V: "veto",
-    Qt.Key.Key_N: "next",
-    Qt.Key.Key_BracketLeft: "speed_down",
-    Qt.Key.Key_BracketRight: "speed_up",
-}
 
 
 class Page(Protocol):
@@ -84,7 +68,7 @@ class MainWindow(QWidget):
         self.palette_view = CommandPalette(self)
         self.toast = Toast(self)
         self._last_panels_s = 0.0
-        self._releasing: dict[int, QTimer] = {}
+        self._operate_keys = OperateKeys(self)
         self._connect()
         self._make_shortcuts()
         self._restore()
@@ -164,45 +148,7 @@ class MainWindow(QWidget):
 
     def open_palette(self) -> None:
         self.controller.keyboard.release_all()
-        self.palette_view.open(self.commands())
-
-    def commands(self) -> list[Command]:
-        def run(act: str) -> Command:
-            label, keys = labels[act]
-            return (label, keys, partial(self.act, act))
-
-        labels = {
-            "stop": ("STOP the robot", "Esc"),
-            "start": ("Start: the policy drives", "Enter"),
-            "hold": ("Hold", "P"),
-            "resume": ("Resume the policy", "P"),
-            "next": ("End this episode, next", "N"),
-            "success": ("Outcome: success", "Enter"),
-            "failure": ("Outcome: failure", "Backspace"),
-            "undo": ("Undo the last outcome", "Ctrl+Z"),
-            "mark": ("Mark this moment", "M"),
-            "veto": ("Not success: veto the learned reward", "V"),
-            "mark_success": ("Mark this moment as success, for the learned reward", ""),
-            "record": ("Collect demonstrations", ""),
-            "collect": ("Start a block of demonstrations", ""),
-            "redo": ("Redo this demonstration", ""),
-            "finish": ("Finish after this episode", ""),
-            "finish_now": ("End the block now", ""),
-            "frame:view": ("Control frame: view", ""),
-            "frame:base": ("Control frame: base", ""),
-            "frame:tool": ("Control frame: tool", ""),
-            "speed_up": ("Faster", "]"),
-            "speed_down": ("Slower", "["),
-        }
-        commands = [run(name) for name in labels]
-        commands += [
-            (f"Go to {title}", f"Ctrl+{i + 1}", partial(self.show_page, i))
-            for i, title in enumerate(("Operate", "Review", "Insights", "Setup"))
-        ]
-        names = self.controller.client.processes.states if self.controller.client.processes else {}
-        commands += [(f"Restart the {name}", "", partial(self.act, f"restart:{name}")) for name in names if name != "console"]
-        commands.append(("Close Takeover", "", self.close))
-        return commands
+        self.palette_view.open(commands(self))
 
     # --- keys ---
 
@@ -212,7 +158,7 @@ class MainWindow(QWidget):
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
         key = event.key()
-        if self._repeats(key):
+        if self._operate_keys.repeats(key):
             return
         if key == Qt.Key.Key_Escape:
             if not event.isAutoRepeat():
@@ -228,74 +174,12 @@ class MainWindow(QWidget):
             if not self.pages[self.page_index].handle_key(event):
                 super().keyPressEvent(event)
             return
-        if not self._operate_key(event):
+        if not self._operate_keys.press(event):
             super().keyPressEvent(event)
 
-    def _operate_key(self, event: QKeyEvent) -> bool:
-        key, modifiers = event.key(), event.modifiers()
-        if modifiers & Qt.KeyboardModifier.ControlModifier:
-            if key == Qt.Key.Key_Z and not event.isAutoRepeat():
-                self.act("undo")
-                return True
-            return False
-        shift = bool(modifiers & Qt.KeyboardModifier.ShiftModifier)
-        name = KEY_NAMES.get(key)
-        if name is not None:
-            return self.controller.keyboard.press(name, shift=shift, auto_repeat=event.isAutoRepeat())
-        if event.isAutoRepeat():
-            return True
-        if key == Qt.Key.Key_P:
-            self.controller.hold_or_resume()
-        elif key in (Qt.Key.Key_Return, Qt.Key.Key_Enter):
-            self._enter()
-        elif key in ACTS:
-            self.act(ACTS[key])
-        else:
-            return False
-        return True
-
-    def _enter(self) -> None:
-        """The card's main button when ready, else success."""
-        view = self.controller.snapshot()
-        if view.mode is Mode.READY:
-            shown = self.operate.card.card
-            for button in shown.buttons if shown is not None else ():
-                if button.primary and button.enabled:
-                    self.act(button.act)
-                    return
-        elif view.in_episode:
-            self.act("success")
-
     def keyReleaseEvent(self, event: QKeyEvent) -> None:
-        """A release counts 25 ms later unless the key is pressed again: auto-repeat on some X servers looks like release and
-        press, without Qt's flag, and must not flicker the deadman. No finger is that quick."""
-        key = event.key()
-        if (key == Qt.Key.Key_C or key in KEY_NAMES) and not event.isAutoRepeat() and key not in self._releasing:
-            timer = QTimer(self)
-            timer.setTimerType(Qt.TimerType.PreciseTimer)
-            timer.setSingleShot(True)
-            timer.timeout.connect(partial(self._released, key))
-            timer.start(RELEASE_MS)
-            self._releasing[key] = timer
+        self._operate_keys.release(event)
         super().keyReleaseEvent(event)
-
-    def _released(self, key: int) -> None:
-        timer = self._releasing.pop(key, None)
-        if timer is not None:
-            timer.deleteLater()
-        if key == Qt.Key.Key_C:
-            self.stop.end_hold()
-        elif key in KEY_NAMES:
-            self.controller.keyboard.release(KEY_NAMES[key])
-
-    def _repeats(self, key: int) -> bool:
-        """The key's release is pending: this press is auto-repeat, and the key was never let go."""
-        timer = self._releasing.pop(key, None)
-        if timer is None:
-            return False
-        timer.stop()
-        timer.deleteLater()
-        return True
 
     def changeEvent(self, event: QEvent) -> None:
         if event.type() == QEvent.Type.ActivationChange:

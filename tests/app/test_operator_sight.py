@@ -8,29 +8,10 @@ import pytest
 
 from takeover.app.operators.scripted import STYLES, OperatorParameters, ScriptedOperator, operator_parameters
 from takeover.app.operators.sight import Sight
-from takeover.data.schema import EpisodeKind, HoldReason, Mode, Privileged
+from takeover.data.schema import EpisodeKind, Mode, Privileged
 from takeover.robot_bridge.robots.sim import SimRobot
 
-
-def privileged(robot: SimRobot, kind: EpisodeKind, number: int, step: int) -> Privileged:
-    advice, reading = robot.advice(), robot.read()
-    return Privileged(
-        session="s",
-        seq=step,
-        mode=Mode.READY if kind == EpisodeKind.DEMONSTRATION else Mode.POLICY,
-        hold_reason=HoldReason.NONE,
-        episode_id=f"{kind}-{number}",
-        episode_kind=kind,
-        episode_number=number,
-        episode_step=step,
-        intervention_id=-1,
-        observation=reading.observation.tolist(),
-        tool_velocity=reading.tool_velocity.tolist(),
-        values=advice.values,
-        expert_action=advice.expert_action,
-        policy_action=None,
-        lockstep=True,
-    )
+from .test_scripted_operator import privileged
 
 
 def demonstrate(style: str, task: str, number: int) -> tuple[bool, list[list[float]], list[Privileged]]:
@@ -39,7 +20,7 @@ def demonstrate(style: str, task: str, number: int) -> tuple[bool, list[list[flo
     robot.reset(number)
     actions, seen = [], []
     for step in range(robot.spec.max_steps):
-        seen.append(privileged(robot, EpisodeKind.DEMONSTRATION, number, step))
+        seen.append(privileged(robot, EpisodeKind.DEMONSTRATION, number, step, Mode.READY))
         actions.append(operator.decide(seen[-1]).action)
         robot.apply(np.array(actions[-1]))
         robot.advance()
@@ -86,7 +67,7 @@ def test_takes_over_by_what_it_sees() -> None:
         robot.reset(number)
         down = []
         for step in range(40):
-            down.append(operator.decide(privileged(robot, EpisodeKind.POLICY, 0, step)).deadman)
+            down.append(operator.decide(privileged(robot, EpisodeKind.POLICY, 0, step, Mode.POLICY)).deadman)
             if down[-1]:
                 break
             robot.apply(np.zeros(4))
@@ -99,7 +80,7 @@ def test_one_axis_at_a_time() -> None:
     steady = replace(STYLES["other-style"], noise=0.0, tremor=0.0)
     robot = SimRobot("peg-insert")
     robot.reset(0)
-    action = ScriptedOperator(steady, seed=0).decide(privileged(robot, EpisodeKind.DEMONSTRATION, 0, 0)).action
+    action = ScriptedOperator(steady, seed=0).decide(privileged(robot, EpisodeKind.DEMONSTRATION, 0, 0, Mode.READY)).action
     wanted = robot.advice().expert_action
     assert np.count_nonzero(action) == 1 < np.count_nonzero(wanted)
     assert np.argmax(np.abs(action)) == np.argmax(np.abs(wanted))
@@ -108,7 +89,7 @@ def test_one_axis_at_a_time() -> None:
 def test_a_task_without_a_rule_is_refused() -> None:
     robot = SimRobot("peg-insert")
     robot.reset(0)
-    unknown = msgspec.structs.replace(privileged(robot, EpisodeKind.POLICY, 0, 0), values={"distance": [1.0]})
+    unknown = msgspec.structs.replace(privileged(robot, EpisodeKind.POLICY, 0, 0, Mode.POLICY), values={"distance": [1.0]})
     with pytest.raises(ValueError, match="no rule for this task: it knows peg-insert and pick-lift"):
         ScriptedOperator({"style": "limited"}, seed=0).decide(unknown)
 

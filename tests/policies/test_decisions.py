@@ -24,7 +24,8 @@ from takeover.policies.publish import Manifest
 ROBOT = ("toy", "reach")
 
 
-def note(workspace: Path, kind: Kind, version: int, robot: tuple[str, str] = ROBOT) -> None:
+def note(workspace: Path, kind: Kind, version: int, author: str = "op-01", reason: str = "", robot: tuple[str, str] = ROBOT) -> None:
+    """A decision with evidence that is not easily written twice in the same way."""
     manifest = Manifest(
         version=version,
         parent=0,
@@ -38,7 +39,7 @@ def note(workspace: Path, kind: Kind, version: int, robot: tuple[str, str] = ROB
         observation_names=[],
         action_names=[],
     )
-    decide(workspace, [(kind, manifest)], author="op-01", reason="test")
+    decide(workspace, [(kind, manifest)], author=author, reason=reason, evidence={"p": 0.1 + 0.2, "n": 7, "text": "ä"})
 
 
 def follow(workspace: Path, *steps: tuple[Kind, int]) -> Standing:
@@ -80,7 +81,7 @@ def test_a_rollback_to_a_version_never_promoted_drops_newer_promotions(tmp_path:
 
 def test_robots_and_tasks_have_their_own(tmp_path: Path) -> None:
     note(tmp_path, "promoted", 3)
-    note(tmp_path, "rolled_back", 4, ("toy", "lift"))
+    note(tmp_path, "rolled_back", 4, robot=("toy", "lift"))
     assert (current_standing(tmp_path, *ROBOT).trusted, current_standing(tmp_path, *ROBOT).pinned) == (3, 0)
     assert current_standing(tmp_path, "toy", "lift").pinned == 4
 

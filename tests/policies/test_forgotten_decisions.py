@@ -15,27 +15,9 @@ from takeover.data.forget import forget
 from takeover.data.people import PeopleError, list_people
 from takeover.data.workspace import Workspace
 from takeover.policies.decision_watch import DecisionWatch
-from takeover.policies.decisions import GATE, Kind, current_standing, decide, decisions_path, read_decisions
-from takeover.policies.publish import Manifest
+from takeover.policies.decisions import GATE, current_standing, decisions_path, read_decisions
 
-ROBOT = ("toy", "reach")
-
-
-def note(workspace: Path, kind: Kind, version: int, author: str, reason: str = "") -> None:
-    manifest = Manifest(
-        version=version,
-        parent=0,
-        sha256=f"{version:064d}",
-        learner="hil-serl",
-        architecture="",
-        config={},
-        swap="step",
-        robot_id=ROBOT[0],
-        task_id=ROBOT[1],
-        observation_names=[],
-        action_names=[],
-    )
-    decide(workspace, [(kind, manifest)], author=author, reason=reason, evidence={"p": 0.1 + 0.2, "n": 7, "text": "ä"})
+from .test_decisions import ROBOT, note
 
 
 @pytest.fixture
