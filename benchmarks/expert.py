@@ -26,9 +26,10 @@ def measure(task: str, starts: int) -> dict[str, float | int | str]:
             robot.advance()
             robot.read()
             steps += 1
-            if robot.evaluate().terminated:
-                successes += 1
-                lengths.append(step + 1)
+            evaluation = robot.evaluate()
+            if evaluation.terminated:
+                successes += evaluation.success
+                lengths.extend([step + 1] if evaluation.success else [])
                 break
     return {
         "task": task,

@@ -113,7 +113,7 @@ class Loop:
         )
         driver = _Driver(self, kind, number, identity)
         steps = human = takeovers = 0
-        success = False
+        success = ended = False
         was_human = False
         for step in range(self.spec.max_steps):
             record, success = driver.step(step)
@@ -123,14 +123,15 @@ class Loop:
             human += driven
             takeovers += driven and not was_human
             was_human = driven
-            if success:
+            ended = success or bool(record["terminated"])  # a task may end in failure
+            if ended:
                 break
         outcome = Outcome.SUCCESS if success else Outcome.FAILURE
         self._feed(
             EpisodeEnd,
             episode_id=identity,
             outcome=outcome,
-            outcome_source=OutcomeSource.TASK if success else OutcomeSource.LIMIT,
+            outcome_source=OutcomeSource.TASK if ended else OutcomeSource.LIMIT,
             event_step=steps - 1,
             steps=steps,
             human_steps=human,
@@ -201,7 +202,7 @@ class _Driver:
         self.reading = robot.read()
         self.images = loop.images()
         evaluation = robot.evaluate()
-        ends = evaluation.success or step + 1 == loop.spec.max_steps
+        ends = evaluation.terminated or step + 1 == loop.spec.max_steps
         self.last = result.action
         self.last_policy = policy_action.tolist() if policy_action is not None else None
         groups = len(loop.spec.action.groups)
