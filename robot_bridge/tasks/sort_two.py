@@ -26,9 +26,9 @@ RELEASED_M = 0.004  # fingers further apart than a cube by this have let it go
 NEAR_M = 0.02  # between tool point and cube: nearer, the fingers can hold it
 CAUSES = ("none", "wrong order", "wrong place")
 _PAD_M = 0.010  # tool point (middle of the pads) above the fingertips
-_START_HEIGHT_M = 0.12
-_CUBES_M = (-0.05, 0.055)  # x of both, y of one and minus y of the other
-_MARKS_M = (0.07, 0.060)
+_START_HEIGHT_M = 0.11
+_CUBES_M = (-0.045, 0.055)  # x of both, y of one and minus y of the other
+_MARKS_M = (0.06, 0.055)
 _GRIP_FORCE_N = 25.0
 _FINGER = ARM_JOINTS  # index of the first finger joint
 _QPOS = (ARM_JOINTS + 2, ARM_JOINTS + 9)  # of the cubes' free joints
@@ -71,9 +71,9 @@ class SortTwo:
         ],
     )
     parameters: tuple[ParameterSpec, ...] = (
-        ParameterSpec(name="cube_range_m", unit="m", nominal=0.03, low=0.0, high=0.04),
-        ParameterSpec(name="cube_yaw_range_rad", unit="rad", nominal=0.75, low=0.0, high=0.78),
-        ParameterSpec(name="mark_range_m", unit="m", nominal=0.015, low=0.0, high=0.015),
+        ParameterSpec(name="cube_range_m", unit="m", nominal=0.025, low=0.0, high=0.04),
+        ParameterSpec(name="cube_yaw_range_rad", unit="rad", nominal=0.6, low=0.0, high=0.78),
+        ParameterSpec(name="mark_range_m", unit="m", nominal=0.010, low=0.0, high=0.015),
         ParameterSpec(name="tolerance_m", unit="m", nominal=0.020, low=0.005, high=0.025),
         ParameterSpec(name="cube_width_m", unit="m", nominal=0.036, low=0.025, high=0.045),
         ParameterSpec(name="cube_mass_kg", unit="kg", nominal=0.10, low=0.02, high=1.0),

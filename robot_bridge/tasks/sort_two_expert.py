@@ -9,12 +9,12 @@ FloatArray = npt.NDArray[np.float64]
 Truth = dict[str, list[float]]
 
 STEP_M = 0.015
-STEP_RAD = 0.08
-_CRUISE = 0.7  # the expert's speed, of the largest
-_CARRY_M = 0.05  # height of a carried cube above the table, more than the height of one that lies there
+STEP_RAD = 0.12
+_CRUISE = 0.85  # the expert's speed, of the largest
+_CARRY_M = 0.042  # height of a carried cube above the table, more than the height of one that lies there
 _FUNNEL = 0.8  # towards the mark it may sink by this much per metre
-_ON_MARK_M = 0.008  # the expert sets down within this of the mark's middle
-_CLEAR_M = 0.065  # height of the tool above the table at which it may travel
+_ON_MARK_M = 0.010  # the expert sets down within this of the mark's middle
+_CLEAR_M = 0.060  # height of the tool above the table at which it may travel
 _GRASP_M = 0.02  # what closing the fingers counts for, in path to go
 _CUBES = ("first_cube_pose", "second_cube_pose")
 _MARKS = ("first_mark", "second_mark")
@@ -38,12 +38,12 @@ def action(truth: Truth) -> list[float]:
 def _carry(cube: FloatArray, mark: FloatArray, half: float) -> list[float]:
     aside, lift = mark - cube[:2], float(cube[2]) - half
     over = float(np.hypot(*aside))
-    if over < _ON_MARK_M and lift < 0.003:
+    if over < _ON_MARK_M and lift < 0.004:
         return [0.0, 0.0, 0.0, 0.0, 1.0]
     wanted = -0.002 if over < _ON_MARK_M else min(_CARRY_M, 0.006 + _FUNNEL * over)
-    up = float(np.clip(0.6 * (wanted - lift) / STEP_M, -_CRUISE, _CRUISE))
-    lifted = 1.0 if over < 0.02 else float(np.clip(lift / 0.02, 0.0, 1.0))
-    lateral = lifted * aside * min(_CRUISE, 0.4 * over / STEP_M) / max(over, 1e-9)
+    up = float(np.clip(0.75 * (wanted - lift) / STEP_M, -_CRUISE, _CRUISE))
+    lifted = 1.0 if over < 0.02 else float(np.clip(lift / 0.015, 0.0, 1.0))
+    lateral = lifted * aside * min(_CRUISE, 0.5 * over / STEP_M) / max(over, 1e-9)
     return [float(lateral[0]), float(lateral[1]), up, 0.0, -1.0]
 
 
@@ -55,22 +55,22 @@ def _put_back(cube: FloatArray, truth: Truth) -> list[float]:
         return [-_CRUISE, 0.0, float(np.clip(0.6 * (_CARRY_M - lift) / STEP_M, -_CRUISE, _CRUISE)), 0.0, -1.0]
     if lift < 0.003:
         return [0.0, 0.0, 0.0, 0.0, 1.0]
-    return [0.0, 0.0, -_CRUISE if lift > 0.015 else -0.4, 0.0, -1.0]
+    return [0.0, 0.0, -0.7 if lift > 0.015 else -0.4, 0.0, -1.0]
 
 
 def _fetch(tool: FloatArray, cube: FloatArray, other: FloatArray, width: float, command: float, half: float) -> list[float]:
     aside, turn = cube[:2] - tool[:2], nearest_quarter_turn(cube[3] - tool[3])
     distance = float(np.hypot(*aside))
-    yaw = float(np.clip(0.35 * turn / STEP_RAD, -_CRUISE, _CRUISE))
+    yaw = float(np.clip(0.45 * turn / STEP_RAD, -_CRUISE, _CRUISE))
     if float(np.hypot(*(other[:2] - tool[:2]))) < 0.06 and tool[2] < _CLEAR_M - 0.005 and distance > 0.03:
         return [0.0, 0.0, _CRUISE, 0.0, 1.0]  # off the other cube before moving aside
     closing = command < 0 and width > 2 * half + 0.002
     level = abs(float(tool[2] - cube[2])) < 0.010
     if level and distance < 0.02 and (closing or (command > 0 and distance < 0.006 and abs(turn) < 0.15)):
         return [0.0, 0.0, 0.0, 0.0, -1.0]
-    lateral = aside * min(_CRUISE, 0.4 * distance / STEP_M) / max(distance, 1e-9)
-    hover = 0.0 if distance < 0.008 and abs(turn) < 0.2 else 0.045 + 0.3 * distance
-    down = float(np.clip(0.5 * (cube[2] + hover - tool[2]) / STEP_M, -_CRUISE, _CRUISE))
+    lateral = aside * min(_CRUISE, 0.5 * distance / STEP_M) / max(distance, 1e-9)
+    hover = 0.0 if distance < 0.008 and abs(turn) < 0.2 else 0.040 + 0.3 * distance
+    down = float(np.clip(0.6 * (cube[2] + hover - tool[2]) / STEP_M, -_CRUISE, _CRUISE))
     return [float(lateral[0]), float(lateral[1]), down, yaw, 1.0]
 
 

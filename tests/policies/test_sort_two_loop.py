@@ -5,7 +5,7 @@ import pytest
 
 from benchmarks.expert import measure
 from benchmarks.inprocess_loop import Loop
-from takeover.app.cli import main
+from benchmarks.sample_efficiency import main
 from takeover.app.operators.scripted import OperatorDecision
 from takeover.data.schema import EpisodeEnd, EpisodeKind, Outcome, OutcomeSource, Privileged, RunConfig, Step
 from takeover.robot_bridge.tasks.sort_two_expert import action
@@ -68,10 +68,10 @@ class _Seen:
         self.values = values
 
 
-def test_the_command_line_knows_the_task(tmp_path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_comparison_knows_the_task(tmp_path, capsys: pytest.CaptureFixture[str]) -> None:
     """A grid without a finished cell says so; a task that is not known, or a setting it does not have, is said before."""
-    where = ["bench", "sample-efficiency", "--tasks", "sort-two", "--cells", "0", "--out", str(tmp_path)]
+    where = ["--tasks", "sort-two", "--cells", "0", "--out", str(tmp_path)]
     assert main([*where, "--set", "task.mark_range_m=0.01"]) == 2
-    assert "no cell is finished" in capfd.readouterr().err
+    assert "no cell is finished" in capsys.readouterr().err
     assert main([*where, "--set", "task.clearance_m=0.01"]) == 2
-    assert "sort-two: unknown task parameter 'clearance_m'; known: cube_range_m" in capfd.readouterr().err
+    assert "sort-two: unknown task parameter 'clearance_m'; known: cube_range_m" in capsys.readouterr().err
