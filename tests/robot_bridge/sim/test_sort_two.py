@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from takeover.data.schema import SafetyLimits
 from takeover.robot_bridge.robots.sim import SimRobot
 from takeover.robot_bridge.tasks.sort_two import CAUSES, LYING_M, SortTwo
 from takeover.robot_bridge.tasks.sort_two_expert import action
@@ -169,6 +170,18 @@ def test_the_expert_recovers_from_every_fault(fault: str) -> None:
         drive_until(robot, never, limit=130)
         saved += robot.evaluate().success
     assert saved >= 3
+
+
+def test_pushing_a_cube_into_the_table_does_not_trip_the_force_limit(robot: SimRobot) -> None:
+    forces = []
+    for _ in range(45):
+        aside = np.array(truth_of(robot)["first_cube_pose"][:2]) - robot.read().tool_position[:2]
+        down = -1.0 if np.hypot(*aside) < 0.01 else 0.0
+        assert not step(robot, [*np.clip(30 * aside, -1, 1), down, 0.0, -1.0])  # fingers closed, from above
+        forces.append(np.abs(robot.read().force_n).max())
+    limits = SafetyLimits()
+    assert 40.0 < forces[-1] < limits.max_force_n
+    assert np.sum(np.array(forces) > limits.max_force_n) < limits.force_debounce_steps  # the impact at full speed
 
 
 def test_restore_in_the_middle_of_the_second_carry_is_exact(robot: SimRobot) -> None:
