@@ -5,6 +5,8 @@ import pytest
 
 from takeover.data.schema import SafetyLimits
 from takeover.robot_bridge.robots.sim import SimRobot
+from takeover.robot_bridge.robots.sim_camera_geometry import project
+from takeover.robot_bridge.robots.sim_cameras import SimCameras
 from takeover.robot_bridge.tasks.sort_two import CAUSES, LYING_M, SortTwo
 from takeover.robot_bridge.tasks.sort_two_expert import action
 
@@ -210,3 +212,29 @@ def test_what_is_seen_of_the_cubes_is_measured_with_an_error_of_each_its_own() -
     spread = np.std(off, axis=0)
     assert spread[[0, 1, 3, 4]] == pytest.approx([0.002] * 4, rel=0.4)
     assert abs(np.corrcoef(np.array(off)[:, 0], np.array(off)[:, 3])[0, 1]) < 0.4
+
+
+def test_cubes_and_marks_are_seen_in_their_colours_where_they_lie() -> None:
+    robot = SimRobot("sort-two")
+    cameras = SimCameras(robot)
+    try:
+        for seed in range(3):
+            robot.reset(seed)
+            known = truth_of(robot)
+            rgb = cameras.pictures(cameras.capture())[0].rgb.astype(float)
+            for name, green in (("first", True), ("second", False)):
+                half, wide = known["cube_half"][0], known["cube_half"][0] + known["tolerance"][0]
+                x, y, z, _ = known[f"{name}_cube_pose"]
+                side = _around(rgb, (x + half, y - half, z))  # the edge that faces the camera, or a side of it
+                mark = _around(rgb, (known[f"{name}_mark"][0] + wide - 0.003, known[f"{name}_mark"][1], 0.001))
+                for red, leaf, blue in (side, mark):
+                    assert (leaf > 1.3 * red) if green else (min(red, blue) > 1.15 * leaf), (seed, name)
+    finally:
+        cameras.close()
+
+
+def _around(rgb: np.ndarray, point: tuple[float, float, float]) -> np.ndarray:
+    """The most colourful pixel (3,) within four of where ``point`` appears in the front picture."""
+    u, v = (round(value) for value in project("front", point))
+    patch = rgb[v - 4 : v + 5, u - 4 : u + 5].reshape(-1, 3)
+    return patch[np.argmax(patch.max(1) - patch.min(1))]
