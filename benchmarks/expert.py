@@ -1,6 +1,6 @@
 """How well and how fast the scripted experts solve random starts, and what one control step costs. Prints JSON.
 
-``python -m benchmarks.expert --starts 200``
+``python -m benchmarks.expert --starts 200 [--tasks sort-two]``
 """
 
 import argparse
@@ -26,9 +26,10 @@ def measure(task: str, starts: int) -> dict[str, float | int | str]:
             robot.advance()
             robot.read()
             steps += 1
-            if robot.evaluate().terminated:
-                successes += 1
-                lengths.append(step + 1)
+            evaluation = robot.evaluate()
+            if evaluation.terminated:
+                successes += evaluation.success
+                lengths.extend([step + 1] if evaluation.success else [])
                 break
     return {
         "task": task,
@@ -43,8 +44,9 @@ def measure(task: str, starts: int) -> dict[str, float | int | str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--starts", type=int, default=200)
+    parser.add_argument("--tasks", nargs="+", choices=SIM_TASKS, default=SIM_TASKS, metavar="NAME", help=f"of {', '.join(SIM_TASKS)}")
     arguments = parser.parse_args()
-    print(json.dumps([measure(task, arguments.starts) for task in SIM_TASKS], indent=2))
+    print(json.dumps([measure(task, arguments.starts) for task in arguments.tasks], indent=2))
 
 
 if __name__ == "__main__":

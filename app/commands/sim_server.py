@@ -20,7 +20,7 @@ class SimServer:
     """The simulated robot as a process of its own; drive it with `--robot sim-server --robot-address ADDRESS`."""
 
     robot: Annotated[str, tyro.conf.arg(metavar="NAME")] = "sim:peg-insert"
-    """`sim:peg-insert` or `sim:pick-lift`."""
+    """`sim:peg-insert`, `sim:pick-lift` or `sim:sort-two`."""
     address: Annotated[str, tyro.conf.arg(metavar="ADDRESS")] = "127.0.0.1:0"
     """HOST:PORT on this computer (port 0: any free one, printed), or the absolute path of a UNIX socket."""
     watchdog_s: Annotated[float, tyro.conf.arg(metavar="S")] = 0.15

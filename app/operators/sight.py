@@ -1,6 +1,6 @@
 """What a limited operator sees: an old, noisy observation instead of the simulator's truth, and what it makes of it.
 
-It judges progress, and steers, by rules that use the observation alone: what is measured of the hole or the cube, what the tool does,
+It judges progress, and steers, by rules that use the observation alone: what is measured of hole, cubes and marks, what the tool does,
 and what the contact feels like. Pure functions but for `Sight`, which remembers the observations of one episode.
 """
 
@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from takeover.app.operators.sight_sort import sort_rule
 from takeover.data.schema import Privileged
 
 FloatArray = npt.NDArray[np.float64]
@@ -63,8 +64,12 @@ def pick_rule(seen: FloatArray) -> tuple[list[float], float]:
 
 
 Rule = Callable[[FloatArray], tuple[list[float], float]]
-RULES: dict[str, tuple[Rule, slice, int]] = {"hole_pose": (peg_rule, slice(13, 17), 22), "cube_pose": (pick_rule, slice(15, 19), 23)}
-"""By what the task is about: its rule, where the observation measures it (x, y, z, yaw), and the size of the observation."""
+RULES: dict[str, tuple[Rule, slice, int]] = {
+    "hole_pose": (peg_rule, slice(13, 17), 22),
+    "cube_pose": (pick_rule, slice(15, 19), 23),
+    "first_cube_pose": (sort_rule, slice(11, 19), 28),
+}
+"""By what the task is about: its rule, where the observation measures it (x, y, z, yaw of each object), and the size of the observation."""
 
 
 class Sight:
@@ -86,7 +91,8 @@ class Sight:
         self._observations.append(privileged.observation)
         seen = np.array(self._observations[0], np.float64)
         self._error = NOISE_MEMORY * self._error + np.sqrt(1.0 - NOISE_MEMORY**2) * random.standard_normal(4)
-        seen[place] += self._noise_m * self._error * (1.0, 1.0, 1.0, YAW_NOISE_RAD_PER_M)
+        error = self._noise_m * self._error * (1.0, 1.0, 1.0, YAW_NOISE_RAD_PER_M)
+        seen[place] += np.tile(error, (place.stop - place.start) // len(error))
         action, to_go = rule(seen)
         return msgspec.structs.replace(
             privileged,
@@ -102,6 +108,6 @@ def _rule_of(privileged: Privileged) -> tuple[Rule, slice]:
         if name in privileged.values and len(privileged.observation) == size:
             return rule, place
     raise ValueError(
-        "the limited operator has no rule for this task: it knows peg-insert and pick-lift;"
+        "the limited operator has no rule for this task: it knows peg-insert, pick-lift and sort-two;"
         " choose another style (--set operator.style=expert)"
     )

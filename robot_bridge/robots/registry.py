@@ -7,7 +7,7 @@ from takeover.robot_bridge.cameras import CameraSource
 from takeover.robot_bridge.robots.base import Robot, RobotError
 
 KNOWN_ROBOTS = ("sim", "sim-server")
-SIM_TASKS = ("peg-insert", "pick-lift", "pick-lift-pictures")
+SIM_TASKS = ("peg-insert", "pick-lift", "pick-lift-pictures", "sort-two")
 
 
 def split_robot(name: str, task: str | None = None) -> tuple[str, str]:

@@ -28,6 +28,8 @@ _MATERIALS = """
   <material name="rubber" rgba="0.075 0.078 0.082 1" specular="0.1" shininess="0.1"/>
   <material name="peg" rgba="0.20 0.56 0.47 1" specular="0.25" shininess="0.4"/>
   <material name="peg_tip" rgba="0.15 0.43 0.36 1" specular="0.25" shininess="0.4"/>
+  <material name="violet" rgba="0.47 0.33 0.58 1" specular="0.25" shininess="0.4"/>
+  <material name="violet_dark" rgba="0.34 0.22 0.44 1" specular="0.25" shininess="0.4"/>
   <material name="plate" rgba="0.76 0.77 0.785 1" specular="0.2" shininess="0.3"/>
   <material name="plate_side" rgba="0.27 0.28 0.295 1" specular="0.15" shininess="0.3"/>
   <material name="hole" rgba="0.10 0.105 0.11 1" specular="0"/>
@@ -140,6 +142,30 @@ def cube(half: float) -> str:
         for x, y in ((1, 0), (-1, 0), (0, 1), (0, -1))
     )
     return _box("0 0 0", f"{half} {half} {half}", "peg") + strips
+
+
+_PAIRS = {"first": ("peg", "peg_tip", (0.0,)), "second": ("violet", "violet_dark", (-0.007, 0.007))}
+"""Of things that come in an order: colour, its darker shade, and where across the top the dots sit that count them (m)."""
+
+
+def sorted_cube(half: float, which: str) -> str:
+    """A cube of `sort-two`, in its own frame (origin at its centre): one dot on the ``first``, two on the ``second``."""
+    colour, _, dots = _PAIRS[which]
+    return _box("0 0 0", f"{half} {half} {half}", colour) + "".join(
+        _cylinder(f"{x} 0 {half - 0.001}", f"{x} 0 {half + 0.0004}", 0.0045, "plate") for x in dots
+    )
+
+
+def mark(half: float, which: str) -> str:
+    """A painted square of half size ``half`` (m) on the table, in its own frame: a pale field framed in the cube's colour, with dots."""
+    colour, dark, dots = _PAIRS[which]
+    edge = 0.003
+    frame = "".join(
+        _box(f"{x * (half - edge)} {y * (half - edge)} 0.0006", f"{edge if x else half} {half if x else edge} 0.0003", colour)
+        for x, y in ((1, 0), (-1, 0), (0, 1), (0, -1))
+    )
+    field = _box("0 0 0.0005", f"{half} {half} 0.0002", "plate")
+    return field + frame + "".join(_cylinder(f"{x} 0 0.0006", f"{x} 0 0.0010", 0.0045, dark) for x in dots)
 
 
 def drop_shadow() -> str:

@@ -7,8 +7,9 @@ from takeover.robot_bridge.tasks.base import SimTask
 from takeover.robot_bridge.tasks.peg_insert import PegInsert
 from takeover.robot_bridge.tasks.pick_lift import PickLift
 from takeover.robot_bridge.tasks.pick_lift_pictures import PickLiftPictures
+from takeover.robot_bridge.tasks.sort_two import SortTwo
 
-_TASKS: dict[str, Callable[[], SimTask]] = {PegInsert.name: PegInsert, PickLift.name: PickLift, PickLiftPictures.name: PickLiftPictures}
+_TASKS: dict[str, Callable[[], SimTask]] = {task.name: task for task in (PegInsert, PickLift, PickLiftPictures, SortTwo)}
 
 
 def make_task(name: str) -> SimTask:

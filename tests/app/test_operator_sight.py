@@ -29,9 +29,9 @@ def demonstrate(style: str, task: str, number: int) -> tuple[bool, list[list[flo
     return False, actions, seen
 
 
-@pytest.mark.parametrize("task", ["peg-insert", "pick-lift"])
+@pytest.mark.parametrize("task", ["peg-insert", "pick-lift", "sort-two"])
 @pytest.mark.parametrize("style", ["limited", "other-style"])
-def test_demonstrates_both_tasks(style: str, task: str) -> None:
+def test_demonstrates_every_task(style: str, task: str) -> None:
     assert sum(demonstrate(style, task, number)[0] for number in range(10)) >= 7
 
 
@@ -91,6 +91,8 @@ def test_a_task_without_a_rule_is_refused() -> None:
     robot.reset(0)
     unknown = msgspec.structs.replace(privileged(robot, EpisodeKind.POLICY, 0, 0, Mode.POLICY), values={"distance": [1.0]})
     with pytest.raises(ValueError, match="no rule for this task: it knows peg-insert and pick-lift"):
+    unknown = msgspec.structs.replace(privileged(robot, EpisodeKind.POLICY, 0, 0), values={"distance": [1.0]})
+    with pytest.raises(ValueError, match="no rule for this task: it knows peg-insert, pick-lift and sort-two"):
         ScriptedOperator({"style": "limited"}, seed=0).decide(unknown)
 
 

@@ -48,7 +48,7 @@ def run(
     robot = SimRobot(task)
     robot.reset(seed)
     result = Run(False, 0, [], [])
-    for step in range(100):
+    for step in range(robot.spec.max_steps):
         mode = Mode.TAKEOVER if result.deadman and result.deadman[-1] else Mode.READY if policy is None else Mode.POLICY
         decision = operator.decide(privileged(robot, kind, number, step, mode))
         result.deadman.append(decision.deadman)
@@ -75,13 +75,13 @@ def backwards(robot: SimRobot) -> list[float]:
     return [-value for value in robot.advice().expert_action[:3]] + [0.0] * (robot.spec.action.size - 3)
 
 
-@pytest.mark.parametrize("task", ["peg-insert", "pick-lift"])
+@pytest.mark.parametrize("task", ["peg-insert", "pick-lift", "sort-two"])
 def test_drives_all_of_a_demonstration_well_but_like_a_hand(task: str) -> None:
     operator = ScriptedOperator({}, seed=0)
     runs = [run(operator, EpisodeKind.DEMONSTRATION, number, task=task, seed=100 + number) for number in range(20)]
     assert all(all(result.deadman) for result in runs)
     assert sum(result.success for result in runs) >= 18
-    assert 25 <= np.mean([result.steps for result in runs]) <= 60
+    assert 25 <= np.mean([result.steps for result in runs]) <= (90 if task == "sort-two" else 60)
     robot = SimRobot(task)
     robot.reset(100)
     assert np.abs(np.array(runs[0].actions[0]) - robot.advice().expert_action).max() > 1e-3  # noise
