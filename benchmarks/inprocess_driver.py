@@ -51,7 +51,7 @@ class Driver:
         self.reading = robot.read()
         self.images = loop.images()
         evaluation = robot.evaluate()
-        ends = evaluation.success or step + 1 == loop.spec.max_steps
+        ends = evaluation.terminated or step + 1 == loop.spec.max_steps
         self.last = result.action
         self.last_policy = policy_action.tolist() if policy_action is not None else None
         groups = len(loop.spec.action.groups)

@@ -161,3 +161,117 @@ def make_robot(config: RunConfig) -> SimRobot:
     if config.policy_cameras:
         return SeeingSimRobot(config.task, config.policy_cameras, config.task_parameters)
     return SimRobot(config.task, config.task_parameters)
+
+
+def run(config: RunConfig, episodes: int, starts: int, evaluate_every: int) -> dict[str, Any]:
+    """Demonstrations, cloning, evaluation, the loop, evaluation."""
+    loop = Loop(config)
+    began = time.perf_counter()
+    demonstrations = [loop.episode(EpisodeKind.DEMONSTRATION, i) for i in range(config.demonstrations)]
+    cloning = time.perf_counter()
+    while loop.training.phase == "cloning":
+        loop.training.work()
+    cloned = time.perf_counter()
+    before = loop.evaluate(starts)
+    say(f"seed {config.seed}: clone {cloned - cloning:.1f} s, warm start {before['rate']:.3f}")
+    loop_began = time.perf_counter()
+    loop.update_s = 0.0
+    found: list[dict[str, Any]] = []
+    curve: list[dict[str, Any]] = []
+    for number in range(episodes):
+        found.append(loop.episode(EpisodeKind.POLICY, number))
+        if evaluate_every and (number + 1) % evaluate_every == 0 and number + 1 < episodes:
+            curve.append({"episode": number + 1, "steps": loop.train_step} | loop.evaluate(min(starts, 100)))
+            recent = found[-evaluate_every:]
+            say(
+                f"seed {config.seed}: episode {number + 1} steps {loop.train_step} autonomous {curve[-1]['rate']:.2f} "
+                f"rate {rate(recent):.3f} success {np.mean([e['success'] for e in recent]):.2f} "
+                f"{ {k: round(v, 3) for k, v in loop.training.metrics.items()} }"
+            )
+    loop_s = time.perf_counter() - loop_began
+    after = loop.evaluate(starts)
+    learner = loop.training.learner
+    say(f"seed {config.seed}: after {after['rate']:.3f} first {rate(found[:20]):.3f} last {rate(found[-20:]):.3f} loop {loop_s:.0f} s")
+    return {
+        "task": config.task,
+        "learner": config.learner,
+        "seed": config.seed,
+        "parameters": config.learner_parameters,
+        "operator": config.operator_parameters,
+        "demonstration_success": float(np.mean([e["success"] for e in demonstrations])),
+        "before": before,
+        "after": after,
+        "curve": curve,
+        "first_20": rate(found[:20]),
+        "last_20": rate(found[-20:]),
+        "train_steps": loop.train_step,
+        "human_steps": sum(e["human_steps"] for e in found),
+        "updates": learner.updates if learner is not None else 0,
+        "safety_holds": loop.holds,
+        "clone_s": cloned - cloning,
+        "loop_s": loop_s,
+        "learning_s": loop.update_s,
+        "wall_s": time.perf_counter() - began,
+        "episodes": found,
+    }
+
+
+def rate(episodes: list[dict[str, Any]]) -> float:
+    """Intervention rate: human steps over steps."""
+    return sum(e["human_steps"] for e in episodes) / max(1, sum(e["steps"] for e in episodes))
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _settings(pairs: list[str]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for pair in pairs:
+        key, separator, value = pair.partition("=")
+        if not separator:
+            raise SystemExit(f"{pair!r}: expected key=value")
+        try:
+            values[key] = json.loads(value)
+        except json.JSONDecodeError:
+            values[key] = value
+    return values
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--task", default="peg-insert")
+    parser.add_argument("--learner", default="hil-serl")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--episodes", type=int, default=380)
+    parser.add_argument("--demonstrations", type=int, default=20)
+    parser.add_argument("--starts", type=int, default=200)
+    parser.add_argument("--evaluate-every", type=int, default=0)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--set", nargs="*", default=[], help="learner settings, key=value")
+    parser.add_argument("--operator", nargs="*", default=[], help="operator parameters, key=value")
+    parser.add_argument("--task-parameter", nargs="*", default=[], help="simulator parameters, key=value")
+    arguments = parser.parse_args()
+    configure(1)
+    config = RunConfig(
+        session_id="bench",
+        workspace="",
+        sockets="",
+        task=arguments.task,
+        learner=arguments.learner,
+        operator="scripted",
+        clock="lockstep",
+        seed=arguments.seed,
+        demonstrations=arguments.demonstrations,
+        learner_parameters=_settings(arguments.set),
+        operator_parameters=_settings(arguments.operator),
+        task_parameters=_settings(arguments.task_parameter),
+    )
+    summary = run(config, arguments.episodes, arguments.starts, arguments.evaluate_every)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(summary, indent=1))
+    print(json.dumps({k: v for k, v in summary.items() if k not in ("episodes", "curve")}))
+
+
+if __name__ == "__main__":
+    main()
