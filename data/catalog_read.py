@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Engine, select
+from sqlalchemy import ColumnElement, Connection, Engine, func, select
 
 from takeover.data.catalog_current import PART, parts
 from takeover.data.catalog_narrow import few_with
@@ -77,6 +77,23 @@ class CatalogReading:
             found = [_episode(row) for part in parts(sorted(set(ids))) for row in connection.execute(query.where(episodes.c.id.in_(part)))]
         found.sort(key=lambda row: (row.started_ns, row.id), reverse=newest_first)
         return found[offset:] if limit is None else found[offset : offset + limit]
+
+    def newest_episodes(self, task_id: str, kind: str = "", page: int = 100) -> Iterator[EpisodeRow]:
+        """`episodes` newest first, ``page`` at a time: whoever stops early has read little, whoever goes on holds little."""
+        place: Place | None = None
+        while True:
+            rows = self.episodes(kind=kind, task_id=task_id, newest_first=True, limit=page, place=place)
+            yield from rows
+            if len(rows) < page:
+                return
+            place = (rows[-1].started_ns, rows[-1].id)
+
+    def count_episodes(self, task_id: str, robot_id: str, kinds: Sequence[str]) -> int:
+        """How many are recorded, excluded and discarded ones included."""
+        columns = episodes.c
+        query = select(func.count()).where(columns.task_id == task_id, aside(columns.robot_id) == robot_id, aside(columns.kind).in_(kinds))
+        with self.engine.connect() as connection:
+            return int(connection.execute(query).scalar_one())
 
     def episode(self, episode_id: str) -> EpisodeRow:
         """Raises `KeyError` when there is none of that id."""

@@ -6,6 +6,7 @@ run up to there. The distance is that of the continuous action, |a_policy - a_pe
 one axis); a discrete gripper is counted on its own, as the share of steps with another command.
 """
 
+import itertools
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -18,7 +19,9 @@ import numpy as np
 import numpy.typing as npt
 
 from takeover.data.catalog import Catalog
+from takeover.data.catalog_tables import EpisodeRow
 from takeover.data.episode_file import EpisodeReader
+from takeover.data.episode_labels import EpisodeLabels
 from takeover.data.hdf5_image import DamagedFile
 from takeover.data.schema import ControlMode, EpisodeKind, RobotSpec
 from takeover.data.training_labels import training_labels
@@ -33,6 +36,7 @@ from takeover.policies.replay import gripper_index
 
 BLOCK = 5
 """Steps that are drawn together where an interval of a segment is made: neighbouring steps are alike."""
+LABELS_AT_ONCE = 50  # episodes
 Closeness = Literal["closer", "not shown", "farther"]
 Progress = Callable[[int, int], bool]
 Doubles = npt.NDArray[np.float64]
@@ -119,11 +123,7 @@ def find_corrections(workspace: Workspace, manifest: Manifest, limit: int = 0, c
     """
     found = Found()
     used, whole = used_corrections(workspace.path, manifest)
-    with catalog_of(workspace, catalog) as opened:
-        rows = opened.episodes(kind=EpisodeKind.POLICY.value, task_id=manifest.task_id, newest_first=True)
-        rows = [row for row in rows if row.robot_id == manifest.robot_id and row.takeovers and not (row.excluded or row.discarded)]
-        labels = training_labels(opened, [row.id for row in rows])
-    for row in rows:
+    for row, labels in _corrected(workspace, manifest, catalog):
         try:
             with EpisodeReader(workspace.path / row.path) as reader:
                 columns = {name: reader.column(name).astype(np.int64) for name in ("seq", "run_id", "policy_version", "control_mode")}
@@ -136,7 +136,7 @@ def find_corrections(workspace: Workspace, manifest: Manifest, limit: int = 0, c
         human = columns["control_mode"] == ControlMode.HUMAN
         for one in sorted(interventions, key=lambda entry: -entry["start"]):
             driven = np.flatnonzero(human & (numbers == one["id"]))
-            steps = np.array([step for step in driven if labels[row.id].imitated(int(step))], np.int64)
+            steps = np.array([step for step in driven if labels.imitated(int(step))], np.int64)
             acted = int(columns["policy_version"][one["start"]])
             if not len(steps):
                 found.labelled_out += bool(len(driven))
@@ -154,6 +154,19 @@ def find_corrections(workspace: Workspace, manifest: Manifest, limit: int = 0, c
                 if limit and len(found.corrections) >= limit:
                     return found
     return found
+
+
+def _corrected(workspace: Workspace, manifest: Manifest, catalog: Catalog | None) -> Iterator[tuple[EpisodeRow, EpisodeLabels]]:
+    """Episodes in which somebody took over, newest first, some at a time: few are wanted, and there may be very many."""
+    with catalog_of(workspace, catalog) as opened:
+        counted = (
+            row
+            for row in opened.newest_episodes(manifest.task_id, EpisodeKind.POLICY.value)
+            if row.robot_id == manifest.robot_id and row.takeovers and not (row.excluded or row.discarded)
+        )
+        while rows := list(itertools.islice(counted, LABELS_AT_ONCE)):
+            labels = training_labels(opened, [row.id for row in rows])
+            yield from ((row, labels[row.id]) for row in rows)
 
 
 def actions_of(policy: Policy, correction: Correction) -> Doubles:

@@ -1,5 +1,6 @@
 """From recorded episodes to a fitted steps-to-go head in the workspace: `make_head` does what `takeover policy steps-to-go` does."""
 
+import itertools
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,13 +33,25 @@ class Made:
     manifest: HeadManifest
 
 
-def usable(workspace: Workspace, task_id: str, robot_id: str, catalog: Catalog | None = None) -> list[EpisodeRow]:
-    """The episodes that a head is fitted to or judged on, in the order of recording."""
+def usable(workspace: Workspace, task_id: str, robot_id: str, newest: int = 0, catalog: Catalog | None = None) -> list[EpisodeRow]:
+    """The episodes that a head is fitted to or judged on, the ``newest`` ones (0: all), in the order of recording."""
     if not workspace.catalog_path.exists():
         return []
     with catalog_of(workspace, catalog) as opened:
-        rows = opened.episodes(task_id=task_id)
-    return [row for row in rows if row.robot_id == robot_id and row.kind in KINDS and not (row.excluded or row.discarded)]
+        counted = (
+            row
+            for row in opened.newest_episodes(task_id)
+            if row.robot_id == robot_id and row.kind in KINDS and not (row.excluded or row.discarded)
+        )
+        return list(itertools.islice(counted, newest or None))[::-1]
+
+
+def recorded_episodes(workspace: Workspace, task_id: str, robot_id: str, catalog: Catalog | None = None) -> int:
+    """How many there are, whether usable or not."""
+    if not workspace.catalog_path.exists():
+        return 0
+    with catalog_of(workspace, catalog) as opened:
+        return opened.count_episodes(task_id, robot_id, [kind.value for kind in KINDS])
 
 
 def read_targets(
@@ -54,7 +67,7 @@ def read_targets(
 
     Raises `ValueError` naming an episode whose observations are others than those of the first, `DamagedFile` naming the file.
     """
-    rows = usable(workspace, task_id, robot_id, catalog)[-newest:]
+    rows = usable(workspace, task_id, robot_id, newest, catalog)
     if not rows:
         return None, []
     with catalog_of(workspace, catalog) as opened:
@@ -95,7 +108,7 @@ def make_head(
         raise ValueError(f"alpha = {alpha}; the promised share of false alarms lies between 0 and 1")
     if not 0.0 < success_steps < 1e6:
         raise ValueError(f"success_steps = {success_steps}; a positive number of steps")
-    recorded = len(usable(workspace, task_id, robot_id, catalog))
+    recorded = recorded_episodes(workspace, task_id, robot_id, catalog)
     spec, episodes = read_targets(workspace, task_id, robot_id, newest, on_progress, catalog)
     if spec is None:
         raise ValueError(f"no recorded episode of {robot_id}:{task_id} in {workspace.path}; record some first")
@@ -119,7 +132,7 @@ def make_head(
 
 def is_due(workspace: Workspace, task_id: str, robot_id: str, catalog: Catalog | None = None) -> bool:
     """Whether so much was recorded since the last fit that another is worth it; a damaged head is replaced."""
-    recorded = len(usable(workspace, task_id, robot_id, catalog))
+    recorded = recorded_episodes(workspace, task_id, robot_id, catalog)
     try:
         manifest, _ = read_head(head_path(workspace.path, robot_id, task_id))
     except (FileNotFoundError, PolicyRefused):

@@ -27,7 +27,7 @@ from takeover.policies.registry import make_learner
 from takeover.policies.steps_to_go import Bins, Head, Targets, interval_loss, targets_of
 from takeover.policies.steps_to_go_file import HeadWatch, ProgressScores, head_path, load_head, make_manifest, save_head
 from takeover.policies.steps_to_go_fit import FitCancelled, FitSettings, conformal, fit, report, split
-from takeover.policies.steps_to_go_store import make_head, read_targets
+from takeover.policies.steps_to_go_store import make_head, read_targets, recorded_episodes, usable
 from takeover.robot_bridge.robots.sim import SimRobot
 
 FAST = FitSettings(hidden=32, updates=500, batch=64, learning_rate=1e-2, weight_decay=0.0)
@@ -345,6 +345,21 @@ def test_the_command_fits_keeps_and_reports(tmp_path: Path, make_script: Callabl
     assert "mean absolute error:" in said
     assert "n = 24 steps of 2 episodes" in said
     assert "stall: off; 2 held-out" in said
+
+
+def test_the_newest_episodes_are_read_and_no_others(tmp_path: Path, make_script: Callable[..., Any]) -> None:
+    place = Workspace(tmp_path / "ws").prepare()
+    recorded(place, make_script, successes=7, failures=2)
+    _, every = read_targets(place, "peg-insert", "sim")
+    _, newest = read_targets(place, "peg-insert", "sim", newest=3)
+    assert [episode.episode_id for episode in newest] == [episode.episode_id for episode in every][-3:]
+    assert [row.id for row in usable(place, "peg-insert", "sim", 3)] == [row.id for row in usable(place, "peg-insert", "sim")][-3:]
+    with Catalog.open(place) as catalog:
+        paged = [row.id for row in catalog.newest_episodes("peg-insert", page=2)]
+        assert paged == [row.id for row in catalog.episodes(task_id="peg-insert", newest_first=True)]
+        Labels(place, catalog).add_label("e000", "exclude", True, "op-01")
+    assert recorded_episodes(place, "peg-insert", "sim") == 9 == len(usable(place, "peg-insert", "sim")) + 1
+    assert recorded_episodes(place, "peg-insert", "other") == 0
 
 
 def test_labels_count_and_too_little_is_refused(
