@@ -29,7 +29,7 @@ from takeover.policies.sac_batches import Batches, Stage
 from takeover.policies.sac_networks import SacNetworks
 from takeover.policies.sac_update import Pull
 from takeover.policies.takeover_marks import TakeoverMarks
-from takeover.policies.warm_start import actor_waits, anchor_weight, published_rate
+from takeover.policies.warm_start import actor_waits, anchor_weight, published_rate, updates_to_wait
 
 NAME = "hil-serl"
 
@@ -168,7 +168,7 @@ class HilSerlLearner(SacNetworks):
             finite = finite and all(math.isfinite(x) for x in actor_metrics.values())
             metrics |= actor_metrics
         self._guard(finite)
-        metrics["skipped"] = float(self.skipped)
+        metrics |= {"skipped": float(self.skipped), "actor_waits": float(updates_to_wait(self.parameters, self.updates))}
         return metrics
 
     def _batch(self, demonstrations_only: bool = False) -> tuple[Tensor, int]:

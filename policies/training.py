@@ -67,6 +67,7 @@ class Training(TrainingStream):
         self._published_at = 0.0
         self._unpublished = False  # weights that could not be written wait to be
         self._skipped_last = False  # the last update: nothing is published before one that counts
+        self._acts_as_before = False  # the last update changed nothing of what acts, nor will the next: no version for that
         self._rate = Rate()
 
     # --- work between records ---
@@ -124,6 +125,7 @@ class Training(TrainingStream):
         skipped = self.metrics.get("skipped", 0.0)
         metrics = learner.update()
         self._skipped_last = metrics.get("skipped", 0.0) > skipped
+        self._acts_as_before = metrics.get("actor_waits", 0.0) > 0.0
         if self._skipped_last:
             count = f"{metrics['skipped']:.0f} of {learner.updates} updates were skipped"
             self.notices["loss"] = f"{count}: their loss was not finite; if that goes on, lower learning_rate"
@@ -136,12 +138,14 @@ class Training(TrainingStream):
         if self._on_update is not None:
             self._on_update(learner.updates, metrics)
         due = learner.updates - self._published_updates >= self.config.publish_every_updates
-        if self.lockstep and due and not self._skipped_last:
+        if self.lockstep and due and not (self._skipped_last or self._acts_as_before):
             self.publish(train_step + self.config.lockstep_lag + 1)
 
     def _publication_due(self) -> bool:
         learner = self.need_learner()
         if not learner.cloned or (learner.updates <= self._published_updates and not self._unpublished) or self._skipped_last:
+            return False
+        if self._acts_as_before and not self._unpublished:
             return False
         return time.monotonic() - self._published_at >= self.config.publish_every_s
 

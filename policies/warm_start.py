@@ -26,6 +26,11 @@ def actor_waits(parameters: HilSerlParameters, updates: int) -> bool:
     return parameters.keeps_warm_start and updates <= parameters.actor_delay
 
 
+def updates_to_wait(parameters: HilSerlParameters, updates: int) -> int:
+    """In how many updates after number ``updates`` the actor first learns; 0 once it did."""
+    return max(0, parameters.actor_delay + 1 - updates) if parameters.keeps_warm_start else 0
+
+
 def anchor_weight(parameters: HilSerlParameters, updates: int) -> float:
     """Weight of the anchor at update ``updates``: decays once the actor learns; 0 without ``keep_warm_start``."""
     if not parameters.keeps_warm_start:

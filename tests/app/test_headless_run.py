@@ -17,7 +17,7 @@ from takeover.app.summary import without_times
 from takeover.data.catalog import Catalog
 from takeover.data.episode_file import verify_file
 
-QUICK = ("learner.clone_updates=200", "learner.critic_warmup=50")  # good enough to be corrected
+QUICK = ("learner.clone_updates=200", "learner.critic_warmup=50", "learner.actor_delay=0")  # good enough to be corrected
 EPISODES, DEMONSTRATIONS, STARTS = 4, 3, 4
 
 

@@ -17,7 +17,7 @@ PROCESSES = ["bridge", "recorder", "actor", "learner", "operator"]
 
 
 def test_row_23_learner_killed(bound: Bound) -> None:
-    settings = {"clone_updates": 20.0}
+    settings = {"clone_updates": 20.0, "actor_delay": 0.0}
     with rig(PROCESSES, operator="scripted", learner="hil-serl", demonstrations=3, learner_parameters=settings) as station:
         supervisor = Supervisor(station.config, station.launcher, RunPlan(episodes=10_000), lambda progress: None)
         supervisor.prepare()

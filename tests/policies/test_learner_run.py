@@ -104,6 +104,19 @@ def test_labels_reach_the_replay_at_once(recorder: Recorder, make_run: Callable[
     assert fresh.online.rows[9, fresh.columns.reward].item() == 1.0
 
 
+def test_what_acts_as_before_is_no_new_version(
+    recorder: Recorder, make_run: Callable[..., LearnerRun], make_script: Callable[..., Any]
+) -> None:
+    run, script = make_run(learner_parameters=FAST | {"actor_delay": 12}, publish_every_updates=1), make_script()
+    take(run, commit(recorder, demonstration(script)))
+    seen = []
+    for _ in range(3):
+        take(run, commit(recorder, policy_episode(script)))
+        status = run.training.status()
+        seen.append((status.updates, status.metrics["actor_waits"], status.versions_published))
+    assert seen == [(5, 8.0, 1), (15, 0.0, 4), (25, 0.0, 14)]  # version 2 is of update 13
+
+
 def test_a_missed_announcement_is_read_from_the_store(
     recorder: Recorder, make_run: Callable[..., LearnerRun], make_script: Callable[..., Any]
 ) -> None:

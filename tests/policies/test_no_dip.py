@@ -18,7 +18,7 @@ from takeover.policies import nets
 from takeover.policies.hil_serl import HilSerlLearner
 from takeover.policies.hil_serl_parameters import HilSerlParameters
 from takeover.policies.publish import load_policy, make_manifest, publish, version_folder, weights_bytes
-from takeover.policies.warm_start import actor_waits, anchor_weight, published_rate
+from takeover.policies.warm_start import actor_waits, anchor_weight, published_rate, updates_to_wait
 
 QUICK = {"clone_updates": 60, "critic_warmup": 10, "hidden": 32, "batch": 64, "learning_starts": 20, "keep_warm_start": False}
 HELD = QUICK | {"keep_warm_start": True, "actor_delay": 30, "anchor_weight": 2.0, "anchor_decay": 0.99}
@@ -101,6 +101,8 @@ def test_the_anchor_decays_from_the_end_of_the_wait() -> None:
     parameters = HilSerlParameters(keep_warm_start=True, actor_delay=10, anchor_weight=2.0, anchor_decay=0.5)
     assert [anchor_weight(parameters, u) for u in (1, 10, 11, 12)] == [2.0, 2.0, 1.0, 0.5]
     assert [actor_waits(parameters, u) for u in (1, 10, 11)] == [True, True, False]
+    assert [updates_to_wait(parameters, u) for u in (1, 10, 11, 12)] == [10, 1, 0, 0]
+    assert updates_to_wait(HilSerlParameters(residual_scale=0.5), 1) == 0  # it starts from its clone anyway
     plain = HilSerlParameters(keep_warm_start=False, actor_delay=10, anchor_weight=2.0)
     assert anchor_weight(plain, 1) == 0.0
     assert not actor_waits(plain, 1)

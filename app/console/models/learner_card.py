@@ -85,6 +85,11 @@ def _sentence(view: Snapshot) -> tuple[tuple[str, bool], ...]:
     if learner is None:
         return ()
     last = learner.last_correction
+    if learner.phase == "training" and (waits := learner.metrics.get("actor_waits", 0.0)) > 0.0:
+        return (
+            ("It finds out what the cloned policy is worth; your corrections count. ", False),
+            (f"What drives changes in {waits:,.0f} updates.", True),
+        )
     if not last:
         text = {
             "waiting": "It waits for demonstrations to clone.",

@@ -129,6 +129,8 @@ def test_learner_sentence_says_only_what_is_known():
     assert text(update=1240, to_batch_s=0.8) == "Last correction is in update 1,240 after 0.8 s; not acting yet"
     assert text(episode_number=3.0) == "Last correction is on its way to the learner"
     assert "No correction yet" in text()
+    waiting = learner_card(view(learner=make_learner(metrics={"actor_waits": 1240.0}))).sentence
+    assert "".join(piece for piece, _ in waiting).endswith("What drives changes in 1,240 updates.")
     rows = learner_card(view()).rows
     assert [row.episode for row in rows] == ["136", "131", "127"]
 
