@@ -6,6 +6,7 @@ bridge runs a ZAP handler, so that every connection of every socket is checked a
 
 import re
 import threading
+import time
 import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -110,8 +111,7 @@ class Gatekeeper:
         self._list = AllowList(link.keys)
         self._on_refused = on_refused
         self._lock = threading.Lock()
-        self._authenticator = ThreadAuthenticator(zmq.Context.instance())
-        self._authenticator.start()
+        self._authenticator = _started(ThreadAuthenticator(zmq.Context.instance()))
         self._domains: set[str] = set()
 
     def guard(self, socket: Any, name: str) -> None:
@@ -149,6 +149,20 @@ class Gatekeeper:
 
     def close(self) -> None:
         self._authenticator.stop()
+
+
+def _started(authenticator: ThreadAuthenticator) -> ThreadAuthenticator:
+    """Its address within the process is free again some time after an earlier one was stopped, not at once. Raises `zmq.ZMQError`."""
+    for _ in range(40):
+        try:
+            authenticator.start()
+        except zmq.ZMQError:
+            authenticator.stop()
+            time.sleep(0.05)
+        else:
+            return authenticator
+    authenticator.start()
+    return authenticator
 
 
 class _Provider:
