@@ -215,7 +215,15 @@ def test_whether_a_batch_held_a_correction_is_said(place: Workspace, make_script
 
 def test_the_learner_notes_what_its_batches_held(tmp_path: Path, make_script: Any, make_robot_spec: Any) -> None:
     recorder = Recorder(Workspace(tmp_path / "w"))
-    fast = {"updates_per_step": 1, "clone_updates": 30, "critic_warmup": 10, "learning_starts": 5, "hidden": 16, "batch": 32}
+    fast = {
+        "updates_per_step": 1,
+        "clone_updates": 30,
+        "critic_warmup": 10,
+        "learning_starts": 5,
+        "hidden": 16,
+        "batch": 32,
+        "actor_delay": 0,
+    }
     run = LearnerRun(
         RunConfig(
             session_id="run-a",

@@ -11,7 +11,17 @@ from benchmarks import gate_runs
 from takeover.policies.decisions import read_decisions
 from takeover.policies.publish import published_versions
 
-EASY = ["--task-set", "hole_range_m=0.01", "--set", "clone_updates=60", "hidden=32", "batch=64", "critic_warmup=10", "learning_starts=20"]
+EASY = [
+    "--task-set",
+    "hole_range_m=0.01",
+    "--set",
+    "clone_updates=60",
+    "hidden=32",
+    "batch=64",
+    "critic_warmup=10",
+    "learning_starts=20",
+    "actor_delay=0",
+]
 STEPS = ["--steps", "0", "120", "--starts", "3", "--seeds", "0"]
 
 

@@ -19,7 +19,7 @@ from takeover.data.workspace import Workspace
 from takeover.policies.publish import load_policy, published_versions, read_manifest, version_folder
 from takeover.robot_bridge.protocol import Endpoints, Publisher, Subscriber
 
-FAST = {"updates_per_step": 1, "clone_updates": 60, "critic_warmup": 20, "learning_starts": 5, "hidden": 16, "batch": 32, "actor_delay": 15}
+FAST = {"updates_per_step": 1, "clone_updates": 60, "critic_warmup": 20, "learning_starts": 5, "hidden": 16, "batch": 32, "actor_delay": 5}
 
 
 class Station:

@@ -149,6 +149,7 @@ def test_setup_has_the_notices_too_and_the_learned_reward(console):
     window, controller = console
     figures = {"version": 3.0, "vetoes": 1.0, "wanted": 3.0, "precision": 0.9, "recall": 0.8}
     status = EvaluatorStatus(busy=True, version=0, done=0, total=0, notices=["gate: <version 2> against 1: worse"], reward=figures)
+    until(lambda: controller.snapshot().learner is not None)
     window.setup.refresh(replace(controller.snapshot(), evaluator=status))
     rows = {row.label: row for row in window.setup.findChildren(KeyValueRow)}
     assert rows["Evaluator"].value == "at work on the learned reward; gate: <version 2> against 1: worse"
