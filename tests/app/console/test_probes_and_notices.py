@@ -145,7 +145,7 @@ def test_a_long_notice_is_cut_off_on_the_picture_and_whole_in_the_tooltip(consol
     assert bar.toolTip() == ""
 
 
-def test_setup_has_the_notices_too_and_the_learned_reward(console):
+def test_setup_has_the_notices_too_and_the_learned_reward(console, until):
     window, controller = console
     figures = {"version": 3.0, "vetoes": 1.0, "wanted": 3.0, "precision": 0.9, "recall": 0.8}
     status = EvaluatorStatus(busy=True, version=0, done=0, total=0, notices=["gate: <version 2> against 1: worse"], reward=figures)
