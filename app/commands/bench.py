@@ -19,7 +19,7 @@ NAMES = {
     "store": "the recorder under two cameras at 30 Hz and 100 Hz state, and its parts against plain h5py",
     "realtime": "the whole station in real time: pictures, corrections to the policy, CPU",
     "catalog_scale": "the catalog's pages with 100,000 episodes and a million segments",
-    "expert": "the scripted expert on both tasks",
+    "expert": "the scripted expert on every task",
     "learner": "an update against its matrix products alone, batches of pictures, bytes per transition, publishing",
     "sample-efficiency": "learners x operators x tasks x seeds: success against human steps, environment steps, wall time",
     "operators": "how well each scripted operator demonstrates the tasks",
