@@ -64,7 +64,7 @@ class DeviceOperator:
         states: Subscriber[State] = Subscriber(self._endpoints, "state", State)
         state: State | None = None
         session, spec = "", None
-        lease_asked_s = 0.0
+        lease_asked_s, asked = 0.0, -1
         try:
             while not self._closing.wait(min(PERIOD_S, 0.5 / spec.control_hz) if spec is not None else PERIOD_S):
                 state = states.receive() or state
@@ -75,14 +75,16 @@ class DeviceOperator:
                     session, spec = self._shake_hands(client)
                 if time.monotonic() - lease_asked_s > LEASE_PERIOD_S:
                     lease_asked_s = time.monotonic()
-                    client.send(Lease(sender=SENDER))
+                    asked = client.send(Lease(sender=SENDER))
                 while (envelope := client.poll()) is not None:
-                    self._lease = envelope.reply.lease or self._lease
+                    if envelope.request_id == asked:
+                        self._lease = envelope.reply.lease  # refused: none, see the console's link
                     if envelope.reply.error:
                         log.info("refused: %s", envelope.reply.error)
                 if spec is not None:
                     self.reading = manager.poll()
-                    commands.send(self._command(self.reading, session, spec, state))
+                    if self._lease:
+                        commands.send(self._command(self.reading, session, spec, state))
                     for press in self.reading.presses:
                         if (request := self._request(press)) is not None:
                             client.send(request)

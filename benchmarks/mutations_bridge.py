@@ -7,11 +7,10 @@ LOOP, IO = f"{T}loop_limits.py", f"{T}io_limits.py"
 MISSING = "if missing := [name for name in self.spec.policy_cameras if ages[name] < 0]:"
 FROZEN = "if frozen := [name for name in cameras.frozen(now_ns) if name in self.spec.policy_cameras]:"
 NEVER_ASKED = "if answer.from_seq > self._observation_seq:"
-WATCHED = "if self.unattended or self.io.lease.holder(now_ns):"
 SLOW = "return min(self.speed_scale, self.config.limits.slow_scale) if slow else self.speed_scale"
 DECISION_HELD = "self.authority = replace(self.authority, armed=False, needs_neutral=True, ramp=0, late_answers=0)"
 NOBODY_RESUMES = "and self.held_steps * self.period_s >= UNATTENDED_HOLD_S"
-OTHERS = "if isinstance(request, _LEASED) and holder and holder != item.sender and not lease.scripted(now):"
+OTHERS = "if isinstance(request, _LEASED) and holder and not lease.is_of(item.sender, item.owner) and not lease.scripted(now):"
 
 BRIDGE: list[Mutation] = [
     *of(
@@ -21,6 +20,7 @@ BRIDGE: list[Mutation] = [
         ("answer: overtaken", "if newest is not None and answer.from_seq < newest.from_seq:", "if False:"),
         ("answer: never asked", NEVER_ASKED, "if False:"),
         ("command: session", "if command.session != self.session:", "if False:"),
+        ("command: window alive", "present=command.gui_alive", "present=True"),
         ("command: token", "command.lease != self.lease.token or ", ""),
         ("command: sender", " or command.sender != self.lease.sender:", ":"),
         ("command: lapsed", "if not self.lease.holder(now_ns):", "if False:"),
@@ -28,11 +28,15 @@ BRIDGE: list[Mutation] = [
         ("command: same number twice", "if command.seq <= self._command_seq:", "if command.seq < self._command_seq:"),
         ("command: group", "if unknown:", "if False:"),
         ("command: number kept", "self._command_seq = command.seq", "pass"),
-        ("refusal: once a second", "-REFUSAL_EVENT_NS) >= REFUSAL_EVENT_NS:", "-REFUSAL_EVENT_NS) >= 0:"),
-        ("refusal: bounded", "if len(self._refusals) >= MAX_PEERS:", "if False:"),
-        ("refusal: long names", "key = (sender[:64], why)", "key = (sender, why)"),
         ("refusal: counted", "self.refused_commands += 1\n        self", "self"),
         ("states: forgotten", "self._state_times.pop(self._state_seq - REMEMBERED_STATES, None)", "pass"),
+        ("recorder: other session's hello", "message.acked_rec_seq if ours else -1", "message.acked_rec_seq"),
+        ("recorder: other session's ack", "if ours:", "if True:"),
+        ("recorder: error", "self.records.error = message.error", "pass"),
+    ),
+    *of(
+        "robot_bridge/control_desk.py",
+        IO,
         ("stop: robot", "self._stop_robot()\n", "pass\n"),
         ("stop: latched", "self.inbox.stop_reason = f", "_ = f"),
         ("hello: first", "if not sender or user", "if user"),
@@ -42,15 +46,46 @@ BRIDGE: list[Mutation] = [
         ("lease: numbers anew", "self._command_seq = -1\n            self.inbox", "self.inbox"),
         ("lease: old command", "self.inbox.command = None\n", "pass\n"),
         ("requests: bounded", "if len(self.inbox.requests) >= MAX_REQUESTS:", "if False:"),
-        ("requests: bad ones answered", 'self._answer(peer, -1, f"bad request: {error}")', "pass"),
-        ("recorder: other session's hello", "message.acked_rec_seq if ours else -1", "message.acked_rec_seq"),
-        ("recorder: other session's ack", "if ours:", "if True:"),
-        ("recorder: error", "self.records.error = message.error", "pass"),
+        ("requests: bad ones answered", "self._answer(peer, *refusal_of(data, error))", "pass"),
     ),
     *of(
-        "robot_bridge/io.py",
+        "robot_bridge/camera_watch.py",
+        f"{T}camera_watch.py",
+        ("picture: counter", "picture.counter != view.counter and ", ""),
+        ("picture: stamp", " and picture.t_source_ns > view.t_source_ns", ""),
+        (
+            "picture: stamp of a camera started again",
+            "counter=picture.counter, t_source_ns=picture.t_source_ns)",
+            "counter=picture.counter)",
+        ),
+        ("picture: frozen, time", "FROZEN_AFTER_S = 0.15 ", "FROZEN_AFTER_S = 0.5 "),
+        ("picture: never one", "view is None or now_ns", "view is not None and now_ns"),
+        ("picture: pixels stand", " or view.blind >= BLIND_PICTURES", ""),
+        ("picture: pixels, at once", "BLIND_PICTURES = 3 ", "BLIND_PICTURES = 1 "),
+        ("picture: pixels of a still scene", "math.dist(at, view.place) >= MOVED_M", "True"),
+        ("picture: pixels, how far", "MOVED_M = 0.03 ", "MOVED_M = 0.3 "),
+        ("picture: pixels changed", "place=at, blind=0)", "place=at)"),
+    ),
+    *of(
+        "robot_bridge/unreadable.py",
+        f"{T}unreadable.py",
+        ("hello: another version's fields", 'if envelope.request.type == "hello" and', "if False and"),
+        ("hello: only that", 'if envelope.request.type == "hello" and', "if"),
+        ("requests: bad ones, their number", "type=_Numbered).request_id, f", "type=_Numbered).request_id * 0 - 1, f"),
+    ),
+    *of(
+        "robot_bridge/control_desk.py",
         f"{T}security.py::test_the_role_is_bound_to_the_key_and_anyone_admitted_may_stop",
         ("hello: role of the key", "if client is None or hello.role not in client.roles:", "if False:"),
+    ),
+    *of(
+        "robot_bridge/lease.py",
+        LOOP,
+        ("present: scripts", 'if self.device_kind == "scripted" and not scripts:', "if False:"),
+        ("present: window's life", "if now_ns - self.present_ns > PRESENCE_NS:", "if False:"),
+        ("present: half a second", "PRESENCE_NS = 500_000_000", "PRESENCE_NS = 5_000_000_000"),
+        ("present: not at once", "PRESENCE_NS = 500_000_000", "PRESENCE_NS = 100_000_000"),
+        ("present: living windows", "if present:", "if True:"),
     ),
     *of(
         "robot_bridge/realtime.py",
@@ -71,9 +106,11 @@ BRIDGE: list[Mutation] = [
         ("stuck: holds", "if self.tripped:\n            self.tripped", "if False:\n            self.tripped"),
         ("recorder: disk", "if self.io.records.error:", "if False:"),
         ("recorder: lost", "if trouble := self.io.records.trouble(now_ns):", 'if trouble := "":'),
-        ("present: lease", "if reason := self._nobody_there(now_ns):", "if reason := None:"),
-        ("present: holder", WATCHED, "if True:"),
-        ("present: never", "HoldReason.LEASE_LAPSED if self.io.lease.grants else HoldReason.NOT_PRESENT", "HoldReason.LEASE_LAPSED"),
+        ("present: lease", "reason, detail = self._nobody_there(now_ns)", 'reason, detail = HoldReason.NONE, ""'),
+        ("present: holder", "if not lease.holder(now_ns):", "if False:"),
+        ("present: never", "HoldReason.LEASE_LAPSED if lease.grants else HoldReason.NOT_PRESENT", "HoldReason.LEASE_LAPSED"),
+        ("present: window", "HoldReason.NOT_PRESENT if absence else HoldReason.NONE, absence", "HoldReason.NONE, absence"),
+        ("present: script, real robot", "scripts=self.spec.simulated", "scripts=True"),
         ("answer: awaited in part", "left = until - time.monotonic()", "left = until - time.monotonic() + 100.0"),
         ("answer: awaited at all", "if left <= 0 or inbox", "if True or inbox"),
         ("answer: stop ends waiting", "if left <= 0 or inbox.stop_reason is not None:", "if left <= 0:"),
@@ -89,14 +126,26 @@ BRIDGE: list[Mutation] = [
     *of(
         "robot_bridge/control.py",
         LOOP,
-        ("reading: finite", "if not all(np.isfinite(part).all() for part in numbers):", "if False:"),
+        ("reading: finite", "if not all(np.isfinite(part).all() for part in (*numbers, *limited_by)):", "if False:"),
         ("reading: force finite", "reading.tool_velocity, reading.force_n)", "reading.tool_velocity)"),
+        ("reading: joints finite", "(reading.joints, reading.gripper_force_n)", "(reading.gripper_force_n,)"),
+        ("reading: grip finite", "(reading.joints, reading.gripper_force_n)", "(reading.joints,)"),
+        ("reading: joints of the limits", "if (limited := len(self.spec.joint_low)) and len(reading.joints) != limited:", "if False:"),
         ("episode: step limit", "elif episode.steps + 1 >= self.max_steps:", "elif False:"),
         ("hold: recorded", "self.held_steps > HELD_RECORDED_S * self.spec.control_hz", "False"),
         ("hold: nobody resumes", "elif self._nobody_resumes():", "elif False:"),
         ("hold: somebody was there", " and not self.io.lease.grants)", ")"),
         ("hold: nobody resumes, time", NOBODY_RESUMES, ""),
         ("offline: once a second", "if now < self._reconnect_ns:", "if False:"),
+    ),
+    *of(
+        "robot_bridge/control_step.py",
+        f"{T}chunks.py::test_chunks_end_at_takeover_and_hand_back_without_a_hold",
+        (
+            "step: not what the policy wanted",
+            "if decision.event is ModeEvent.RELEASE and choice is not None and choice.planned:",
+            "if False:",
+        ),
     ),
     *of(
         "robot_bridge/control_step.py",
@@ -178,15 +227,18 @@ BRIDGE: list[Mutation] = [
     *of(
         "robot_bridge/camera_thread.py",
         IO,
-        ("picture: frozen", "if now_ns - self._changed_ns.get(spec.name, 0) > limit]", "if False]"),
-        ("picture: frozen, time", "FROZEN_AFTER_S = 0.15 ", "FROZEN_AFTER_S = 0.5 "),
+        ("picture: frozen", "if self._watch.frozen(spec.name, now_ns)]", "if False]"),
         ("picture: none yet", "if spec.name in self._source_ns else -1.0", "if spec.name in self._source_ns else 0.0"),
-        ("picture: same again", "new = self._counters.get(picture.camera) != picture.counter", "new = True"),
+        ("picture: same again", "new = self._watch.judge(picture, time.monotonic_ns(), place)", "new = True"),
         ("picture: backlog over a network", "(MAX_PICTURE_BACKLOG_BYTES if self._remote else MAX_BACKLOG_BYTES)", "MAX_BACKLOG_BYTES"),
         ("picture: backlog here", "(MAX_PICTURE_BACKLOG_BYTES if self._remote else MAX_BACKLOG_BYTES)", "MAX_PICTURE_BACKLOG_BYTES"),
         ("picture: left out, counted", "self.pictures_not_recorded += wanted and not fits", "pass"),
         ("picture: of episodes", "wanted = bool(new and episode_id)", "wanted = bool(new)"),
-        ("picture: newest only", "self._slot = (captured, episode_id, seq)", "self._slot = self._slot or (captured, episode_id, seq)"),
+        (
+            "picture: newest only",
+            "self._slot = (captured, episode_id, seq, place)",
+            "self._slot = self._slot or (captured, episode_id, seq, place)",
+        ),
         ("picture: error said", 'self.error = f"{type(error).__name__}: {error}"\n                    self.source', "self.source"),
         ("picture: error over", 'self._render(*slot)\n                    self.error = ""', "self._render(*slot)"),
     ),

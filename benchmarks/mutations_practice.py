@@ -55,7 +55,7 @@ PRACTICE: list[Mutation] = [
             "not in (Mode.POLICY, Mode.TAKEOVER) and not self.on_way_to_start:",
             "not in (Mode.POLICY, Mode.TAKEOVER):",
         ),
-        ("practice: nobody there", "if self.unattended or self.io.lease.holder(now_ns):", "if self.io.lease.holder(now_ns):"),
+        ("practice: nobody there", "if self.unattended or episode is None or", "if episode is None or"),
     ),
     *of(
         "robot_bridge/requests.py",
@@ -72,6 +72,12 @@ PRACTICE: list[Mutation] = [
     *of(
         "robot_bridge/io.py",
         TESTS,
+        ("recorder: another one", OTHER, "if False:"),
+        ("recorder: another one, later", OTHER, OTHER.replace(" < RECORDER_LIFE_NS", "")),
+    ),
+    *of(
+        "robot_bridge/control_desk.py",
+        TESTS,
         ("network: identity of a key", KNOWN, "if not sender or not self._granted(role):"),
         ("network: role now", KNOWN, "if not sender or user != self._control.user:"),
         ("network: role of the key", "if client is None or hello.role not in client.roles:", "if client is None:"),
@@ -87,8 +93,6 @@ PRACTICE: list[Mutation] = [
         ("network: names", "if not 1 <= len(hello.sender) <= MAX_NAME or not hello.sender.isprintable():", "if False:"),
         ("network: long names", "if not 1 <= len(hello.sender) <= MAX_NAME or", "if not 1 <= len(hello.sender) or"),
         ("network: names that print", " or not hello.sender.isprintable():", ":"),
-        ("recorder: another one", OTHER, "if False:"),
-        ("recorder: another one, later", OTHER, OTHER.replace(" < RECORDER_LIFE_NS", "")),
     ),
     *of(
         "robot_bridge/io.py",

@@ -78,12 +78,15 @@ class CatalogReading:
         found.sort(key=lambda row: (row.started_ns, row.id), reverse=newest_first)
         return found[offset:] if limit is None else found[offset : offset + limit]
 
-    def newest_episodes(self, task_id: str, kind: str = "", page: int = 100) -> Iterator[EpisodeRow]:
-        """`episodes` newest first, ``page`` at a time: whoever stops early has read little, whoever goes on holds little."""
+    def newest_counted(self, task_id: str, robot_id: str, kinds: Sequence[str], page: int = 100) -> Iterator[EpisodeRow]:
+        """Episodes that are neither excluded nor discarded, newest first, read ``page`` rows at a time.
+
+        Whoever stops early has read little, whoever goes on holds little.
+        """
         place: Place | None = None
         while True:
-            rows = self.episodes(kind=kind, task_id=task_id, newest_first=True, limit=page, place=place)
-            yield from rows
+            rows = self.episodes(task_id=task_id, newest_first=True, limit=page, place=place)
+            yield from (r for r in rows if r.robot_id == robot_id and r.kind in kinds and not (r.excluded or r.discarded))
             if len(rows) < page:
                 return
             place = (rows[-1].started_ns, rows[-1].id)

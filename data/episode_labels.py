@@ -22,10 +22,15 @@ class EpisodeLabels(msgspec.Struct, frozen=True, kw_only=True):
     not_imitated: tuple[tuple[int, int], ...] = ()
     onsets: dict[int, int] = msgspec.field(default_factory=dict)
 
+    @property
+    def thrown_away(self) -> bool:
+        """Whether nothing of it is trained on: excluded, or set to aborted after it had ended, as an episode that is made again."""
+        return self.excluded or (self.relabelled and self.outcome is Outcome.ABORTED)
+
     def counts(self, step: int) -> bool:
         """Whether a step is trained on at all."""
         ended = self.relabelled and self.outcome in (Outcome.SUCCESS, Outcome.FAILURE) and self.event_step >= 0
-        return not (self.excluded or (ended and step > self.event_step) or within(step, self.left_out))
+        return not (self.thrown_away or (ended and step > self.event_step) or within(step, self.left_out))
 
     @property
     def changes_nothing(self) -> bool:

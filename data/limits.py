@@ -1,4 +1,7 @@
-"""Hard ranges of the safety limits: a station may tighten within them, never leave them. None of them means off."""
+"""Hard ranges of the safety limits: a station may tighten within them, never leave them. None of them means off.
+
+Where loosening a limit would come close to that, its default is the highest (lowest) value of its range.
+"""
 
 from takeover.data.schema import SafetyLimits
 
@@ -6,15 +9,15 @@ LIMIT_RANGES: dict[str, tuple[float, float, str]] = {
     "max_step_m": (0.0005, 0.05, "m"),
     "max_step_rad": (0.005, 0.5, "rad"),
     "max_speed_m_s": (0.01, 1.0, "m/s"),
-    "max_acceleration_m_s2": (0.1, 50.0, "m/s^2"),
+    "max_acceleration_m_s2": (0.1, 20.0, "m/s^2"),
     "max_force_n": (1.0, 150.0, "N"),
     "max_gripper_force_n": (1.0, 150.0, "N"),
     "force_debounce_steps": (1, 10, "steps"),
-    "joint_margin_rad": (0.0, 0.5, "rad"),
+    "joint_margin_rad": (0.005, 0.5, "rad"),
     "slow_speed_m_s": (0.01, 0.25, "m/s"),
-    "slow_scale": (0.05, 1.0, ""),
-    "clamps_to_hold": (1, 20, "steps"),
-    "mistakes_per_episode": (1, 1000, "steps"),
+    "slow_scale": (0.05, 0.25, ""),
+    "clamps_to_hold": (1, 10, "steps"),
+    "mistakes_per_episode": (1, 100, "steps"),
 }
 """Name -> (lowest, highest, unit)."""
 WORKSPACE_RANGE_M = (-2.0, 2.0)

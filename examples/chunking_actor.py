@@ -120,6 +120,8 @@ def serve(folder, latency_s, rows):
             session, spec = handshake(folder)
             policy = Policy(spec)
             continue
+        if observation.get("required_version", 0) not in (0, version):
+            continue  # another version is asked for: only that one may answer
         if latency_s and not observation.get("lockstep"):
             time.sleep(latency_s)  # in place of the computation
         chunk = policy.chunk(observation["observation"], rows)
@@ -129,7 +131,7 @@ def serve(folder, latency_s, rows):
             "from_seq": observation["seq"],
             "actions": chunk,
             "valid_until_seq": observation["seq"] + len(chunk) - 1,
-            "policy_version": max(version, observation.get("required_version", 0)),
+            "policy_version": version,
         }
         try:
             answers.send(pack("policy_action", answer), zmq.NOBLOCK)

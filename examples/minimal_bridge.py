@@ -1,77 +1,77 @@
-"""A bridge for a toy robot, a point on a table: docs/protocol.md with pyzmq and msgpack only, written compactly.
-Usage: python examples/minimal_bridge.py SOCKET_FOLDER [CONTROL_HZ]"""
+"""A bridge for a toy robot, a point on a table (docs/protocol.md). Usage: python examples/minimal_bridge.py SOCKET_FOLDER [CONTROL_HZ]"""
 
-# ruff: noqa: B905, E401, E701, E702, I001
+# ruff: noqa: B905, E401, E701, E702, I001, SIM905, C408
 # fmt: off
-import fcntl, math, os, secrets, sys, time
-import msgpack, zmq
+import fcntl, math, os, secrets, sys, time, msgpack, zmq
 
 HZ, A, TABLE = float(sys.argv[2]) if len(sys.argv) > 2 else 20.0, 2, 0.3  # control rate; size of an action; half the table, m
 PERIOD, SCALE, RAMP = 1 / HZ, 0.2 / HZ, max(1, round(0.15 * HZ))  # s; m per step at full deflection; steps of the human command's ramp
 T_CMD, MOVING = min(max(3 * PERIOD, 0.12), 0.2), ("policy", "takeover", "hold")  # s that a human command lives; modes of a running episode
 SPEC = {"robot_id": "point", "task_id": "reach", "prompt": "Reach the goal", "control_hz": HZ, "max_steps": round(5 * HZ), "cameras": [],
         "action": {"kind": "ee_delta", "frame": "base", "names": ["x", "y"], "units": ["m", "m"], "scale": [SCALE] * A, "gripper": "none",
-                   "groups": [{"name": "arm", "start": 0, "stop": A}]}, "simulated": True, "has_watchdog": True, "can_reset": True,
-        "observation": {"names": ["x", "y", "to_goal_x", "to_goal_y"], "units": ["m"] * 4},
-        "workspace_low": [-TABLE, -TABLE, 0.0], "workspace_high": [TABLE, TABLE, 0.0]}
-ZERO = ["takeovers", "human_steps", "train_steps", "steps_total", "steps_dropped", "steps_late", "lateness_p99_ms", "resumes", "tool_yaw",
-        "episode_time_s", "gripper_width_m", "mode_since_ns"]  # what this robot has not, or this bridge does not count
+        "groups": [{"name": "arm", "start": 0, "stop": A}]}, "simulated": True, "has_watchdog": True, "can_reset": True,
+        "observation": {"names": ["x", "y", "to_goal_x", "to_goal_y"], "units": ["m"] * 4}, "workspace_low": [-TABLE, -TABLE, 0.0],
+        "workspace_high": [TABLE, TABLE, 0.0]}
+ZERO = "takeovers human_steps train_steps steps_total steps_dropped steps_late lateness_p99_ms resumes tool_yaw episode_time_s".split()
 STATE = {"type": "state", "force_n": [0.0] * 3, "tool_velocity": [0.0] * 3, "human_action": None, "policy_action": None, "hold_detail": "",
          "picture_age_ms": {}, "safety_counts": {}, "speed_scale": 1.0, "intervention_id": -1, "episode_max_steps": SPEC["max_steps"]}
-TYPES = {"s": str, "i": int, "b": bool, "l": list}  # what may move the robot has known fields of the right type; "?": may be left out
-FIELDS = {"command": "session:s seq:i lease:s device_id:s device_kind:s device_alive:b deadman:b neutral:b focused:b gui_alive:b action:l "
-                     "authority:l newest_state_seq:i for_step_seq:i?", "hello": "protocol:i role:s software:s", "stop": "reason:s?",
-          "lease": "release:b? device_kind:s?", "start": "kind:s episodes:i? unattended:b? max_failures:i?", "finish": "now:b?",
-          "set_outcome": "outcome:s episode_id:s?", "next": "discard:b?", "hold": "", "resume": "", "clear": ""}
+TYPES, DEVICE = {"s": str, "i": int, "b": bool, "m": dict, "l": list}, "keyboard|gamepad|spacemouse|scripted|leader|none"
+MESSAGES = {"control": "type:ControlEnvelope? request_id:i request:m newest_state_seq:i?",  # types or values; "?": may be left out
+            "record": "type:recorder_hello|record_ack session:s acked_rec_seq:i disk_free_bytes:i? error:s?",
+            "policy_action": "type:policy_action session:s from_seq:i actions:rows valid_until_seq:i policy_version:i",
+            "command": f"type:command session:s sender:s seq:i lease:s device_id:s device_kind:{DEVICE} device_alive:b deadman:b neutral:b "
+                       "focused:b gui_alive:b action:row authority:l newest_state_seq:i for_step_seq:i?"}
+REQUESTS = {"hello": "protocol:i role:observer|labeler|operator|learner software:s", "stop": "reason:s?", "hold": "", "resume": "",
+            "start": "kind:demonstration|policy|evaluation|manual_reset episodes:i? unattended:b? max_failures:i?", "finish": "now:b?",
+            "lease": "release:b? device_kind:s?", "set_outcome": "outcome:success|failure episode_id:s?", "next": "discard:b?", "clear": ""}
 ALLOWED = {"start": ["ready"], "hold": MOVING, "resume": ["hold"], "clear": ["stopped"], "set_outcome": MOVING, "next": MOVING}  # in modes
-SOCKETS = {"state": (zmq.PUB, -1), "observation": (zmq.PUB, -1), "command": (zmq.PULL, 1 << 16), "policy_action": (zmq.PULL, 1 << 22),
+SOCKETS = {"state": (zmq.PUB, -1), "observation": (zmq.PUB, -1), "command": (zmq.PULL, 1 << 16), "policy_action": (zmq.PULL, 1 << 18),
            "control": (zmq.ROUTER, 1 << 16), "record": (zmq.ROUTER, 1 << 16)}  # pattern, most bytes of a message
-def need(good, why):
-    if not good: raise ValueError(why)
-def checked(message):
-    fields = dict(field.split(":") for field in ["type:s", "sender:s", *FIELDS[message["type"]].split()])
-    for name in {*message, *fields}:
-        need(name in fields, f"{message['type']}: unknown field {name!r}")
-        good = type(message[name]) is TYPES[fields[name][0]] if name in message else "?" in fields[name]
-        need(good, f"{message['type']}: field {name!r} is missing or of the wrong type")
+def need(good, why):  # whatever else is raised while a message is dealt with: it cannot be read
+    if not good: raise RuntimeError(why)
+def fits(value, kind):
+    if kind[:3] == "row": return type(value) is list and all(fits(v, "row") if kind == "rows" else type(v) in (int, float) for v in value)
+    return type(value) is TYPES[kind] if kind in TYPES else value in kind.split("|")
+def checked(message, what, strict=True):  # unknown fields are refused in what may move the robot
+    fields = dict(field.split(":") for field in (MESSAGES.get(what) or f"type:{what} sender:s {REQUESTS[what]}").split())
+    for name in {*message, *fields} if strict else fields:
+        good = name in fields and (fits(message[name], fields[name].strip("?")) if name in message else "?" in fields[name])
+        if not good: raise ValueError(f"{what}: field {name!r} is unknown, missing or of the wrong type")
     return message
-def faulty(row): return len(row) != A or not all(type(value) in (int, float) and math.isfinite(value) for value in row)
-
+def faulty(row): return len(row) != A or not all(math.isfinite(value) for value in row)
 class Bridge:
     def __init__(self, folder):
         self.session, self.sockets, self.poller = secrets.token_hex(13), {}, zmq.Poller(); os.makedirs(folder, mode=0o700, exist_ok=True)
         for name, (kind, limit) in SOCKETS.items():
             fcntl.flock(os.open(f"{folder}/{name}.lock", os.O_RDWR | os.O_CREAT), fcntl.LOCK_EX | fcntl.LOCK_NB)  # one bridge only
             self.sockets[name] = socket = zmq.Context.instance().socket(kind)
-            socket.setsockopt(zmq.MAXMSGSIZE, limit)
-            socket.bind(f"ipc://{folder}/{name}.sock")
+            socket.setsockopt(zmq.MAXMSGSIZE, limit); socket.bind(f"ipc://{folder}/{name}.sock")
             self.poller.register(socket, zmq.POLLIN if kind != zmq.PUB else 0)
         self.mode, self.reason, self.flush, self.flushed_at, self.seq, self.step, self.undecided = "ready", "", True, 0, -1, None, False
         self.peers, self.holder, self.owner, self.token, self.heard, self.refused, self.states, self.steps = {}, "", b"", "", 0.0, 0, [], 0
         self.command, self.arrived, self.command_seq, self.armed, self.needs_neutral, self.late = None, 0.0, -1, False, True, 0
         self.place, self.goal, self.action, self.chunk, self.chunk_at, self.source = [0.0] * A, [0.1] * A, [0.0] * A, None, 0.0, 0
         self.size, self.blocks, self.done, self.end, self.last, self.number, self.episode = -1, 0, 0, None, (None, ""), 0, ""
-        self.records, self.rec_seq, self.next_send, self.recorder, self.recorder_at, self.ack, self.run_id = [], 0, 0, None, 0.0, {}, 0
-    def send(self, name, message, *peer):
-        self.sockets[name].send_multipart([*peer, name.encode() + b"\0" + msgpack.packb(message)])
+        self.rec_seq = self.next_send = self.run_id = self.bad = self.recorder_at = 0; self.records, self.recorder, self.ack = [], None, {}
+    def send(self, name, message, *peer): self.sockets[name].send_multipart([*peer, name.encode() + b"\0" + msgpack.packb(message)])
     def receive(self, socket):
         name, (*peer, data), request_id = next(name for name in self.sockets if self.sockets[name] is socket), socket.recv_multipart(), -1
         try:
             message = msgpack.unpackb(data.removeprefix(name.encode() + b"\0")); request_id = message.get("request_id", -1)
+            if name != "control": checked(message, name, strict=name == "command")
+            need(name in ("control", "record") or message["session"] == self.session, "made for another session")
             reply = getattr(self, "on_" + name)(message, *peer)
-        except (ValueError, TypeError, KeyError, AttributeError, msgpack.UnpackException) as error:
-            self.refused, reply = self.refused + 1, {"error": str(error) or "bad message"}
-        reply = {"request_id": request_id, "reply": {"type": "reply", "session": self.session, **(reply or {})}}
-        if name == "control": self.send(name, reply, *peer)
+        except (RuntimeError, ValueError, TypeError, KeyError, AttributeError, msgpack.UnpackException) as error:
+            refused = type(error) is RuntimeError; self.refused += refused; self.bad += not refused; reply = {"error": f"refused: {error}"}
+        reply = {"type": "reply", "session": self.session, **(reply or {})}
+        if name == "control": self.send(name, {"request_id": request_id if type(request_id) is int else -1, "reply": reply}, *peer)
     def held_by(self): return self.holder if time.monotonic() - self.heard <= 0.5 else ""
     def recorder_lives(self): return time.monotonic() - self.recorder_at <= 0.5 and not self.ack.get("error")
     def on_command(self, c):
-        need(checked(c)["session"] == self.session, "made for another session")
         need(c["lease"] == self.token and c["sender"] == self.held_by() != "", "sender does not hold the lease")
         need(c["seq"] > self.command_seq and set(c["authority"]) <= {"arm"}, "old sequence number or unknown action group")
-        self.command, self.command_seq, self.arrived, self.heard = c, c["seq"], time.monotonic(), time.monotonic()
+        self.command, self.command_seq, self.arrived = c, c["seq"], time.monotonic(); self.heard = self.arrived
     def on_policy_action(self, answer):
-        need(answer["session"] == self.session, "made for another session")
         need((self.chunk or {}).get("from_seq", -1) <= answer["from_seq"] <= self.seq, "overtaken, or to what was never sent")
         answer["fault"] = not 1 <= len(answer["actions"]) <= 1024 or any(faulty(row) for row in answer["actions"])
         self.chunk, self.chunk_at = answer, time.monotonic()
@@ -81,15 +81,16 @@ class Bridge:
         self.records = [record for record in self.records if record[0] > acked]
         if message["type"] == "record_ack": self.ack = message
     def on_control(self, envelope, peer):
-        r, kind = checked(envelope["request"]), envelope["request"]["type"]
+        r, kind = envelope["request"], envelope["request"]["type"]
+        need(kind != "hello" or r.get("protocol") == 1, f"protocol {r.get('protocol')} asked for, this bridge speaks 1")
+        need(kind in REQUESTS, f"request {kind!r} is not supported"); checked(envelope, "control"); checked(r, kind)
         if kind == "stop": self.end = ("aborted", "stop"); return self.change("stopped")
-        need(kind != "hello" or r["protocol"] == 1, f"protocol {r.get('protocol')} asked for, this bridge speaks 1")
         if kind == "hello": self.peers[peer] = (r["sender"], r["role"]); return {"spec": SPEC}
         need(peer in self.peers, "say hello first"); sender, role = self.peers[peer]
-        need(role == "operator" or kind == "hold", f"role {role} may not ask for {kind}")
-        leased = kind in ("lease", "resume", "clear", "set_outcome", "next")
-        need(not leased or self.held_by() in ("", sender), f"{self.held_by()} holds the lease")
-        need(self.mode in ALLOWED.get(kind, [self.mode]), f"{kind} is not possible in mode {self.mode}")
+        need(kind == "hold" or (r["sender"] == sender and role == "operator"), f"{sender}, role {role}: not for you, or not your name")
+        need(kind in ("start", "finish", "hold") or not self.held_by() or self.owner == peer, f"{self.held_by()} holds the lease")
+        possible = self.mode in ALLOWED.get(kind, [self.mode]) and r.get("episode_id", "") in ("", self.episode)  # no relabelling
+        need(possible, f"{kind} is not possible in mode {self.mode}")
         if kind == "lease":
             if r.get("release") or (self.held_by(), self.owner) != (sender, peer):  # given anew: what was commanded before is void
                 self.holder, self.owner, self.token = ("", b"", "") if r.get("release") else (sender, peer, secrets.token_hex(8))
@@ -100,8 +101,7 @@ class Bridge:
             need(self.chunk and self.recorder_lives(), "the actor has no policy yet, or the recorder is silent")
             self.size, self.blocks, self.done = r.get("episodes", 0), self.blocks + 1, 0
         need(kind != "resume" or not self.held_by() or not self.command or self.command["neutral"], "centre the device first")
-        changes = {"start": ("resetting",), "resume": ("policy",), "clear": ("ready",), "hold": ("hold", "operator")}
-        if kind in changes: self.change(*changes[kind])
+        self.change(*dict(start=["resetting"], resume=["policy"], clear=["ready"], hold=["hold", "operator"]).get(kind, [self.mode]))
         if kind == "finish": self.size = self.done + 1
         if kind in ("next", "set_outcome") or r.get("now"): self.end = (r["outcome"], "operator") if "outcome" in r else ("aborted", "next")
     def change(self, mode, reason=""):
@@ -137,7 +137,7 @@ class Bridge:
         self.send("observation", {**self.seen, "type": "observation", "session": self.session, "t_robot_ns": time.monotonic_ns(),
                                   "episode_id": self.episode, "flush": self.flush}); self.flush = False
     def row(self):  # what the policy says about this step; None: nothing that counts
-        if not self.chunk or not self.flushed_at <= self.chunk["from_seq"] <= self.seq: return None
+        if not self.chunk or not (self.seq if self.flush else self.flushed_at) <= self.chunk["from_seq"] <= self.seq: return None
         i, rows, valid = self.seq - self.chunk["from_seq"], self.chunk["actions"], self.seq <= self.chunk["valid_until_seq"]
         return "fault" if self.chunk["fault"] else rows[min(i, len(rows) - 1)] if valid and i < len(rows) + int(T_CMD / PERIOD) else None
     def decide(self):  # who drives this step, and with what
@@ -147,13 +147,14 @@ class Bridge:
             "focus_lost" if c["device_kind"] == "keyboard" and not c["focused"] else "human_fault" if faulty(c["action"]) else ""
         if loss in ("command_stale", "device_lost"): self.armed, self.needs_neutral = False, True
         elif not loss and not c["deadman"] and (c["neutral"] or not self.needs_neutral): self.armed, self.needs_neutral = True, False
-        if self.mode == "takeover" and (loss or not c["deadman"]): self.change("hold" if loss else "policy", loss)
+        if self.mode == "takeover" and (loss or not c["deadman"]): self.change("hold" if loss else "policy", loss); policy = self.row()
         elif self.mode in ("policy", "hold") and not loss and c["deadman"] and self.armed:
             self.change("takeover"); self.armed, self.ramp, self.ramp_from = False, RAMP, self.action
         if self.mode == "policy":
             waits = self.chunk and len(self.chunk["actions"]) > 1 and self.seq - self.flushed_at < HZ  # for a slow actor
             self.late = self.late + 1 if policy is None and not waits else 0
-            loss = "lease_lapsed" if not self.held_by() else "policy_fault" if policy == "fault" else "policy_late" if self.late > 1 else ""
+            gone = "lease_lapsed" if not self.held_by() else "not_present" if c and (age > 0.5 or not c["gui_alive"]) else ""
+            loss = gone or ("policy_fault" if policy == "fault" else "policy_late" if self.late > 1 else "")
             if loss: self.change("hold", loss)
         if self.mode in ("policy", "takeover") and not self.recorder_lives(): self.change("hold", "recorder_lost")
         policy, asked, who, how = policy if policy != "fault" else None, [0.0] * A, 0, 3 if self.reason == "operator" else 4
@@ -182,8 +183,8 @@ class Bridge:
             "block_done": self.done, "block_size": max(self.size, 0), "block_number": self.blocks, "block_running": self.size >= 0,
             "last_outcome": self.last[0], "last_outcome_episode": self.last[1], "policy_version": chunk.get("policy_version", 0),
             "record_backlog": len(self.records), "refused_commands": self.refused, "recorder_age_ms": age(self.recorder, self.recorder_at),
-            "disk_free_bytes": self.ack.get("disk_free_bytes", -1),
-            "gate": {"command_echo": "" if self.command else "no commands arrive"}})
+            "disk_free_bytes": self.ack.get("disk_free_bytes", -1), "bad_messages": self.bad,
+            "gripper_width_m": 0, "mode_since_ns": 0, "gate": {"command_echo": "" if self.command else "no commands arrive"}})
     def run(self):
         state_due = tick_due = time.monotonic()
         while True:
@@ -195,5 +196,4 @@ class Bridge:
             for rec_seq, frame in self.records if self.recorder else ():
                 if rec_seq >= self.next_send: self.sockets["record"].send_multipart([self.recorder, frame])
             self.next_send = self.rec_seq if self.recorder else 0
-
 Bridge(sys.argv[1]).run()

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from takeover.data.schema import ActionGroup, ActionSpec, Command, ControlMode, HoldReason, Mode, Source
+from takeover.robot_bridge.action_space import GRIPPER
 from takeover.robot_bridge.modes import ModeEvent
 
 FloatArray = npt.NDArray[np.float64]
@@ -44,10 +45,14 @@ class Human:
 
 @dataclass(frozen=True)
 class PolicyChoice:
-    """The row of the policy's chunk that is meant for this step: ``action`` (A,) finite, or ``fault`` says what is wrong."""
+    """The row of the policy's chunk that is meant for this step: ``action`` (A,) finite, or ``fault`` says what is wrong.
+
+    ``planned``: it answers an earlier observation than this step's, so it does not know who took over or handed back just now.
+    """
 
     action: FloatArray | None
     fault: str = ""
+    planned: bool = False
 
 
 @dataclass(frozen=True)
@@ -129,7 +134,8 @@ def decide(
 ) -> Decision:
     """Decide one step in ``mode``.
 
-    ``policy`` None: no answer for this step. ``last_action`` (A,) is what was applied in the previous step: the human command ramps
+    ``policy`` None: no answer for this step. At a takeover and at a hand-back rows planned before it count for nothing: the flush that
+    follows comes with the next observation only. ``last_action`` (A,) is what was applied in the previous step: the human command ramps
     in from there. ``waiting_for_press``: READY with a demonstration's start state made.
     """
     loss, detail = why_not_driving(human, rules)
@@ -146,7 +152,9 @@ def decide(
         if rules.hold_to_run or not rules.policy_drives:
             why = "somebody else commands now" if foreign else "deadman released"
             return _hold(authority, HoldReason.RELEASED, why, rules)
-        return _policy_step(replace(authority, ramp=0), policy, rules, ModeEvent.RELEASE)
+        void = policy is not None and policy.planned
+        rules = replace(rules, policy_awaited=rules.policy_awaited or void)
+        return _policy_step(replace(authority, ramp=0), None if void else policy, rules, ModeEvent.RELEASE)
 
     if pressed and human is not None and (mode in (Mode.POLICY, Mode.HOLD) or (mode is Mode.READY and waiting_for_press)):
         # a script has no thumb that stays on the button from one demonstration to the next
@@ -155,7 +163,8 @@ def decide(
             # nothing to blend with when a demonstration starts: the robot stands and nobody else drove
             ramp = 0 if mode is Mode.READY else rules.ramp_steps
             taken = replace(authority, armed=False, ramp=ramp, ramp_from=tuple(float(v) for v in last_action), late_answers=0)
-            return replace(_human_step(taken, human, policy, last_action, rules), event=ModeEvent.TAKE)
+            beside = None if policy is not None and policy.planned else policy
+            return replace(_human_step(taken, human, beside, last_action, rules), event=ModeEvent.TAKE)
 
     if mode is Mode.POLICY:
         return _policy_step(authority, policy, rules, None)
@@ -236,7 +245,7 @@ def _human_step(authority: Authority, human: Human, policy: PolicyChoice | None,
 
 def _ramped(group: ActionGroup, action: FloatArray, authority: Authority, rules: Rules) -> FloatArray:
     """Blend from what was applied before the takeover to ``action``. A discrete gripper has nothing between its commands."""
-    if authority.ramp <= 0 or (group.name == "gripper" and rules.spec.gripper == "discrete"):
+    if authority.ramp <= 0 or (group.name.endswith(GRIPPER) and rules.spec.gripper == "discrete"):
         return action
     weight = 1.0 - authority.ramp / (rules.ramp_steps + 1.0)
     return (1.0 - weight) * np.asarray(authority.ramp_from) + weight * action

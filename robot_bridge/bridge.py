@@ -22,6 +22,7 @@ from takeover.robot_bridge.modes import ModeEvent
 from takeover.robot_bridge.protocol import Endpoints
 from takeover.robot_bridge.realtime import RealTimeLoop
 from takeover.robot_bridge.robots.base import Robot
+from takeover.robot_bridge.safety import SafetyFilter
 from takeover.robot_bridge.status import StatusBoard
 
 log = logging.getLogger("bridge")
@@ -45,6 +46,7 @@ class Bridge:
         endpoints.prepare()
         robot.connect()
         spec = robot.spec
+        SafetyFilter(spec, config.limits)  # raises for what it could not limit: before anybody can reach this bridge
         if cameras is not None:
             spec = msgspec.structs.replace(spec, cameras=cameras.specs)
         spec = msgspec.structs.replace(spec, policy_cameras=config.policy_cameras or spec.policy_cameras)
@@ -65,6 +67,8 @@ class Bridge:
         book = EpisodeBook(config, spec, self.io.records, software)
         loop: type[ControlLoop] = LockstepLoop if lockstep else RealTimeLoop
         self.control = loop(config, robot, self.io, book, self.cameras)
+        if not lockstep:  # there an episode's file is the same in every run
+            self.io.where = self.control.where
         self._board = StatusBoard(self.control)
         self._io_stop = threading.Event()
 

@@ -10,6 +10,7 @@ import numpy as np
 import simplejpeg
 
 from takeover.data.schema import CameraFrame, CameraSpec, PolicyImage
+from takeover.robot_bridge.camera_watch import CameraWatch
 from takeover.robot_bridge.cameras import CameraSource
 from takeover.robot_bridge.picture_quality import LEVELS, Level, PictureQuality
 from takeover.robot_bridge.policy_images import policy_images
@@ -20,7 +21,6 @@ from takeover.robot_bridge.robots.base import Picture
 log = logging.getLogger("bridge.cameras")
 
 MAX_PICTURE_BACKLOG_BYTES = 512 * 1024
-FROZEN_AFTER_S = 0.15  # three pictures at 20 Hz; with the step that acts on it, within 200 ms
 RETRY_S = 1.0
 
 
@@ -46,14 +46,13 @@ class CameraThread:
             spec.name: Publisher(endpoints, f"camera/{spec.name}", CameraFrame, queue=2) for spec in self.specs
         }
         self._synchronous = synchronous
-        self._slot: tuple[Any, str, int] | None = None
+        self._slot: tuple[Any, str, int, Sequence[float]] | None = None
         self._condition = threading.Condition()
         self._stopping = False
         self._period_ns = int(1e9 / max(spec.rate_hz for spec in self.specs))
         self._next_ns = 0
         self._source_ns: dict[str, int] = {}
-        self._counters: dict[str, int] = {}
-        self._changed_ns: dict[str, int] = {}
+        self._watch = CameraWatch()
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
@@ -63,18 +62,18 @@ class CameraThread:
         self._thread = threading.Thread(target=self._run, name="cameras", daemon=True)
         self._thread.start()
 
-    def offer(self, episode_id: str, seq: int) -> None:
-        """Control thread: capture the scene as it is now, at the cameras' rate. ``episode_id`` "": publish only."""
+    def offer(self, episode_id: str, seq: int, place: Sequence[float] = ()) -> None:
+        """Control thread: capture the scene as it is now, at the cameras' rate. ``episode_id`` "": publish only. ``place``: the tool, m."""
         now = time.monotonic_ns()
         if not self._synchronous and now < self._next_ns - self._period_ns // 4:
             return
         self._next_ns = max(self._next_ns + self._period_ns, now)
         captured = self.source.capture()
         if self._synchronous:
-            self._render(captured, episode_id, seq)
+            self._render(captured, episode_id, seq, place)
             return
         with self._condition:
-            self._slot = (captured, episode_id, seq)
+            self._slot = (captured, episode_id, seq, place)
             self._condition.notify()
 
     def newest_policy_images(self) -> list[PolicyImage]:
@@ -96,9 +95,8 @@ class CameraThread:
         return -1.0 if any(age < 0 for age in ages) else max(ages)
 
     def frozen(self, now_ns: int) -> list[str]:
-        """Cameras whose frame counter has stood still too long (or that never gave a picture)."""
-        limit = int(FROZEN_AFTER_S * 1e9)
-        return [spec.name for spec in self.specs if now_ns - self._changed_ns.get(spec.name, 0) > limit]
+        """Cameras that gave no new picture for too long (or never one), or always the same although the robot has moved."""
+        return [spec.name for spec in self.specs if self._watch.frozen(spec.name, now_ns)]
 
     def close(self) -> None:
         with self._condition:
@@ -128,7 +126,7 @@ class CameraThread:
         finally:
             self._close_sockets()
 
-    def _next_slot(self) -> tuple[Any, str, int] | None:
+    def _next_slot(self) -> tuple[Any, str, int, Sequence[float]] | None:
         """The newest capture, waited for; None at the end."""
         with self._condition:
             self._condition.wait_for(lambda: self._slot is not None or self._stopping)
@@ -140,14 +138,14 @@ class CameraThread:
         for publisher in self._publishers.values():
             publisher.close()
 
-    def _render(self, captured: Any, episode_id: str, seq: int) -> None:
+    def _render(self, captured: Any, episode_id: str, seq: int, place: Sequence[float]) -> None:
         pictures = self.source.pictures(captured)
         if self._policy_cameras:
             self._policy_images = policy_images(pictures, self._policy_cameras)
         for picture in pictures:
-            self._emit(picture, episode_id, seq)
+            self._emit(picture, episode_id, seq, place)
 
-    def _emit(self, picture: Picture, episode_id: str, seq: int) -> None:
+    def _emit(self, picture: Picture, episode_id: str, seq: int, place: Sequence[float]) -> None:
         best, level = LEVELS[0], self.quality.level
 
         def frame(jpeg: bytes, width: int, height: int) -> Callable[[str, int], CameraFrame]:
@@ -164,10 +162,8 @@ class CameraThread:
                 seq=seq,
             )
 
-        new = self._counters.get(picture.camera) != picture.counter
+        new = self._watch.judge(picture, time.monotonic_ns(), place)
         if new:
-            self._counters[picture.camera] = picture.counter
-            self._changed_ns[picture.camera] = time.monotonic_ns()
             self._source_ns[picture.camera] = picture.t_source_ns
         wanted = bool(new and episode_id)
         # over a network steps come first: pictures are left out of the record when they pile up

@@ -43,7 +43,8 @@ class Chunk:
         """The row for step ``seq``."""
         if self.rows is None:
             return PolicyChoice(None, self.fault)
-        return PolicyChoice(self.rows[min(max(seq - self.answer.from_seq, 0), len(self.rows) - 1)])
+        row = min(max(seq - self.answer.from_seq, 0), len(self.rows) - 1)
+        return PolicyChoice(self.rows[row], planned=self.answer.from_seq < seq)
 
 
 def received(answer: PolicyAction, action_size: int, arrival_ns: int) -> Chunk:

@@ -101,7 +101,8 @@ class ControlLoop(ControlStep):
         if self.cameras is not None:
             episode = self.book.episode
             recorded = episode is not None and episode.recorded and not self._held_too_long()
-            self.cameras.offer(episode.id if recorded and episode is not None else "", self.seq + 1)
+            place = self.reading.tool_position.tolist() if self.reading is not None else ()
+            self.cameras.offer(episode.id if recorded and episode is not None else "", self.seq + 1, place)
 
     def _reconnect(self) -> None:
         now = time.monotonic_ns()
@@ -118,8 +119,11 @@ class ControlLoop(ControlStep):
     def _read(self) -> Reading:
         reading = self.robot.read()
         numbers = (reading.observation, reading.tool_position, reading.tool_velocity, reading.force_n)
-        if not all(np.isfinite(part).all() for part in numbers):
+        limited_by = (reading.joints, reading.gripper_force_n)
+        if not all(np.isfinite(part).all() for part in (*numbers, *limited_by)):
             raise RobotError("the robot's reading is not finite")
+        if (limited := len(self.spec.joint_low)) and len(reading.joints) != limited:
+            raise RobotError(f"the robot's reading has {len(reading.joints)} joints, its spec limits of {limited}")
         self.reading = reading
         return reading
 
@@ -143,7 +147,7 @@ class ControlLoop(ControlStep):
         if episode is None:
             return
         evaluation = self.robot.evaluate() if self.config.reward == "task" else NOT_JUDGED
-        reward, reward_source = evaluation.reward, "task"
+        reward, reward_source = evaluation.reward, "task" if self.config.reward == "task" else "none"
         terminated = truncated = False
         end: tuple[Outcome, OutcomeSource, bool] | None = None
         if evaluation.terminated:

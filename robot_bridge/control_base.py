@@ -2,7 +2,6 @@
 
 import logging
 import time
-from collections import Counter
 from dataclasses import replace
 
 import msgspec
@@ -13,6 +12,7 @@ from takeover.data.limits import LIMIT_RANGES
 from takeover.data.schema import EpisodeKind, HoldReason, Mode, Outcome, OutcomeSource, RunConfig, SafetyLimits, Source
 from takeover.robot_bridge.arbitration import Authority, Rules, command_life_s, ramp_steps, stale_steps
 from takeover.robot_bridge.camera_thread import CameraThread
+from takeover.robot_bridge.changed_commands import ChangedCommands
 from takeover.robot_bridge.chunks import AnswerLatency
 from takeover.robot_bridge.episode import Episode, PendingStep
 from takeover.robot_bridge.episode_book import EpisodeBook
@@ -81,7 +81,7 @@ class ControlBase:
         self.steps_late = 0
         self.steps_dropped = 0
         self.lateness_p99_ms = 0.0
-        self.safety_counts: Counter[str] = Counter()
+        self.changed = ChangedCommands()
         self.last_action = np.zeros(self.spec.action.size)
         self.last_source: tuple[Source, ...] = (Source.NONE,) * len(self.spec.action.groups)
         self.last_human: list[float] | None = None
@@ -180,8 +180,14 @@ class ControlBase:
         zero = np.zeros(self.spec.action.size)
         result = self.filtered(self.safety_state, zero, reading, Source.NONE, self.active_speed_scale())
         self.safety_state = result.state
+        self.note_change(zero, result)
         self.last_action = result.action
         self.robot.apply(result.action)
+
+    def note_change(self, asked: FloatArray, result: SafetyResult) -> None:
+        """Count and report what the filter changed where no step is recorded that says it."""
+        if text := self.changed.note(asked, result, time.monotonic_ns()):
+            self.io.event("command_changed", text, value=float(result.bits), **self.where())
 
     # --- mode changes ---
 
@@ -309,8 +315,7 @@ class ControlBase:
         asked = checked(wanted, self.spec.action.size, "action towards the start pose")
         result = self.filtered(self.safety_state, asked, reading, Source.NONE, scale)
         self.safety_state = result.state
-        for bit in result.bits:
-            self.safety_counts[bit.name.lower() if bit.name else str(int(bit))] += 1
+        self.note_change(asked, result)
         self.last_action = result.action
         robot.apply(result.action)
         robot.advance()

@@ -132,6 +132,8 @@ class ControlStep(ControlBase, ABC):
             waiting_for_press=self.waiting_for_press,
         )
         self.authority = decision.authority
+        if decision.event is ModeEvent.RELEASE and choice is not None and choice.planned:
+            chunk = choice = None  # planned in the takeover: it neither drives nor counts as what the policy wanted
         self._enact(decision)
         if self.mode.mode is Mode.READY:
             self.idle()
@@ -167,8 +169,11 @@ class ControlStep(ControlBase, ABC):
             picture_age_ms=self.cameras.worst_age_ms() if self.cameras is not None else -1.0,
             sim_state=sim_state,
         )
-        for bit in self.pending.safety_bits:
-            self.safety_counts[bit.name.lower() if bit.name else str(int(bit))] += 1
+        if self._in_episode():
+            self.changed.count(self.pending.safety_bits)
+        else:
+            self.changed.count(self.pending.safety_bits & ~result.bits)
+            self.note_change(decision.asked, result)
         self.last_action = result.action
         self.last_source = decision.source
         self.last_policy = wanted if Source.POLICY in decision.source else None

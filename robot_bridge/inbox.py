@@ -29,13 +29,14 @@ class ReceivedCommand:
 
 @dataclass(frozen=True)
 class PendingRequest:
-    """A control request for the control thread, and whom to answer."""
+    """A control request for the control thread, and whom to answer. ``request.sender`` is the author as recorded, see `names`."""
 
     peer: bytes
     request_id: int
     request: ControlRequest
     sender: str
     role: Role
+    owner: bytes = b""  # the asker's connection, as the lease knows it
 
 
 @dataclass

@@ -149,17 +149,20 @@ class RealTimeLoop(ControlLoop):
             return HoldReason.RECORDER_LOST, trouble
         if self.mode.mode is Mode.TAKEOVER:
             return HoldReason.NONE, ""
-        if reason := self._nobody_there(now_ns):
-            return reason, "nobody holds the lease"
+        reason, detail = self._nobody_there(now_ns)
+        if reason is not HoldReason.NONE:
+            return reason, detail
         return self.camera_trouble(now_ns) if self.mode.mode is Mode.POLICY else (HoldReason.NONE, "")
 
-    def _nobody_there(self, now_ns: int) -> HoldReason | None:
-        if self.unattended or self.io.lease.holder(now_ns):
-            return None
-        episode = self.book.episode
-        if episode is None or episode.kind is EpisodeKind.DEMONSTRATION:
-            return None
-        return HoldReason.LEASE_LAPSED if self.io.lease.grants else HoldReason.NOT_PRESENT
+    def _nobody_there(self, now_ns: int) -> tuple[HoldReason, str]:
+        """A policy drives only where somebody is who can take over: who holds the lease, at a window that lives."""
+        episode, lease = self.book.episode, self.io.lease
+        if self.unattended or episode is None or episode.kind is EpisodeKind.DEMONSTRATION:
+            return HoldReason.NONE, ""
+        if not lease.holder(now_ns):
+            return HoldReason.LEASE_LAPSED if lease.grants else HoldReason.NOT_PRESENT, "nobody holds the lease"
+        absence = lease.absence(now_ns, scripts=self.spec.simulated)
+        return HoldReason.NOT_PRESENT if absence else HoldReason.NONE, absence
 
     def await_answers(self) -> bool:
         """The policy's answer for this step, for part of the period; the newest human command is taken as it is."""

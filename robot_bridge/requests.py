@@ -26,6 +26,7 @@ from takeover.data.schema import (
 )
 from takeover.robot_bridge.episode import EpisodeError
 from takeover.robot_bridge.inbox import PendingRequest, Refused
+from takeover.robot_bridge.lease import holds
 from takeover.robot_bridge.modes import ModeEvent
 from takeover.robot_bridge.robots.base import RobotError
 
@@ -84,8 +85,8 @@ class RequestHandler:
             raise Refused(f"role {item.role} may not ask for {type(request).__name__}")
         now = time.monotonic_ns()
         holder = lease.holder(now)
-        if isinstance(request, _LEASED) and holder and holder != item.sender and not lease.scripted(now):
-            raise Refused(f"{holder} holds the lease")
+        if isinstance(request, _LEASED) and holder and not lease.is_of(item.sender, item.owner) and not lease.scripted(now):
+            raise Refused(holds(holder, item.sender))
 
     def _start(self, request: Start) -> None:
         control = self._control

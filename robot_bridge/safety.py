@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from takeover.data.limits import check_limits
 from takeover.data.schema import RobotSpec, SafetyBit, SafetyLimits, Source
+from takeover.robot_bridge.action_space import axes_of, joint_limits_of
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -51,31 +52,6 @@ class SafetyResult:
     hold: str = ""
 
 
-@dataclass(frozen=True)
-class Axes:
-    """Which action components move the tool (index, Cartesian axis), turn it, and drive the gripper; full scale per component."""
-
-    translation: tuple[int, ...]
-    cartesian: tuple[int, ...]
-    rotation: tuple[int, ...]
-    scale: FloatArray
-
-
-def axes_of(spec: RobotSpec) -> Axes:
-    """Raises `ValueError` for action spaces whose workspace cannot be checked without kinematics."""
-    action = spec.action
-    if action.kind != "ee_delta" or action.frame != "base":
-        raise ValueError(
-            f"robot {spec.robot_id!r}: actions {action.kind!r} in frame {action.frame!r}; the filter knows ee_delta in the base frame"
-        )
-    translation = tuple(i for i, unit in enumerate(action.units) if unit == "m" and action.names[i][-1] in "xyz")
-    rotation = tuple(i for i, unit in enumerate(action.units) if unit == "rad")
-    cartesian = tuple("xyz".index(action.names[i][-1]) for i in translation)
-    if len(set(cartesian)) != len(cartesian):
-        raise ValueError(f"robot {spec.robot_id!r}: two action components move the same axis: {action.names}")
-    return Axes(translation, cartesian, rotation, np.asarray(action.scale, dtype=np.float64))
-
-
 def checked(values: object, size: int, what: str) -> FloatArray:
     """``values`` as a finite float64 (size,) array. Raises `UnsafeAction` saying what is wrong; nothing is ever repaired here."""
     try:
@@ -106,8 +82,8 @@ class SafetyFilter:
                 f"limits.workspace_low/high {limits.workspace_low}..{limits.workspace_high} leave nothing of the robot's workspace "
                 f"{spec.workspace_low}..{spec.workspace_high}"
             )
-        self.joint_low, self.joint_high = np.array(spec.joint_low), np.array(spec.joint_high)
-        self.gripper = [i for group in spec.action.groups if group.name.endswith("gripper") for i in range(group.start, group.stop)]
+        self.joint_low, self.joint_high = joint_limits_of(spec)
+        self.gripper = list(self.axes.gripper)
         self._full_step_m = float(np.linalg.norm(self.axes.scale[list(self.axes.translation)])) if self.axes.translation else 0.0
 
     def speed_cap_m_s(self, speed_scale: float) -> float:
@@ -136,6 +112,9 @@ class SafetyFilter:
         asked = checked(asked, self.spec.action.size, "action")
         position = checked(tool_position, 3, "tool position")
         force = checked(force_n, 3, "force")
+        joints = checked(joints, self.joint_low.size, "joints") if joints is not None and self.joint_low.size else None
+        if not np.isfinite(gripper_force_n):
+            raise UnsafeAction("gripper force: not finite")
         bits = SafetyBit.NONE
         gross = False
 
@@ -175,7 +154,7 @@ class SafetyFilter:
 
         Components only ever vanish, so that what the limits before made of the action stays within them.
         """
-        if joints is None or self.joint_low.shape != np.shape(joints):
+        if joints is None:
             return action, SafetyBit.NONE, state
         margin = self.limits.joint_margin_rad
         beyond = float(np.max(np.maximum(self.joint_low + margin - joints, joints - self.joint_high + margin), initial=-np.inf))

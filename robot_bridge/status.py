@@ -77,7 +77,7 @@ class StatusBoard:
             steps_dropped=control.steps_dropped,
             steps_late=control.steps_late,
             lateness_p99_ms=control.lateness_p99_ms,
-            safety_counts=dict(control.safety_counts),
+            safety_counts=dict(control.changed.counts),
             record_backlog=records.backlog,
             recorder_age_ms=recorder_ns / 1e6 if recorder_ns >= 0 else -1.0,
             disk_free_bytes=records.disk_free_bytes,
@@ -94,6 +94,9 @@ class StatusBoard:
             max_failures=book.block.max_failures if book.block is not None else 0,
             bad_messages=io.bad_messages,
             refused_connections=io.refused_connections,
+            refused_requests=io.refused_requests,
+            last_refusal=io.refusals.last,
+            last_refusal_age_ms=(now_ns - io.refusals.last_ns) / 1e6 if io.refusals.last else -1.0,
             gate=self._gate(now_ns, command_age_ms),
         )
 

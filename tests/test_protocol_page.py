@@ -142,3 +142,14 @@ def test_the_bytes_say_what_stands_below_them(name, stream, kind):
     assert msgspec.msgpack.decode(body) == content
     decoded = Codec[Any](kind).decode(body)
     assert msgspec.to_builtins(decoded) | content == msgspec.to_builtins(decoded)
+
+
+def test_the_prose_spells_the_first_bytes_as_they_are():
+    hello = re.search(r"^### Hello\n`control`, \d+ bytes:\n```hex\n(.*?)```", PAGE, re.MULTILINE | re.DOTALL)
+    prose = re.search(r"^The first bytes of the `Hello`: (.*?)\. The third", PAGE, re.MULTILINE | re.DOTALL)
+    assert hello is not None
+    assert prose is not None
+    spelled = re.findall(r"`((?:[0-9a-f]{2} )*[0-9a-f]{2})`", prose[1])
+    assert len(spelled) >= 8
+    assert bytes.fromhex(hello[1]).startswith(bytes.fromhex(" ".join(spelled)))
+    assert bytes.fromhex(hello[1]).endswith(b"newest_state_seq\xff")

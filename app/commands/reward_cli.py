@@ -238,14 +238,23 @@ def _print_one(manifest: "RewardManifest", as_json: bool, problems: list[str]) -
         ("precision, held-out steps", _share(row["step_precision"])),
         ("recall, held-out steps", _share(row["step_recall"])),
         ("wrong, held-out negative steps", _share(row["false_steps"])),
+        ("against the version before", _against(manifest)),
         ("sha256", manifest.sha256),
     ):
         table.add_row(name, value)
     print_table(table)
+    if manifest.against is not None and manifest.against.worse:
+        print(f"worse than version {manifest.parent}; to go back, remove the folder rewards/{manifest.version} of the workspace")
     if manifest.data["positives"] < 200 or manifest.data["negatives"] < 1000:
         print("few examples: about 200 positives and 1,000 negatives are good")
     for problem in problems:
         print(f"not read: {problem}")
+
+
+def _against(manifest: "RewardManifest") -> str:
+    if manifest.against is None:
+        return "not compared: it sees by other pictures" if manifest.parent else "there was none"
+    return manifest.against.said()
 
 
 def _share(share: dict[str, Any]) -> str:

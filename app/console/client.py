@@ -81,6 +81,7 @@ class ConsoleClient(StationSlots):
         self.devices = devices
         self.lease = ""
         self.want_lease = True
+        self._lease_refusal = ""
         self.only_on_press = False  # a scripted operator drives: take the lease only while a person presses
         self.round_trip_ms = -1.0
         self.reading: DeviceReading | None = None
@@ -289,8 +290,7 @@ class ConsoleClient(StationSlots):
         self._send(Lease(sender=self.sender, release=not wanted), self._leased if wanted else self._released)
 
     def _leased(self, reply: Reply) -> None:
-        if not reply.error:
-            self.lease = reply.lease
+        self.lease = reply.lease  # refused: none, and to go on with the one before would keep that alive against oneself
 
     def _released(self, reply: Reply) -> None:
         self.lease = ""
@@ -302,8 +302,10 @@ class ConsoleClient(StationSlots):
                 continue
             now = time.monotonic_ns()
             self.round_trip_ms = (now - pending.sent_ns) / 1e6
-            if envelope.reply.error and not isinstance(pending.request, Lease):
+            if envelope.reply.error and (not isinstance(pending.request, Lease) or envelope.reply.error != self._lease_refusal):
                 self.notices.append(Notice(now, envelope.reply.error))
+            if isinstance(pending.request, Lease):
+                self._lease_refusal = envelope.reply.error  # asked for again and again: said once
             if pending.done is not None:
                 pending.done(envelope.reply)
         late = [key for key, item in self._pending.items() if time.monotonic_ns() - item.sent_ns > REPLY_TIMEOUT_S * 1e9]

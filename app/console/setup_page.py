@@ -10,7 +10,7 @@ from PySide6.QtWidgets import QHBoxLayout, QScrollArea, QVBoxLayout, QWidget
 from takeover import __version__
 from takeover.app.console import tokens
 from takeover.app.console.controller import Controller
-from takeover.app.console.models.notices import reward_text
+from takeover.app.console.models.notices import last_refused, refused, reward_text
 from takeover.app.console.models.snapshot import Snapshot, milliseconds, signed
 from takeover.app.console.tokens import MEDIUM, REGULAR, T1, T2, T3
 from takeover.app.console.widgets import RIGHT, Button, KeyValueRow, Panel, draw_text, label
@@ -164,8 +164,8 @@ class SetupPage(QWidget):
             shown = f"{client.clock_offset_ns / 1e6:+,.1f} ± {client.clock_error_ns / 1e6:.1f} ms" if known else "–"
             self._set(self.station, "Its clock against ours", shown)
         if state is not None:
-            refused = f"{state.refused_commands} messages, {state.refused_connections} connections, {state.bad_messages} unreadable"
-            self._set(self.station, "Refused", refused, T2)
+            self._set(self.station, "Refused", refused(state), T2)
+            self._set(self.station, "Refused last", last_refused(state), T2)
         missed = ", ".join(f"{name} {count}" for name, count in client.frames_missed.items() if count)
         self._set(self.station, "Pictures missed", missed or "none")
         if spec is not None:
@@ -178,7 +178,7 @@ class SetupPage(QWidget):
             self._set(self.robot, "Own watchdog", "yes" if spec.has_watchdog else "no")
         if state is not None:
             self._set(self.robot, "Lateness p99", f"{state.lateness_p99_ms:.1f} ms, {state.steps_late} late of {state.steps_total:,}")
-            self._set(self.robot, "Steps lost", str(state.steps_dropped))
+            self._set(self.robot, "Steps missed", str(state.steps_dropped))
             clamps = ", ".join(f"{name} {count}" for name, count in state.safety_counts.items() if count) or "none"
             self._set(self.robot, "Safety interventions", clamps)
         learner = view.learner

@@ -9,6 +9,7 @@ from takeover.data.episode_build import DEMO
 from takeover.data.episode_read import open_episode, read_bounds
 from takeover.data.exchange.errors import ExchangeError
 from takeover.data.schema import RobotSpec
+from takeover.data.spaces import differences, spaces_of
 from takeover.data.workspace import Workspace
 
 Pictures = dict[str, tuple[int, ...]]
@@ -32,11 +33,7 @@ class TaskFit:
             self._tasks[task] = self._newest(task) or (episode_id, spec, pictures or {})
         other, known, shown = self._tasks[task]
         for name, one, two in (
-            ("control_hz", known.control_hz, spec.control_hz),
-            ("action kind", known.action.kind, spec.action.kind),
-            ("action names", known.action.names, spec.action.names),
-            ("action scale", known.action.scale, spec.action.scale),
-            ("observation names", known.observation.names, spec.observation.names),
+            *differences(spaces_of(known), spaces_of(spec)),
             ("pictures", shown, shown if pictures is None else pictures),
         ):
             if one != two:

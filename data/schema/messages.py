@@ -85,7 +85,10 @@ class State(Telemetry, frozen=True, kw_only=True, tag="state"):
     policy_latency_ms: float = -1.0  # observation sent to answer received, of the newest answer; -1: not known
     refused_commands: int = 0  # commands and answers refused in this session
     bad_messages: int = 0  # that could not be read, on any stream
-    refused_connections: int = 0  # over a network: without an admitted key
+    refused_connections: int = 0  # over a network: connections and messages without an admitted key
+    refused_requests: int = 0  # control requests answered with an error
+    last_refusal: str = ""  # the newest of all of these: sender, field, value, what is allowed
+    last_refusal_age_ms: float = -1.0  # -1: none
     gate: dict[str, str] = msgspec.field(default_factory=dict)  # start gate: item -> "" when passed, else what is missing
 
 

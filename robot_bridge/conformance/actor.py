@@ -21,6 +21,7 @@ MAX_ROWS = 1024
 DECIDED_AT = 0.7  # of the period: later is late
 LISTEN_S = 2.0
 SLACK_S = 1.0
+FOREIGN_VERSION = 987_654_321
 STOP_S = 5.0
 FIRST = ("handshake", "answers")  # the other checks build on them
 
@@ -275,6 +276,23 @@ def lockstep_repeats(rig: ActorRig) -> str:
         need(second.answer.from_seq == observation.seq, f"from_seq {second.answer.from_seq}, asked {observation.seq}")
         need(second.answer.actions == first.answer.actions, "other actions the second time")
     return "the same"
+
+
+@check(
+    f"asked for the answer of version {FOREIGN_VERSION}, which no actor has",
+    "no answer: only that version may answer",
+)
+def another_version(rig: ActorRig) -> str:
+    known = {item.answer.policy_version for item in list(rig.bridge.answers)}
+    with rig.paused():
+        observation = rig.bridge.observation(required_version=FOREIGN_VERSION)
+        begin = time.monotonic()
+        rig.bridge.publish(observation)
+        time.sleep(rig.patience_s)
+        got = [item.answer.policy_version for item in rig.answers_since(begin) if item.answer.from_seq == observation.seq]
+        need(FOREIGN_VERSION not in got, f"it says that it is version {FOREIGN_VERSION}, but was {sorted(known)}")
+        need(not got, f"it answered as version {got[:1]}")
+    return "no answer"
 
 
 @check("began another session, as a bridge that was started again", "answers for the new session, none for the old one any more")

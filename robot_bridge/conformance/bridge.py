@@ -4,13 +4,15 @@ from collections.abc import Callable, Collection
 
 from takeover.robot_bridge.conformance.bridge_episodes import AFTER, EPISODES
 from takeover.robot_bridge.conformance.bridge_hands import HANDS
+from takeover.robot_bridge.conformance.bridge_messages import ANSWERS, MALFORMED
 from takeover.robot_bridge.conformance.bridge_passive import PASSIVE
 from takeover.robot_bridge.conformance.bridge_policy import BEFORE, POLICY
 from takeover.robot_bridge.conformance.report import Failed, Result, unknown
 from takeover.robot_bridge.conformance.rig import Rig
 from takeover.robot_bridge.protocol import Endpoints
 
-DRIVING = (BEFORE, POLICY, EPISODES, HANDS, AFTER)
+STANDING = (PASSIVE, MALFORMED)
+DRIVING = (BEFORE, ANSWERS, POLICY, EPISODES, HANDS, AFTER)
 NOT_DRIVEN = "moves the robot: only with --drive"
 
 
@@ -18,11 +20,11 @@ def check_bridge(
     endpoints: Endpoints, *, drive: bool, only: Collection[str] = (), told: Callable[[Result], None] = lambda _: None
 ) -> list[Result]:
     """Make every check (or ``only`` those); without ``drive`` none that moves the robot. Raises `Failed` when no bridge answers there."""
-    if names := unknown(only, PASSIVE, *DRIVING):
+    if names := unknown(only, *STANDING, *DRIVING):
         raise Failed(f"no such check: {', '.join(names)}")
     rig = Rig(endpoints)
     try:
-        results = PASSIVE.run(rig, told, only)
+        results = [result for suite in STANDING for result in suite.run(rig, told, only)]
         for suite in DRIVING:
             if drive:
                 results += suite.run(rig, told, {*only, *AFTER.names} if only else ())

@@ -5,7 +5,7 @@ import math
 import time
 from typing import Any
 
-from takeover.data.schema import ControlMode, Hold, Lease, Mode, Resume, Role, Source
+from takeover.data.schema import ControlMode, Hold, Lease, Mode, Resume, Role, Source, State
 from takeover.robot_bridge.conformance.report import Failed, Skipped, Suite, need
 from takeover.robot_bridge.conformance.rig import AMPLITUDE, ME, SLACK_S, Rig, all_finite
 from takeover.robot_bridge.protocol import ControlClient
@@ -183,15 +183,29 @@ def second_commander_refused(rig: Rig) -> str:
     return reply.error
 
 
+def _held_for_absence(rig: Rig, before: State, *reasons: str) -> State:
+    """The hold that a bridge with an operator goes into; ``before``: a state in mode policy."""
+    try:
+        return rig.hold(*reasons, timeout_s=1.0 + SLACK_S)
+    except Failed:
+        if "command_echo" not in before.gate:
+            raise Skipped("this bridge runs without an operator (no `command_echo` in its gate)") from None
+        raise
+
+
+@check("went on commanding in mode policy, with `gui_alive` false", "hold `not_present` within 1 s")
+def frozen_console_is_nobody(rig: Rig) -> str:
+    state = rig.policy()
+    rig.hand(gui_alive=False)
+    held = _held_for_absence(rig, state, "not_present")
+    rig.hand()
+    return held.hold_reason.value
+
+
 @check("stopped commanding in mode policy, and let the lease lapse", "hold `lease_lapsed` or `not_present` within 1 s")
 def nobody_present_holds(rig: Rig) -> str:
     state = rig.policy()
     rig.peers.command = None
-    try:
-        held = rig.hold("lease_lapsed", "not_present", timeout_s=1.0 + SLACK_S)
-    except Failed:
-        if "command_echo" not in state.gate:
-            raise Skipped("this bridge runs without an operator (no `command_echo` in its gate)") from None
-        raise
+    held = _held_for_absence(rig, state, "lease_lapsed", "not_present")
     rig.lease()
     return held.hold_reason.value

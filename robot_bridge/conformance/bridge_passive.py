@@ -2,23 +2,20 @@
 
 import math
 import time
-from typing import Any
 
 from takeover.data.schema import PROTOCOL_VERSION, Hold, Lease, Mode, Role, SafetyLimits
-from takeover.robot_bridge.conformance.peers import raw
+from takeover.robot_bridge.conformance.peers import padded
 from takeover.robot_bridge.conformance.report import Failed, Skipped, Suite, need
 from takeover.robot_bridge.conformance.rig import DEVICE, ME, Rig
 from takeover.robot_bridge.protocol import ControlClient
+from takeover.robot_bridge.protocol.topics import topic
 
 PASSIVE: Suite[Rig] = Suite()
 check = PASSIVE.check
 
 LISTEN_S = 1.0
 LEASE_LIFE_S = 0.5
-
-
-def hello(**changes: Any) -> dict[str, Any]:
-    return {"type": "hello", "protocol": PROTOCOL_VERSION, "sender": "check-raw", "role": "operator", "software": "check"} | changes
+REPEATS = 3  # of every command that must be refused
 
 
 @check("listened to `state` for 1 s", "25 to 60 messages, seq without a gap, one session, the same as in the handshake")
@@ -50,17 +47,6 @@ def handshake(rig: Rig) -> str:
     return f"{spec.robot_id} on {spec.task_id}, {spec.control_hz:g} Hz, A = {action.size}, D = {spec.observation.size}"
 
 
-@check("said hello with protocol 999", "an error that names both versions, and no spec")
-def version_mismatch(rig: Rig) -> str:
-    with rig.raw() as client:
-        envelope = client.ask(hello(protocol=999))
-    need(envelope is not None, "no answer")
-    reply = envelope.reply if envelope is not None else rig.hello
-    need(reply.error and reply.spec is None, "it was accepted")
-    need("999" in reply.error and str(PROTOCOL_VERSION) in reply.error, f"the error names not both versions: {reply.error}")
-    return reply.error
-
-
 @check("asked for the lease and a hold without a handshake", "both refused")
 def nothing_before_hello(rig: Rig) -> str:
     errors = []
@@ -86,24 +72,6 @@ def observers_do_not_command(rig: Rig) -> str:
         client.close()
 
 
-@check("sent requests with an unknown field, an unknown type, a missing field and a wrong type", "each answered with an error")
-def bad_requests(rig: Rig) -> str:
-    bad: dict[str, dict[str, Any]] = {
-        "unknown field": {"type": "lease", "sender": "check-raw", "speed": 9},
-        "unknown request": {"type": "fly", "sender": "check-raw"},
-        "missing field": {"type": "hold"},
-        "wrong type": {"type": "lease", "sender": 7},
-    }
-    with rig.raw() as client:
-        need(client.ask(hello()) is not None, "no answer to hello")
-        for what, request in bad.items():
-            envelope = client.ask(request)
-            if envelope is None:
-                raise Failed(f"{what}: no answer")
-            need(envelope.reply.error, f"{what}: granted")
-    return "four errors"
-
-
 @check(
     "listened to `observation` for 1 s",
     "in real time: at the control rate, seq without a gap, D finite numbers, the session of the handshake",
@@ -126,45 +94,6 @@ def observations(rig: Rig) -> str:
     return f"{len(seen)} at {rig.spec.control_hz:g} Hz"
 
 
-def _alive(rig: Rig, after: str) -> None:
-    try:
-        rig.now()
-    except Failed:
-        raise Failed(f"no heartbeat any more after {after}") from None
-    with rig.raw() as client:
-        need(client.ask(hello(), 2.0) is not None, f"control does not answer any more after {after}")
-
-
-@check("sent garbage to `command`, `policy_action` and `control`", "nothing executed, the bridge goes on")
-def malformed(rig: Rig) -> str:
-    nested = b"\x91" * 5000 + b"\xc0"
-    for topic in ("command", "policy_action"):
-        for body in (b"", b"\xff\xff\xff", b"\xdd\xff\xff\xff\xff", b"\xa5hell", nested, b"\x93\x01\x02\x03", raw("", {"type": topic})[1:]):
-            rig.peers.outgoing.append((topic, topic.encode() + b"\0" + body))
-        rig.peers.outgoing.append((topic, b"nonsense without a topic"))
-        rig.peers.outgoing.append((topic, raw(topic + "2", {"type": topic})))
-    with rig.raw() as client:
-        for data in (b"", b"control", b"control\0", b"control\0\xc1", b"control\0" + nested, b"control\0\xdf\xff\xff\xff\xff"):
-            client.send(data)
-            client.receive(0.05)
-    time.sleep(0.1)
-    _alive(rig, "malformed messages")
-    return "heartbeat and control go on"
-
-
-@check("sent 1 MiB to `command` and `control`, 8 MiB to `policy_action`", "refused, the bridge goes on")
-def oversized(rig: Rig) -> str:
-    for topic, size in (("command", 1 << 20), ("policy_action", 8 << 20)):
-        rig.peers.outgoing.append((topic, raw(topic, {"type": topic, "session": "x" * size})))
-    with rig.raw() as client:
-        client.send(raw("control", {"request_id": 1, "request": hello(software="x" * (1 << 20))}))
-        envelope = client.receive(0.3)
-        need(envelope is None or envelope.reply.error, "a hello of 1 MiB was accepted")
-    time.sleep(0.1)
-    _alive(rig, "oversized messages")
-    return "heartbeat and control go on"
-
-
 @check("sent commands without the lease, deadman pressed", "refused and counted (`refused_commands`); nobody commands")
 def commands_need_the_lease(rig: Rig) -> str:
     rig.free()
@@ -180,17 +109,23 @@ def commands_need_the_lease(rig: Rig) -> str:
 
 
 @check(
-    "asked for the lease, again, and as somebody else; let it lapse; gave it back",
-    "granted, renewed, refused, granted after 0.5 s, given back",
+    "asked for the lease, again, on another connection under the same name, and as somebody else; let it lapse; gave it back",
+    "granted, renewed, refused, refused, granted after 0.5 s, given back",
 )
 def lease(rig: Rig) -> str:
     rig.free()
     other = ControlClient(rig.endpoints, "check-other", Role.OPERATOR)
+    twin = ControlClient(rig.endpoints, ME, Role.OPERATOR)
     try:
         other.hello("check", 2.0)
+        twin.hello("check", 2.0)
         first = rig.ask(Lease(sender=ME, device_kind="gamepad"))
         need(first.lease, f"refused: {first.error}")
         need(rig.ask(Lease(sender=ME, device_kind="gamepad")).lease == first.lease, "a renewal gave another token")
+        reply = twin.ask(Lease(sender=ME), 2.0)
+        need(reply.error and not reply.lease, "another connection got the lease by saying the holder's name")
+        twin.ask(Lease(sender=ME, release=True), 2.0)
+        need(rig.ask(Lease(sender=ME, device_kind="gamepad")).lease == first.lease, "another connection gave the holder's lease back")
         reply = other.ask(Lease(sender="check-other"), 2.0)
         need(reply.error and not reply.lease, "a second commander got the lease")
         need(ME in reply.error, f"the refusal does not name the holder: {reply.error}")
@@ -208,12 +143,13 @@ def lease(rig: Rig) -> str:
         return reply.error
     finally:
         other.close()
+        twin.close()
 
 
 @check(
     "held the lease and sent, deadman released: a good command, then one of another session, a repeated one, one with an unknown field, "
-    "one of another sender, one for an unknown group",
-    "the first accepted, the others refused",
+    "one of another sender, one for an unknown group, four of wrong types, one of a byte more than the limit",
+    "the first accepted, the others refused and, but for the last, counted (`refused_commands` or `bad_messages`)",
 )
 def commands_refused(rig: Rig) -> str:
     rig.free()
@@ -229,17 +165,25 @@ def commands_refused(rig: Rig) -> str:
         "check-group": rig.fields(device_id="check-group", authority=["third_arm"]),
         "check-missing": {key: value for key, value in rig.fields(device_id="check-missing").items() if key != "deadman"},
         "check-type": rig.fields(device_id="check-type", deadman="yes"),
+        "check-words": rig.fields(device_id="check-words", action=["fast"] * rig.spec.action.size),
+        "check-kind": rig.fields(device_id="check-kind", device_kind="joystick"),
+        "check-large": rig.fields(device_id="check-large"),  # the last one: its sender is disconnected
     }
     rig.peers.command = None
     time.sleep(0.05)
+    before = rig.now()
     for name, fields in bad.items():
-        for ahead in range(3):
+        for ahead in range(REPEATS):
             seq = fields["seq"] if name == "check-replayed" else rig.peers.command_seq + 1 + ahead
-            rig.peers.outgoing.append(("command", raw("command", fields | {"seq": seq})))
+            size = topic("command").max_bytes + 1 if name == "check-large" else 0
+            rig.peers.outgoing.append(("command", padded("command", fields | {"seq": seq}, "device_id", size)))
         time.sleep(0.04)
-        rig.peers.command_seq += 3
-        accepted = [state.device_id for _, state in list(rig.peers.states)[-20:] if state.device_id in bad]
-        need(not accepted, f"accepted: {accepted[:1]}")
+        rig.peers.command_seq += REPEATS
+    after = rig.now()
+    accepted = [state.device_id[:20] for _, state in list(rig.peers.states) if state.device_id.startswith(tuple(bad))]
+    need(not accepted, f"accepted: {accepted[:1]}")
+    counted = after.refused_commands + after.bad_messages - before.refused_commands - before.bad_messages
+    need(counted >= REPEATS * (len(bad) - 1), f"{counted} of {REPEATS * (len(bad) - 1)} are counted in refused_commands and bad_messages")
     rig.done(Lease(sender=ME, release=True))
     return f"{len(bad)} kinds refused"
 

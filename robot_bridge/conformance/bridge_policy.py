@@ -120,6 +120,16 @@ def chunk_rows(rig: Rig) -> str:
     return f"{len(steps)} steps from {len({step.policy_from_seq for step in steps})} chunks"
 
 
+def _hand_back_to_silence(rig: Rig) -> None:
+    """End the takeover with nobody answering any more, and wait for the hold that follows."""
+    rig.hand()
+    state = rig.until(lambda state: state.mode is not Mode.TAKEOVER, "end of the takeover")
+    if state.hold_reason == "released":
+        raise Skipped("hold-to-run: nothing is handed back")
+    rig.hold("policy_late", timeout_s=1.5 + SLACK_S + 4 * rig.period_s)
+    time.sleep(0.2)
+
+
 @POLICY.check(
     "sent a chunk of 200 rows, took over, handed back, and answered no more",
     "no row of it is used after the flush; then hold `policy_late`",
@@ -132,15 +142,31 @@ def chunk_flushed(rig: Rig) -> str:
     rig.mode(Mode.TAKEOVER)
     time.sleep(4 * rig.period_s)
     since = rig.peers.acked
-    rig.hand()
-    state = rig.until(lambda state: state.mode is not Mode.TAKEOVER, "end of the takeover")
-    if state.hold_reason == "released":
-        raise Skipped("hold-to-run: nothing is handed back")
-    rig.hold("policy_late", timeout_s=1.5 + SLACK_S + 4 * rig.period_s)
-    time.sleep(0.2)
+    _hand_back_to_silence(rig)
     used = [step.seq for step in rig.steps_after(since) if step.policy_version == 9 or step.policy_action is not None]
     need(not used, f"steps {used[:5]} took rows from before the flush")
     return "none used, held"
+
+
+@POLICY.check(
+    "sent a chunk of 200 rows in a takeover, handed back, and answered no more",
+    "no row of it drives, not even the step that hands back; then hold `policy_late`",
+)
+def chunk_of_the_takeover(rig: Rig) -> str:
+    rig.policy()
+    rig.hand(deadman=True, action=rig.push())
+    rig.mode(Mode.TAKEOVER)
+    time.sleep(4 * rig.period_s)
+    since = rig.peers.acked
+    _chunks(rig, 10**6, 200)
+    time.sleep(4 * rig.period_s)
+    _hand_back_to_silence(rig)
+    steps = rig.steps_after(since)
+    planned = [step.seq for step in steps if step.mode is Mode.TAKEOVER and step.policy_version == 9]
+    need(planned, "the chunk was on record for no step of the takeover")
+    used = [step.seq for step in steps if step.mode is not Mode.TAKEOVER and step.policy_action is not None]
+    need(not used, f"steps {used[:5]} took rows that were planned in the takeover")
+    return f"there in {len(planned)} steps of the takeover, then none used, held"
 
 
 @POLICY.check(

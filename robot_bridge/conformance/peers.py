@@ -34,6 +34,18 @@ def raw(topic: str, message: Any) -> bytes:
     return topic.encode() + b"\0" + msgspec.msgpack.encode(message)
 
 
+def padded(topic: str, fields: dict[str, Any], key: str, size: int) -> bytes:
+    """A frame of exactly ``size`` bytes, made so long by the text in ``key``; shorter ones (as 0) leave it as it is."""
+    frame = raw(topic, fields)
+    for _ in range(3):  # the header of a text grows with it
+        if len(frame) < size:
+            fields = fields | {key: fields[key] + "x" * (size - len(frame))}
+        elif len(frame) > size > 0:
+            fields = fields | {key: fields[key][: size - len(frame)]}
+        frame = raw(topic, fields)
+    return frame
+
+
 class Peers(threading.Thread):
     """Keeps what the bridge says; sends what the attributes say. Attributes are replaced whole, by the thread that makes the checks."""
 
@@ -144,7 +156,7 @@ class RawClient:
         self._dealer: Dealer[ControlEnvelope, ReplyEnvelope] = Dealer(endpoints, "control", ControlEnvelope, ReplyEnvelope)
         self._next = time.monotonic_ns()
 
-    def ask(self, request: dict[str, Any], timeout_s: float = 1.0, **envelope: Any) -> ReplyEnvelope | None:
+    def ask(self, request: dict[str, Any], timeout_s: float = 1.0, /, **envelope: Any) -> ReplyEnvelope | None:
         """Send the request as it is; the reply, or None."""
         self._next += 1
         self.send(raw("control", {"request_id": self._next, "request": request} | envelope))

@@ -42,7 +42,7 @@ class Router(Socket[T], Generic[T, R]):
             try:
                 return peer, self._unframe(data)
             except BadMessage as error:
-                self._bad(error)
+                self.bad(error, peer)
             received = self.receive_raw(0.0)
         return None
 
@@ -75,6 +75,17 @@ class Router(Socket[T], Generic[T, R]):
             if error.errno != errno.EHOSTUNREACH:
                 raise
             raise PeerGone(self.name) from error
+        return True
+
+    def reaches(self, peer: bytes, message: R) -> bool:
+        """Send, and say whether that connection is still there."""
+        self.socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
+        try:
+            self.send_encoded(peer, self.encode(message))
+        except PeerGone:
+            return False
+        finally:
+            self.socket.setsockopt(zmq.ROUTER_MANDATORY, int(topic_entry(self.name).lossless))
         return True
 
     def send(self, peer: bytes, message: R) -> None:

@@ -6,6 +6,7 @@ gone; every receive has a deadline.
 """
 
 import time
+from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 import zmq
@@ -34,7 +35,8 @@ class Socket(Generic[T]):
         self.socket.setsockopt(zmq.MAXMSGSIZE, limit)
         self.codec: Codec[T] = Codec(type_, limit)
         self.bad_messages = 0
-        self.last_bad = ""  # what was wrong with the newest of them
+        self.on_bad: Callable[[str, bytes], None] = lambda why, peer: None  # told of each of them; peer: of a ROUTER, if it is known
+        self.on_revoked: Callable[[str], None] = lambda public_key: None  # told of each message of a key that is not admitted any more
         self.user = ""  # over a network: public key of who sent the newest message
         self._gatekeeper: Gatekeeper | None = None
         self._bound: BoundAddress | None = None
@@ -72,7 +74,10 @@ class Socket(Generic[T]):
             return self.socket.recv_multipart(zmq.NOBLOCK)
         frames = self.socket.recv_multipart(zmq.NOBLOCK, copy=False)
         self.user = str(frames[-1].get("User-Id"))
-        return [frame.bytes for frame in frames] if self._gatekeeper.permits(self.user, self.name) else None
+        if self._gatekeeper.permits(self.user, self.name):
+            return [frame.bytes for frame in frames]
+        self.on_revoked(self.user)
+        return None
 
     def __enter__(self) -> Any:
         return self
@@ -88,9 +93,10 @@ class Socket(Generic[T]):
             raise BadMessage(f"expected topic {self.name!r}")
         return self.codec.decode(memoryview(data)[len(self._prefix) :])
 
-    def _bad(self, error: BadMessage) -> None:
+    def bad(self, error: BadMessage, peer: bytes = b"") -> None:
+        """Count a message that cannot be read, and tell who watches."""
         self.bad_messages += 1
-        self.last_bad = str(error)
+        self.on_bad(str(error), peer)
 
     def _receive(self, timeout_s: float) -> T | None:
         """The next good message, or None after ``timeout_s``. Bad ones are counted and skipped."""
@@ -104,7 +110,7 @@ class Socket(Generic[T]):
                 if parts is not None:
                     return self._unframe(parts[-1] if len(parts) == 1 else b"")
             except BadMessage as error:
-                self._bad(error)
+                self.bad(error)
             except zmq.Again:
                 return None
 

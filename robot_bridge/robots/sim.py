@@ -169,7 +169,8 @@ class SimRobot:
         return Advice(values=truth | {"success": [float(self.evaluate().success)]}, expert_action=self.task.expert(truth))
 
     def inject(self, fault: str, value: float) -> None:
-        """slip, lost_grasp, bumped_object (``value`` 1: as strong as is usual), latency (steps), frozen_camera (0 thaws)."""
+        """slip, lost_grasp, bumped_object (``value`` 1: as strong as is usual), latency (steps),
+        frozen_camera (0 thaws; 1: nothing new, 2: its counter runs, 3: its clock too, only the pixels stand)."""
         known = (*self.task.faults, *_COMMON_FAULTS)
         if fault not in known:
             raise RobotError(f"unknown fault {fault!r} for {self.task.name}; known: {', '.join(known)}")
@@ -178,7 +179,7 @@ class SimRobot:
         if fault == "latency":
             self._faults[0] = np.clip(round(value), 0, MAX_LATENCY_STEPS)
         elif fault == "frozen_camera":
-            self._faults[1] = float(bool(value))
+            self._faults[1] = np.clip(np.ceil(abs(value)), 0, 3)
         else:
             self.task.fault(fault, value, self._data, self._variables, self._random)
             self.task.install(self._model, self._data, self._variables)
@@ -249,6 +250,11 @@ class SimRobot:
     @property
     def camera_frozen(self) -> bool:
         return bool(self._faults[1])
+
+    @property
+    def camera_fault(self) -> int:
+        """How the cameras are frozen, see `inject`; 0: they are not."""
+        return int(self._faults[1])
 
     # --- inside ---
 

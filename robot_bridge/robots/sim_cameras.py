@@ -5,7 +5,7 @@ which owns the OpenGL context from then on.
 """
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import mujoco
@@ -30,7 +30,7 @@ class _Captured:
     variables: FloatArray
     camera_offset: FloatArray
     parameters: tuple[tuple[str, float], ...]
-    frozen: bool
+    frozen: int  # see SimRobot.inject
 
 
 class SimCameras:
@@ -57,19 +57,27 @@ class SimCameras:
             variables=robot.variables.copy(),
             camera_offset=robot.camera_offset.copy(),
             parameters=tuple(robot.parameters.items()),
-            frozen=robot.camera_frozen,
+            frozen=robot.camera_fault,
         )
 
     def pictures(self, captured: Any) -> list[Picture]:
         """Front and wrist, (480, 640, 3) uint8 RGB. A frozen camera gives its old pictures again, with their old counter and time."""
         if captured.frozen and self._latest:
-            return self._latest
+            return self._again(captured)
         if self._renderer is None or self._renderer.parameters != captured.parameters:
             self.close()
             self._renderer = _Renderer(self._robot, captured.parameters)
         self._renderer.pose(captured)
         self._counter += 1
         self._latest = [Picture(name, self._counter, captured.t_ns, self._renderer.render(name)) for name in CAMERAS]
+        return self._latest
+
+    def _again(self, captured: _Captured) -> list[Picture]:
+        """The old pictures: 1 as they are, 2 with a new counter, 3 with a new counter and time."""
+        if captured.frozen > 1:
+            self._counter += 1
+            t_ns = captured.t_ns if captured.frozen > 2 else self._latest[0].t_source_ns
+            self._latest = [replace(picture, counter=self._counter, t_source_ns=t_ns) for picture in self._latest]
         return self._latest
 
     def close(self) -> None:

@@ -8,11 +8,11 @@ import numpy as np
 import numpy.typing as npt
 
 from takeover.data.schema import ActionGroup, ActionSpec, ObservationSpec, ParameterSpec
-from takeover.robot_bridge.kinematics import yaw_of
 from takeover.robot_bridge.robots import sim_looks
 from takeover.robot_bridge.robots.base import Evaluation
 from takeover.robot_bridge.robots.sim_model import ARM_JOINTS, FINGERTIP_M, TaskScene
 from takeover.robot_bridge.tasks.base import COMMON_PARAMETERS, Sense, nearest_quarter_turn
+from takeover.robot_bridge.tasks.cubes import cube_body, cube_pose, gripper_health, lying_cube
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -75,19 +75,14 @@ class PickLift:
     faults: tuple[str, ...] = ("slip", "lost_grasp", "bumped_object")
 
     def scene(self, parameters: dict[str, float]) -> TaskScene:
-        """A worn gripper (1) has a fifth of the force and of the pads' friction of a new one (0)."""
-        health = 1.0 - 0.8 * parameters["gripper_wear"]
-        half, friction = parameters["cube_width_m"] / 2, parameters["friction"]
-        cube = f"""<body name="cube" pos="0 0 {half}"><freejoint name="cube"/>
-          <geom name="cube" class="environment" conaffinity="1" type="box" size="{half} {half} {half}" mass="{parameters["cube_mass_kg"]}"
-                condim="4" friction="{friction} 0.005 0.0001"/>{sim_looks.cube(half)}</body>"""
+        health = gripper_health(parameters)
         return TaskScene(
-            world=cube,
+            world=cube_body("cube", parameters, sim_looks.cube(parameters["cube_width_m"] / 2)),
             hand="",
             tool_point_m=FINGERTIP_M - _PAD_M,
             movable_fingers=True,
             finger_gap_m=OPENING_M,
-            pad_friction=max(friction, 1.0) * health,
+            pad_friction=max(parameters["friction"], 1.0) * health,
             grip_force_n=_GRIP_FORCE_N * health,
             stiffness_n_m=3500.0,  # longer steps than peg-insert's, so softer: a push ends at 50 N
         )
@@ -105,11 +100,11 @@ class PickLift:
 
     def place(self, model: mujoco.MjModel, data: mujoco.MjData, variables: FloatArray) -> None:
         x, y, yaw, half = variables[:4]
-        data.qpos[_CUBE : _CUBE + 7] = (x, y, half, np.cos(yaw / 2), 0.0, 0.0, np.sin(yaw / 2))
+        data.qpos[_CUBE : _CUBE + 7] = lying_cube(x, y, yaw, half)
 
     def observe(self, data: mujoco.MjData, sense: Sense, variables: FloatArray, parameters: dict[str, float]) -> FloatArray:
         noise = parameters["observation_noise_m"] * sense.noise * (1.0, 1.0, 1.0, 10.0)
-        cube = _cube_pose(data) + variables[4:8] + noise
+        cube = cube_pose(data, "cube") + variables[4:8] + noise
         tool = np.array([*sense.position, sense.yaw])
         from_start, from_tool = cube - sense.start, cube - tool
         from_start[3], from_tool[3] = nearest_quarter_turn(from_start[3]), nearest_quarter_turn(from_tool[3])
@@ -119,7 +114,7 @@ class PickLift:
         )
 
     def evaluate(self, data: mujoco.MjData, sense: Sense, variables: FloatArray) -> Evaluation:
-        cube = _cube_pose(data)
+        cube = cube_pose(data, "cube")
         near = float(np.linalg.norm(cube[:3] - sense.position)) < 0.03
         success = bool(near and cube[2] - variables[3] >= SUCCESS_LIFT_M)
         return Evaluation(reward=float(success), success=success, terminated=success)
@@ -128,7 +123,7 @@ class PickLift:
         return 0.0
 
     def truth(self, data: mujoco.MjData, sense: Sense, variables: FloatArray) -> dict[str, list[float]]:
-        cube = _cube_pose(data)
+        cube = cube_pose(data, "cube")
         half = float(variables[3])
         holding = sense.gripper_command < 0 and abs(sense.gripper_width - 2 * half) < 0.004 and _near(cube, sense)
         return {
@@ -168,12 +163,6 @@ class PickLift:
         if name == "lost_grasp":
             data.qpos[_CUBE + 2] = variables[3]
             data.qvel[_CUBE : _CUBE + 6] = 0.0
-
-
-def _cube_pose(data: mujoco.MjData) -> FloatArray:
-    """x, y, z, yaw (4,), yaw within an eighth of a turn either way."""
-    body = data.body("cube")
-    return np.array([*body.xpos, nearest_quarter_turn(yaw_of(body.xmat))])
 
 
 def _near(cube: FloatArray, sense: Sense) -> bool:

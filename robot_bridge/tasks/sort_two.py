@@ -11,12 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from takeover.data.schema import ActionGroup, ActionSpec, ObservationSpec, ParameterSpec
-from takeover.robot_bridge.kinematics import yaw_of
 from takeover.robot_bridge.robots import sim_looks
 from takeover.robot_bridge.robots.base import Evaluation
 from takeover.robot_bridge.robots.sim_model import ARM_JOINTS, FINGERTIP_M, TaskScene
 from takeover.robot_bridge.tasks import sort_two_expert
 from takeover.robot_bridge.tasks.base import COMMON_PARAMETERS, Sense, nearest_quarter_turn
+from takeover.robot_bridge.tasks.cubes import cube_body, cube_pose, gripper_health, lying_cube
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -95,25 +95,21 @@ class SortTwo:
     faults: tuple[str, ...] = ("slip", "lost_grasp", "bumped_object")
 
     def scene(self, parameters: dict[str, float]) -> TaskScene:
-        """A worn gripper (1) has a fifth of the force and of the pads' friction of a new one (0)."""
-        health = 1.0 - 0.8 * parameters["gripper_wear"]
-        half, friction = parameters["cube_width_m"] / 2, parameters["friction"]
-        cubes = "".join(
-            f"""<body name="{name}" pos="0 {side * 0.1} {half}"><freejoint name="{name}"/>
-          <geom name="{name}" class="environment" conaffinity="1" type="box" size="{half} {half} {half}" mass="{parameters["cube_mass_kg"]}"
-                condim="4" friction="{friction} 0.005 0.0001"/>{sim_looks.sorted_cube(half, name)}</body>"""
-            for name, side in zip(_NAMES, (1, -1), strict=True)
+        health, half = gripper_health(parameters), parameters["cube_width_m"] / 2
+        objects = "".join(
+            cube_body(name, parameters, sim_looks.sorted_cube(half, name), aside_m)
+            for name, aside_m in zip(_NAMES, (0.1, -0.1), strict=True)
         )
         marks = "".join(
             f'<body name="{name}_mark" mocap="true">{sim_looks.mark(half + parameters["tolerance_m"], name)}</body>' for name in _NAMES
         )
         return TaskScene(
-            world=cubes + marks,
+            world=objects + marks,
             hand="",
             tool_point_m=FINGERTIP_M - _PAD_M,
             movable_fingers=True,
             finger_gap_m=OPENING_M,
-            pad_friction=max(friction, 1.0) * health,
+            pad_friction=max(parameters["friction"], 1.0) * health,
             grip_force_n=_GRIP_FORCE_N * health,
             stiffness_n_m=2800.0,  # longer steps than pick-lift's, so softer: a push ends at 50 N
         )
@@ -140,12 +136,12 @@ class SortTwo:
     def place(self, model: mujoco.MjModel, data: mujoco.MjData, variables: FloatArray) -> None:
         for i, start in enumerate(_QPOS):
             x, y, yaw = variables[3 * i : 3 * i + 3]
-            data.qpos[start : start + 7] = (x, y, variables[10], np.cos(yaw / 2), 0.0, 0.0, np.sin(yaw / 2))
+            data.qpos[start : start + 7] = lying_cube(x, y, yaw, variables[10])
 
     def observe(self, data: mujoco.MjData, sense: Sense, variables: FloatArray, parameters: dict[str, float]) -> FloatArray:
         noise = parameters["observation_noise_m"] * sense.noise
-        first = _cube_pose(data, 0) + variables[12:16] + noise * (1.0, 1.0, 1.0, 10.0)
-        second = _cube_pose(data, 1) + variables[16:20] + noise[[1, 0, 3, 2]] * (1.0, 1.0, 1.0, 10.0)
+        first = cube_pose(data, _NAMES[0]) + variables[12:16] + noise * (1.0, 1.0, 1.0, 10.0)
+        second = cube_pose(data, _NAMES[1]) + variables[16:20] + noise[[1, 0, 3, 2]] * (1.0, 1.0, 1.0, 10.0)
         tool = np.array([*sense.position, sense.yaw])
         ways = first - tool, second - tool
         for way in ways:
@@ -160,7 +156,7 @@ class SortTwo:
         )
 
     def evaluate(self, data: mujoco.MjData, sense: Sense, variables: FloatArray) -> Evaluation:
-        cubes = _cube_pose(data, 0), _cube_pose(data, 1)
+        cubes = cube_pose(data, _NAMES[0]), cube_pose(data, _NAMES[1])
         success = all(_lies_on(cube, i, sense, variables) for i, cube in enumerate(cubes))
         failed = not success and _cause(cubes, sense, variables) > 0
         return Evaluation(reward=float(success), success=success, terminated=success or failed)
@@ -170,7 +166,7 @@ class SortTwo:
 
     def truth(self, data: mujoco.MjData, sense: Sense, variables: FloatArray) -> dict[str, list[float]]:
         """``failure``: index of `CAUSES`. ``on_mark``: of each cube, 1 where it lies released on its own mark."""
-        cubes, half = (_cube_pose(data, 0), _cube_pose(data, 1)), float(variables[10])
+        cubes, half = (cube_pose(data, _NAMES[0]), cube_pose(data, _NAMES[1])), float(variables[10])
         gripped = [float(_held(cube, sense, half) and sense.gripper_command < 0) for cube in cubes]
         known = {
             "tool_pose": [*sense.position.tolist(), sense.yaw],
@@ -205,12 +201,6 @@ class SortTwo:
         if name == "lost_grasp":
             data.qpos[_QPOS[hit] + 2] = variables[10]
             data.qvel[_QVEL[hit] : _QVEL[hit] + 6] = 0.0
-
-
-def _cube_pose(data: mujoco.MjData, index: int) -> FloatArray:
-    """x, y, z, yaw (4,) of the first (0) or second cube (1), yaw within an eighth of a turn either way."""
-    body = data.body(_NAMES[index])
-    return np.array([*body.xpos, nearest_quarter_turn(yaw_of(body.xmat))])
 
 
 def _held(cube: FloatArray, sense: Sense, half: float) -> bool:

@@ -35,7 +35,10 @@ from tests.robot_bridge.station import Actor, Operator
 
 HOOKS = Path(__file__).parent / "hooks"
 PERIOD_MS = 50.0
-BUSY = (HoldReason.LEASE_LAPSED, HoldReason.POLICY_LATE, HoldReason.COMMAND_STALE, HoldReason.CONTROL_LATE, HoldReason.RECORDER_LOST)
+BUSY = (
+    *(HoldReason.LEASE_LAPSED, HoldReason.POLICY_LATE, HoldReason.COMMAND_STALE, HoldReason.CONTROL_LATE, HoldReason.RECORDER_LOST),
+    HoldReason.CAMERA_FROZEN,  # rendering waits for a processor
+)
 
 
 class Watch(threading.Thread):

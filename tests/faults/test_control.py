@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from takeover.data.schema import Command, EpisodeKind, HoldReason, Mode, Source, Stop
+from takeover.data.schema import Command, EpisodeKind, HoldReason, Lease, Mode, Next, Source, Stop
 from takeover.robot_bridge.protocol import Push
 from tests.robot_bridge.station import Operator
 
@@ -94,6 +94,28 @@ def test_row_11_second_commander(running: tuple[Rig, Operator], bound: Bound) ->
     state = station.watch.state
     assert state is not None
     assert state.refused_commands > before.refused_commands + 5
+    taken = [step for step in station.steps_since(since) if step.human_action is not None and step.human_action[0] < 0]
+    bound(float(len(taken)), 0.0, "steps")
+    other.sending = False
+
+
+def test_row_11_second_commander_of_the_same_name(running: tuple[Rig, Operator], bound: Bound) -> None:
+    """Two consoles of one person: the second is refused by its connection, whatever it calls itself."""
+    station, operator = running
+    other = station.operator(operator.name)
+    station.drive(operator)
+    since = time.monotonic_ns()
+    other.lease, other.action, other.deadman = "0123456789abcdef", [-1.0, 0.0, 0.0, 0.0], True
+    for _ in range(10):
+        refused = other.take_lease()
+        assert (refused.lease, refused.error) == ("", "console on another connection holds the lease")
+        assert "on another connection" in other.ask(Next(sender=other.name)).error
+        assert other.ask(Lease(sender=other.name, release=True)).error == "", "it gives back what it has: nothing"
+        time.sleep(0.03)
+    state = station.watch.state
+    assert state is not None
+    assert state.commander == operator.name
+    assert operator.take_lease().lease == operator.lease, "and the first one's is as it was"
     taken = [step for step in station.steps_since(since) if step.human_action is not None and step.human_action[0] < 0]
     bound(float(len(taken)), 0.0, "steps")
     other.sending = False

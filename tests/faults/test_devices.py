@@ -4,13 +4,16 @@ A real console process on an X server of its own, with SDL's virtual pad plugged
 recorder.
 """
 
+import contextlib
 import signal
 import time
 from collections.abc import Callable, Iterator
 
 import pytest
 
+from takeover.app.console.client import GUI_HEARTBEAT_MS
 from takeover.data.schema import EpisodeKind, HoldReason, Mode, Resume, Source, Start
+from takeover.robot_bridge.lease import PRESENCE_NS
 from tests.app.console.test_real_window import Screen
 
 from .rig import PERIOD_MS, Rig, rig
@@ -148,6 +151,28 @@ def test_row_12_console_gone_in_a_takeover(station: Rig, driving: Pad, bound: Bo
         assert station.watch.state is not None
         assert station.watch.state.mode is Mode.HOLD  # RB was never let go
         driving.release()
+
+
+def test_row_12_window_frozen_while_the_policy_drives(shared: Rig, bound: Bound) -> None:
+    """Nobody at a frozen window could take over: the policy is held, although the console's link goes on commanding."""
+    actor = shared.actor(lambda _: [0.1, 0.0, 0.0, 0.0])
+    shared.launcher.wait_ready(60)
+    shared.until(lambda s: s.commander.startswith("console-"), "the console holds the lease", 30.0)
+    try:
+        for attempt in range(4):
+            shared.ask_until_done(lambda name: Start(sender=name, kind=EpisodeKind.POLICY))
+            with contextlib.suppress(AssertionError):  # a machine that is busy with other things holds it now and then
+                shared.until(lambda s: s.mode is Mode.POLICY and s.episode_step > 10, "the policy drives", 2.0)
+                fault = shared.hook("console", "stick", "gui", 1.5)
+                _, after_ms = shared.held(fault, [HoldReason.NOT_PRESENT], 3.0)
+                break
+            assert attempt < 3, "no hold for a frozen window"
+            shared.end_block()
+        bound(after_ms, GUI_HEARTBEAT_MS + PRESENCE_NS / 1e6 + 2 * PERIOD_MS, "ms")
+        bound(shared.moved_for_ms(fault), GUI_HEARTBEAT_MS + PRESENCE_NS / 1e6 + 2 * PERIOD_MS, "ms")
+    finally:
+        actor.peer.stop()
+        shared.end_block()
 
 
 def test_row_13_stop_with_a_blocked_window(station: Rig, driving: Pad, bound: Bound) -> None:

@@ -4,15 +4,19 @@ import random
 import struct
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import msgspec
 import psutil
 import pytest
 import zmq
 
-from takeover.data.schema import PROTOCOL_VERSION, EpisodeKind, Hello, Mode, Role
+from takeover.data.schema import PROTOCOL_VERSION, EpisodeKind, Hello, Mode, RobotSpec, Role
+from takeover.robot_bridge.conformance.peers import RawClient
 from takeover.robot_bridge.protocol import ControlClient
-from tests.robot_bridge.station import Operator
+from takeover.robot_bridge.robots.base import FloatArray
+from takeover.robot_bridge.robots.sim import SimRobot
+from tests.robot_bridge.station import Operator, station
 
 from .rig import Rig, rig
 
@@ -57,6 +61,30 @@ def hostile(station: Rig, operator: Operator) -> Iterator[bytes]:
         flipped[chance.randrange(len(valid))] ^= 1 << chance.randrange(8)
         yield bytes(flipped)
         yield chance.randbytes(chance.randrange(400))
+
+
+UNITS = {"mm": ["mm", "mm", "mm", "rad"], "deg": ["m", "m", "m", "deg"], "none": ["", "", "", ""]}
+
+
+@pytest.mark.parametrize("units", UNITS.values(), ids=UNITS)
+def test_row_19_unit_refused_at_load(tmp_path: Path, bound: Bound, units: list[str]) -> None:
+    """A robot whose actions are not in metres and radians: no bridge comes up, so nothing is commanded."""
+    commands: list[object] = []
+
+    class Foreign(SimRobot):
+        @property
+        def spec(self) -> RobotSpec:
+            spec = super().spec
+            return msgspec.structs.replace(spec, action=msgspec.structs.replace(spec.action, units=units))
+
+        def apply(self, action: FloatArray) -> None:
+            commands.append(action)
+            super().apply(action)
+
+    with pytest.raises(ValueError, match="allowed: 'm' or 'rad'"), station(tmp_path, hardware=Foreign()):
+        raise AssertionError("a bridge came up")
+    bound(float(len(commands)), 0.0, "commands")
+    assert not list(tmp_path.rglob("*.sock")), "and nobody could have asked for one"
 
 
 def test_row_35_hostile_messages(running: tuple[Rig, Operator], bound: Bound) -> None:
@@ -104,10 +132,23 @@ def test_row_19_wrong_types_and_unknown_fields(running: tuple[Rig, Operator], bo
             socket.send(b"command\0" + msgspec.msgpack.encode(fields | change))
             time.sleep(0.02)
     station.until(lambda s: s.bad_messages > 0, "what cannot be read is counted")
-    assert any(event.kind == "bad_message" and event.text.startswith("command: ") for event in station.watch.events)
+    assert any(event.kind == "bad_message" and event.text.startswith("somebody: message on command: ") for event in station.watch.events)
     driven = [step for step in station.steps_since(since) if step.human_action is not None]
     bound(float(len(driven)), 0.0, "steps")
     operator.sending = True
+
+
+@pytest.mark.parametrize("version", [0, PROTOCOL_VERSION + 1])
+def test_row_37_version_mismatch_with_a_field_that_only_that_version_has(running: tuple[Rig, Operator], bound: Bound, version: int) -> None:
+    station, _ = running
+    hello = {"type": "hello", "protocol": version, "sender": "newcomer", "role": "operator", "software": "test", "mood": "good"}
+    with RawClient(station.endpoints) as client:
+        envelope = client.ask(hello, 5.0)
+    assert envelope is not None
+    reply = envelope.reply
+    assert (reply.spec, envelope.request_id > 0) == (None, True)
+    named = [str(number) in reply.error for number in (version, PROTOCOL_VERSION)]
+    bound(float(named.count(False)), 0.0, "versions not shown")
 
 
 @pytest.mark.parametrize("version", [0, PROTOCOL_VERSION + 1])

@@ -108,7 +108,7 @@ class ByHand:
 
     def ask(self, request: ControlRequest, role: Role = Role.OPERATOR, sender: str = "console") -> str:
         """What the control thread answers, within one tick; "" when it did what was asked."""
-        self.io.inbox.requests.append(PendingRequest(b"x", 1, request, sender, role))
+        self.io.inbox.requests.append(PendingRequest(b"x", 1, request, sender, role, sender.encode()))
         before = len(self.errors)
         self.tick()
         assert len(self.errors) == before + 1

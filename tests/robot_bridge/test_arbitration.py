@@ -53,6 +53,25 @@ def test_takeover_ramps_in_and_hands_back_at_once() -> None:
     np.testing.assert_array_equal(released.asked, POLICY.action)
 
 
+def test_rows_planned_before_somebody_took_or_gave_back_do_not_drive_that_step() -> None:
+    planned = replace(POLICY, planned=True)
+    late = replace(ARMED, late_answers=1)
+    released = step(Mode.TAKEOVER, late, human(deadman=False), policy=planned)
+    assert (released.event, released.source) == (ModeEvent.RELEASE, (Source.NONE, Source.NONE))
+    np.testing.assert_array_equal(released.asked, ZERO)
+    assert released.authority.late_answers == 0, "there was an answer: it is not late, only void"
+    for mode in (Mode.POLICY, Mode.HOLD):
+        taken = step(mode, ARMED, human(deadman=True, authority=["gripper"]), policy=planned)
+        assert (taken.event, taken.source) == (ModeEvent.TAKE, (Source.NONE, Source.HUMAN))
+        np.testing.assert_allclose(taken.asked, [0, 0, 0, 0, 0.8])
+        fresh = step(mode, ARMED, human(deadman=True, authority=["gripper"]))
+        assert fresh.source == (Source.POLICY, Source.HUMAN), "an answer to this very observation drives on"
+    later = step(Mode.TAKEOVER, ARMED, human(deadman=True, authority=["gripper"]), policy=planned)
+    assert later.source == (Source.POLICY, Source.HUMAN), "planned in the takeover, for the takeover"
+    bad = step(Mode.TAKEOVER, ARMED, human(deadman=False), policy=PolicyChoice(None, "not finite"))
+    assert bad.reason is HoldReason.POLICY_FAULT
+
+
 def test_hold_to_run_and_demonstrations_pause_on_release() -> None:
     for rules in (replace(RULES, hold_to_run=True), replace(RULES, policy_drives=False)):
         decision = step(Mode.TAKEOVER, ARMED, human(deadman=False), rules=rules)

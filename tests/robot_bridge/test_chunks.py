@@ -88,6 +88,7 @@ def slow(tmp_path: Path) -> Iterator[ChunkScene]:
 def test_a_chunk_is_looked_up_by_step() -> None:
     chunk = chunks.received(answer(10, [[float(i)] for i in range(5)], valid_for=20), 1, 0)
     assert [chunk.choice(seq).action for seq in (10, 12, 14, 17)] == [0.0, 2.0, 4.0, 4.0]
+    assert [chunk.choice(seq).planned for seq in (10, 11, 17)] == [False, True, True]
     assert not chunk.covers(9, 0, 3)
     assert chunk.covers(10, 10, 3)
     assert chunk.covers(17, 0, 3), "the last row is repeated three times"
@@ -148,7 +149,7 @@ def test_chunks_end_at_takeover_and_hand_back_without_a_hold(slow: ChunkScene) -
     slow.run_policy()
     slow.station.until(lambda state: state.policy_action is not None and any(state.action))
     slow.take_over()
-    slow.station.until(lambda state: state.human_steps >= 8)
+    slow.station.until(lambda state: state.human_steps >= 18)
     slow.neutral()
     slow.until_mode(Mode.POLICY)
     back = slow.station.state().step_seq
@@ -156,12 +157,13 @@ def test_chunks_end_at_takeover_and_hand_back_without_a_hold(slow: ChunkScene) -
     steps = slow.recorder.steps
     last_human = max(i for i, step in enumerate(steps) if Source.HUMAN in step.source)
     after = steps[last_human + 1 :]
-    release, later = after[0], after[1:]
+    release = after[0]
+    assert steps[last_human].policy_action is not None, "a chunk planned in the takeover was there to go on with"
     assert not any(step.mode is Mode.HOLD for step in after[:20]), "standing still until the first answer is not late"
-    waiting = list(itertools.takewhile(lambda step: step.policy_action is None, later))
-    assert 3 <= len(waiting) <= 14, "0.3 to 0.6 s at 20 Hz, and 2"
-    assert all(step.action == [0.0] * 4 for step in waiting)
-    assert all(step.policy_from_seq > release.seq for step in later[len(waiting) :]), "inferred after the hand-back"
+    waiting = list(itertools.takewhile(lambda step: step.policy_action is None, after))
+    assert 4 <= len(waiting) <= 15, "0.3 to 0.6 s at 20 Hz, and 2, and the step that hands back"
+    assert all(step.action == [0.0] * 4 and step.source == [Source.NONE] for step in waiting), "the step that hands back too"
+    assert all(step.policy_from_seq > release.seq for step in after[len(waiting) :]), "inferred after the hand-back"
 
 
 def test_an_actor_that_falls_silent_runs_out_and_is_held(slow: ChunkScene) -> None:

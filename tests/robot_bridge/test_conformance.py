@@ -15,7 +15,7 @@ import pytest
 
 from takeover.data.schema import EpisodeKind, Mode, Resume, Start
 from takeover.robot_bridge.conformance.actor import POINT, check_actor
-from takeover.robot_bridge.conformance.bridge import DRIVING, HANDS, NOT_DRIVEN, PASSIVE, check_bridge
+from takeover.robot_bridge.conformance.bridge import DRIVING, HANDS, NOT_DRIVEN, STANDING, check_bridge
 from takeover.robot_bridge.conformance.report import Failed, Result, Status
 from takeover.robot_bridge.protocol import Endpoints
 from tests.robot_bridge.station import Operator, Recorder, eventually, station
@@ -30,18 +30,24 @@ TAKEOVER = [sys.executable, "-m", "takeover.app.cli"]
 # What a careless bridge does: (check that must find it, text of the example, what it is replaced with).
 BRIDGE_MISTAKES = [
     ("heartbeat", "state_due = now + 0.02", "state_due = now + 0.1"),
-    ("version_mismatch", 'need(kind != "hello" or r["protocol"] == 1,', "need(True,"),
-    ("lease", 'need(not leased or self.held_by() in ("", sender),', "need(True,"),
-    ("commands_refused", 'need(checked(c)["session"] == self.session,', "need(checked(c),"),
-    (
-        "bad_requests",
-        "need(name in fields, f\"{message['type']}: unknown",
-        "if name not in fields: continue\n        need(True, f\"{message['type']}: unknown",
-    ),
+    ("version_mismatch", 'need(kind != "hello" or r.get("protocol") == 1,', "need(True,"),
+    ("lease", 'need(kind in ("start", "finish", "hold") or not self.held_by() or self.owner == peer,', "need(True,"),
+    ("lease", "not self.held_by() or self.owner == peer,", 'self.held_by() in ("", sender),'),
+    ("foreign_name", 'r["sender"] == sender and role', "role"),
+    ("frozen_console_is_nobody", ' or not c["gui_alive"]) else ""', ') else ""'),
+    ("commands_refused", 'need(name in ("control", "record") or message["session"] == self.session,', "need(True,"),
+    ("commands_refused", "self.bad += not refused", "pass"),
+    ("bad_requests", "for name in {*message, *fields} if strict else fields:", "for name in fields:"),
+    ("bad_requests", 'checked(envelope, "control"); checked(r, kind)', "checked(r, kind)"),
+    ("version_mismatch", 'need(kind != "hello" or r.get("protocol") == 1,', 'need(kind != "hello" or checked(r, kind)["protocol"] == 1,'),
+    ("answers_field_by_field", "valid_until_seq:i policy_version:i", "valid_until_seq:i? policy_version:i"),
+    ("answers_of_the_limit", "(zmq.PULL, 1 << 18)", "(zmq.PULL, 1 << 22)"),
+    ("answers_of_the_limit", "(zmq.PULL, 1 << 18)", "(zmq.PULL, 1 << 17)"),
     ("silence_holds", "T_CMD, MOVING = min(max(3 * PERIOD, 0.12), 0.2)", "T_CMD, MOVING = 5.0"),
     ("no_motion_before_neutral", '(c["neutral"] or not self.needs_neutral)', "True"),
-    ("frozen_console_holds", ' or not c["gui_alive"]', ""),
-    ("chunk_flushed", "if not self.chunk or not self.flushed_at <=", "if not self.chunk or not 0 <="),
+    ("frozen_console_holds", ' or not c["gui_alive"] else "device_lost"', ' else "device_lost"'),
+    ("chunk_flushed", "(self.seq if self.flush else self.flushed_at) <=", "0 <="),
+    ("chunk_of_the_takeover", "(self.seq if self.flush else self.flushed_at) <=", "self.flushed_at <="),
     ("chunk_expires", "if valid and i <", "if i <"),
     ("answer_nan_refused", "any(faulty(row) for row in", "any(False for row in"),
     ("records_sent_again", "self.recorder, self.next_send = peer, acked + 1", "self.recorder = peer"),
@@ -54,6 +60,12 @@ ACTOR_MISTAKES = [
     ("new_session", 'if observation["session"] != session:', "if False:"),
     ("malformed", "except (ValueError, TypeError, msgpack.UnpackException)", "except KeyError"),
     ("every_step_covered", "actions.append(row)", "actions = [row]"),
+    ("another_version", 'if observation.get("required_version", 0) not in (0, version):', "if False:"),
+    (
+        "another_version",
+        "not in (0, version):\n            continue  # another",
+        'not in (0, version):\n            version = observation["required_version"]  # another',
+    ),
 ]
 
 
@@ -95,7 +107,7 @@ def by_name(results: list[Result]) -> dict[str, Result]:
 def halves() -> dict[str, list[str]]:
     """The checks of a bridge in two parts that can be made side by side, on two bridges."""
     hands = [*HANDS.names]
-    return {"hands": hands, "rest": [name for suite in (PASSIVE, *DRIVING) for name in suite.names if name not in hands]}
+    return {"hands": hands, "rest": [name for suite in (*STANDING, *DRIVING) for name in suite.names if name not in hands]}
 
 
 @dataclass
@@ -191,7 +203,7 @@ def test_mistakes_of_an_actor_are_found(findings):
 
 
 def test_the_command_says_what_failed_by_its_exit_status(folder):
-    careless = wrong(BRIDGE, 'need(kind != "hello" or r["protocol"] == 1,', "need(True,", folder)
+    careless = wrong(BRIDGE, 'need(kind != "hello" or r.get("protocol") == 1,', "need(True,", folder)
     with running(sys.executable, careless, folder / "s") as process:
         bound(folder / "s", process)
         for names, status in ((["handshake", "version_mismatch"], 1), (["no_such_check"], 2)):

@@ -17,6 +17,7 @@ from takeover.data.schema import (
     EpisodeKind,
     Event,
     Hello,
+    Hold,
     HoldReason,
     Lease,
     Mark,
@@ -30,10 +31,13 @@ from takeover.data.schema import (
     State,
     Stop,
 )
+from takeover.robot_bridge import control_desk
 from takeover.robot_bridge import io as bridge_io
 from takeover.robot_bridge.camera_thread import MAX_PICTURE_BACKLOG_BYTES, CameraThread
 from takeover.robot_bridge.inbox import ReceivedCommand
+from takeover.robot_bridge.names import MAX_AUTHOR
 from takeover.robot_bridge.protocol import ControlClient, Dealer, Push
+from takeover.robot_bridge.refusals import MAX_KNOWN, MAX_NOTES, NOTE_NS, Refusal
 from takeover.robot_bridge.robots.base import Picture
 from takeover.robot_bridge.status import StatusBoard
 
@@ -127,21 +131,37 @@ def test_a_lapsed_lease_is_not_revived_by_commands(hand: ByHand, send: Sender) -
     assert "lapsed" in send(hand.command())
     assert "lapsed" not in send(hand.command()), "one note a second"
     assert hand.io.refused_commands == 2
-    hand.io.lease.release("console")
+    hand.io.lease.release("console", b"console")
     assert "does not hold" in send(hand.command(lease=""))
+
+
+def test_commands_of_a_window_that_stands_still_keep_the_lease_and_nobody_present(hand: ByHand, send: Sender) -> None:
+    renew(hand)
+    lease = hand.io.lease
+    lease.present_ns = 0
+    assert send(hand.command(gui_alive=False)) == ""
+    assert lease.present_ns == 0
+    assert send(hand.command()) == ""
+    assert lease.heard_ns == lease.present_ns > 0
 
 
 def test_refusals_are_noted_once_a_second_each(hand: ByHand) -> None:
     now = time.monotonic_ns()
     for i in range(20):
-        hand.io._refuse("x", "why", now + i)
+        hand.io._refuse(Refusal("x", "seq", f"above {i}", i), now + i)
     assert len(hand.events("command_refused")) == 1
-    hand.io._refuse("x", "why", now + bridge_io.REFUSAL_EVENT_NS)
-    assert len(hand.events("command_refused")) == 2
+    hand.io._refuse(Refusal("x", "seq", "above 20", 7), now + NOTE_NS)
+    first, second = hand.events("command_refused")
+    assert (first.text, first.value) == ("x: seq 0: above 0", 1.0)
+    assert (second.text, second.value) == ("x: seq 7: above 20", 20.0), "and how many there were since"
+    assert hand.io.refused_commands == 21
     for i in range(3000):
-        hand.io._refuse(f"sender {i}" * 50, "why", now)
-    assert len(hand.io._refusals) <= bridge_io.MAX_PEERS
-    assert max(len(sender) for sender, _ in hand.io._refusals) <= 64
+        hand.io._refuse(Refusal(f"{i} sender" * 50, "seq", "above 20", "v" * 10_000), now)
+    assert len(hand.io.refusals._since) <= MAX_KNOWN
+    assert max(len(sender) for _, sender, _, _ in hand.io.refusals._since) <= 64
+    events = hand.events("command_refused")
+    assert len(events) <= 2 + 2 * MAX_NOTES, "whoever they come from"
+    assert max(len(event.text) for event in events) < 250
 
 
 def test_a_command_is_as_old_as_what_its_sender_has_seen() -> None:
@@ -196,10 +216,31 @@ def test_answers_that_cannot_be_meant_are_refused(hand: ByHand, answer: Sender) 
 def test_stop_needs_nothing_and_acts_before_it_is_answered(hand: ByHand, client: ControlClient) -> None:
     assert hand.answered(client, Stop(sender="anyone", reason="smoke")).error == ""
     assert hand.robot._stopped.is_set(), "before any control step"
-    assert hand.io.inbox.stop_reason == "anyone: smoke"
+    assert hand.io.inbox.stop_reason == "anyone (no hello): smoke"
     state = hand.bridge._board.compose(0, time.monotonic_ns())
     assert state is not None
     assert state.mode is Mode.STOPPED, "and everybody sees it, whatever the control thread does"
+
+
+def test_nothing_is_done_in_anothers_name(hand: ByHand, client: ControlClient) -> None:
+    assert hello(hand, client).error == ""
+    for request in (Mark(sender="boss", text="x"), Lease(sender="boss")):
+        assert hand.answered(client, request).error == "sender 'boss': this connection said hello as 'console'"
+    assert not hand.io.inbox.requests
+    client.send(Hold(sender="boss"))
+    assert hand.pump_until(lambda: hand.io.inbox.requests), "a hold is never refused for its name"
+    assert hand.io.inbox.requests[0].request == Hold(sender="console")
+    assert hand.answered(client, Stop(sender="boss", reason="smoke")).error == ""
+    assert hand.io.inbox.stop_reason == "console: smoke"
+
+
+def test_a_name_is_as_long_as_an_author_may_be(hand: ByHand, client: ControlClient) -> None:
+    name = "x" * control_desk.MAX_NAME
+    reply = hand.answered(client, Hello(protocol=PROTOCOL_VERSION, sender=name, role=Role.OPERATOR, software="test"))
+    assert reply.error == ""
+    client.send(Mark(sender=name, text="x"))
+    assert hand.pump_until(lambda: hand.io.inbox.requests)
+    assert hand.io.inbox.requests[0].request.sender == "x" * MAX_AUTHOR
 
 
 def test_hello_comes_first_and_in_the_right_protocol(hand: ByHand, client: ControlClient) -> None:
@@ -215,17 +256,34 @@ def test_hello_comes_first_and_in_the_right_protocol(hand: ByHand, client: Contr
 @pytest.mark.parametrize("role", [Role.OBSERVER, Role.LABELER, Role.LEARNER])
 def test_only_an_operator_gets_the_lease(hand: ByHand, role: Role) -> None:
     client = hand.client(role.value, role)
-    hand.io.lease.release("console")
+    hand.io.lease.release("console", b"console")
     assert hello(hand, client, role).error == ""
     reply = hand.answered(client, Lease(sender=role.value))
     assert (reply.error, reply.lease) == (f"role {role} may not command", "")
     client.close()
 
 
+def test_who_comes_back_on_a_new_connection_need_not_wait_for_its_old_one(hand: ByHand, client: ControlClient) -> None:
+    hand.io.lease.release("console", b"console")
+    assert hello(hand, client).error == ""
+    first = hand.answered(client, Lease(sender="console")).lease
+    again = hand.client()
+    assert hello(hand, again).error == ""
+    assert "on another connection" in hand.answered(again, Lease(sender="console")).error, "both are there"
+    client.close()
+    hand.pump(0.1)
+    hand.io.lease.heard("gamepad", time.monotonic_ns())  # commands of the old connection may still come
+    second = hand.answered(again, Lease(sender="console"))
+    assert second.error == ""
+    assert second.lease not in ("", first), "a new grant: nothing that was commanded before counts"
+    again.close()
+
+
 def test_a_new_grant_makes_old_commands_worthless(hand: ByHand, client: ControlClient, send: Sender) -> None:
     renew(hand)
     assert send(hand.command(seq=900)) == ""
     assert hello(hand, client).error == ""
+    hand.io.lease.heard_ns -= SECOND
     granted = hand.answered(client, Lease(sender="console", device_kind="gamepad"))
     assert granted.lease not in ("", hand.token), "another connection is somebody new"
     assert hand.io.inbox.command is None
@@ -237,17 +295,20 @@ def test_a_new_grant_makes_old_commands_worthless(hand: ByHand, client: ControlC
 
 def test_requests_and_peers_are_bounded(hand: ByHand, client: ControlClient) -> None:
     assert hello(hand, client).error == ""
-    numbers = [client.send(Mark(sender="console", text="x")) for _ in range(bridge_io.MAX_REQUESTS + 1)]
+    numbers = [client.send(Mark(sender="console", text="x")) for _ in range(control_desk.MAX_REQUESTS + 1)]
     for _ in range(400):
         hand.io.pump(0.01)
         if (envelope := client.poll()) is not None:
             break
     assert envelope is not None
-    assert (envelope.request_id, envelope.reply.error) == (numbers[-1], "too many requests are waiting")
-    assert len(hand.io.inbox.requests) == bridge_io.MAX_REQUESTS
-    for i in range(3 * bridge_io.MAX_PEERS):
+    assert (envelope.request_id, envelope.reply.error) == (
+        numbers[-1],
+        f"too many requests are waiting, at most {control_desk.MAX_REQUESTS}",
+    )
+    assert len(hand.io.inbox.requests) == control_desk.MAX_REQUESTS
+    for i in range(3 * control_desk.MAX_PEERS):
         hand.io._hello(b"peer %d" % i, 1, Hello(protocol=PROTOCOL_VERSION, sender="x", role=Role.OBSERVER, software="test"))
-    assert len(hand.io._peers) == bridge_io.MAX_PEERS
+    assert len(hand.io._peers) == control_desk.MAX_PEERS
 
 
 def test_a_bad_request_is_answered(hand: ByHand, client: ControlClient) -> None:
@@ -363,7 +424,7 @@ def filmed(tmp_path: Path) -> Iterator[tuple[ByHand, Cameras, CameraThread]]:
 
 def picture(cameras: Cameras, thread: CameraThread, episode: str = "", new: bool = True) -> None:
     cameras.counter += int(new)
-    thread._render(None, episode, 0)
+    thread._render(None, episode, 0, (0.0, 0.0, 0.0))
 
 
 def test_the_policy_is_held_without_its_camera(filmed: tuple[ByHand, Cameras, CameraThread]) -> None:
@@ -375,9 +436,10 @@ def test_the_policy_is_held_without_its_camera(filmed: tuple[ByHand, Cameras, Ca
     assert "front" in gate(hand)["cameras"]
     cameras.names = ["front"]
     picture(cameras, thread)
-    taken = thread._changed_ns["front"]
+    views = thread._watch._views
+    taken = views["front"].new_ns
     assert hand.control.camera_trouble(taken) == (HoldReason.NONE, "")
-    thread._changed_ns["side"] -= SECOND
+    views["side"] = replace(views["side"], new_ns=taken - SECOND)
     assert hand.control.camera_trouble(taken + SECOND // 10)[0] is HoldReason.NONE, "the policy does not use that one"
     assert hand.control.camera_trouble(taken + SECOND // 5) == (HoldReason.CAMERA_FROZEN, "front")
     picture(cameras, thread, new=False)

@@ -26,6 +26,7 @@ def test_a_learned_success_ends_the_episode_at_the_step_that_led_to_it(tmp_path:
     assert (last.reward, last.reward_source, last.reward_version, last.terminated, last.truncated) == (0.0, "classifier", 3, False, True)
     assert last.scores == {"success": 0.9}
     assert {step.reward_version for step in recorder.steps[:-1]} == {0}
+    assert {step.reward_source for step in recorder.steps[:-1]} == {"none"}  # the task was not asked
 
 
 @pytest.mark.parametrize("reward", ["task", "keys"])
@@ -37,6 +38,7 @@ def test_it_ends_nothing_where_the_station_does_not_say_so(tmp_path: Path, rewar
         made.start(operator, EpisodeKind.EVALUATION)
         assert eventually(lambda: len(recorder.steps) > SAW + 5)
         assert recorder.ends == []
+        assert {step.reward_source for step in recorder.steps} == {"task" if reward == "task" else "none"}
         operator.ask(Finish(sender="console", now=True))
         made.until_mode(Mode.READY)
 

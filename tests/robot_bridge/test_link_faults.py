@@ -102,7 +102,8 @@ def test_a_new_connection_greets_by_itself(remote: Remote) -> None:
     assert eventually(lambda: remote.state.seq > seq + 20)
 
     def done() -> bool:
-        return remote.operator.ask(SpeedScale(sender="console", scale=0.5)).error == ""
+        """The lease is asked for anew, as a console does: it was of the connection that has gone."""
+        return not remote.operator.take_lease().error and not remote.operator.ask(SpeedScale(sender="console", scale=0.5)).error
 
     assert eventually(done)
     assert eventually(lambda: remote.state.speed_scale == 0.5)

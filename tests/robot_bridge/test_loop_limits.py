@@ -251,9 +251,52 @@ def test_nobody_there_nobody_drives(hand: ByHand) -> None:
     assert held(hand) is HoldReason.LEASE_LAPSED
 
 
+def test_a_window_that_stands_still_is_nobody(hand: ByHand) -> None:
+    moving(hand)
+    lease = hand.io.lease
+
+    def command(gui_alive: bool) -> None:
+        lease.heard("gamepad", time.monotonic_ns(), present=gui_alive)
+
+    hand.commands = False
+    lease.present_ns -= SECOND
+    command(gui_alive=True)
+    hand.tick()
+    assert hand.mode is Mode.POLICY
+    lease.present_ns -= SECOND // 5  # a short pause is no absence
+    command(gui_alive=False)
+    hand.tick()
+    assert hand.mode is Mode.POLICY
+    lease.present_ns -= SECOND // 3
+    command(gui_alive=False)
+    hand.tick()
+    assert held(hand) is HoldReason.NOT_PRESENT
+    assert "console holds the lease, but its window stands still" in hand.control.mode.detail
+
+
+def test_who_holds_the_lease_and_sends_nothing_is_nobody(hand: ByHand) -> None:
+    moving(hand)
+    hand.commands = False
+    hand.io.lease.present_ns -= SECOND
+    hand.io.lease.ask("console", b"console", "gamepad", time.monotonic_ns())
+    hand.tick()
+    assert held(hand) is HoldReason.NOT_PRESENT
+
+
+@pytest.mark.parametrize("simulated", [True, False])
+def test_a_script_is_somebody_on_a_simulator_only(hand: ByHand, simulated: bool) -> None:
+    moving(hand)
+    hand.commands = False
+    hand.control.spec = structs.replace(hand.control.spec, simulated=simulated)
+    hand.io.lease.heard("scripted", time.monotonic_ns())
+    hand.tick()
+    assert hand.mode is (Mode.POLICY if simulated else Mode.HOLD)
+    assert simulated or (held(hand) is HoldReason.NOT_PRESENT and "console is a script" in hand.control.mode.detail)
+
+
 def test_nobody_was_ever_there(hand: ByHand) -> None:
     hand.commands = False
-    hand.io.lease.release("console")
+    hand.io.lease.release("console", b"console")
     hand.io.lease.grants = 0
     hand.control.book.start_block(EpisodeKind.POLICY, 0)
     hand.control.begin_reset()
@@ -267,8 +310,9 @@ def test_nobody_was_ever_there(hand: ByHand) -> None:
 def test_a_reading_that_is_not_finite_holds_and_moves_nothing(hand: ByHand, monkeypatch: pytest.MonkeyPatch) -> None:
     moving(hand)
     read, applied = hand.robot.read, []
-    for part in ("observation", "tool_position", "tool_velocity", "force_n"):
-        bad = replace(read(), **{part: np.full(3, math.nan)})
+    bad_parts = {name: np.full(3, math.nan) for name in ("observation", "tool_position", "tool_velocity", "force_n", "joints")}
+    for part, value in {**bad_parts, "gripper_force_n": math.nan}.items():
+        bad = replace(read(), **{part: value})
         monkeypatch.setattr(hand.robot, "read", lambda bad=bad: bad)
         with monkeypatch.context() as patched:
             patched.setattr(hand.robot, "apply", applied.append)
@@ -281,6 +325,15 @@ def test_a_reading_that_is_not_finite_holds_and_moves_nothing(hand: ByHand, monk
         hand.tick()
         assert hand.ask(Resume(sender="console")) == ""
         assert hand.mode is Mode.POLICY
+
+
+def test_a_reading_with_another_number_of_joints_than_limits_holds(hand: ByHand, monkeypatch: pytest.MonkeyPatch) -> None:
+    moving(hand)
+    short = replace(hand.robot.read(), joints=hand.robot.read().joints[:-1])
+    monkeypatch.setattr(hand.robot, "read", lambda: short)
+    hand.tick()
+    assert hand.control.mode.reason is HoldReason.ROBOT_FAULT
+    assert hand.control.mode.detail == "the robot's reading has 5 joints, its spec limits of 6"
 
 
 def test_faults_in_a_row_take_the_robot_offline_and_are_said_once_a_second(hand: ByHand, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,7 +33,8 @@ from takeover.data.schema import (
     Stop,
 )
 from takeover.robot_bridge.control_base import WAY_TO_START_S, practice_limits
-from takeover.robot_bridge.io import MAX_NAME, RECORDER_LIFE_NS
+from takeover.robot_bridge.control_desk import MAX_NAME
+from takeover.robot_bridge.io import RECORDER_LIFE_NS
 from takeover.robot_bridge.protocol import Dealer
 from takeover.robot_bridge.protocol.keys import Client
 from takeover.robot_bridge.robots.base import FloatArray, Reading
@@ -158,7 +159,7 @@ def travelling(tmp_path: Path) -> Iterator[ByHand]:
 
 def test_it_goes_slowly_through_the_filter(travelling: ByHand) -> None:
     assert 0.0 < travelling.control.last_action[0] <= travelling.config.limits.slow_scale * np.sqrt(3)
-    assert travelling.control.safety_counts["range"] == 3
+    assert travelling.control.changed.counts["range"] == 3
     travelling.robot.wanted = (float("nan"),) * 4
     travelling.tick()
     assert travelling.mode is not Mode.RESETTING
@@ -267,7 +268,7 @@ def test_requests_from_a_link_that_hung_are_not_done_but_stop_and_hold_are(hand:
     keys.ask(Hold(sender="console"))
     assert len(hand.io.inbox.requests) == 2
     keys.ask(Stop(sender="console"))
-    assert hand.io.inbox.stop_reason == "console"
+    assert hand.io.inbox.stop_reason == "k1/console"
 
 
 def test_names_are_short_and_printable(hand: ByHand) -> None:

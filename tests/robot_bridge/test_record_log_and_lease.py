@@ -74,7 +74,20 @@ def test_a_lease_lives_half_a_second_and_is_not_renewed_after_that() -> None:
 
 def test_a_restarted_holder_is_somebody_new() -> None:
     lease = LeaseTable()
-    assert lease.ask("a", b"1", "gamepad", 0) != lease.ask("a", b"2", "gamepad", 1)
+    before = lease.ask("a", b"1", "gamepad", 0)
+    with pytest.raises(LeaseRefused, match="a on another connection holds the lease"):
+        lease.ask("a", b"2", "gamepad", LEASE_LIFE_NS)
+    assert lease.ask("a", b"2", "gamepad", LEASE_LIFE_NS + 1) != before
+
+
+def test_only_the_connection_that_holds_it_gives_it_back() -> None:
+    lease = LeaseTable()
+    lease.ask("a", b"1", "gamepad", 0)
+    lease.release("a", b"2")
+    lease.release("b", b"1")
+    assert lease.holder(1) == "a"
+    lease.release("a", b"1")
+    assert lease.holder(1) == ""
 
 
 def test_people_preempt_scripts_never_the_reverse() -> None:
@@ -85,9 +98,9 @@ def test_people_preempt_scripts_never_the_reverse() -> None:
     lease.ask("console", b"3", "keyboard", 2)
     with pytest.raises(LeaseRefused):
         lease.ask("operator", b"1", "scripted", 3)
-    lease.release("operator")
+    lease.release("operator", b"1")
     assert lease.holder(4) == "console"
-    lease.release("console")
+    lease.release("console", b"3")
     assert lease.holder(4) == ""
 
 

@@ -43,7 +43,7 @@ def translation(action: np.ndarray) -> np.ndarray:
         max_step_m=st.floats(0.001, 0.03),
         max_step_rad=st.floats(0.01, 0.2),
         max_speed_m_s=st.floats(0.02, 0.6),
-        max_acceleration_m_s2=st.floats(0.5, 30.0),
+        max_acceleration_m_s2=st.floats(0.5, 20.0),
         max_force_n=st.floats(1.0, 100.0),
     ),
 )
@@ -202,6 +202,20 @@ def test_no_limit_can_be_switched_off(name: str, value: float) -> None:
         pytest.skip(f"{value} is within {name}'s range")
     with pytest.raises(ValueError, match=f"limits.{name}"):
         SafetyFilter(SPEC, structs.replace(LIMITS, **{name: value}))
+
+
+def test_slow_mode_stays_slow_at_every_allowed_limit() -> None:
+    """What holds for robots without a watchdog, unattended practice and the way to a start pose, whatever a station sets."""
+    low, high, _ = LIMIT_RANGES["slow_scale"]
+    assert (low, high) == (0.05, 0.25)
+    loosest = structs.replace(LIMITS, **{name: bounds[1] for name, bounds in LIMIT_RANGES.items() if name != "force_debounce_steps"})
+    safety, state = SafetyFilter(SPEC, loosest), SafetyState()
+    for _ in range(20):
+        result = safety.apply(state, np.array([1.0, 1.0, 1.0, 1.0, 0.0]), HERE, NO_FORCE, Source.HUMAN, loosest.slow_scale)
+        state = result.state
+        assert np.linalg.norm(state.velocity) <= min(0.25, 0.25 * math.sqrt(3) * 0.012 * 20) + 1e-9
+        assert abs(result.action[3]) <= 0.25 + 1e-9
+        assert result.bits & SafetyBit.SLOW_MODE
 
 
 @pytest.mark.parametrize("box", [[math.nan, 0.0, 0.0], [-math.inf, -1.0, 0.0], [-5.0, -0.3, 0.0], [0.0, 0.0], [0.4, -0.3, 0.0]])

@@ -14,7 +14,9 @@ import zmq
 from takeover.data import audit
 from takeover.data.schema import (
     AnyRecord,
+    Clear,
     Command,
+    Event,
     Hello,
     Lease,
     Mode,
@@ -24,6 +26,7 @@ from takeover.data.schema import (
     RecorderMessage,
     Role,
     RunConfig,
+    SpeedScale,
     State,
     Stop,
 )
@@ -43,7 +46,7 @@ from takeover.robot_bridge.protocol import (
 from takeover.robot_bridge.protocol.link import Link, LinkProblem, parse, port_offset
 from takeover.robot_bridge.robots.sim import SimRobot
 
-from .station import Operator, Station, eventually
+from .station import Operator, Recorder, Station, eventually
 
 
 class Network:
@@ -168,6 +171,50 @@ def test_the_role_is_bound_to_the_key_and_anyone_admitted_may_stop(network: Netw
     client.close()
 
 
+def test_what_a_key_does_is_recorded_under_its_name(network: Network) -> None:
+    """Whatever a client calls itself: its key says who it is, in events, in the audit log and as the author of a STOP."""
+    recorder = Recorder(network.client("tape", Role.LEARNER))
+    try:
+        alice = Operator(network.client("alice", Role.OPERATOR))
+        assert eventually(lambda: alice.state is not None)
+        assert alice.ask(SpeedScale(sender="console", scale=0.5)).error == ""
+        assert alice.ask(Stop(sender="boss", reason="smoke")).error == ""
+        assert eventually(lambda: alice.state is not None and alice.state.mode is Mode.STOPPED)
+        assert eventually(lambda: alice.ask(Clear(sender="console")).error == "")
+        with Push[Event](network.client("alice", Role.OPERATOR), "event", Event) as notes:
+            note = Event(session="", rec_seq=-1, kind="stop_cleared", text="boss", t_ns=0, wall_ns=0, source="bridge")
+            assert notes.send(note, 3.0)
+            assert eventually(lambda: len([event for event in recorder.events if event.kind == "stop_cleared"]) == 2)
+        said = {(event.kind, event.source, event.text) for event in recorder.events}
+        assert said >= {
+            ("speed_scale", "bridge", "alice/console"),
+            ("stop", "bridge", "alice/console: smoke"),
+            ("stop_cleared", "bridge", "alice/console"),
+            ("stop_cleared", "alice/bridge", "boss"),
+        }
+        cleared = [entry for entry in audit.entries(network.folder / "w") if entry["what"] == "stop_cleared"]
+        assert [entry["who"] for entry in cleared] == ["alice/console"]
+        alice.close()
+    finally:
+        recorder.peer.stop()
+
+
+def test_a_lease_is_of_the_key_that_it_was_granted_to(network: Network) -> None:
+    alice = Operator(network.client("alice", Role.OPERATOR))
+    assert alice.take_lease().error == ""
+    assert eventually(lambda: alice.state is not None and alice.state.command_age_ms >= 0)
+    alice.sending = False
+    with Push[Command](network.client("bob", Role.OPERATOR), "command", Command) as commands:
+        assert commands.socket.poll(3000, zmq.POLLOUT)
+        assert alice.take_lease().error == ""
+        before = network.station.bridge.io.refused_commands
+        assert commands.send(alice.command(device_id="stolen"), 1.0)
+        assert eventually(lambda: network.station.bridge.io.refused_commands > before)
+    received = network.station.bridge.io.inbox.command
+    assert received is None or received.command.device_id != "stolen"
+    alice.close()
+
+
 def test_a_revoked_key_is_refused_while_it_is_connected(network: Network) -> None:
     operator = Operator(network.client("alice", Role.OPERATOR, Role.LEARNER))
     assert operator.take_lease().error == ""
@@ -176,7 +223,11 @@ def test_a_revoked_key_is_refused_while_it_is_connected(network: Network) -> Non
     time.sleep(0.4)
     with pytest.raises(TimeoutError):
         operator.client.ask(Lease(sender="console"), 1.0)
-    assert eventually(lambda: network.station.bridge.io.lease.holder(time.monotonic_ns()) == ""), "its commands count no more"
+    io = network.station.bridge.io
+    assert eventually(lambda: io.lease.holder(time.monotonic_ns()) == ""), "its commands count no more"
+    counted = io.refused_connections
+    assert eventually(lambda: io.refused_connections > counted + 3), "each of them is counted"
+    assert io.refusals.last.endswith("its key is not admitted to that stream")
     operator.close()
 
 

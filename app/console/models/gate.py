@@ -79,7 +79,7 @@ def _value(name: str, view: Snapshot) -> str:
     if name == "disk":
         return gigabytes(state.disk_free_bytes)
     if name == "recorder":
-        return f"{state.steps_dropped} lost"
+        return "answering"
     if name == "learner":
         return learner_lag(view)
     if name == "policy":

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from takeover.app.console.models.snapshot import STATUS_STALE_MS, Snapshot
+from takeover.data.schema import State
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,23 @@ def line(found: tuple[Notice, ...]) -> tuple[str, str]:
 def in_full(found: tuple[Notice, ...]) -> str:
     """All of them, one paragraph each."""
     return "\n\n".join(f"{notice.who}: {notice.text}" for notice in found)
+
+
+def refused(state: State) -> str:
+    """How much the bridge has refused in this session, by kind."""
+    return (
+        f"{state.refused_commands} messages, {state.refused_requests} requests, "
+        f"{state.refused_connections} connections, {state.bad_messages} unreadable"
+    )
+
+
+def last_refused(state: State) -> str:
+    """The newest of them and how long ago: sender, field, value and what is allowed."""
+    if not state.last_refusal:
+        return "none"
+    age_s = max(0.0, state.last_refusal_age_ms / 1000.0)
+    ago = f"{age_s:.0f} s" if age_s < 120 else f"{age_s / 60:.0f} min"
+    return f"{state.last_refusal} ({ago} ago)"
 
 
 def reward_text(figures: Mapping[str, float]) -> str:

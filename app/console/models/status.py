@@ -32,8 +32,9 @@ def status_items(view: Snapshot) -> tuple[list[Item], list[Item]]:
         left.append(("Learner", "not answering" if stale else text, stale or bool(view.learner.error)))
     if state is not None:
         silent = state.recorder_age_ms < 0 or state.recorder_age_ms > LINK_LOST_MS
-        text = "not answering" if silent else f"{gigabytes(state.disk_free_bytes)}, {state.steps_dropped} lost"
-        left.append(("Recorder", text, silent or state.steps_dropped > 0))
+        left.append(("Recorder", "not answering" if silent else f"{gigabytes(state.disk_free_bytes)} free", silent))
+        if state.steps_dropped:
+            left.append(("Control", f"{state.steps_dropped} of {state.steps_total + state.steps_dropped:,} steps missed", True))
     right: list[Item] = []
     reading = view.reading
     if reading is not None:

@@ -205,3 +205,30 @@ def test_the_age_of_the_state(linked):
     client.state_ns = 0
     assert client.state_age_ms() == float("inf")
     assert link.LINK_LOST_MS == 500.0
+
+
+def test_a_lease_that_others_hold_is_said_once_and_its_token_dropped(linked: Linked) -> None:
+    client = linked.client
+    notices: list[str] = []
+
+    def ask(error: str) -> list[str]:
+        """What is shown when the next request for the lease is answered with ``error``."""
+        client._next_lease_ns = 0
+        client._keep_lease()
+        received = linked.control.receive(5.0)
+        assert received is not None
+        peer, envelope = received
+        linked.control.send(peer, ReplyEnvelope(request_id=envelope.request_id, reply=Reply(session="session-1", error=error)))
+        deadline = time.monotonic() + 5.0
+        client.round_trip_ms = -1.0
+        while client.round_trip_ms < 0 and time.monotonic() < deadline:
+            client._receive_replies()
+        assert client.round_trip_ms >= 0, "answered"
+        notices.extend(notice.text for notice in client.notices)
+        client.notices.clear()
+        return notices
+
+    assert ask("other holds the lease") == ["other holds the lease"]
+    assert client.lease == "", "its commands would keep the old lease alive against itself"
+    assert ask("other holds the lease") == ["other holds the lease"]
+    assert ask("third holds the lease") == ["other holds the lease", "third holds the lease"]

@@ -257,6 +257,13 @@ def test_status_line_marks_faults():
     assert ("Recorder", "not answering", True) in left
 
 
+def test_control_steps_that_were_missed_are_no_fault_of_the_recorder():
+    left, _ = status_items(view(state=make_state(steps_dropped=3, steps_total=1197)))
+    assert ("Control", "3 of 1,200 steps missed", True) in left
+    assert ("Recorder", False) in [(label, fault) for label, _, fault in left]
+    assert "Control" not in [label for label, _, _ in status_items(view())[0]]
+
+
 def test_texts():
     assert duration(4.44) == "4.4 s"
     assert duration(65) == "1:05"

@@ -15,7 +15,7 @@ from takeover.app.console.insights_store import insights_of
 from takeover.app.console.models.banner import banner
 from takeover.app.console.models.episode import episode_view
 from takeover.app.console.models.hints import hints
-from takeover.app.console.models.notices import line, notices, reward_text
+from takeover.app.console.models.notices import last_refused, line, notices, refused, reward_text
 from takeover.app.console.models.review_episode import load_episode
 from takeover.app.console.models.snapshot import Snapshot
 from takeover.app.console.review_page import ReviewPage
@@ -111,6 +111,15 @@ def test_review_and_insights_name_probes(tmp_path, qtbot, theme):
     page.select(page.queue.items.index(kinds["policy"]))
     qtbot.waitUntil(lambda: page.title.probe == "" and page.player.episode is not None, timeout=8000)
     page.close_page()
+
+
+def test_what_the_bridge_refused_is_shown_with_its_newest_case():
+    state = make_state(refused_commands=3, refused_requests=2, refused_connections=1, bad_messages=4)
+    assert refused(state) == "3 messages, 2 requests, 1 connections, 4 unreadable"
+    assert last_refused(state) == "none"
+    text = "desk/pad: seq of the command 5: old sequence number, only above 7"
+    assert last_refused(make_state(last_refusal=text, last_refusal_age_ms=4200.0)) == f"{text} (4 s ago)"
+    assert last_refused(make_state(last_refusal=text, last_refusal_age_ms=300_000.0)) == f"{text} (5 min ago)"
 
 
 LONG = (

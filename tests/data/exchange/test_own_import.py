@@ -69,12 +69,14 @@ def other_spec(records, **changes):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda start: {"control_hz": 10.0}, r"control_hz 10.0; episode s1-ep000\d of task 'pick-lift' in the workspace has 20.0"),
+        (lambda start: {"control_hz": 10.0}, r"control_hz 10; episode s1-ep000\d of task 'pick-lift' in the workspace has 20"),
         (
             lambda start: {"observation": msgspec.structs.replace(start.spec.observation, names=["q", *start.spec.observation.names[1:]])},
             "observation names",
         ),
-        (lambda start: {"action": msgspec.structs.replace(start.spec.action, scale=[1.0] * 5)}, r"action scale \[1.0"),
+        (lambda start: {"action": msgspec.structs.replace(start.spec.action, scale=[1.0] * 5)}, r"action scale \(1, 1"),
+        (lambda start: {"action": msgspec.structs.replace(start.spec.action, frame="tool")}, r"action frame tool; .* has base"),
+        (lambda start: {"action": msgspec.structs.replace(start.spec.action, units=["rad"] * 5)}, r"action units \(rad, "),
         (lambda start: {}, r"pictures none; .* has \{'wrist': \(16, 16, 3\)\}"),
     ],
 )

@@ -110,6 +110,22 @@ def test_motion_is_seen_and_a_frozen_camera_repeats_its_picture(scene: tuple[Sim
         assert (np.abs(after[name].rgb.astype(int) - before[name].rgb) > 10).mean() > 0.01
 
 
+@pytest.mark.parametrize(("how", "ticks"), [(2.0, False), (3.0, True)])
+def test_a_frozen_camera_may_go_on_counting_and_ticking(scene: tuple[SimRobot, SimCameras], how: float, ticks: bool) -> None:
+    robot, cameras = scene
+    robot.reset(1)
+    before = shoot(cameras)
+    robot.inject("frozen_camera", how)
+    robot.apply(np.array([1.0, 0.0, -1.0, 0.0, 1.0]))
+    robot.advance()
+    frozen = shoot(cameras)
+    robot.inject("frozen_camera", 0.0)
+    for name in ("front", "wrist"):
+        assert frozen[name].counter > before[name].counter
+        assert (frozen[name].t_source_ns > before[name].t_source_ns) is ticks
+        assert np.array_equal(frozen[name].rgb, before[name].rgb)
+
+
 def test_a_jittered_camera_and_dim_light_change_the_picture() -> None:
     pictures = []
     for parameters in ({}, {"camera_jitter_m": 0.03}, {"light": 0.4}):

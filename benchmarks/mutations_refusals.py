@@ -1,0 +1,40 @@
+"""Mutations of how refusals are counted and told."""
+
+from benchmarks.mutation import Mutation, of
+
+T = "tests/robot_bridge/test_"
+TOLD = f"{T}refusals.py {T}io_limits.py"
+REVOKED = f"{T}security.py::test_a_revoked_key_is_refused_while_it_is_connected"
+
+REFUSALS: list[Mutation] = [
+    *of(
+        "robot_bridge/refusals.py",
+        TOLD,
+        ("refusal: once a second", "now_ns - self._noted.get(key, -NOTE_NS) < NOTE_NS or ", ""),
+        ("refusal: whoever they come from", " or not self._room(now_ns):", ":"),
+        ("refusal: some every second", "return self._notes <= MAX_NOTES", "return False"),
+        ("refusal: bounded", "if len(self._since) >= MAX_KNOWN and key not in self._since:", "if False:"),
+        ("refusal: long names", "key = (kind, refusal.sender[:MAX_SENDER],", "key = (kind, refusal.sender,"),
+        ("refusal: long names told", "{self.sender[:MAX_SENDER]}", "{self.sender}"),
+        ("refusal: long reasons", "{self.limit[:MAX_LIMIT]}", "{self.limit}"),
+        ("refusal: long values", "text if len(text) <= MAX_VALUE else", "text if text else"),
+        ("refusal: how many", "count, self._since[key] = self._since[key], 0", "count, self._since[key] = 1, 0"),
+    ),
+    *of(
+        "robot_bridge/io.py",
+        TOLD,
+        ("refusal: unreadable told", 'self.refusals.note("bad_message", refusal, time.monotonic_ns())', "pass"),
+        ("refusal: keys told", 'self.refusals.note("client_refused", refusal, time.monotonic_ns())', "pass"),
+        ("refusal: faults of answers", "if self.inbox.chunk.fault:", "if False:"),
+        ("refusal: in its episode", "value=value, **self.where())", "value=value)"),
+    ),
+    *of(
+        "robot_bridge/control_desk.py",
+        TOLD,
+        ("refusal: requests told", "self._note_request(self._who_asks(peer, request.sender), request, error)", "pass"),
+        ("refusal: requests of the loop told", "self._note_request(request.request.sender, request.request, error)", "pass"),
+        ("refusal: requests counted", "self.refused_requests += 1", "pass"),
+    ),
+    *of("robot_bridge/protocol/sockets.py", REVOKED, ("refusal: revoked keys", "self.on_revoked(self.user)", "pass")),
+    *of("robot_bridge/bridge.py", TOLD, ("refusal: its episode", "self.io.where = self.control.where", "pass")),
+]

@@ -1,0 +1,198 @@
+"""Control requests: who may ask, in whose name, for what; the lease. STOP is acted on here, at once; what passes waits for the loop."""
+
+import time
+from collections.abc import Callable
+
+from msgspec.structs import replace
+
+from takeover.data.schema import (
+    PROTOCOL_VERSION,
+    ControlEnvelope,
+    ControlRequest,
+    Hello,
+    Hold,
+    Lease,
+    Reply,
+    ReplyEnvelope,
+    RobotSpec,
+    Role,
+    Stop,
+    ViewReport,
+)
+from takeover.robot_bridge import names
+from takeover.robot_bridge.inbox import Inbox, PendingRequest
+from takeover.robot_bridge.lease import LeaseRefused, LeaseTable
+from takeover.robot_bridge.protocol import SAY_HELLO, BadMessage, Router
+from takeover.robot_bridge.protocol.link import Gatekeeper
+from takeover.robot_bridge.refusals import Refusal, Refusals, asked
+from takeover.robot_bridge.unreadable import refusal_of
+
+MAX_PEERS = 256
+MAX_REQUESTS = 256
+MAX_REQUEST_AGE_NS = 1_000_000_000
+MAX_NAME = 96  # characters of a sender's name
+
+
+class ControlDesk:
+    """The part of `takeover.robot_bridge.io.BridgeIO` that answers on ``control``; that class makes everything named here."""
+
+    session: str
+    inbox: Inbox
+    lease: LeaseTable
+    refusals: Refusals
+    refused_requests: int
+    on_view_report: Callable[[str, float], None]
+    event: Callable[..., None]
+    _spec: RobotSpec
+    _gatekeeper: Gatekeeper | None
+    _stop_robot: Callable[[], None]
+    _control: Router[ControlEnvelope, ReplyEnvelope]
+    _peers: dict[bytes, tuple[str, Role, str]]  # sender, role, public key ("": one computer)
+    _command_seq: int
+    _lease_peer: bytes  # connection that the lease was granted to
+    _lease_user: str  # public key that the lease was granted to
+    _state_due_ns: int
+    _state_times: dict[int, int]
+
+    def _on_control(self) -> None:
+        while (received := self._control.receive_raw()) is not None:
+            peer, data = received
+            try:
+                envelope = self._control.decode(data)
+            except BadMessage as error:
+                self._control.bad(error, peer)
+                self._answer(peer, *refusal_of(data, error))
+                continue
+            self._request(peer, envelope)
+        self.inbox.notify()
+
+    def _request(self, peer: bytes, envelope: ControlEnvelope) -> None:
+        request, now = envelope.request, time.monotonic_ns()
+        if isinstance(request, Stop):
+            self._stop_robot()
+            who = self._who_asks(peer, request.sender)
+            self.inbox.stop_reason = f"{who}: {request.reason}" if request.reason else who
+            self._state_due_ns = 0
+            self._answer(peer, envelope.request_id)
+            return
+        if isinstance(request, Hello):
+            self._hello(peer, envelope.request_id, request)
+            return
+        sender, role, user = self._peers.get(peer, ("", Role.OBSERVER, ""))
+        if not sender or user != self._control.user or not self._granted(role):
+            self._deny(peer, envelope.request_id, request, SAY_HELLO)
+            return
+        if request.sender != sender and not isinstance(request, Hold):
+            error = f"sender {request.sender!r}: this connection said hello as {sender!r}"
+            self._deny(peer, envelope.request_id, request, error)
+            return
+        if isinstance(request, ViewReport):
+            self.on_view_report(f"{sender}/{peer.hex()}", request.age_ms)
+            self._answer(peer, envelope.request_id)
+            return
+        if isinstance(request, Lease):
+            self._lease_request(peer, envelope.request_id, request, sender, role, now)
+            return
+        if self._gatekeeper is not None and not isinstance(request, Hold) and (age := self._request_age(envelope.newest_state_seq, now)):
+            self._deny(peer, envelope.request_id, request, f"{type(request).__name__} was asked {age}: not done")
+            return
+        if len(self.inbox.requests) >= MAX_REQUESTS:
+            self._deny(peer, envelope.request_id, request, f"too many requests are waiting, at most {MAX_REQUESTS}")
+            return
+        signed = replace(request, sender=names.author(self._gatekeeper, user, sender))
+        self.inbox.requests.append(PendingRequest(peer, envelope.request_id, signed, sender, role, self._owner(peer)))
+
+    def _who_asks(self, peer: bytes, claimed: str) -> str:
+        """The author of a request: by the name of the connection's hello, never in another's."""
+        sender, _, user = self._peers.get(peer, ("", Role.OBSERVER, ""))
+        greeted = bool(sender) and user == self._control.user
+        return names.author(self._gatekeeper, self._control.user, sender if greeted else f"{claimed[:MAX_NAME]} (no hello)")
+
+    def _request_age(self, state_seq: int, now_ns: int) -> str:
+        """Why a request over a network is too old: a link that hung must not deliver what somebody wanted then."""
+        seen_ns = self._state_times.get(state_seq)
+        if seen_ns is None:
+            return "without a recent state in view"
+        return "more than a second ago" if now_ns - seen_ns > MAX_REQUEST_AGE_NS else ""
+
+    def _owner(self, peer: bytes) -> bytes:
+        """Whose connection the newest request came over: a connection's name can be chosen, the key it came with cannot."""
+        return peer + self._control.user.encode()
+
+    def _granted(self, role: Role) -> bool:
+        """Whether the key of the newest request may still have that role."""
+        if self._gatekeeper is None:
+            return True
+        client = self._gatekeeper.client(self._control.user)
+        return client is not None and role in client.roles
+
+    def _hello(self, peer: bytes, request_id: int, hello: Hello) -> None:
+        if hello.protocol != PROTOCOL_VERSION:
+            self._deny(peer, request_id, hello, f"protocol {hello.protocol} asked for, this bridge speaks {PROTOCOL_VERSION}")
+            return
+        if not 1 <= len(hello.sender) <= MAX_NAME or not hello.sender.isprintable():
+            self._deny(peer, request_id, hello, f"sender: 1 to {MAX_NAME} printable characters")
+            return
+        if refusal := self._role_refusal(hello):
+            self._deny(peer, request_id, hello, refusal)
+            return
+        while len(self._peers) >= MAX_PEERS:
+            self._peers.pop(next(iter(self._peers)))
+        self._peers[peer] = (hello.sender, hello.role, self._control.user)
+        reply = Reply(session=self.session, spec=self._spec, t_ns=time.monotonic_ns())
+        self._control.send(peer, ReplyEnvelope(request_id=request_id, reply=reply))
+
+    def _role_refusal(self, hello: Hello) -> str:
+        """Over a network the role is bound to the key: nobody may ask for more than the list gives."""
+        if self._gatekeeper is None:
+            return ""
+        client = self._gatekeeper.client(self._control.user)
+        if client is None or hello.role not in client.roles:
+            name, roles = (client.name, ", ".join(sorted(client.roles))) if client is not None else ("this key", "nothing")
+            return f"role {hello.role} is not granted to {name}; granted: {roles}"
+        return ""
+
+    def _lease_request(self, peer: bytes, request_id: int, lease: Lease, sender: str, role: Role, now_ns: int) -> None:
+        if role is not Role.OPERATOR:
+            self._deny(peer, request_id, lease, f"role {role} may not command")
+            return
+        if lease.release:
+            self.lease.release(sender, self._owner(peer))
+            self._answer(peer, request_id)
+            return
+        gone = False
+        if sender == self.lease.sender and peer != self._lease_peer and self._control.user == self._lease_user:
+            note = Reply(session=self.session, error=f"{sender} asks for the lease on another connection", t_ns=now_ns)
+            gone = not self._control.reaches(self._lease_peer, ReplyEnvelope(request_id=-1, reply=note))  # then this is itself, come back
+        before = self.lease.grants
+        try:
+            token = self.lease.ask(sender, self._owner(peer), lease.device_kind, now_ns, gone=gone)
+        except LeaseRefused as error:
+            self._deny(peer, request_id, lease, str(error))
+            return
+        if self.lease.grants != before:
+            # a new grant: nothing that was commanded before counts any more
+            self._command_seq = -1
+            self.inbox.command = None
+            self._lease_peer, self._lease_user = peer, self._control.user
+            self.event("lease", f"granted to {names.author(self._gatekeeper, self._lease_user, sender)}")
+        self._control.send(peer, ReplyEnvelope(request_id=request_id, reply=Reply(session=self.session, lease=token)))
+
+    def _reply(self, request: PendingRequest, error: str) -> None:
+        if error:
+            self._note_request(request.request.sender, request.request, error)
+        self._answer(request.peer, request.request_id, error)
+
+    def _deny(self, peer: bytes, request_id: int, request: ControlRequest, error: str) -> None:
+        """Answer why not, count it and tell of it."""
+        self._note_request(self._who_asks(peer, request.sender), request, error)
+        self._answer(peer, request_id, error)
+
+    def _note_request(self, who: str, request: ControlRequest, error: str) -> None:
+        """Count a control request that was answered with ``error``, and tell of it."""
+        self.refused_requests += 1
+        self.refusals.note("request_refused", Refusal(who, type(request).__name__, error, asked(request)), time.monotonic_ns())
+
+    def _answer(self, peer: bytes, request_id: int, error: str = "") -> None:
+        reply = Reply(session=self.session, error=error, t_ns=time.monotonic_ns())
+        self._control.send(peer, ReplyEnvelope(request_id=request_id, reply=reply))

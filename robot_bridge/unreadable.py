@@ -1,0 +1,42 @@
+"""What can be said about a control request that cannot be read: which one it is, and whether its sender speaks another version."""
+
+import msgspec
+
+from takeover.data.schema import PROTOCOL_VERSION
+from takeover.robot_bridge.protocol import BadMessage
+
+
+class _Request(msgspec.Struct, frozen=True, kw_only=True):
+    type: str
+    protocol: int
+
+
+class _Numbered(msgspec.Struct, frozen=True, kw_only=True):
+    request_id: int
+
+
+class _Envelope(_Numbered, frozen=True, kw_only=True):
+    request: _Request
+
+
+def version_refusal(protocol: int) -> str:
+    """Why a hello for ``protocol`` is refused: names both versions; empty when it is ours."""
+    return "" if protocol == PROTOCOL_VERSION else f"protocol {protocol} asked for, this bridge speaks {PROTOCOL_VERSION}"
+
+
+def refusal_of(frame: bytes, error: BadMessage) -> tuple[int, str]:
+    """(request_id, error) with which to answer a ``frame`` that was refused as ``error``; request_id -1: it has none.
+
+    A hello of another version is told both versions, also when it has fields that this one does not know.
+    """
+    body = frame.partition(b"\0")[2]
+    try:
+        envelope = msgspec.msgpack.decode(body, type=_Envelope)
+        if envelope.request.type == "hello" and (refusal := version_refusal(envelope.request.protocol)):
+            return envelope.request_id, refusal
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        pass  # a request without a version, or nothing that can be read at all
+    try:
+        return msgspec.msgpack.decode(body, type=_Numbered).request_id, f"bad request: {error}"
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return -1, f"bad request: {error}"

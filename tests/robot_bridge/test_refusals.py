@@ -1,0 +1,212 @@
+"""Whatever the bridge refuses is counted, and told with its sender, its field, the value and what is allowed."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from takeover.data.schema import (
+    PROTOCOL_VERSION,
+    Command,
+    ControlRequest,
+    EpisodeKind,
+    Event,
+    Hello,
+    Lease,
+    Mark,
+    PolicyAction,
+    Reply,
+    Resume,
+    Role,
+    SpeedScale,
+    Start,
+)
+from takeover.robot_bridge.io import MAX_EVENT_BACKLOG_BYTES
+from takeover.robot_bridge.protocol import ControlClient, Push
+from takeover.robot_bridge.refusals import MAX_LIMIT, MAX_VALUE, Refusal
+
+from .by_hand import ByHand, by_hand
+
+
+@pytest.fixture
+def hand(tmp_path: Path) -> Iterator[ByHand]:
+    with by_hand(tmp_path) as made:
+        del made.io.reply  # the real one: what the control thread refuses is answered and counted by the I/O side
+        yield made
+
+
+@pytest.fixture
+def client(hand: ByHand) -> Iterator[ControlClient]:
+    made = hand.client()
+    yield made
+    made.close()
+
+
+def told(hand: ByHand, kind: str) -> str:
+    """The newest event of ``kind``; it is the State's newest refusal too."""
+    events = hand.events(kind)
+    state = hand.bridge._board.compose(0, time.monotonic_ns())
+    assert state is not None
+    assert state.last_refusal == (events[-1].text if events else "")
+    assert events == [] or 0 <= state.last_refusal_age_ms < 5000
+    assert state.refused_requests == hand.io.refused_requests
+    return state.last_refusal
+
+
+def hello(hand: ByHand, client: ControlClient, role: Role = Role.OPERATOR, protocol: int = PROTOCOL_VERSION) -> Reply:
+    return hand.answered(client, Hello(protocol=protocol, sender=client.sender, role=role, software="test"))
+
+
+def refused(hand: ByHand, client: ControlClient, request: ControlRequest) -> str:
+    """What is told of ``request``, which the I/O side refuses."""
+    before = hand.io.refused_requests
+    error = hand.answered(client, request).error
+    assert error
+    assert hand.io.refused_requests == before + 1, "counted, once"
+    text = told(hand, "request_refused")
+    assert text.endswith(error)
+    return text
+
+
+def test_nothing_is_told_before_the_first(hand: ByHand) -> None:
+    state = hand.bridge._board.compose(0, time.monotonic_ns())
+    assert state is not None
+    assert (state.last_refusal, state.last_refusal_age_ms, state.refused_requests) == ("", -1.0, 0)
+
+
+def test_every_refused_request_is_told(hand: ByHand, client: ControlClient) -> None:
+    assert refused(hand, client, Mark(sender="boss", text="x")) == "boss (no hello): Mark {'text': 'x'}: say hello first"
+    other_version = f"protocol 99 asked for, this bridge speaks {PROTOCOL_VERSION}"
+    text = refused(hand, client, Hello(protocol=99, sender="console", role=Role.OPERATOR, software="s"))
+    assert text.startswith("console (no hello): Hello {'protocol': 99, ")
+    assert text.endswith(f": {other_version}")
+    assert "printable" in refused(hand, client, Hello(protocol=PROTOCOL_VERSION, sender="", role=Role.OPERATOR, software="s"))
+    observer = hand.client("viewer", Role.OBSERVER)
+    assert hello(hand, observer, Role.OBSERVER).error == ""
+    text = refused(hand, observer, Lease(sender="viewer", device_kind="gamepad"))
+    assert text == "viewer: Lease {'release': False, 'device_kind': 'gamepad'}: role observer may not command"
+    observer.close()
+    assert hello(hand, client).error == ""
+    twin = hand.client()
+    assert hello(hand, twin).error == ""
+    hand.io.lease.release("console", b"console")
+    assert hand.answered(twin, Lease(sender="console")).lease
+    assert refused(hand, client, Lease(sender="console")).endswith("console on another connection holds the lease")
+    twin.close()
+    assert "this connection said hello as 'console'" in refused(hand, client, Mark(sender="boss", text="y"))
+
+
+def test_what_the_control_thread_refuses_is_told(hand: ByHand, client: ControlClient) -> None:
+    assert hello(hand, client).error == ""
+    hand.io.lease.release("console", b"console")
+    requests: dict[ControlRequest, str] = {
+        SpeedScale(sender="console", scale=2.0): "console: SpeedScale {'scale': 2.0}: speed scale 2.0; allowed 0.05 to 1",
+        Resume(sender="console"): "console: Resume: resume is possible in mode hold; the bridge is in ready",
+    }
+    for count, (request, text) in enumerate(requests.items(), 1):
+        client.send(request)
+        assert hand.pump_until(lambda: hand.io.inbox.requests)
+        hand.tick()
+        hand.pump(0.05)
+        assert told(hand, "request_refused") == text
+        assert hand.io.refused_requests == count
+
+
+def test_it_is_told_in_the_episode_that_runs(hand: ByHand, client: ControlClient) -> None:
+    hand.run()
+    assert hello(hand, client).error == ""
+    assert refused(hand, client, Lease(sender="boss"))
+    episode = hand.control.book.episode
+    assert episode is not None
+    newest = hand.events("request_refused")[-1]
+    assert (newest.episode_id, newest.seq) == (episode.id, hand.control.seq)
+
+
+def send(hand: ByHand, stream: str, kind: type, message: Any) -> None:
+    """One message, and the bridge has looked at it."""
+    before = (hand.io.refused_commands, hand.io.bad_messages, hand.io.refused_connections)
+    with Push[Any](hand.bridge._endpoints, stream, kind) as push:
+        if isinstance(message, bytes):
+            assert push.socket.poll(2000, 2)
+            push.socket.send(message)
+        else:
+            assert push.send(message, 2.0)
+        assert hand.pump_until(lambda: (hand.io.refused_commands, hand.io.bad_messages, hand.io.refused_connections) != before)
+    assert sum((hand.io.refused_commands, hand.io.bad_messages, hand.io.refused_connections)) == sum(before) + 1
+
+
+def test_a_refused_command_is_told_with_its_numbers(hand: ByHand) -> None:
+    hand.io.lease.heard_ns = time.monotonic_ns()
+    hand.io._command_seq = 900
+    send(hand, "command", Command, hand.command(seq=7))
+    assert told(hand, "command_refused") == "console: seq of the command 7: old sequence number, only above 900"
+    send(hand, "command", Command, hand.command(lease="stolen"))
+    assert told(hand, "command_refused") == "console: lease of the command: sender does not hold the lease; console does"
+    send(hand, "command", Command, hand.command(seq=901, authority=["wing"]))
+    assert told(hand, "command_refused") == "console: authority of the command ['wing']: unknown action group wing; known: arm"
+
+
+@pytest.mark.parametrize(
+    ("rows", "why"),
+    [
+        ([[float("nan"), 0.0, 0.0, 0.0]], "finite"),
+        ([[0.0, 0.0]], "shape of row 0 is (2,), expected (4,)"),
+        ([[0.0] * 4] * 1025, "1025 rows in the chunk, allowed 1 to 1024"),
+    ],
+)
+def test_an_answer_that_cannot_be_used_is_counted_and_told(hand: ByHand, rows: list[list[float]], why: str) -> None:
+    hand.run()
+    hand.io._observation_seq = hand.control.seq
+    answer = PolicyAction(
+        session=hand.io.session, from_seq=hand.control.seq, actions=rows, valid_until_seq=hand.control.seq, policy_version=3
+    )
+    send(hand, "policy_action", PolicyAction, answer)
+    assert told(hand, "command_refused").startswith("actor: actions of the answer: policy version 3: ")
+    assert why in told(hand, "command_refused")
+
+
+def test_words_that_would_fill_the_memory_are_told(hand: ByHand) -> None:
+    hand.io.records.bytes = MAX_EVENT_BACKLOG_BYTES + 1
+    send(hand, "event", Event, Event(session="", rec_seq=-1, kind="chat", text="x", t_ns=0, wall_ns=0, source="desk"))
+    assert told(hand, "command_refused").startswith("local/desk: event 'chat': nobody may fill the memory with words: ")
+
+
+def test_what_cannot_be_read_is_told_one_by_one(hand: ByHand, client: ControlClient) -> None:
+    send(hand, "command", Command, b"command\0junk")
+    assert told(hand, "bad_message").startswith("somebody: message on command: ")
+    assert hello(hand, client).error == ""
+    before = hand.io.bad_messages
+    client._dealer.socket.send(b"control\0junk")
+    assert hand.pump_until(lambda: hand.io.bad_messages == before + 1)
+    assert told(hand, "bad_message").startswith("console: message on control: "), "whose connection it is, is known"
+    hand.io.refusals._noted.clear()
+    with Push[Command](hand.bridge._endpoints, "command", Command) as push:
+        assert push.socket.poll(2000, 2)
+        for _ in range(5):
+            push.socket.send(b"command\0junk")
+        assert hand.pump_until(lambda: hand.io.bad_messages == before + 6)
+    assert sum(event.value for event in hand.events("bad_message")) + sum(hand.io.refusals._since.values()) == before + 6
+
+
+def test_a_key_that_is_not_admitted_is_told(hand: ByHand) -> None:
+    hand.io._command.on_revoked("k1")
+    assert hand.io.refused_connections == 1
+    assert told(hand, "client_refused") == "k1: connection to command: its key is not admitted to that stream"
+
+
+def test_a_refusal_is_a_short_line() -> None:
+    text = str(Refusal("s" * 1000, "field", "l" * 100_000, "v" * 100_000))
+    assert len(text) < 64 + MAX_VALUE + MAX_LIMIT + 20
+    assert str(Refusal("a", "Start", "no recorder")) == "a: Start: no recorder"
+
+
+def test_starting_without_an_actor_names_what_was_asked(hand: ByHand, client: ControlClient) -> None:
+    assert hello(hand, client).error == ""
+    client.send(Start(sender="console", kind=EpisodeKind.POLICY, episodes=3))
+    assert hand.pump_until(lambda: hand.io.inbox.requests)
+    hand.answers = None
+    hand.tick()
+    hand.pump(0.05)
+    assert "console: Start {'kind': 'policy', 'episodes': 3, " in told(hand, "request_refused")
