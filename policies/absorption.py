@@ -159,12 +159,9 @@ def find_corrections(workspace: Workspace, manifest: Manifest, limit: int = 0, c
 def _corrected(workspace: Workspace, manifest: Manifest, catalog: Catalog | None) -> Iterator[tuple[EpisodeRow, EpisodeLabels]]:
     """Episodes in which somebody took over, newest first, some at a time: few are wanted, and there may be very many."""
     with catalog_of(workspace, catalog) as opened:
-        counted = (
-            row
-            for row in opened.newest_episodes(manifest.task_id, EpisodeKind.POLICY.value)
-            if row.robot_id == manifest.robot_id and row.takeovers and not (row.excluded or row.discarded)
-        )
-        while rows := list(itertools.islice(counted, LABELS_AT_ONCE)):
+        counted = opened.newest_counted(manifest.task_id, manifest.robot_id, [EpisodeKind.POLICY.value])
+        helped = (row for row in counted if row.takeovers)
+        while rows := list(itertools.islice(helped, LABELS_AT_ONCE)):
             labels = training_labels(opened, [row.id for row in rows])
             yield from ((row, labels[row.id]) for row in rows)
 

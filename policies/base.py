@@ -81,7 +81,7 @@ class Learner(Protocol):
         """Forget an episode at once."""
 
     def relabel(self, episode_id: str, outcome: Outcome, event_step: int) -> None:
-        """An outcome that was corrected after the episode."""
+        """An outcome that was corrected after the episode, or taken back (``unknown``: it ended with nothing)."""
 
     def apply_labels(self, labels: EpisodeLabels) -> bool:
         """The present labels of an episode, from the next batch on; False when it was never ingested. What a label took out comes back

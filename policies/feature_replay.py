@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from takeover.data.schema import EpisodeStart, ObservationSpec, RobotSpec, Step
+from takeover.policies.quarantine import wrong_start
 from takeover.policies.replay import CorrectionReplay
 
 Features = npt.NDArray[np.float32]
@@ -38,9 +39,8 @@ class FeatureReplay(CorrectionReplay):
 
     def begin_episode(self, start: EpisodeStart) -> None:
         """Raises `ValueError` when the robot's observation or action space is another one."""
-        names = self.robot_spec.observation.names
-        if start.spec.observation.names != names:
-            raise ValueError(f"episode {start.episode_id} observes {start.spec.observation.names}; this learner was made for {names}")
+        if problem := wrong_start(start, self.robot_spec):
+            raise ValueError(f"episode {start.episode_id} has another observation or action space than this learner's: {problem}")
         super().begin_episode(msgspec.structs.replace(start, spec=self.spec))
 
     def add_encoded(self, step: Step, now: Features, after: Features) -> bool:

@@ -19,7 +19,7 @@ from takeover.policies import nets
 from takeover.policies.base import LearnerError
 from takeover.policies.device import choose_device
 from takeover.policies.flat import Adam
-from takeover.policies.hil_serl_parameters import HilSerlParameters, same_learning
+from takeover.policies.hil_serl_parameters import HilSerlParameters, paced
 from takeover.policies.normaliser import fit_normaliser
 from takeover.policies.parameters import parse_parameters
 from takeover.policies.progress_reward import ProgressReward
@@ -28,8 +28,9 @@ from takeover.policies.residual import residual_start
 from takeover.policies.sac_batches import Batches, Stage
 from takeover.policies.sac_networks import SacNetworks
 from takeover.policies.sac_update import Pull
+from takeover.policies.same_settings import differing
 from takeover.policies.takeover_marks import TakeoverMarks
-from takeover.policies.warm_start import actor_waits, anchor_weight, published_rate, updates_to_wait
+from takeover.policies.warm_start import actor_waits, anchor_weight, cloning_share, published_rate, updates_to_wait
 
 NAME = "hil-serl"
 
@@ -41,10 +42,10 @@ class HilSerlLearner(SacNetworks):
     swap = "step"
 
     def __init__(self, spec: RobotSpec, seed: int, parameters: HilSerlParameters) -> None:
-        p = parameters
+        p = paced(parameters, spec.max_steps)
         self.spec = spec
         self.generator = torch.Generator().manual_seed(int(stream(seed, "learner").integers(2**62)))
-        super().__init__(spec, self.generator, parameters, choose_device(p.device))
+        super().__init__(spec, self.generator, p, choose_device(p.device))
         self._gradients = self._make_gradients()
         self.replay = CorrectionReplay(
             spec,
@@ -199,8 +200,9 @@ class HilSerlLearner(SacNetworks):
     def _critic_update(self, batch: Batches, i: int, proposal: Any) -> tuple[float, float]:
         """One TD step of all critics and their targets on batch ``i``; returns loss and mean value."""
         p = self.parameters
-        cloning = p.gripper_bc_weight * p.gripper_bc_decay**self.updates
-        loss, value = self._gradients.critics(batch.for_critics(i, proposal.arm, cloning=cloning, margin=p.gripper_margin))
+        cloning = p.gripper_bc_weight * cloning_share(p.gripper_bc_decay, self.updates, self.replay.help_share, p.bc_help)
+        subset = self._target_critics(self.generator)
+        loss, value = self._gradients.critics(batch.for_critics(i, proposal.arm, cloning=cloning, margin=p.gripper_margin, subset=subset))
         self._step(self._critic, self._critic_optimiser, self._gradients.critic_gradient)
         self._target.lerp_(self._critic, p.target_rate)
         return float(loss), float(value)
@@ -242,7 +244,8 @@ class HilSerlLearner(SacNetworks):
             optimiser.step(flat, gradient)
 
     def _bc_weight(self) -> float:
-        return self.parameters.bc_weight * self.parameters.bc_decay**self.updates
+        p = self.parameters
+        return p.bc_weight * cloning_share(p.bc_decay, self.updates, self.replay.help_share, p.bc_help)
 
     def _fit_normaliser(self) -> None:
         buffer = self.replay.demonstrations
@@ -281,6 +284,7 @@ class HilSerlLearner(SacNetworks):
             "skipped": self.skipped,
             "skipped_in_a_row": self._skipped_in_a_row,
             "steps": [self.train_steps, self.human_steps],
+            "help_share": self.replay.help_share,
             "unused_corrections": self.replay.unused_corrections(),
         }
         return {"tensors": tensors, "values": values}
@@ -291,14 +295,17 @@ class HilSerlLearner(SacNetworks):
         values, tensors = state["values"], state["tensors"]
         if values["learner"] != NAME:
             raise LearnerError(f"the saved state is of learner {values['learner']!r}, not {NAME!r}; use a new workspace")
-        if difference := same_learning(values["parameters"], self.parameters):
-            raise LearnerError(f"the saved state is of {NAME} with other settings ({difference}); use a new workspace or the same settings")
+        if differ := differing(values["parameters"], asdict(self.parameters)):
+            raise LearnerError(
+                f"the saved state is of {NAME} with other settings ({'; '.join(differ)}); use a new workspace or the same settings"
+            )
         self._restore_tensors(tensors)
         self._progress.restore(tensors)
         self.generator.set_state(tensors["generator"])
         self.updates, self.cloned, self.skipped = values["updates"], values["cloned"], values["skipped"]
         # as many updates are due as were: episodes that labels leave out by now were not ingested again
         self.replay.train_steps, self.replay.human_steps = values.get("steps", (self.train_steps, self.human_steps))
+        self.replay.help_share = values.get("help_share", self.replay.help_share)
         self.replay.restore_unused_corrections(values["unused_corrections"])
         self._skipped_in_a_row = values.get("skipped_in_a_row", 0)
         self._good = {name.removeprefix("good."): tensor for name, tensor in tensors.items() if name.startswith("good.")} or None

@@ -2,9 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from takeover.policies.parameters import require
 
@@ -17,8 +15,13 @@ class HilSerlParameters:
     """Units of each of the two layers of every network."""
     ensemble: int = 2
     """Critics; the target is their minimum, the actor climbs their mean."""
+    target_subset: int = 0
+    """The target is the minimum of so many of them, drawn anew for each critic update: ``ensemble`` 10 and 2 here are REDQ. 0: of all."""
     batch: int = 256
     """Half demonstrations and corrections, half online."""
+    horizon: int = 0
+    """Steps of an episode at most: for more than 100 of them ``discount``, ``actor_delay`` and the decays, which are given for 100, are
+    stretched (`paced`). 0: the robot's own step limit; 100: they count as they are given."""
     discount: float = 0.97
     target_rate: float = 0.005
     """Fraction by which the target critics follow per critic update."""
@@ -36,6 +39,9 @@ class HilSerlParameters:
     """Weight of the cloning term over the demonstration half at update 0."""
     bc_decay: float = 0.9998
     """Factor on the cloning weight per update."""
+    bc_help: float = 0.25
+    """While people drove at least this share of the newest 1,000 steps or so, neither cloning term decays: what is still corrected is not
+    learned. Below it, in proportion, if that is more than the decay leaves. 0: the decay alone."""
     gripper_penalty: float = 0.02
     """Reward taken for a command that toggles a discrete gripper."""
     gripper_margin: float = 0.1
@@ -58,11 +64,11 @@ class HilSerlParameters:
     version to version (1: the actor as it is)."""
     keep_warm_start: bool = True
     """Against the dip after cloning: the four settings below take effect. A residual starts from its clone anyway: they are not for it."""
-    actor_delay: int = 1500
+    actor_delay: int = 2500
     """Updates of the critics alone, on what the cloned policy does, before the actor learns."""
     anchor_weight: float = 4.0
     """Weight, when the actor begins to learn, of the pull to the clone on the online half, to the person on the other."""
-    anchor_decay: float = 0.9995
+    anchor_decay: float = 0.999
     """Factor on that weight per update."""
     kept_average: float = 0.005
     """In the place of ``actor_average``."""
@@ -107,7 +113,10 @@ class HilSerlParameters:
     def __post_init__(self) -> None:
         require(8 <= self.hidden <= 2048, f"hidden = {self.hidden}; allowed 8..2048")
         require(1 <= self.ensemble <= 10, f"ensemble = {self.ensemble}; allowed 1..10")
+        subset = f"target_subset = {self.target_subset}; allowed 0 (all critics) to {self.ensemble} (ensemble)"
+        require(0 <= self.target_subset <= self.ensemble, subset)
         require(2 <= self.batch <= 4096, f"batch = {self.batch}; allowed 2..4096")
+        require(0 <= self.horizon <= 100_000, f"horizon = {self.horizon}; allowed 0 (the task's step limit) to 100000 steps")
         require(0.0 < self.discount < 1.0, f"discount = {self.discount}; allowed between 0 and 1")
         require(0.0 < self.target_rate <= 1.0, f"target_rate = {self.target_rate}; allowed above 0, up to 1")
         require(0.0 < self.updates_per_step <= 20.0, f"updates_per_step = {self.updates_per_step}; allowed above 0, up to 20")
@@ -116,6 +125,7 @@ class HilSerlParameters:
             require(0.0 <= getattr(self, name) <= 1000.0, f"{name} = {getattr(self, name)}; allowed 0..1000")
         for name in ("bc_decay", "gripper_bc_decay"):
             require(0.0 < getattr(self, name) <= 1.0, f"{name} = {getattr(self, name)}; allowed above 0, up to 1")
+        require(0.0 <= self.bc_help <= 1.0, f"bc_help = {self.bc_help}; allowed 0..1")
         require(0.0 <= self.clone_weight_decay <= 100.0, f"clone_weight_decay = {self.clone_weight_decay}; allowed 0..100")
         require(self.initial_temperature > 0.0, f"initial_temperature = {self.initial_temperature}; must be positive")
         require(0.0 < self.actor_average <= 1.0, f"actor_average = {self.actor_average}; allowed above 0, up to 1")
@@ -150,19 +160,18 @@ class HilSerlParameters:
         return self.keep_warm_start and self.residual_scale == 0.0
 
 
-_HOW = {"device", "written_gradients", "compile", "bf16"}  # how it is computed, not what is learned
+USUAL_HORIZON = 100
 
 
-def same_learning(saved: Mapping[str, Any], now: HilSerlParameters) -> str:
-    """Empty when a state saved with the settings ``saved`` can go on with ``now``; else the first difference, in words.
+def paced(parameters: HilSerlParameters, max_steps: int) -> HilSerlParameters:
+    """What is given for episodes of 100 steps, for those of ``horizon`` (or else ``max_steps``) steps; shorter ones count as 100.
 
-    Settings that an earlier version did not have count as their defaults, which is what it did.
+    With r = steps / 100: 1 - discount becomes 1/r of what it was, what decays does so r times as slowly, the actor waits r times as long.
     """
-    ours = dataclasses.asdict(now)
-    for name in sorted(saved.keys() - ours.keys()):
-        return f"{name} = {saved[name]!r} is no setting of this version"
-    for field in dataclasses.fields(now):
-        was = saved.get(field.name, field.default)
-        if field.name not in _HOW and was != ours[field.name]:
-            return f"{field.name} = {was!r}, now {ours[field.name]!r}"
-    return ""
+    r = (parameters.horizon or max_steps) / USUAL_HORIZON
+    if r <= 1.0:
+        return parameters
+    slower = {name: getattr(parameters, name) ** (1.0 / r) for name in ("bc_decay", "gripper_bc_decay", "anchor_decay")}
+    return dataclasses.replace(
+        parameters, discount=1.0 - (1.0 - parameters.discount) / r, actor_delay=round(r * parameters.actor_delay), **slower
+    )

@@ -27,7 +27,9 @@ from takeover.policies.inference import split_action
 from takeover.policies.memory import Remembered, to_evict
 from takeover.policies.normaliser import fit_normaliser
 from takeover.policies.parameters import parse_parameters
+from takeover.policies.quarantine import wrong_start
 from takeover.policies.replay import is_held, is_human
+from takeover.policies.same_settings import differing
 
 
 class ImitationLearner:
@@ -73,8 +75,8 @@ class ImitationLearner:
     # --- ingestion ---
 
     def begin_episode(self, start: EpisodeStart) -> None:
-        if start.spec.observation.names != self.spec.observation.names or start.spec.action.names != self.spec.action.names:
-            raise ValueError(f"episode {start.episode_id} has another observation or action space than this learner's")
+        if problem := wrong_start(start, self.spec):
+            raise ValueError(f"episode {start.episode_id} has another observation or action space than this learner's: {problem}")
         self._running = start
         self._recent.clear()
         self._run = -1
@@ -147,7 +149,7 @@ class ImitationLearner:
     @property
     def demonstration_episodes(self) -> int:
         """Complete ones that count."""
-        return sum(stored.complete and not (stored.labels and stored.labels.excluded) for stored in self._episodes.values())
+        return sum(stored.complete and not (stored.labels and stored.labels.thrown_away) for stored in self._episodes.values())
 
     def apply_labels(self, labels: EpisodeLabels) -> bool:
         """What a batch draws from is what the labels say, from the next one on; False when the episode was never ingested."""
@@ -166,7 +168,7 @@ class ImitationLearner:
     def relabel(self, episode_id: str, outcome: Outcome, event_step: int) -> None:
         """Imitation learns from what people did, whatever came of it; what came after the event is left out, and failed demonstrations."""
         stored = self._episodes.get(episode_id)
-        if stored is not None and outcome in (Outcome.SUCCESS, Outcome.FAILURE):
+        if stored is not None and outcome != Outcome.ABORTED:  # an end that is taken back leaves nothing out
             known = stored.labels or EpisodeLabels(episode_id=episode_id)
             self.apply_labels(msgspec.structs.replace(known, outcome=outcome, event_step=event_step, relabelled=True))
 
@@ -293,8 +295,12 @@ class ImitationLearner:
     def restore(self, state: Mapping[str, Any]) -> None:
         """After the same steps were ingested again. Raises `LearnerError` for a state of another learner or other settings."""
         values = state["values"]
-        if values["learner"] != self.name or values["parameters"] != asdict(self.parameters):
-            raise LearnerError(f"the saved state is of {values['learner']} with other settings; use a new workspace or the same settings")
+        differ = differing(values["parameters"], asdict(self.parameters))
+        if values["learner"] != self.name or differ:
+            why = f" ({'; '.join(differ)})" if differ else ""
+            raise LearnerError(
+                f"the saved state is of {values['learner']} with other settings{why}; use a new workspace or the same settings"
+            )
         self._restore_tensors(state["tensors"])
         self.generator.set_state(state["tensors"]["generator"])
         self._optimiser.learning_rate = values["learning_rate"]

@@ -120,7 +120,7 @@ def counted(episodes: Iterable[Stored]) -> list[Stored]:
         if labels is None:
             found.append(stored)
             continue
-        if labels.excluded or (stored.kind == EpisodeKind.DEMONSTRATION and labels.outcome in (Outcome.FAILURE, Outcome.ABORTED)):
+        if labels.thrown_away or (stored.kind == EpisodeKind.DEMONSTRATION and labels.outcome in (Outcome.FAILURE, Outcome.ABORTED)):
             continue  # nothing to imitate
         if labels.changes_nothing:
             found.append(stored)

@@ -25,6 +25,7 @@ class LabelledRows:
         self._kinds: dict[int, EpisodeKind] = {}
         self._out: tuple[dict[int, _Kept], dict[int, _Kept]] = ({}, {})
         self._recorded: dict[int, dict[int, tuple[float, float]]] = {}
+        self._charged: dict[int, dict[int, float]] = {}  # of a row's reward, what is not the task's: it stays whatever labels say
         self._driven: dict[int, set[int]] = {}  # steps that a person drove in demonstrations
 
     def begin(self, key: int, kind: EpisodeKind) -> None:
@@ -47,6 +48,11 @@ class LabelledRows:
         for place in self._out:
             for kept in place.values():
                 yield from (row for row, _ in kept.values())
+
+    def charge(self, key: int, step: int, reward: float) -> None:
+        """A part of the step's recorded reward, or one that is added to it now, which no label changes (gripper cost, takeover reward)."""
+        charged = self._charged.setdefault(key, {})
+        charged[step] = charged.get(step, 0.0) + reward
 
     def note_driven(self, key: int, steps: set[int]) -> None:
         """Which steps of a demonstration a person drove, ramps left out."""
@@ -80,7 +86,7 @@ class LabelledRows:
 
     def excluded(self, key: int) -> bool:
         labels = self._labels.get(key)
-        return labels is not None and labels.excluded
+        return labels is not None and labels.thrown_away
 
     def _settle(self, place: int, key: int, wanted: set[int]) -> None:
         """Rows of ``wanted`` steps are in the buffer, the others out of it."""
@@ -106,14 +112,16 @@ class LabelledRows:
             self._out[target].setdefault(key, {})[step] = out.pop(step)
 
     def _reward(self, buffer: TransitionBuffer, key: int, labels: EpisodeLabels) -> None:
-        """Success: reward 1 and the end at the event; failure: reward 0 and the end; otherwise as recorded, or no end at all."""
-        columns, recorded = self._columns, self._recorded.setdefault(key, {})
+        """Success: reward 1 and the end at the event; failure: reward 0 and the end; otherwise as recorded, or no end at all.
+
+        What the step was charged is on top of 1 or 0, as it is of what was recorded."""
+        columns, recorded, charged = self._columns, self._recorded.setdefault(key, {}), self._charged.get(key, {})
         judged = labels.relabelled and labels.outcome in (Outcome.SUCCESS, Outcome.FAILURE)
         for i in buffer.of_episode(key):
             step = int(buffer.step[i])
             reward, mask = recorded.setdefault(step, (float(buffer.rows[i, columns.reward]), float(buffer.rows[i, columns.mask])))
             if judged and step == labels.event_step:
-                reward, mask = (self._success_reward if labels.outcome == Outcome.SUCCESS else 0.0), 0.0
+                reward, mask = (self._success_reward if labels.outcome == Outcome.SUCCESS else 0.0) + charged.get(step, 0.0), 0.0
             elif labels.relabelled and not judged and mask == 0.0:
-                reward, mask = 0.0, 1.0
+                reward, mask = charged.get(step, 0.0), 1.0
             buffer.rows[i, columns.reward], buffer.rows[i, columns.mask] = reward, mask

@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -16,7 +17,7 @@ from takeover.policies.checkpoint import CheckpointWriter, newest_checkpoint
 from takeover.policies.event_files import EventFile
 from takeover.policies.label_reading import LabelReading
 from takeover.policies.publish import make_manifest, publish, published_versions, weights_bytes
-from takeover.policies.resume import check_same_settings, ingestion_log, with_pictures
+from takeover.policies.resume import check_same_settings, ingestion_log, kept_settings, with_pictures
 from takeover.policies.training import CommittedRecord, Publication, Training
 
 log = logging.getLogger("learner")
@@ -41,6 +42,7 @@ class LearnerRun:
         self._events = EventFile(self.folder / "tb")
         self._saved_at = time.monotonic()
         self._saved_updates = 0
+        self._kept: dict[str, Any] = {}  # settings of the version that began this, which nobody gave
         self._catalog = Catalog.open(self.workspace)
         self._labels = LabelReading(self._catalog, f"{config.session_id}/{config.learner}", config.task, self.training.quarantine.amend)
 
@@ -68,6 +70,9 @@ class LearnerRun:
         cursors: dict[str, int] = {} if state is None else state["cursors"]
         seen, records = ingestion_log(self.workspace, self.config.task, cursors, self._labels.known)
         if state is not None:
+            self._kept = kept_settings(self.config, state)
+            parameters = dict(self.config.learner_parameters) | self._kept
+            self.config = self.training.config = msgspec.structs.replace(self.config, learner_parameters=parameters)
             self.training.expect(state)
             for record in self._pictured(seen):
                 self._replay(record)
@@ -187,6 +192,8 @@ class LearnerRun:
         """Have the present state saved: copied here, written by a thread; ``wait``: until it is."""
         began = time.monotonic()
         state = self.training.state() | {"cursors": dict(self.cursors), "labels": self._labels.state()}
+        if self._kept:
+            state["kept"] = dict(self._kept)
         self._checkpoints.submit(state)
         self._saved_at = time.monotonic()
         self._saved_updates = self._updates()

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from takeover.data.spaces import Spaces
 from takeover.policies.base import PolicyRefused
 
 WEIGHTS_NAME = "weights.safetensors"
@@ -26,6 +27,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     task_id: str
     observation_names: list[str]
     action_names: list[str]
+    spaces: Spaces = Spaces()  # of the robot it was trained for; what an older manifest lacks is not compared
     acts_from_train_step: int = 0
     data: dict[str, int] = msgspec.field(default_factory=dict)  # snapshot: episodes, steps, human steps, demonstrations
     counters: dict[str, int] = msgspec.field(default_factory=dict)

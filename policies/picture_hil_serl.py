@@ -24,6 +24,7 @@ from takeover.policies.picture_cloning import CloningSettings, clone_encoder, en
 from takeover.policies.picture_encoder import EncoderShape, encoder_config, fixed_crops, initialise_encoder, stack_pictures
 from takeover.policies.picture_log import PictureLog
 from takeover.policies.picture_pairs import PicturePairs
+from takeover.policies.same_settings import differing
 from takeover.policies.takeover_marks import TakeoverMarks
 
 ARCHITECTURE = "picture_gaussian"
@@ -185,7 +186,7 @@ class PictureHilSerlLearner(HilSerlLearner):
 
     def _fits(self, state: Mapping[str, Any]) -> bool:
         values, encoder = state["values"], state["tensors"].get("encoder")
-        same = values["learner"] == NAME and values["parameters"] == asdict(self.parameters)
+        same = values["learner"] == NAME and not differing(values["parameters"], asdict(self.parameters))
         cameras = values.get("cameras") == list(self.shape.cameras)
         return same and cameras and encoder is not None and encoder.shape == self._encoder.shape
 

@@ -12,6 +12,7 @@ from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 
 from takeover.data.schema import RobotSpec
+from takeover.data.spaces import differences, spaces_of
 from takeover.policies.base import Policy, PolicyRefused, PolicyWeights
 from takeover.policies.inference import build_policy
 from takeover.policies.manifest import (
@@ -64,6 +65,7 @@ def make_manifest(weights: PolicyWeights, content: bytes, spec: RobotSpec, **fie
         task_id=spec.task_id,
         observation_names=list(spec.observation.names),
         action_names=list(spec.action.names),
+        spaces=spaces_of(spec),
         **fields,
     )
 
@@ -114,6 +116,10 @@ def load_policy(folder: str | os.PathLike[str], spec: RobotSpec) -> LoadedPolicy
         raise PolicyRefused(f"version {manifest.version} was trained on other observations than this robot's")
     if manifest.action_names != list(spec.action.names):
         raise PolicyRefused(f"version {manifest.version} acts in another action space than this robot's")
+    for what, its, ours in differences(manifest.spaces, spaces_of(spec)):
+        raise PolicyRefused(
+            f"version {manifest.version} was trained with {what} {its}, this robot's: {ours}; its actions would mean others"
+        )
     try:
         tensors = load_safetensors(data)
     except (SafetensorError, KeyError, ValueError) as error:

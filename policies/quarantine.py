@@ -1,7 +1,9 @@
 """Episodes that must not be learned from, and why: never trained on silently, never a reason to stop.
 
 Left out are episodes with a number that is not finite or a list of the wrong length (from that step on, and what was taken in of it), of a
-robot with other observations or actions than the learner's, and without an outcome. The last come back as soon as somebody gives them one.
+robot with other observations or actions than the learner's (`data.spaces`), and recorded without an outcome. The last come back as soon as
+somebody gives them one. An outcome that was recorded and is taken back later (a veto) leaves nothing out: the steps are experience that
+ends nowhere.
 """
 
 from collections.abc import Sequence
@@ -10,10 +12,14 @@ import msgspec
 
 from takeover.data.episode_labels import EpisodeLabels
 from takeover.data.schema import EpisodeStart, Outcome, RobotSpec, Step
+from takeover.data.spaces import differences, spaces_of
 
 SHOWN = 3
 LARGEST = 3e38  # beyond it a number is infinite in the 32 bits that are learned from
 NO_OUTCOME = "no outcome; give it one in Review"
+_PLURAL = {"observation names": "observations are", "action names": "actions are"} | {
+    what: f"{what} are" for what in ("action units", "observation units", "action groups")
+}
 
 
 class Quarantine:
@@ -21,18 +27,27 @@ class Quarantine:
 
     def __init__(self) -> None:
         self.reasons: dict[str, str] = {}
+        self._unjudged: set[str] = set()
 
     def leave_out(self, episode_id: str, reason: str) -> None:
+        """``reason`` is `NO_OUTCOME` for an episode that was recorded without one."""
+        if reason == NO_OUTCOME:
+            self._unjudged.add(episode_id)
         self.reasons.setdefault(episode_id, reason)
 
     def lacks_outcome(self, episode_id: str) -> bool:
         """Whether an outcome would bring it back."""
         return self.reasons.get(episode_id) == NO_OUTCOME
 
+    def unjudged(self, episode_id: str) -> bool:
+        """Whether it was recorded without an outcome, so that ``unknown`` leaves it out."""
+        return episode_id in self._unjudged
+
     def amend(self, labels: EpisodeLabels) -> EpisodeLabels:
-        """What an episode's labels come to: without an outcome, or with bad data, it stays out whatever else they say."""
+        """What an episode's labels come to: recorded without an outcome and not given one, or with bad data, it stays out whatever else
+        they say."""
         name = labels.episode_id
-        if labels.outcome is Outcome.UNKNOWN:
+        if labels.outcome is Outcome.UNKNOWN and (self.unjudged(name) or not labels.relabelled):
             self.leave_out(name, NO_OUTCOME)
         elif self.lacks_outcome(name):
             del self.reasons[name]
@@ -50,12 +65,8 @@ class Quarantine:
 
 def wrong_start(start: EpisodeStart, spec: RobotSpec) -> str:
     """Why an episode of another robot cannot be learned from with ``spec``; empty when it can."""
-    for what, was, now in (
-        ("observations", spec.observation.names, start.spec.observation.names),
-        ("actions", spec.action.names, start.spec.action.names),
-    ):
-        if list(was) != list(now):
-            return f"its {what} are ({', '.join(now)}), the learner's ({', '.join(was)})"
+    for what, ours, its in differences(spaces_of(spec), spaces_of(start.spec)):
+        return f"its {_PLURAL.get(what, f'{what} is')} {its}, the learner's {ours}"
     return ""
 
 

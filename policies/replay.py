@@ -13,11 +13,13 @@ from takeover.data.episode_labels import EpisodeLabels
 from takeover.data.schema import ControlMode, EpisodeEnd, EpisodeKind, EpisodeStart, Outcome, OutcomeSource, RobotSpec, Source, Step
 from takeover.policies.frames import Frames
 from takeover.policies.labelled_rows import LabelledRows
+from takeover.policies.quarantine import wrong_start
 from takeover.policies.takeover_marks import TakeoverMarks
 from takeover.policies.transition_buffer import NO_CORRECTION, Columns, TransitionBuffer
 
 __all__ = ["CorrectionReplay", "GripperCost", "TransitionBuffer", "gripper_index", "is_held", "is_human"]
 
+HELP_STEPS = 1000  # that `CorrectionReplay.help_share` looks back on
 HELD = (ControlMode.PAUSED, ControlMode.SAFETY_HOLD)
 
 
@@ -87,6 +89,7 @@ class CorrectionReplay:
         self.online = TransitionBuffer(capacity, self.columns.width)
         self.train_steps = 0  # non-held steps of policy episodes ever ingested
         self.human_steps = 0  # of those, driven by a person
+        self.help_share = 0.0  # of the newest `HELP_STEPS` or so, a running average
         self._labelled = LabelledRows(self.demonstrations, self.online, self.columns, success_reward=1.0 if task_reward else 0.0)
         self._complete: set[int] = set()  # demonstrations
         self._cost = GripperCost(spec, gripper_penalty)
@@ -100,8 +103,8 @@ class CorrectionReplay:
 
     def begin_episode(self, start: EpisodeStart) -> None:
         """Raises `ValueError` when the robot's observation or action space is another one."""
-        if start.spec.observation.names != self.spec.observation.names or start.spec.action.names != self.spec.action.names:
-            raise ValueError(f"episode {start.episode_id} has another observation or action space than this learner's")
+        if problem := wrong_start(start, self.spec):
+            raise ValueError(f"episode {start.episode_id} has another observation or action space than this learner's: {problem}")
         self._episode = start.episode_id
         self._kind = start.kind
         self._labelled.begin(self._keys.setdefault(start.episode_id, len(self._keys)), start.kind)
@@ -130,7 +133,9 @@ class CorrectionReplay:
                 self.online.add(row, key, step.episode_step)
             return True
         self.train_steps += 1
-        self._marks.saw(key, step, Source.HUMAN in step.source, self.online, self.columns.reward)
+        self.help_share += (float(is_human(step)) - self.help_share) / HELP_STEPS
+        if (punished := self._marks.saw(key, step, Source.HUMAN in step.source, self.online, self.columns.reward)) >= 0:
+            self._labelled.charge(key, punished, self._marks.takeover_reward)
         correction = NO_CORRECTION
         if is_human(step):
             self.human_steps += 1
@@ -188,8 +193,9 @@ class CorrectionReplay:
         return dropped
 
     def relabel(self, episode_id: str, outcome: Outcome, event_step: int) -> None:
-        """Success: reward 1 and the end at ``event_step``; failure: reward 0 and the end; steps after it are dropped."""
-        if outcome in (Outcome.SUCCESS, Outcome.FAILURE) and episode_id in self._keys:
+        """Success: reward 1 and the end at ``event_step``; failure: reward 0 and the end; steps after it are dropped. Unknown: no reward
+        and no end, the steps count. Gripper cost and takeover reward stay."""
+        if outcome != Outcome.ABORTED and episode_id in self._keys:
             self._labelled.relabel(self._keys[episode_id], episode_id, outcome, event_step)
             self._forget_gone_corrections()
 
@@ -248,7 +254,10 @@ class CorrectionReplay:
             self._used.append(self._corrections[key])
 
     def _row(self, step: Step) -> torch.Tensor:
-        reward = (step.reward if self._task_reward else 0.0) - self._cost.of(step.action)
+        cost = self._cost.of(step.action)
+        if cost:
+            self._labelled.charge(self._keys[step.episode_id], step.episode_step, -cost)
+        reward = (step.reward if self._task_reward else 0.0) - cost
         mask = 0.0 if step.terminated else 1.0
         observation, following, action = step.observation, step.next_observation, step.action
         if self._frames is not None:

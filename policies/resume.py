@@ -4,13 +4,20 @@ The episode that runs counts too: its steps are in a journal, not in a closed fi
 wire and be counted twice, while the checkpoint's counters already hold them.
 """
 
+import logging
 from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from takeover.data.schema import EpisodeEnd, EpisodeKind, EpisodeStart, Event, OutcomeChange, RobotSpec, Step
+import msgspec
+
+from takeover.data.schema import EpisodeEnd, EpisodeKind, EpisodeStart, Event, OutcomeChange, RobotSpec, RunConfig, Step
+from takeover.data.spaces import differences, spaces_of
 from takeover.data.store import iter_episode_records, open_records
 from takeover.policies.base import Learner, LearnerError
+from takeover.policies.same_settings import carried_on, differing
+
+log = logging.getLogger("learner")
 
 CommittedRecord = EpisodeStart | Step | Event | OutcomeChange | EpisodeEnd
 
@@ -76,20 +83,25 @@ def _trained(records: Iterable[CommittedRecord], task: str) -> Iterable[Committe
 
 def check_same_settings(folder: Path, state: Mapping[str, Any], learner: Learner, spec: RobotSpec) -> None:
     """Raises `OtherSettings` when ``state``, a checkpoint in ``folder``, is not one of this learner with these settings and this robot."""
-    saved, present = dict(state["values"]["parameters"]), dict(learner.state()["values"]["parameters"])
-    differ = [
-        f"{name} was {saved.get(name, 'unknown')} and is {present.get(name, 'unknown')}"
-        for name in sorted(saved | present)
-        if saved.get(name) != present.get(name)
-    ]
+    differ = differing(state["values"]["parameters"], learner.state()["values"]["parameters"])
     if state["values"]["learner"] != learner.name:
         differ.insert(0, f"the learner was {state['values']['learner']} and is {learner.name}")
-    for what in ("observation", "action"):
-        was, now = state["run"]["spec"][what]["names"], list(getattr(spec, what).names)
-        if was != now:
-            differ.append(f"the robot's {what} was ({', '.join(was)}) and is ({', '.join(now)})")
+    saved_robot = spaces_of(msgspec.convert(state["run"]["spec"], RobotSpec))
+    differ += [f"the robot's {what} was {was} and is {now}" for what, was, now in differences(saved_robot, spaces_of(spec))]
     if differ:
         raise OtherSettings(
             f"{folder} holds what was learned with other settings: {'; '.join(differ)}. Set them back to go on, "
             f"or move that folder away to learn anew from the recorded episodes. The policies there are stay as they are"
         )
+
+
+def kept_settings(config: RunConfig, state: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings beyond those of ``config`` with which its learner does what the version did that made ``state``, a checkpoint."""
+    if state["values"]["learner"] != config.learner:
+        return {}  # refused later, by name
+    given = config.learner_parameters
+    before = {name: value for name, value in state.get("kept", {}).items() if name not in given}
+    kept = before | carried_on(config.learner, state["values"]["parameters"], given)
+    if kept:
+        log.warning("going on with settings of an earlier version: %s", ", ".join(f"{name} = {value}" for name, value in kept.items()))
+    return kept

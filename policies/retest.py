@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 
 from takeover.data.catalog import Catalog
+from takeover.data.catalog_tables import EpisodeRow
 from takeover.data.episode_file import EpisodeReader
 from takeover.data.hdf5_image import DamagedFile
 from takeover.data.schema import EpisodeKind, Outcome
@@ -119,17 +120,19 @@ def verdict_of(old: int, new: int, n: int) -> Verdict:
     return "nothing to fix" if old == n else "not fixed"
 
 
+def _failed(row: EpisodeRow) -> bool:
+    return row.outcome == Outcome.FAILURE.value
+
+
 def find_cases(workspace: Workspace, robot_id: str, task_id: str, problems: list[str]) -> Iterator[Case]:
     """Every takeover and failure of recorded policy episodes, newest episode first; excluded and discarded episodes are left out.
 
     Files that cannot be read are named in ``problems``.
     """
     with Catalog.open(workspace) as catalog:
-        rows = catalog.episodes(kind=EpisodeKind.POLICY.value, task_id=task_id, newest_first=True)
+        rows = [row for row in catalog.newest_counted(task_id, robot_id, [EpisodeKind.POLICY.value]) if row.takeovers or _failed(row)]
     for row in rows:
-        failed = row.outcome == Outcome.FAILURE.value
-        if row.robot_id != robot_id or row.excluded or row.discarded or not (row.takeovers or failed):
-            continue
+        failed = _failed(row)
         path = workspace.path / row.path
         try:
             with EpisodeReader(path) as reader:

@@ -18,7 +18,17 @@ from takeover.data.outcome_labels import label_log_bytes, outcome_events
 from takeover.data.schema import EpisodeKind, EpisodeStart, RobotSpec, Step
 from takeover.data.training_labels import training_labels
 from takeover.data.workspace import Workspace
-from takeover.policies.reward_evidence import Evidence, Judgement, count_vetoes, driven, evidence_of, judge, negative_marks, with_marks
+from takeover.policies.reward_evidence import (
+    Evidence,
+    Judgement,
+    count_vetoes,
+    driven,
+    evidence_of,
+    judge,
+    negative_marks,
+    task_judges,
+    with_marks,
+)
 from takeover.policies.reward_settings import RewardError, RewardSettings
 
 KINDS = (EpisodeKind.DEMONSTRATION, EpisodeKind.POLICY, EpisodeKind.EVALUATION)
@@ -40,6 +50,11 @@ class RewardEpisode:
     @property
     def has_positive(self) -> bool:
         return bool((self.evidence.labels == 1).any())
+
+    @property
+    def judged(self) -> bool:
+        """Whether anything is known of it."""
+        return bool((self.evidence.labels >= 0).any())
 
 
 @dataclass(frozen=True)
@@ -94,7 +109,7 @@ def read_recorded(workspace: Workspace | Path | str, robot_id: str, task_id: str
         kept = driven(steps)
         if not kept:
             continue
-        judgement = judge(end, given.get(row.id, []))
+        judgement = judge(end, given.get(row.id, []), task_judges(start, kept))
         evidence = with_marks(evidence_of(judgement, len(kept), start.spec.control_hz, settings), kept, events)
         evidence = _left_out(evidence, labels[row.id])
         states = np.array([step.next_observation for step in kept], np.float32)
@@ -125,12 +140,13 @@ def _left_out(evidence: Evidence, labels: EpisodeLabels) -> Evidence:
 def split(episodes: Sequence[RewardEpisode], share: float, held_out_before: Sequence[str], trained_before: Sequence[str]) -> set[str]:
     """Ids of the episodes that are held out: ``share`` of those with a positive and of those without, at least one of each.
 
-    What an earlier version held out stays held out, and what it trained on is never held out later. Hard negatives are trained on. The
-    rest goes by the hash of the episode's id, so the split is the same wherever it is made.
+    What an earlier version held out stays held out, and what it trained on is never held out later. Hard negatives are trained on. What
+    nothing is known of is not held out: it tells nothing of a classifier. The rest goes by the hash of the episode's id, so the split is
+    the same wherever it is made.
     """
     chosen: set[str] = set()
     for positive in (True, False):
-        group = [episode for episode in episodes if episode.has_positive == positive and not episode.evidence.hard.any()]
+        group = [e for e in episodes if e.judged and e.has_positive == positive and not e.evidence.hard.any()]
         kept = [episode.episode_id for episode in group if episode.episode_id in set(held_out_before)]
         fresh = [episode.episode_id for episode in group if episode.episode_id not in {*held_out_before, *trained_before}]
         fresh.sort(key=lambda name: hashlib.sha256(name.encode()).hexdigest())

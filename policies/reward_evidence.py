@@ -1,7 +1,8 @@
 """What is known of success at each step of a recorded episode: from the task, from people's keys and labels, from marks. Pure functions.
 
 A step is judged by the state that it led to: 1 success, 0 not, -1 unknown. What a classifier said is no evidence; where a person said
-otherwise it is a claim that was wrong, and the steps around it are *hard* negatives.
+otherwise it is a claim that was wrong, and the steps around it are *hard* negatives. That the step limit came says nothing, unless the task
+itself was asked at every step: a success that was missed, or for which nobody pressed a key, would teach the next version to miss it too.
 """
 
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ import numpy.typing as npt
 
 from takeover.data.catalog_tables import LabelEvent
 from takeover.data.label_fields import outcome_of
-from takeover.data.schema import ControlMode, EpisodeEnd, Event, Outcome, OutcomeSource, Step
+from takeover.data.schema import ControlMode, EpisodeEnd, EpisodeStart, Event, Outcome, OutcomeSource, Step
 from takeover.policies.reward_settings import AUTHOR, NEGATIVE_MARK, POSITIVE_MARK, RewardSettings
 
 Labels = npt.NDArray[np.int8]
@@ -42,8 +43,17 @@ def by_classifier(author: str) -> bool:
     return author.startswith(AUTHOR)
 
 
-def judge(end: EpisodeEnd, events: Sequence[LabelEvent]) -> Judgement:
-    """``events``: the episode's outcome labels, oldest first. People count, then the operator's key, then the task; never a classifier."""
+def task_judges(start: EpisodeStart, steps: Sequence[Step]) -> bool:
+    """Whether the task said at every step that it was no success yet. Real robots have none that could; a simulator's is not asked where
+    keys or a classifier give the reward. ``steps``: the driven ones."""
+    return start.spec.simulated and all(step.reward_source == "task" for step in steps)
+
+
+def judge(end: EpisodeEnd, events: Sequence[LabelEvent], by_task: bool = False) -> Judgement:
+    """``events``: the episode's outcome labels, oldest first. People count, then the operator's key, then the task; never a classifier.
+
+    ``by_task``: see `task_judges`; without it an episode that ran to its step limit is not judged.
+    """
     claims = [end.event_step] if end.outcome_source == OutcomeSource.CLASSIFIER and end.outcome == Outcome.SUCCESS else []
     said: LabelEvent | None = None
     for event in events:
@@ -62,7 +72,7 @@ def judge(end: EpisodeEnd, events: Sequence[LabelEvent]) -> Judgement:
         return Judgement(outcome, "person", step, wrong)
     if end.outcome_source == OutcomeSource.OPERATOR:
         return Judgement(end.outcome, "operator", -1, ())
-    if end.outcome_source in (OutcomeSource.TASK, OutcomeSource.LIMIT):
+    if end.outcome_source == OutcomeSource.TASK or (end.outcome_source == OutcomeSource.LIMIT and by_task):
         return Judgement(end.outcome, "task", end.event_step, ())
     return Judgement(Outcome.UNKNOWN, "nobody", -1, ())
 

@@ -1,6 +1,6 @@
 """Fitting a reward classifier: balanced batches, a split by episode, and a threshold by one rule."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
@@ -161,7 +161,7 @@ def quality(model: RewardModel, episodes: Sequence[RewardEpisode], features: dic
 
 
 def _probabilities(
-    model: RewardModel, episodes: Sequence[RewardEpisode], features: dict[str, Tensor] | None
+    model: RewardModel, episodes: Sequence[RewardEpisode], features: Mapping[str, Tensor] | None
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     found = []
     for episode in episodes:
@@ -180,12 +180,23 @@ def _quality(scored: list[tuple[np.ndarray, np.ndarray]], threshold: float) -> Q
         counts["false_steps"] += int((passing & (labels == 0)).sum())
         counts["positive_steps"] += int((labels == 1).sum())
         counts["negative_steps"] += int((labels == 0).sum())
-        seen = first_success(probabilities, threshold)
-        if (labels == 1).any():
-            counts["missed" if seen < 0 else "early" if labels[seen] == 0 else "found"] += 1
-        elif (labels == 0).any():
-            counts["false" if seen >= 0 and labels[seen] == 0 else "clean"] += 1
+        if judged := _verdict(probabilities, labels, threshold):
+            counts[judged] += 1
     return Quality(threshold=threshold, **counts)
+
+
+def verdicts(model: RewardModel, episodes: Sequence[RewardEpisode], features: Mapping[str, Tensor] | None) -> list[str]:
+    """How each episode is judged at the model's own threshold: the name of a count of `Quality`, "" where nothing is known of it."""
+    return [_verdict(*scored, model.config.threshold) for scored in _probabilities(model, episodes, features)]
+
+
+def _verdict(probabilities: np.ndarray, labels: np.ndarray, threshold: float) -> str:
+    seen = first_success(probabilities, threshold)
+    if (labels == 1).any():
+        return "missed" if seen < 0 else "early" if labels[seen] == 0 else "found"
+    if (labels == 0).any():
+        return "false" if seen >= 0 and labels[seen] == 0 else "clean"
+    return ""
 
 
 def choose_threshold(

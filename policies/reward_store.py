@@ -15,6 +15,7 @@ from safetensors.torch import save as save_safetensors
 from takeover.data.schema import RobotSpec
 from takeover.data.workspace import fsync_folder
 from takeover.policies.manifest import MANIFEST_NAME, WEIGHTS_NAME
+from takeover.policies.reward_compare import Comparison
 from takeover.policies.reward_model import RewardConfig, RewardModel
 from takeover.policies.reward_settings import AUTHOR, RewardError
 
@@ -40,6 +41,7 @@ class RewardManifest(msgspec.Struct, frozen=True, kw_only=True):
     trained_on: list[str]
     held_out: list[str]
     encoder: str = ""  # sha256 of the picture encoder; "": none
+    against: Comparison | None = None  # with the parent; None: there was none, or it sees by other pictures
     wall_ns: int = 0
 
     @property

@@ -8,6 +8,7 @@ import msgspec
 from torch import Tensor
 
 from takeover.data.workspace import Workspace
+from takeover.policies.reward_compare import Comparison, WorseReward, compare
 from takeover.policies.reward_data import Recorded, RewardEpisode, read_recorded, split
 from takeover.policies.reward_fit import (
     Examples,
@@ -19,10 +20,11 @@ from takeover.policies.reward_fit import (
     choose_threshold,
     fit,
     gather,
+    verdicts,
 )
 from takeover.policies.reward_model import RewardConfig, RewardModel
 from takeover.policies.reward_settings import RewardError, RewardSettings, parse_settings
-from takeover.policies.reward_store import RewardManifest, newest_for, write_reward
+from takeover.policies.reward_store import RewardManifest, load_reward, newest_for, write_reward
 
 __all__ = ["RewardCancelled", "RewardRequest", "request_like", "train_reward"]
 
@@ -59,8 +61,12 @@ def request_like(workspace: Workspace | Path | str, robot_id: str, task_id: str)
     )
 
 
-def train_reward(workspace: Workspace | Path | str, request: RewardRequest, progress: Progress) -> tuple[RewardManifest, list[str]]:
+def train_reward(
+    workspace: Workspace | Path | str, request: RewardRequest, progress: Progress, *, refuse_worse: bool = False
+) -> tuple[RewardManifest, list[str]]:
     """Returns the new version and what could not be read. Nothing is written before everything is done.
+
+    ``refuse_worse``: one that is worse than the version before, on the same held-out episodes, is not written: `WorseReward`.
 
     Raises `RewardError` (too little data, one class, unknown names), `RewardCancelled`, `OSError`.
     """
@@ -73,7 +79,7 @@ def train_reward(workspace: Workspace | Path | str, request: RewardRequest, prog
     held_out = split(
         recorded.episodes, settings.held_out, before.held_out if before is not None else (), before.trained_on if before is not None else ()
     )
-    training = [episode for episode in recorded.episodes if episode.episode_id not in held_out]
+    training = [episode for episode in recorded.episodes if episode.judged and episode.episode_id not in held_out]
     kept_out = [episode for episode in recorded.episodes if episode.episode_id in held_out]
     check_enough(training, settings)
     features: dict[str, Tensor] | None = None
@@ -87,6 +93,9 @@ def train_reward(workspace: Workspace | Path | str, request: RewardRequest, prog
     config = replace(config, checks=checks_of(request.checks, names, examples))
     head = fit(config, examples, recorded.spec.observation.units, settings, progress)
     model, best, ends = choose_threshold(RewardModel(config, head | encoder), kept_out, features)
+    against = _against(where, before, model, _encoder_name(encoder), kept_out, features)
+    if refuse_worse and against is not None and against.worse:
+        raise WorseReward(against.said())
     manifest = write_reward(
         where.path,
         model,
@@ -103,8 +112,26 @@ def train_reward(workspace: Workspace | Path | str, request: RewardRequest, prog
         trained_on=[episode.episode_id for episode in training],
         held_out=[episode.episode_id for episode in kept_out],
         encoder=_encoder_name(encoder),
+        against=against,
     )
     return manifest, recorded.problems
+
+
+def _against(
+    where: Workspace,
+    before: RewardManifest | None,
+    model: RewardModel,
+    encoder: str,
+    kept_out: list[RewardEpisode],
+    features: dict[str, Tensor] | None,
+) -> Comparison | None:
+    """None where the version before, if any, was trained on other observations or looks through another encoder."""
+    if before is None or before.config["observation_size"] != model.config.observation_size:
+        return None
+    old, _ = load_reward(where.path, before.version)
+    if old.config.cameras and (old.config.cameras, before.encoder) != (model.config.cameras, encoder):
+        return None
+    return compare(before.version, verdicts(old, kept_out, features), verdicts(model, kept_out, features))
 
 
 def _config(request: RewardRequest, names: Sequence[str]) -> RewardConfig:

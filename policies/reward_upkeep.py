@@ -18,6 +18,7 @@ from takeover.data.hdf5_image import DamagedFile
 from takeover.data.outcome_labels import outcome_events
 from takeover.data.schema import EpisodeEnd
 from takeover.data.workspace import Workspace
+from takeover.policies.reward_compare import WorseReward
 from takeover.policies.reward_data import rows_of
 from takeover.policies.reward_evidence import count_vetoes, judge
 from takeover.policies.reward_fit import RewardCancelled
@@ -66,8 +67,8 @@ class RewardUpkeep:
         """Train and score anew if that is due; True when there is a new version. ``goes_on()`` False stops it: nothing is published, the
         scoring that is under way is taken up by the next look.
 
-        Data that cannot make a classifier (one class, too little) leaves the present one and is said in ``notice``; it is tried again when
-        there are more vetoes, or when something was recorded or labelled and five minutes are over.
+        Data that cannot make a classifier (one class, too little), or makes a worse one, leaves the present one and is said in ``notice``;
+        it is tried again when there are more vetoes, or when something was recorded or labelled and five minutes are over.
 
         Raises the catalog's own errors, `LabelError`, `OSError`, and `RewardError` for a broken manifest.
         """
@@ -135,14 +136,15 @@ class RewardUpkeep:
 
         _note_pending(self._where.path, before.version)
         try:
-            made, _ = train_reward(self._where, request_like(self._where, self._robot_id, self._task_id), progress)
+            made, _ = train_reward(self._where, request_like(self._where, self._robot_id, self._task_id), progress, refuse_worse=True)
         except RewardCancelled:
             _forget_pending(self._where.path)
             return None
         except RewardError as error:
             _forget_pending(self._where.path)
             self._refused, self._news_until_s = (new, time.monotonic()), float("inf")
-            self.notice = f"learned reward: version {before.version} stays after {new} vetoes, the next cannot be trained: {error}"
+            why = "is worse" if isinstance(error, WorseReward) else "cannot be trained"
+            self.notice = f"learned reward: version {before.version} stays after {new} vetoes, the next {why}: {error}"
             return False
         except OSError:
             _forget_pending(self._where.path)
@@ -185,14 +187,14 @@ def _read(path: Path, sha256: str) -> _Seen:
 
 
 def _said(made: RewardManifest, changed: int, problems: list[str]) -> str:
-    m = made.metrics
-    right, seen = int(m["found"]), int(m["found"] + m["early"] + m["false"])
-    there = int(m["found"] + m["early"] + m["missed"])
+    if made.against is not None:
+        quality = made.against.said()
+    else:
+        m = made.metrics
+        right, seen, there = int(m["found"]), int(m["found"] + m["early"] + m["false"]), int(m["found"] + m["early"] + m["missed"])
+        quality = f"of {seen} successes it sees in held-out episodes {right} are, of {there} there it finds {right}"
     more = f"; not read: {problems[0][:MOST_SHOWN]}" if problems else ""
-    return (
-        f"learned reward: version {made.version} counts now, after vetoes; of {seen} successes it sees in held-out episodes {right} are, "
-        f"of {there} there it finds {right}; {changed} recorded outcomes changed{more}"
-    )
+    return f"learned reward: version {made.version} counts now, after vetoes; {quality}; {changed} recorded outcomes changed{more}"
 
 
 def _note_pending(workspace: Path, version: int) -> None:

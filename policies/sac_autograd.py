@@ -15,7 +15,7 @@ from takeover.policies import nets
 from takeover.policies.flat import Layout
 from takeover.policies.gripper_critic import gather_command, margin_loss
 from takeover.policies.residual import residual_gaussian
-from takeover.policies.sac_update import CriticBatch, Pull
+from takeover.policies.sac_update import CriticBatch, Pull, lowest
 
 Drawn = list[tuple[int, int, Tensor, Tensor]]  # of each pull: first row, last row + 1, wanted, weight
 
@@ -74,9 +74,9 @@ class AutogradUpdate:
             next_values = nets.critics(self._critic_layout.views(self._flat_target), following)
             if self._gripper:  # double Q: the online critics choose the gripper, the targets value it
                 choice = nets.critics(self._critic_layout.views(self._flat_critic), following).mean(0).argmax(-1)
-                next_value = gather_command(next_values, choice).amin(0)
+                next_value = lowest(gather_command(next_values, choice), batch.subset)
             else:
-                next_value = next_values.squeeze(-1).amin(0)
+                next_value = lowest(next_values.squeeze(-1), batch.subset)
             target = batch.reward + batch.bootstrap * next_value  # no entropy in the backup
         flat = self._flat_critic.detach().requires_grad_()
         now = torch.cat([batch.observation, batch.arm], 1)

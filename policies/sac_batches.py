@@ -30,8 +30,8 @@ class Batches:
         """Rows of batch ``i``."""
         return slice(i * self.size, (i + 1) * self.size)
 
-    def for_critics(self, i: int, following_arm: Tensor, *, cloning: float, margin: float) -> CriticBatch:
-        """Batch ``i``; ``following_arm`` (M, A): what the actor would do next."""
+    def for_critics(self, i: int, following_arm: Tensor, *, cloning: float, margin: float, subset: Tensor | None = None) -> CriticBatch:
+        """Batch ``i``; ``following_arm`` (M, A): what the actor would do next; ``subset`` as in `CriticBatch`."""
         at, command = self.at(i), self.command
         return CriticBatch(
             self.observation[at],
@@ -44,6 +44,7 @@ class Batches:
             self.demonstrations[i],
             cloning,
             margin,
+            subset,
         )
 
 

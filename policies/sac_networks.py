@@ -58,6 +58,13 @@ class SacNetworks:
     def _normalised(self, observation: Tensor) -> Tensor:
         return nets.normalise(observation, self._mean, self._scale)
 
+    def _target_critics(self, generator: torch.Generator) -> Tensor | None:
+        """Which critics the next target is the minimum of, (S,) int64, drawn anew each time; None: of all, and nothing is drawn."""
+        p = self.parameters
+        if p.target_subset in (0, p.ensemble):
+            return None
+        return torch.randperm(p.ensemble, generator=generator)[: p.target_subset].to(self.device)
+
     def _finite(self) -> bool:
         return all(bool(torch.isfinite(flat).all()) for flat in (self._actor, self._critic, self._target))
 

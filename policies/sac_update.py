@@ -38,6 +38,7 @@ class CriticBatch(NamedTuple):
     demonstrations: int = 0
     cloning: float = 0.0
     margin: float = 0.0
+    subset: Tensor | None = None  # (S,) int64: the critics whose minimum is the target; all of them
 
 
 class Proposal(NamedTuple):
@@ -130,11 +131,12 @@ class SacUpdate:
         online, ensemble = values[0], values.shape[1]
         if command is not None:
             choice = values[1].mean(0).argmax(-1)
-            next_value = values[2].gather(2, choice.view(1, -1, 1).expand(ensemble, -1, 1)).squeeze(-1).amin(0)
+            next_values = values[2].gather(2, choice.view(1, -1, 1).expand(ensemble, -1, 1)).squeeze(-1)
             chosen_at = command.view(1, -1, 1).expand(ensemble, -1, 1)
             chosen = online.gather(2, chosen_at).squeeze(-1)
         else:
-            next_value, chosen = values[1].squeeze(-1).amin(0), online.squeeze(-1)
+            next_values, chosen = values[1].squeeze(-1), online.squeeze(-1)
+        next_value = lowest(next_values, batch.subset)
         error = chosen - torch.addcmul(batch.reward, batch.bootstrap, next_value)  # no entropy in the backup
         slope = (error * (2.0 / error.numel())).unsqueeze(-1)
         if command is None:
@@ -178,6 +180,11 @@ class SacUpdate:
         proposal.network.backward(torch.cat([to_mean, to_log_std], 1), self._into_actor)
         log_density = nets.squashed_log_density(noise, log_std, proposal.raw[-batch:]).mean()
         return temperature * log_density - best.mean(), log_density, errors
+
+
+def lowest(values: Tensor, subset: Tensor | None) -> Tensor:
+    """(B,): the minimum over nets of values (E, B), of those in ``subset`` (S,) where it is given."""
+    return (values if subset is None else values.index_select(0, subset)).amin(0)
 
 
 def _clone_gripper(gradient: Tensor, values: Tensor, chosen_at: Tensor, batch: CriticBatch) -> None:

@@ -38,12 +38,7 @@ def usable(workspace: Workspace, task_id: str, robot_id: str, newest: int = 0, c
     if not workspace.catalog_path.exists():
         return []
     with catalog_of(workspace, catalog) as opened:
-        counted = (
-            row
-            for row in opened.newest_episodes(task_id)
-            if row.robot_id == robot_id and row.kind in KINDS and not (row.excluded or row.discarded)
-        )
-        return list(itertools.islice(counted, newest or None))[::-1]
+        return list(itertools.islice(opened.newest_counted(task_id, robot_id, KINDS), newest or None))[::-1]
 
 
 def recorded_episodes(workspace: Workspace, task_id: str, robot_id: str, catalog: Catalog | None = None) -> int:

@@ -23,7 +23,7 @@ class TakeoverMarks:
     def __init__(self, takeover_reward: float = 0.0, weight: float = 1.0, steps_before: int = 0) -> None:
         """``takeover_reward`` <= 0 is added to the last step before a takeover; the ``steps_before`` steps before it are drawn with
         ``weight`` in [0, 1] of the usual chance."""
-        self._reward, self._weight, self._steps_before = takeover_reward, weight, steps_before
+        self.takeover_reward, self._weight, self._steps_before = takeover_reward, weight, steps_before
         self._down: set[int] = set()
         self._array: np.ndarray | None = None
         self._run = -1
@@ -37,25 +37,29 @@ class TakeoverMarks:
     def begin_episode(self) -> None:
         self._run, self._before = -1, []
 
-    def saw(self, key: int, step: Step, driven: bool, online: TransitionBuffer, reward_column: int) -> None:
+    def saw(self, key: int, step: Step, driven: bool, online: TransitionBuffer, reward_column: int) -> int:
         """One step of episode ``key``; ``driven``: a person has authority over it, ramps included. At an onset the row of the step
-        before gets the reward, as long as it is in ``online``."""
+        before gets the reward, as long as it is in ``online``. Returns the step that got it, -1: none."""
+        punished = -1
         if step.run_id != self._run:
             self._run, self._before = step.run_id, []
         if not driven:
             self._before.append(step.episode_step)
-            return
+            return punished
         if self._before:
-            self._punish(key, self._before[-1], online, reward_column)
+            punished = self._punish(key, self._before[-1], online, reward_column)
             if self._weight < 1.0 and self._steps_before:
                 self._down |= {key * _STEPS + before for before in self._before[-self._steps_before :]}
                 self._array = None
         self._before = []
+        return punished
 
-    def _punish(self, key: int, before: int, online: TransitionBuffer, reward_column: int) -> None:
+    def _punish(self, key: int, before: int, online: TransitionBuffer, reward_column: int) -> int:
         i = online.newest
-        if self._reward and i >= 0 and online.size and (online.episode[i], online.step[i]) == (key, before):
-            online.rows[i, reward_column] += self._reward
+        if self.takeover_reward and i >= 0 and online.size and (online.episode[i], online.step[i]) == (key, before):
+            online.rows[i, reward_column] += self.takeover_reward
+            return before
+        return -1
 
     def thin(self, buffer: TransitionBuffer, chosen: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         """(n,) rows of ``buffer`` as drawn -> (n,): a marked row is kept with the weight's chance, else another one is drawn until it is

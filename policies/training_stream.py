@@ -114,11 +114,12 @@ class TrainingStream(ABC):
         self.learner.exclude(episode_id)
 
     def _change_outcome(self, change: OutcomeChange, learner: Learner) -> None:
-        name = change.episode_id
-        if change.outcome is not Outcome.UNKNOWN and not self.quarantine.lacks_outcome(name):
+        name, taken_back = change.episode_id, change.outcome is Outcome.UNKNOWN
+        waits = self.quarantine.unjudged(name) if taken_back else self.quarantine.lacks_outcome(name)
+        if change.outcome is not Outcome.ABORTED and not waits:
             learner.relabel(name, change.outcome, change.event_step)
             return
-        given = change.outcome in (Outcome.SUCCESS, Outcome.FAILURE)
+        given = change.outcome is not Outcome.UNKNOWN
         labels = EpisodeLabels(episode_id=name, outcome=change.outcome, event_step=change.event_step, relabelled=given)
         learner.apply_labels(self.quarantine.amend(labels))
 
@@ -161,7 +162,9 @@ class TrainingStream(ABC):
             return
         self.learner.end_episode(end)
         self._episodes += 1
-        if end.outcome is Outcome.UNKNOWN and not end.discarded:
+        if end.discarded:
+            self.learner.exclude(end.episode_id)
+        elif end.outcome is Outcome.UNKNOWN:
             self._leave_out(end.episode_id, NO_OUTCOME)
         enough = self.learner.demonstration_episodes >= self.config.demonstrations
         if enough and not self.learner.cloned and self._cloning is None and not self._replaying:

@@ -38,6 +38,12 @@ def anchor_weight(parameters: HilSerlParameters, updates: int) -> float:
     return parameters.anchor_weight * parameters.anchor_decay ** max(0, updates - parameters.actor_delay)
 
 
+def cloning_share(decay: float, updates: int, help_share: float, wanted: float) -> float:
+    """What is left of a cloning term at update ``updates``: it fades by ``decay``, but not while people drive ``wanted`` or more of the
+    recent steps (``help_share``); ``wanted`` 0: by ``decay`` alone."""
+    return max(decay**updates, min(1.0, help_share / wanted) if wanted else 0.0)
+
+
 def published_rate(parameters: HilSerlParameters) -> float:
     """Fraction by which the published actor follows the trained one per update."""
     return parameters.kept_average if parameters.keeps_warm_start else parameters.actor_average

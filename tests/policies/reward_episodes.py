@@ -67,14 +67,14 @@ class Writer:
             time.sleep(0.02)
 
 
-def build(folder: Path, script: Any) -> None:
-    """Eight demonstrations and eight failures, classifier 1 of them, and the four of `WRONG`."""
+def build(folder: Path, script: Any, settings: RewardSettings = SETTINGS, count: int = 8) -> None:
+    """``count`` demonstrations and failures, classifier 1 of them, and the four of `WRONG`."""
     writer = Writer(folder, script)
-    for number in range(8):
+    for number in range(count):
         writer.episode(f"good-{number}", EpisodeKind.DEMONSTRATION, True, True, OutcomeSource.OPERATOR)
         writer.episode(f"bad-{number}", EpisodeKind.POLICY, False, False, OutcomeSource.OPERATOR)
     writer.settle()
-    first, _ = train_reward(folder, RewardRequest(robot_id="sim", task_id="peg-insert", settings=SETTINGS), lambda *_: True)
+    first, _ = train_reward(folder, RewardRequest(robot_id="sim", task_id="peg-insert", settings=settings), lambda *_: True)
     assert (first.version, first.data["vetoes"]) == (1, 0)
     for name in WRONG:
         writer.episode(name, EpisodeKind.POLICY, False, True, OutcomeSource.CLASSIFIER)

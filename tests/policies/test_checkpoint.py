@@ -12,9 +12,15 @@ import pytest
 import torch
 
 import takeover.policies.checkpoint as checkpoint
+from takeover.data.recorder import Recorder
+from takeover.data.schema import RunConfig
+from takeover.data.workspace import Workspace
 from takeover.policies.checkpoint import CheckpointWriter, newest_checkpoint, save_checkpoint
+from takeover.policies.learner_run import LearnerRun
 from takeover.policies.registry import make_learner
 
+from .test_learner_run import commit, policy_episode, take
+from .test_learner_run import demonstration as recorded_demonstration
 from .test_resume import FAST, demonstration, episode
 
 
@@ -71,6 +77,42 @@ def test_learning_does_not_wait_for_a_disk(tmp_path: Path, monkeypatch: pytest.M
     writer.close()
     assert updates_in(tmp_path) == 19
     assert writer.written <= 3, "those in between were not written late"
+
+
+@pytest.mark.parametrize("learner", ["hil-serl", "sirius"])
+def test_updates_are_made_while_a_checkpoint_is_being_written(
+    learner: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_script: Callable[..., Any]
+) -> None:
+    """A disk that does not finish flushing: the learner that made the checkpoint after cloning takes in an episode and learns from it."""
+    released, flushing, original = threading.Event(), threading.Event(), checkpoint.os.fsync
+
+    def fsync(descriptor: int) -> None:
+        if ".checkpoint-" in checkpoint.os.readlink(f"/proc/self/fd/{descriptor}"):  # and nothing else that is written
+            flushing.set()
+            released.wait(10.0)
+        original(descriptor)
+
+    monkeypatch.setattr("takeover.policies.checkpoint.os.fsync", fsync)
+    quick = {"updates_per_step": 1, "clone_updates": 30, "learning_starts": 5, "hidden": 16, "batch": 32}
+    quick |= {"critic_warmup": 10} if learner == "hil-serl" else {}
+    fields: dict[str, Any] = {"session_id": "run-a", "workspace": str(tmp_path), "sockets": "", "task": "reach", "clock": "realtime"}
+    run = LearnerRun(RunConfig(**fields, demonstrations=1, learner=learner, learner_parameters=quick))
+    recorder, script = Recorder(Workspace(tmp_path)), make_script()
+    try:
+        take(run, commit(recorder, recorded_demonstration(script)))
+        assert flushing.wait(10.0)
+        take(run, commit(recorder, policy_episode(script)))
+        while run.work():
+            pass
+        assert run.training.status().updates == 5
+        assert numbers(run.folder) == [], "it is still being written"
+    finally:
+        released.set()
+        run.close()
+        recorder.close()
+    assert len(numbers(run.folder)) == 2
+    shutil.rmtree(run.folder / f"checkpoint-{numbers(run.folder)[-1]:08d}")
+    assert updates_in(run.folder) == 0, "what was being written is the state of then"
 
 
 @pytest.mark.parametrize("learner", ["hil-serl", "sirius"])

@@ -33,14 +33,23 @@ COVERED: dict[str, list[str]] = {
     "the previous segment's picture on the first step of the next": [
         "test_learners.py test_history_does_not_cross_a_run",
         "test_a_policy_forgets_what_it_saw_in_the_episode_before",
+        "test_picture_faults.py test_no_row_holds_a_picture_of_another_run_or_episode",
+        "test_picture_faults.py test_pairs_end_at_gaps_episodes_and_runs",
     ],
     "timeouts treated as terminal": ["test_replay.py test_timeouts_bootstrap_and_success_does_not"],
     "gripper penalty dropped on the last update": [
         "test_replay.py test_gripper_cost_on_the_last_step_is_kept",
         "test_every_critic_update_of_an_update_sees_the_gripper_penalty",
     ],
-    "classifier layers under no_grad so they stay random": ["test_every_layer_of_every_network_learns"],
-    "demo images 0-255 beside online 0-1": ["test_a_step_is_the_same_numbers_in_both_buffers"],
+    "classifier layers under no_grad so they stay random": [
+        "test_reward_pictures.py test_every_layer_of_encoder_and_head_learns",
+        "test_picture_faults.py test_every_layer_of_the_encoder_learns",
+        "test_every_layer_of_every_network_learns",
+    ],
+    "demo images 0-255 beside online 0-1": [
+        "test_picture_faults.py test_demonstrations_and_online_pictures_have_one_scale_up_to_the_policy",
+        "test_a_step_is_the_same_numbers_in_both_buffers",
+    ],
     "buffer actions raw while policy actions are normalised": [
         "test_replay.py test_applied_action_is_stored_not_the_asked_or_human_one",
         "test_actions_in_the_buffer_are_in_the_units_of_the_policy",
@@ -49,9 +58,11 @@ COVERED: dict[str, list[str]] = {
     "the intervention flag never sent to the learner": ["test_interventions_reach_the_learner_through_the_record"],
     "resume that silently starts a random actor": [
         "test_learner_run.py test_a_checkpoint_of_other_settings_ends_the_learner_with_their_names",
+        "test_same_settings.py test_a_state_without_newer_settings_goes_on_as_that_version_did",
         "test_learners.py test_a_state_of_other_settings_is_refused",
         "test_learners.py test_a_restored_learner_continues_bit_for_bit",
     ],
+    "learning blocked while a checkpoint is written": ["test_checkpoint.py test_updates_are_made_while_a_checkpoint_is_being_written"],
     "the only saved buffer deleted before rewriting": [
         "test_a_checkpoint_that_cannot_be_written_leaves_the_one_before",
         "test_learner_run.py test_a_broken_checkpoint_is_passed_over_for_the_one_before",
@@ -62,11 +73,13 @@ COVERED: dict[str, list[str]] = {
     ],
     "re-recorded episodes still trained on": [
         "test_replay.py test_a_demonstration_counts_when_it_is_complete_and_not_discarded",
+        "test_thrown_away.py test_a_policy_episode_that_is_thrown_away_while_it_runs",
+        "test_thrown_away.py test_the_last_episode_is_thrown_away_and_taken_back",
+        "test_thrown_away.py test_a_learner_that_resumes_has_thrown_away_the_same",
         "test_replay.py test_an_excluded_episode_leaves_both_buffers_at_once",
         "test_labels_reach_batches.py test_an_excluded_episode_leaves_and_comes_back_in_the_next_batch",
     ],
 }
-"""Not in the table: "learning blocked while a checkpoint is written"; it has no test here."""
 
 P, H = ControlMode.POLICY, ControlMode.HUMAN
 SMALL = {"hidden": 16, "batch": 32, "clone_updates": 20, "learning_starts": 5}
@@ -152,7 +165,7 @@ def test_every_critic_update_of_an_update_sees_the_gripper_penalty(
 
 @pytest.mark.parametrize("name", ["hil-serl", "sirius"])
 def test_every_layer_of_every_network_learns(name: str, spec: RobotSpec, make_script: Callable[..., Any]) -> None:
-    learner = taught(name, spec, make_script(spec))
+    learner = taught(name, spec, make_script(spec), **({} if name == "hil-serl" else {"weight_decay": 0.0}))  # no gradient, no change
     if isinstance(learner, HilSerlLearner):
         parts = [(learner._actor_layout, learner._actor), (learner._critic_layout, learner._critic)]
     else:

@@ -158,8 +158,8 @@ def test_a_state_that_cannot_be_continued_says_why_and_changes_nothing(spec: Rob
     for change, message in (
         (lambda s: s["tensors"].pop("clone"), "has no 'clone': it is of an earlier version that this one cannot continue"),
         (lambda s: s["tensors"].update(mean=torch.zeros(7)), r"'mean' has shape \(7,\), not \(4,\)"),
-        (lambda s: s["values"]["parameters"].update(hidden=64), "other settings .hidden = 64, now 16."),
-        (lambda s: s["values"]["parameters"].update(old=1), "other settings .old = 1 is no setting of this version."),
+        (lambda s: s["values"]["parameters"].update(hidden=64), "other settings .hidden was 64 and is 16."),
+        (lambda s: s["values"]["parameters"].update(old=1), "other settings .old was 1 and is no setting of this version."),
         (lambda s: s["values"].update(learner="bc"), "of learner 'bc', not 'hil-serl'"),
     ):
         other = taught(spec, make_script(spec))

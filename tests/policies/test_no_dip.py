@@ -16,9 +16,9 @@ from takeover.data.schema import ControlMode, EpisodeKind, Outcome, RobotSpec
 from takeover.data.seeding import DEMONSTRATION_BASE, HELDOUT_BASE, start_seed
 from takeover.policies import nets
 from takeover.policies.hil_serl import HilSerlLearner
-from takeover.policies.hil_serl_parameters import HilSerlParameters
+from takeover.policies.hil_serl_parameters import HilSerlParameters, paced
 from takeover.policies.publish import load_policy, make_manifest, publish, version_folder, weights_bytes
-from takeover.policies.warm_start import actor_waits, anchor_weight, published_rate, updates_to_wait
+from takeover.policies.warm_start import actor_waits, anchor_weight, cloning_share, published_rate, updates_to_wait
 
 QUICK = {"clone_updates": 60, "critic_warmup": 10, "hidden": 32, "batch": 64, "learning_starts": 20, "keep_warm_start": False}
 HELD = QUICK | {"keep_warm_start": True, "actor_delay": 30, "anchor_weight": 2.0, "anchor_decay": 0.99}
@@ -109,6 +109,40 @@ def test_the_anchor_decays_from_the_end_of_the_wait() -> None:
     assert published_rate(plain) == plain.actor_average > published_rate(parameters) == parameters.kept_average
 
 
+def test_longer_episodes_stretch_what_is_given_for_a_hundred_steps() -> None:
+    given = HilSerlParameters(discount=0.97, bc_decay=0.9998, anchor_decay=0.999, actor_delay=2500)
+    assert paced(given, 100) is given
+    assert paced(given, 25) is given
+    twice = paced(given, 200)
+    assert twice.discount == pytest.approx(0.985)
+    assert twice.bc_decay**2 == pytest.approx(0.9998)
+    assert twice.anchor_decay**2 == pytest.approx(0.999)
+    assert twice.gripper_bc_decay**2 == pytest.approx(given.gripper_bc_decay)
+    assert twice.actor_delay == 5000
+    assert paced(HilSerlParameters(horizon=200), 100) == paced(HilSerlParameters(horizon=200), 400)
+    assert paced(HilSerlParameters(horizon=100, discount=0.99), 400).discount == 0.99
+
+
+def test_what_people_still_correct_is_still_cloned(make_robot_spec: Callable[..., Any], make_script: Callable[..., Any]) -> None:
+    assert [cloning_share(0.5, 2, help_share, 0.25) for help_share in (0.0, 0.1, 0.25, 1.0)] == [0.25, 0.4, 1.0, 1.0]
+    assert cloning_share(0.5, 2, 1.0, 0.0) == 0.25
+    spec = make_robot_spec(observation=5, arm=2, max_steps=200)
+    script = make_script(spec)
+    learner = fed(spec, script, QUICK | {"bc_decay": 0.9, "bc_weight": 0.5})
+    assert learner.parameters.discount == pytest.approx(0.985)
+    assert learner.replay.help_share == 0.0  # demonstrations are no help
+    assert learner.update()["bc_weight"] < 0.01
+    learner.begin_episode(script.start(EpisodeKind.POLICY, "helped"))
+    for _ in range(150):
+        learner.ingest([script.step(ControlMode.HUMAN, observation=[0.1] * 5, next_observation=[0.1] * 5, intervention_id="t1")])
+    share = 1.0 - 0.999**150
+    assert learner.replay.help_share == pytest.approx(share)
+    assert learner.update()["bc_weight"] == pytest.approx(0.5 * share / 0.25)
+    again = HilSerlLearner.make(spec, 1, QUICK | {"bc_decay": 0.9, "bc_weight": 0.5})
+    again.restore(learner.state())
+    assert again.replay.help_share == learner.replay.help_share  # though nothing was ingested again here
+
+
 def acting_error(learner: HilSerlLearner) -> float:
     """Squared distance of what is published from what was demonstrated."""
     columns, buffer = learner.replay.columns, learner.replay.demonstrations
@@ -173,6 +207,8 @@ def test_the_arm_and_the_gripper_have_cloning_terms_of_their_own(
     ("settings", "message"),
     [
         ({"bc_weight": -1.0}, "bc_weight = -1.0; allowed 0..1000"),
+        ({"bc_help": 1.5}, "bc_help = 1.5; allowed 0..1"),
+        ({"horizon": -1}, "horizon = -1; allowed 0 .the task's step limit. to 100000 steps"),
         ({"bc_decay": 1.5}, "bc_decay = 1.5; allowed above 0, up to 1"),
         ({"actor_delay": -1}, "actor_delay = -1; allowed 0..1000000"),
         ({"anchor_weight": -0.5}, "anchor_weight = -0.5; allowed 0..1000"),

@@ -209,6 +209,16 @@ def test_a_restored_learner_goes_on_bit_for_bit(fill: Filler, spec: RobotSpec, p
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
+def test_a_state_of_another_device_and_without_newer_settings_is_taken(fill: Filler, spec: RobotSpec) -> None:
+    state = cloned(fill).state()
+    state["values"]["parameters"] |= {"device": "cuda", "written_gradients": False}
+    del state["values"]["parameters"]["ee_frame"]
+    other = made(spec)
+    other.prepare(state)
+    assert other.frozen
+    assert torch.equal(other._encoder, state["tensors"]["encoder"])
+
+
 def test_a_state_of_other_cameras_or_settings_is_refused(fill: Filler, spec: RobotSpec) -> None:
     state = cloned(fill).state()
     for other in (made(spec, crops=2), made(msgspec.structs.replace(spec, policy_cameras=["front"]))):

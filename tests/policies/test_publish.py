@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -123,6 +124,40 @@ def test_another_robot_is_refused(tmp_path: Path, spec: Any, weights: PolicyWeig
         load_policy(folder, make_robot_spec(observation=4, gripper=True))
     with pytest.raises(PolicyRefused, match="another action space"):
         load_policy(folder, make_robot_spec(arm=3, gripper=True))
+
+
+@pytest.mark.parametrize(
+    ("action", "robot", "reason"),
+    [
+        ({"scale": [0.1, 0.1, 0.1]}, {}, r"trained with action scale \(0.01, 0.01, 0.01\), this robot's: \(0.1, 0.1, 0.1\)"),
+        ({"kind": "joint_delta"}, {}, "action kind ee_delta, this robot's: joint_delta"),
+        ({"frame": "tool"}, {}, "action frame base, this robot's: tool"),
+        ({"units": ["rad", "m", "m"]}, {}, "action units"),
+        ({}, {"control_hz": 100.0}, "control_hz 20, this robot's: 100"),
+    ],
+)
+def test_weights_of_a_robot_that_means_other_actions_are_refused(
+    tmp_path: Path, spec: Any, weights: PolicyWeights, action: dict[str, Any], robot: dict[str, Any], reason: str
+) -> None:
+    folder = write(tmp_path, spec, weights)
+    other = msgspec.structs.replace(spec, action=msgspec.structs.replace(spec.action, **action), **robot)
+    with pytest.raises(PolicyRefused, match=reason):
+        load_policy(folder, other)
+
+
+def test_what_an_older_manifest_lacks_is_not_compared(tmp_path: Path, spec: Any, weights: PolicyWeights) -> None:
+    folder = write(tmp_path, spec, weights)
+    path = folder / MANIFEST_NAME
+    older = msgspec.json.decode(path.read_bytes())
+    assert older["spaces"]["action_scale"] == [0.01, 0.01, 0.01]
+    faster = msgspec.structs.replace(spec, action=msgspec.structs.replace(spec.action, scale=[0.1] * 3), control_hz=100.0)
+    older["spaces"] = {"control_hz": 20.0}  # as far as it knows
+    path.write_bytes(msgspec.json.encode(older))
+    with pytest.raises(PolicyRefused, match="control_hz 20"):
+        load_policy(folder, faster)
+    del older["spaces"]
+    path.write_bytes(msgspec.json.encode(older))
+    assert load_policy(folder, faster).manifest.version == 1
 
 
 def test_unknown_architectures_and_learners_name_the_known_ones(spec: Any, weights: PolicyWeights) -> None:

@@ -1,6 +1,7 @@
 """What must not be learned from is left out and said, and the learner goes on."""
 
 import math
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -8,7 +9,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from takeover.data.schema import ControlMode, EpisodeKind, Outcome, OutcomeChange, RunConfig
+from takeover.data.schema import ActionGroup, ControlMode, EpisodeKind, Outcome, OutcomeChange, RunConfig
 from takeover.policies.training import Publication, Training
 
 from .conftest import make_spec
@@ -118,6 +119,58 @@ def test_another_action_space_is_left_out_and_nothing_of_it_published(learner: s
     feed(training, [other.start(EpisodeKind.DEMONSTRATION), *(other.step(ControlMode.HUMAN) for _ in range(5)), other.end()])
     assert "e002: its actions are (a0, a1, a2), the learner's (a0, a1)" in training.status().text
     assert (len(published.made), training.phase, rows_of(training, "e002")) == (versions, "training", 0)
+
+
+@pytest.mark.parametrize("learner", LEARNERS)
+@pytest.mark.parametrize(
+    ("action", "robot", "said"),
+    [
+        ({"scale": [0.1, 0.1]}, {}, "its action scale is (0.1, 0.1), the learner's (0.01, 0.01)"),
+        ({"units": ["rad", "rad"]}, {}, "its action units are (rad, rad), the learner's (m, m)"),
+        ({"kind": "joint_delta"}, {}, "its action kind is joint_delta, the learner's ee_delta"),
+        ({"frame": "tool"}, {}, "its action frame is tool, the learner's base"),
+        ({"groups": [ActionGroup(name="arm", start=0, stop=1)]}, {}, "its action groups are (arm 0:1), the learner's (arm 0:2)"),
+        ({"gripper": "discrete"}, {}, "its gripper is discrete, the learner's continuous"),
+        ({}, {"control_hz": 5.0}, "its control_hz is 5, the learner's 20"),
+    ],
+)
+def test_the_same_names_that_mean_something_else_are_left_out(
+    learner: str, action: dict[str, Any], robot: dict[str, Any], said: str, make_script: Callable[..., Any]
+) -> None:
+    """A demonstration of another robot, and the learner's own method, which guards itself."""
+    training, _ = make_training(learner)
+    spec, rng = make_spec(), np.random.default_rng(3)
+    script = make_script(spec)
+    other = make_script(msgspec.structs.replace(spec, action=msgspec.structs.replace(spec.action, **action), **robot))
+    feed(training, [*demonstration(script, rng), *episode(script, rng)])
+    other.rec_seq, other.number = script.rec_seq, script.number
+    demonstrations = training.need_learner().demonstration_episodes
+    feed(training, demonstration(other, rng))
+    assert f"e002: {said}" in training.status().text
+    assert (rows_of(training, "e002"), training.need_learner().demonstration_episodes) == (0, demonstrations)
+    with pytest.raises(ValueError, match=re.escape(said)):
+        training.need_learner().begin_episode(other.start())
+
+
+@pytest.mark.parametrize("learner", LEARNERS)
+def test_what_an_import_does_not_know_is_not_held_against_it(learner: str, make_script: Callable[..., Any]) -> None:
+    """Units, groups and a gripper that is none; a scale that went through 32 bits."""
+    training, _ = make_training(learner)
+    spec, rng = make_spec(), np.random.default_rng(3)
+    script = make_script(spec)
+    neutral = {
+        "units": ["", ""],
+        "groups": [ActionGroup(name="all", start=0, stop=2)],
+        "gripper": "continuous",
+        "scale": [float(np.float32(0.01))] * 2,
+    }
+    imported = msgspec.structs.replace(spec, action=msgspec.structs.replace(spec.action, **neutral))
+    other = make_script(imported)
+    feed(training, [*demonstration(script, rng), *episode(script, rng)])
+    other.rec_seq, other.number = script.rec_seq, script.number
+    feed(training, demonstration(other, rng))
+    assert training.quarantine.reasons == {}
+    assert rows_of(training, "e002") == 12
     script.number = other.number
     feed(training, episode(script, rng))
     assert rows_of(training, "e003") > 0

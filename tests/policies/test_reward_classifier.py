@@ -18,6 +18,7 @@ from takeover.data.schema import EpisodeKind, Outcome, RunConfig
 from takeover.data.store import iter_episode_records
 from takeover.data.training_labels import training_labels
 from takeover.data.workspace import Workspace
+from takeover.policies.quarantine import Quarantine
 from takeover.policies.replay import CorrectionReplay
 from takeover.policies.reward_data import read_recorded
 from takeover.policies.reward_fit import RewardCancelled
@@ -102,6 +103,24 @@ def test_success_is_seen_where_it_is_though_keys_were_late(recorded: tuple[Path,
     assert abs(float(np.median(offsets))) <= 4  # keys came 6 to 20 steps late
 
 
+def test_what_ran_to_its_step_limit_is_neither_example_nor_held_out(workspace: Path) -> None:
+    """The keys alone gave the reward: the task was never asked, and a success may have been missed."""
+    manifest = load_reward(workspace, 1)[1]
+    judged = {episode.episode_id: episode.judged for episode in read_recorded(workspace, "sim", TASK, FAST).episodes}
+    with Catalog.open(workspace) as catalog:
+        limit = {row.id for row in catalog.episodes() if row.outcome_source == "limit"}
+    assert limit
+    assert {name for name, known in judged.items() if not known} == limit
+    assert not limit & {*manifest.trained_on, *manifest.held_out}
+    assert {*manifest.trained_on, *manifest.held_out} == judged.keys() - limit
+    with Catalog.open(workspace) as catalog:
+        for name in limit:  # a person says so
+            Labels(workspace, catalog).add_label(name, "outcome", "failure", "op-01")
+    later, _ = train_reward(workspace, RewardRequest(robot_id="sim", task_id=TASK, settings=FAST), go_on)
+    assert limit <= {*later.trained_on, *later.held_out}
+    assert limit & set(later.held_out)
+
+
 def test_the_same_data_make_the_same_classifier_and_versions_stay(workspace: Path) -> None:
     first = load_reward(workspace, 1)[1]
     request = RewardRequest(robot_id="sim", task_id=TASK, settings=FAST)
@@ -139,11 +158,13 @@ def test_replay_follows_the_classifier_and_a_veto_and_a_person_always_stands(wor
         replay.apply_labels(training_labels(catalog, [target])[target])
     rewards = replay.online.rows[: replay.online.size, replay.columns.reward]
     assert float(rewards.sum()) == 1.0
+    size = replay.online.size
     veto(workspace, target, "op-01")
     with Catalog.open(workspace) as catalog:
-        replay.apply_labels(training_labels(catalog, [target])[target])
-    rewards = replay.online.rows[: replay.online.size, replay.columns.reward]
-    assert float(rewards.sum()) == 0.0
+        replay.apply_labels(Quarantine().amend(training_labels(catalog, [target])[target]))
+    rows = replay.online.rows[: replay.online.size]
+    assert replay.online.size == size + ends[target].steps - 51, "what came after step 50 is back, and nothing else is gone"
+    assert (float(rows[:, replay.columns.reward].sum()), float(rows[:, replay.columns.mask].min())) == (0.0, 1.0)
     assert target not in {row.episode_id for row in rescore(workspace, 1, go_on)[0]}  # the veto is a person's word
     with pytest.raises(RewardError, match="is no success of a classifier"):
         veto(workspace, target, "op-01")
@@ -183,6 +204,11 @@ def test_the_commands_train_list_show_score_and_veto(workspace: Path, capsys: py
     assert target in third.trained_on
     assert main(["reward", "ls", "--workspace", str(workspace)]) == 0
     assert "precision" in capsys.readouterr().out
+    assert main(["reward", "show", "3", "--workspace", str(workspace)]) == 0
+    assert third.against is not None
+    assert third.against.said().split(":")[0] in " ".join(capsys.readouterr().out.split())
+    assert main(["reward", "show", "1", "--workspace", str(workspace)]) == 0
+    assert "there was none" in capsys.readouterr().out
 
 
 def test_what_cannot_be_is_refused_in_one_line_and_writes_nothing(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,13 +2,14 @@
 
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
 from takeover.data.catalog_tables import LabelEvent
 from takeover.data.schema import EpisodeEnd, Event, Outcome, OutcomeSource
 from takeover.policies.reward_data import RewardEpisode, split
-from takeover.policies.reward_evidence import Evidence, Judgement, evidence_of, judge, with_marks
+from takeover.policies.reward_evidence import Evidence, Judgement, evidence_of, judge, task_judges, with_marks
 from takeover.policies.reward_settings import RewardError, RewardSettings, parse_settings
 
 SETTINGS, HZ = RewardSettings(), 20.0
@@ -54,7 +55,7 @@ def test_every_delay_a_key_may_have_leaves_no_wrong_label():
 
 def test_a_classifier_is_no_evidence_and_a_person_who_disagrees_makes_hard_negatives():
     said = [label("success@20", "reward-v1", 1)]
-    assert judge(end(Outcome.FAILURE, OutcomeSource.LIMIT), said) == Judgement(Outcome.FAILURE, "task", 49, ())
+    assert judge(end(Outcome.FAILURE, OutcomeSource.LIMIT), said, by_task=True) == Judgement(Outcome.FAILURE, "task", 49, ())
     live = end(Outcome.SUCCESS, OutcomeSource.CLASSIFIER, event_step=48)
     assert judge(live, []).by == "nobody"
     assert spans(evidence_of(judge(live, []), 50, HZ, SETTINGS)) == {-1: (0, 49)}
@@ -65,6 +66,33 @@ def test_a_classifier_is_no_evidence_and_a_person_who_disagrees_makes_hard_negat
     assert (later.outcome, later.claims) == (Outcome.SUCCESS, (20,))  # too early is wrong, too
     taken_back = judge(live, [label("unknown", "op-01", 5), label("", "op-01", 6)])
     assert (taken_back.by, taken_back.claims) == ("nobody", ())
+
+
+def test_the_step_limit_is_a_failure_only_where_the_task_was_asked(make_script):
+    limit = end(Outcome.FAILURE, OutcomeSource.LIMIT)
+    assert spans(evidence_of(judge(limit, [], by_task=True), 50, HZ, SETTINGS)) == {0: (0, 49)}
+    assert judge(limit, []) == Judgement(Outcome.UNKNOWN, "nobody", -1, ())
+    assert spans(evidence_of(judge(limit, []), 50, HZ, SETTINGS)) == {-1: (0, 49)}
+    keyed = evidence_of(judge(limit, [label("failure", "op-01", 1)]), 50, HZ, SETTINGS)
+    assert spans(keyed) == {0: (0, 49)}  # who waited for it says so with a key
+    missed = evidence_of(judge(limit, [label("success@40", "op-01", 1)]), 50, HZ, SETTINGS)
+    assert spans(missed)[1] == (47, 49)
+    script = make_script()
+    simulated = script.start()
+    real = msgspec.structs.replace(simulated, spec=msgspec.structs.replace(simulated.spec, simulated=False))
+    asked, not_asked = [script.step() for _ in range(3)], [script.step(reward_source="none") for _ in range(3)]
+    assert task_judges(simulated, asked)
+    assert not task_judges(simulated, not_asked)
+    assert not task_judges(simulated, [*asked, *not_asked])
+    assert not task_judges(real, asked)  # whatever was recorded: no robot judges itself
+
+
+def test_what_nothing_is_known_of_is_not_held_out():
+    nothing = [unjudged(f"n{i:03d}") for i in range(40)]
+    known = [episode(f"e{i:03d}", i % 2 == 0) for i in range(20)]
+    held_out = split([*nothing, *known], 0.2, [nothing[0].episode_id], ())
+    assert len(held_out) == 4
+    assert all(name.startswith("e") for name in held_out)
 
 
 def test_marks_count_for_the_state_they_were_set_at(make_script):
@@ -83,6 +111,11 @@ def episode(name: str, positive: bool, hard: bool = False) -> RewardEpisode:
     labels = np.array([0, 0, int(positive)], np.int8)
     evidence = Evidence(labels, np.array([hard, False, False]))
     return RewardEpisode(name, "", Path(), Judgement(Outcome.UNKNOWN, "task", -1, ()), evidence, np.zeros((3, 2), np.float32))
+
+
+def unjudged(name: str) -> RewardEpisode:
+    nothing = Evidence(np.full(3, -1, np.int8), np.zeros(3, np.bool_))
+    return RewardEpisode(name, "", Path(), Judgement(Outcome.UNKNOWN, "nobody", -1, ()), nothing, np.zeros((3, 2), np.float32))
 
 
 def test_what_is_held_out_stays_held_out_and_what_was_trained_on_never_becomes_it():

@@ -1,10 +1,12 @@
 """A reward classifier that sees pictures alone: real recorder and files, drawn pictures; frozen encoder, kept features."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from takeover.app.cli import main
 from takeover.data.catalog import Catalog
@@ -12,6 +14,8 @@ from takeover.data.labels import Labels
 from takeover.data.recorder import Recorder
 from takeover.data.schema import ControlMode, EpisodeKind, Outcome, OutcomeSource, PolicyImage
 from takeover.data.workspace import Workspace
+from takeover.policies import nets, reward_pictures
+from takeover.policies.flat import Layout
 from takeover.policies.reward_data import pictures_after, read_recorded
 from takeover.policies.reward_live import RewardWatch
 from takeover.policies.reward_rescore import rescore
@@ -106,3 +110,24 @@ def test_the_live_watch_scores_the_same_pictures(workspace: Path) -> None:
         image = picture(lit, noise)
         pixels = np.frombuffer(image.data, np.uint8).reshape(SIZE, SIZE, 3)
         assert (model.probability(np.zeros(3), {"front": pixels}) >= manifest.threshold) == lit
+
+
+def test_every_layer_of_encoder_and_head_learns(workspace: Path) -> None:
+    """Each convolution, the projection, and each layer of each member; without weight decay, which changes what learns nothing, too."""
+    settings = replace(SETTINGS, weight_decay=0.0, encoder_updates=20, updates=20)
+    request = RewardRequest(robot_id="toy", task_id="reach", settings=settings, state=True, cameras=("front",))
+    manifest, _ = train_reward(workspace, request, lambda *at: True)
+    model, _ = load_reward(workspace, manifest.version, read_recorded(workspace, "toy", "reach", settings).spec)
+    head, encoder = model.config.head_layout(), model.config.encoder_layout()
+    width = model.config.features
+    seeded = [torch.Generator().manual_seed(settings.seed) for _ in range(2)]
+    start = head.views(nets.initialise(head, seeded[0]))
+    whole = Layout(encoder.shapes | {"top.w": (width, 1), "top.b": (1,)})
+    start |= {name: view for name, view in whole.views(reward_pictures._initial(whole, seeded[1])).items() if name in encoder.shapes}
+    members = model.config.members
+    parts = {name: (list(range(members)) if name in head.shapes else [...]) for name in start}
+    assert len(parts) == len(head.shapes) + 9
+    same = [
+        (name, part) for name, all_parts in parts.items() for part in all_parts if torch.equal(model.tensors[name][part], start[name][part])
+    ]
+    assert same == []

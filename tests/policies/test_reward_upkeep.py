@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,11 @@ from takeover.data.labels import Labels
 from takeover.data.schema import EpisodeKind, EvaluatorStatus, OutcomeSource, RunConfig
 from takeover.policies.hil_serl import HilSerlLearner
 from takeover.policies.learner_run import LearnerRun
+from takeover.policies.reward_compare import Comparison, sign_test
 from takeover.policies.reward_rescore import veto
 from takeover.policies.reward_settings import RewardError, version_of
 from takeover.policies.reward_store import load_reward, reward_versions, rewards_folder
-from takeover.policies.reward_training import RewardRequest, train_reward
+from takeover.policies.reward_training import RewardRequest, request_like, train_reward
 from takeover.policies.reward_upkeep import NEWS_S, RETRY_S, RewardUpkeep
 from takeover.robot_bridge.protocol import Endpoints, Subscriber
 from takeover.robot_bridge.robots.sim import SimRobot
@@ -92,7 +94,9 @@ def test_vetoes_make_the_next_version_which_takes_the_other_false_success_back(
     made = load_reward(workspace, 2)[1]
     assert (made.parent, made.data["vetoes"], made.data["vetoed_episodes"]) == (1, 3, 3)
     assert made.settings["updates"] == SETTINGS.updates
-    assert upkeep.notice.startswith("learned reward: version 2 counts now, after vetoes; of ")
+    assert upkeep.notice.startswith("learned reward: version 2 counts now, after vetoes; of 4 held-out episodes it judges ")
+    assert made.against is not None
+    assert (made.against.version, made.against.episodes) == (1, len(made.held_out)) == (1, 4)
     assert upkeep.notice.endswith("; 1 recorded outcomes changed")
     assert upkeep.figures["version"] == 2.0
     assert "training" not in upkeep.figures
@@ -176,7 +180,7 @@ def test_one_class_leaves_the_version_and_says_so_and_more_vetoes_are_tried(
     assert reward_versions(workspace) == [1]
     assert (_outcome(workspace, WRONG[3])) == ("success", "classifier")
     tries: list[int] = []
-    monkeypatch.setattr("takeover.policies.reward_upkeep.train_reward", lambda *_: tries.append(1) or _raise())
+    monkeypatch.setattr("takeover.policies.reward_upkeep.train_reward", lambda *_, **__: tries.append(1) or _raise())
     with Catalog.open(workspace) as catalog:
         Labels(workspace, catalog).add_label("bad-0", "note", "looked at", "op-01")
     upkeep.look(_go_on)
@@ -189,6 +193,38 @@ def test_one_class_leaves_the_version_and_says_so_and_more_vetoes_are_tried(
 
 def _raise() -> None:
     raise RewardError("too few positives")
+
+
+def test_a_next_version_that_is_worse_on_held_out_episodes_is_not_published(
+    tmp_path: Path, make_script: Callable[..., Any], upkeep_of: Callable[..., RewardUpkeep]
+) -> None:
+    build(tmp_path, make_script(SimRobot("peg-insert").spec), replace(SETTINGS, held_out=0.5, key_delay_max_s=0.4), count=12)
+    before = load_reward(tmp_path, 1)[1]
+    assert len(before.held_out) == 12
+    _veto(tmp_path, WRONG[:3])
+    with Catalog.open(tmp_path) as catalog:  # somebody mixes up success and failure in all that is trained on
+        for name in before.trained_on:
+            Labels(tmp_path, catalog).add_label(name, "outcome", "failure" if name.startswith("good") else "success@2", "op-02")
+    upkeep = upkeep_of(tmp_path)
+    assert not upkeep.look(_go_on), upkeep.notice
+    assert upkeep.notice.startswith("learned reward: version 1 stays after 3 vetoes, the next is worse: of 12 held-out episodes it judges ")
+    assert ", version 1 12: 0 mended, " in upkeep.notice
+    assert reward_versions(tmp_path) == [1]
+    assert not (rewards_folder(tmp_path) / "pending.json").exists()
+    assert _outcome(tmp_path, WRONG[3]) == ("success", "classifier")
+    made, _ = train_reward(tmp_path, request_like(tmp_path, "sim", "peg-insert"), _go_on)  # a person may, and is told
+    assert made.against is not None
+    assert made.against.worse
+    assert made.against.broken >= 5
+
+
+def test_the_sign_test_is_the_binomial_tail() -> None:
+    assert [sign_test(0, 0), sign_test(1, 0), sign_test(0, 3)] == [1.0, 0.5, 1.0]
+    assert sign_test(5, 0) == 1 / 32
+    assert sign_test(7, 1) == 9 / 256
+    worse = {"version": 1, "episodes": 20, "right_before": 15, "right": 10}
+    assert msgspec.convert(worse | {"mended": 0, "broken": 5}, Comparison).worse
+    assert not msgspec.convert(worse | {"mended": 1, "broken": 6}, Comparison).worse
 
 
 def test_marks_are_vetoes_too_and_an_episode_that_is_excluded_has_none(

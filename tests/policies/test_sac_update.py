@@ -154,6 +154,7 @@ KEEP = {"keep_warm_start": True, "actor_delay": 5}
 SWITCHES: dict[str, dict[str, Any]] = {
     "plain": {},
     "ensemble of 3, one critic update": {"ensemble": 3, "critic_updates": 1},
+    "redq": {"ensemble": 10, "target_subset": 2},
     "the actor waits, then is held": KEEP,
     "residual": {"residual_scale": 0.5},
     "rlif": {"takeover_reward": -1.0, "task_reward": False},
@@ -225,7 +226,7 @@ def test_twenty_updates_equal_those_of_plain_autograd(
         assert mine == pytest.approx(other, rel=1e-8, abs=1e-9)
 
 
-@pytest.mark.parametrize("switches", ["plain", "residual", "the actor waits, then is held"])
+@pytest.mark.parametrize("switches", ["plain", "redq", "residual", "the actor waits, then is held"])
 def test_in_single_precision_twenty_updates_stay_close_to_plain_autograd(
     switches: str, make_robot_spec: Callable[..., Any], make_script: Callable[..., Any]
 ) -> None:

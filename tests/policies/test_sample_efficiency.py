@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from benchmarks import sample_efficiency, sample_efficiency_cells
-from benchmarks.sample_efficiency_cells import Cancelled, CellError, cell_path, load, run_cell, save
+from benchmarks.sample_efficiency_cells import Cancelled, CellError, cell_path, load, recipe, run_cell, save
 from benchmarks.sample_efficiency_compare import comparisons, pooled, success_at
 from benchmarks.sample_efficiency_plan import ABLATIONS, LEARNERS, NEVER_TAKES_OVER, VARIANTS, Cell, Grid, PlanError
 from benchmarks.sample_efficiency_report import dip, markdown, summarise
@@ -156,6 +156,11 @@ def test_files_that_cannot_be_used_are_named(tmp_path: Path) -> None:
     assert load(path, mine) is not None
     with pytest.raises(CellError, match=r"other settings \(steps: there 60, now 70\); choose another --out"):
         load(path, cell(steps=70))
+    save(path, {"schema": 1, "settings": mine.settings, "recipe": recipe(mine)})
+    assert load(path, mine) is not None
+    save(path, {"schema": 1, "settings": mine.settings, "recipe": recipe(mine) | {"clone_updates": 7}})
+    with pytest.raises(CellError, match=r"other settings \(clone_updates was 7 and is \d+\); choose another --out"):
+        load(path, mine)
     path.write_text(path.read_text()[:-5])
     with pytest.raises(CellError, match=r"bc\.seed0\.json: cannot be read .* delete it to run it anew"):
         load(path, mine)
@@ -236,10 +241,19 @@ def test_groups_pool_seeds_and_rank_learners_at_equal_effort() -> None:
     assert slow["ranking_at_equal_human_steps"] == []
     assert slow["equal_human_steps"] == 0
     settings = {"starts": 100, "demonstrations": 20, "steps": 1000, "points": 1}
-    page = {"command": "c", "commits": ["abc"], "machines": ["m"], "settings": settings, "hz": {"peg-insert": 20.0}, "missing": ["x.y"]}
+    page = {
+        "command": "c",
+        "commits": ["abc"],
+        "machines": ["m"],
+        "settings": settings,
+        "hz": {"peg-insert": 20.0},
+        "missing": ["x.y"],
+        "without_recipe": ["iwr"],
+    }
     text = markdown(page | {"goals": [], "groups": [expert, slow]})
     assert "**No people were tested.**" in text
     assert "| hil-serl | 2 | 40 % (33-47, n = 200) | 80 % (74-85, n = 200) | 70 % (60-78, n = 100) | 0 | 200 (10) |" in text
+    assert "cells of iwr were made before cells noted their learner's defaults" in text
     assert "1 of the grid's cells are missing: x.y" in text
     assert "hg-dagger 75 % (66-82, n = 100) > hil-serl 60 % (53-67, n = 200)" in text
     assert "| hil-serl | hg-dagger | 1 | +15 (smallest +15) | +15 (smallest +15) | -10 (smallest -10) | +15 (smallest +15) |" in text

@@ -355,7 +355,7 @@ def test_the_newest_episodes_are_read_and_no_others(tmp_path: Path, make_script:
     assert [episode.episode_id for episode in newest] == [episode.episode_id for episode in every][-3:]
     assert [row.id for row in usable(place, "peg-insert", "sim", 3)] == [row.id for row in usable(place, "peg-insert", "sim")][-3:]
     with Catalog.open(place) as catalog:
-        paged = [row.id for row in catalog.newest_episodes("peg-insert", page=2)]
+        paged = [row.id for row in catalog.newest_counted("peg-insert", "sim", ["demonstration", "policy"], page=2)]
         assert paged == [row.id for row in catalog.episodes(task_id="peg-insert", newest_first=True)]
         Labels(place, catalog).add_label("e000", "exclude", True, "op-01")
     assert recorded_episodes(place, "peg-insert", "sim") == 9 == len(usable(place, "peg-insert", "sim")) + 1
