@@ -24,7 +24,7 @@ from typing import Any
 
 import msgspec
 
-from benchmarks.control_plain import DEMONSTRATIONS, quantiles
+from benchmarks.control_plain import DEMONSTRATIONS, LEARNER, quantiles
 from benchmarks.result_text import commit, machine
 from benchmarks.virtual_pad import VirtualPad
 from takeover.app.commands.options import StationOptions, make_config
@@ -237,7 +237,7 @@ def station(hz: float, load: str) -> Iterator[tuple[RunConfig, Launcher]]:
             workspace=str(Path(folder) / "workspace"), demonstrations=DEMONSTRATIONS, learner="hil-serl" if full else "none"
         )
         config = make_config(options, operator="scripted" if full else "none", cameras=hz <= 20)
-        config = msgspec.structs.replace(config, control_hz=hz, learner_parameters={"clone_updates": 20.0} if full else {})
+        config = msgspec.structs.replace(config, control_hz=hz, learner_parameters=dict(LEARNER) if full else {})
         with Launcher(config, FULL if full else IDLE) as launcher:
             launcher.wait_ready(120)
             if full:

@@ -28,6 +28,7 @@ from takeover.policies.torch_setup import configure
 from takeover.robot_bridge.robots.sim import SimRobot
 
 DEMONSTRATIONS = 3
+LEARNER = {"clone_updates": 20.0, "actor_delay": 0.0}  # the actor learns, and is published, from the first update on
 ENDED = threading.Event()
 LONGEST_WAIT_S = 0.001  # of a thread that looks for work
 
@@ -182,7 +183,7 @@ def main() -> None:
             operator="scripted",
             clock="lockstep",
             demonstrations=DEMONSTRATIONS,
-            learner_parameters={"clone_updates": 20.0},
+            learner_parameters=dict(LEARNER),
         )
         loop = PacedLoop(config, arguments.hz, arguments.load, arguments.pictures, Path(folder))
         if arguments.load == "full":

@@ -80,7 +80,7 @@ class KeyedLoop(Loop):
             pressed = self.noting.newest.outcome if self.noting.newest is not None else None
             if success and first_success < 0:
                 first_success = steps
-            record |= {"reward": float(pressed == Outcome.SUCCESS), "reward_source": "operator" if pressed else "task"}
+            record |= {"reward": float(pressed == Outcome.SUCCESS), "reward_source": "operator" if pressed else "none"}
             record |= {"terminated": pressed is not None, "truncated": pressed is None and steps + 1 == self.spec.max_steps}
             self._feed(Step, **record)
             steps += 1

@@ -100,6 +100,7 @@ def write_report(
         "note": NOBODY.replace("**", ""),
         "command": command,
         "commits": sorted({result["commit"] for result in results if result.get("commit")}),
+        "without_recipe": sorted({result["settings"]["variant"] for result in results if "recipe" not in result}),
         "machines": sorted({result["machine"] for result in results}),
         "settings": {"steps": grid.steps, "points": grid.points, "starts": grid.starts, "demonstrations": grid.demonstrations}
         | {"learner": dict(grid.learner), "operator": dict(grid.operator), "task": dict(grid.task), "seeds": sorted(done)},

@@ -4,18 +4,22 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks.inprocess_loop import Loop
-from benchmarks.sample_efficiency_plan import Cell
+from benchmarks.sample_efficiency_plan import VARIANTS, Cell
 from benchmarks.sample_efficiency_returns import WatchedRobot, promised_and_earned, valued
 from takeover.data.filelock import FileLock, Locked
 from takeover.data.schema import EpisodeKind
 from takeover.data.seeding import heldout_start
 from takeover.policies.evaluation import evaluate
+from takeover.policies.registry import make_learner
+from takeover.policies.same_settings import HOW, differing
+from takeover.robot_bridge.robots.sim import SimRobot
 
 SCHEMA = 1
 TRIES_PER_DEMONSTRATION = 20
@@ -74,6 +78,7 @@ class _Run:
         return {
             "schema": SCHEMA,
             "settings": cell.settings,
+            "recipe": recipe(cell),
             "demonstrations": demonstrations,
             "points": self.points,
             "episodes": {key: [int(e[key]) for e in self.episodes] for key in ("steps", "human_steps", "takeovers", "success")},
@@ -194,16 +199,26 @@ def save(path: Path, result: dict[str, Any]) -> None:
         raise CellError(f"{path}: cannot be written: {error.strerror}; free space or choose another --out") from error
 
 
+def recipe(cell: Cell) -> dict[str, Any]:
+    """Every parameter of the cell's learner as it learns there, defaults included; not how it is computed (device, precision)."""
+    spec = SimRobot(cell.task, dict(cell.task_parameters)).spec
+    learner = make_learner(VARIANTS[cell.variant].learner, spec, cell.seed, dict(cell.learner_parameters))
+    return {name: value for name, value in asdict(learner.parameters).items() if name not in HOW}  # type: ignore[attr-defined]
+
+
 def load(path: Path, cell: Cell) -> dict[str, Any] | None:
-    """A finished cell, None where there is none. Raises `CellError` for a damaged file or one made with other settings."""
+    """A finished cell, None where there is none. Raises `CellError` for a damaged file, one made with other settings, or by a learner whose
+    defaults were others. One of before they were noted is taken; the report says so."""
     try:
         result = _read(path)
     except FileNotFoundError:
         return None
-    if result["settings"] != cell.settings:
-        mine = cell.settings
-        other = {k for k in mine.keys() | result["settings"].keys() if mine.get(k) != result["settings"].get(k)}
-        texts = [f"{key}: there {result['settings'].get(key)}, now {mine.get(key)}" for key in sorted(other)]
+    there, mine = result["settings"], cell.settings
+    other = sorted(key for key in mine.keys() | there.keys() if mine.get(key) != there.get(key))
+    texts = [f"{key}: there {there.get(key)}, now {mine.get(key)}" for key in other]
+    if not texts and "recipe" in result:
+        texts = differing(result["recipe"], recipe(cell))
+    if texts:
         raise CellError(f"{path}: made with other settings ({'; '.join(texts)}); choose another --out, or delete it")
     return result
 

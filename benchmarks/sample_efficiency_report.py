@@ -150,6 +150,11 @@ def _method(summary: Mapping[str, Any]) -> list[str]:
         f"- commit: {', '.join(summary['commits']) or 'unknown'}",
         f"- machine: {', '.join(summary['machines'])}",
         *([f"- settings of every cell: {', '.join(changed)}"] if changed else []),
+        *(
+            [f"- cells of {', '.join(old)} were made before cells noted their learner's defaults"]
+            if (old := summary["without_recipe"])
+            else []
+        ),
         f"- {settings['demonstrations']} successful demonstrations by the same operator before the loop (failed ones are made again)",
         "- the demonstrations are the same for every learner of a seed, and their steps are in no figure",
         f"- {settings['steps']:,} environment steps of the loop, evaluated at the warm start and {settings['points']} times after it",
