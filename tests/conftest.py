@@ -1,4 +1,4 @@
-"""A test that watches the clock gets a second try, and the run shows why: on a machine shared with others, time can stand still."""
+"""A test that watches the clock, or gave up waiting, gets a second try, and the run shows why: on a shared machine time can stand still."""
 
 import sys
 from collections.abc import Iterator
@@ -10,6 +10,8 @@ from tests.run import PATIENT
 
 ROOT = Path(__file__).resolve().parents[1]
 SECOND_TRIES = 4  # in one run; more failures than that are no accident, and are red at once
+WAITED_IN_VAIN = ["TimeoutError", "TimeoutExpired", "did not happen in time", "function monotonic", r"eventually\("]
+"""What says that a test of the run at low priority gave up waiting; nothing else of it gets a second try."""
 REAL_TIME = ("tests/app", "tests/faults", "tests/robot_bridge")
 
 
@@ -34,7 +36,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if not config.pluginmanager.hasplugin("rerunfailures"):
         return
     for item in items:
-        if _below(item.path, REAL_TIME) and not _below(item.path, PATIENT):
+        if _below(item.path, PATIENT):
+            item.add_marker(pytest.mark.flaky(reruns=1, only_rerun=WAITED_IN_VAIN))
+        elif _below(item.path, REAL_TIME):
             item.add_marker(pytest.mark.flaky(reruns=1))
 
 

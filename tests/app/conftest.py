@@ -10,6 +10,7 @@ import pytest
 
 from benchmarks.virtual_pad import VirtualPad
 from takeover.data.schema import RunConfig
+from tests.patience import patient
 
 
 @pytest.fixture
@@ -30,7 +31,7 @@ def eventually() -> Callable[[Callable[[], object]], object]:
     """Wait (generously) until something is true and return it."""
 
     def wait(condition: Callable[[], object], timeout_s: float = 10.0) -> object:
-        deadline = time.monotonic() + timeout_s
+        deadline = time.monotonic() + patient(timeout_s)
         while not (value := condition()):
             assert time.monotonic() < deadline, "did not happen in time"
             time.sleep(0.01)

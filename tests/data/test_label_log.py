@@ -20,6 +20,7 @@ from takeover.data.recorder import Recorder
 from takeover.data.recovery import rebuild_catalog, reconcile
 from takeover.data.schema import Outcome, OutcomeChange
 from takeover.data.workspace import Workspace
+from tests.patience import patient
 
 from .conftest import Stream
 
@@ -277,7 +278,7 @@ def test_a_broken_line_holds_up_a_late_outcome_and_not_the_recorder(copied, monk
 
 
 def wait_for(condition, timeout_s=20.0):
-    deadline = time.monotonic() + timeout_s
+    deadline = time.monotonic() + patient(timeout_s)
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)

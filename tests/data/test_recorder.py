@@ -10,6 +10,7 @@ from takeover.data.journal import JournalError
 from takeover.data.recorder import Accepted, Recorder
 from takeover.data.schema import CameraFrame, EpisodeStart, Outcome, OutcomeChange, Step
 from takeover.data.store import GapError, iter_episode_records, read_gap
+from tests.patience import patient
 
 
 def feed(recorder, records):
@@ -17,7 +18,7 @@ def feed(recorder, records):
 
 
 def wait_closed(recorder):
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + patient(10)
     while recorder.pending and time.monotonic() < deadline:
         time.sleep(0.01)
     assert not recorder.pending
@@ -238,7 +239,7 @@ def test_a_disk_too_full_for_the_file_keeps_the_journal_and_tries_again(workspac
     try:
         feed(recorder, records[-1:])
         assert recorder.sync().committed.cursor == records[-1].rec_seq
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + patient(10)
         while not recorder.error() and time.monotonic() < deadline:
             time.sleep(0.01)
         assert "cannot be closed" in recorder.ack().error

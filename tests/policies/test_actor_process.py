@@ -39,6 +39,7 @@ from takeover.policies.publish import load_policy, make_manifest, publish, read_
 from takeover.policies.registry import make_learner
 from takeover.robot_bridge.protocol import Dealer, Endpoints, Publisher, Pull, Router, Subscriber
 from takeover.robot_bridge.robots.sim import SimRobot
+from tests.patience import patient
 
 
 class Peer:
@@ -125,7 +126,7 @@ class Peer:
 
     def answer(self, seq: int, timeout_s: float = 20.0, **changes: Any) -> PolicyAction:
         """Observe (again and again, as latest-only streams may lose one) until the actor answers."""
-        deadline = time.monotonic() + timeout_s
+        deadline = time.monotonic() + patient(timeout_s)
         while time.monotonic() < deadline:
             self.observe(seq, **changes)
             action = self.actions.receive(0.3)
@@ -136,7 +137,7 @@ class Peer:
         raise AssertionError(f"no answer to {seq}")
 
     def until_status(self, condition: Callable[[ActorStatus], bool]) -> ActorStatus:
-        deadline = time.monotonic() + 20.0
+        deadline = time.monotonic() + patient(20.0)
         while time.monotonic() < deadline:
             status = self.status.receive(0.5)
             if status is not None and condition(status):

@@ -18,6 +18,7 @@ from takeover.data.workspace import Workspace
 from takeover.policies.checkpoint import CheckpointWriter, newest_checkpoint, save_checkpoint
 from takeover.policies.learner_run import LearnerRun
 from takeover.policies.registry import make_learner
+from tests.patience import patient
 
 from .test_learner_run import commit, policy_episode, take
 from .test_learner_run import demonstration as recorded_demonstration
@@ -172,7 +173,7 @@ def test_what_a_killed_writer_left_goes_and_nothing_else(tmp_path: Path) -> None
 
 
 def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20.0
+    deadline = time.monotonic() + patient(20.0)
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)

@@ -18,6 +18,7 @@ from takeover.data.schema import Committed, ControlMode, EpisodeKind, LearnerSta
 from takeover.data.workspace import Workspace
 from takeover.policies.publish import load_policy, published_versions, read_manifest, version_folder
 from takeover.robot_bridge.protocol import Endpoints, Publisher, Subscriber
+from tests.patience import patient
 
 FAST = {"updates_per_step": 1, "clone_updates": 60, "critic_warmup": 20, "learning_starts": 5, "hidden": 16, "batch": 32, "actor_delay": 5}
 
@@ -60,10 +61,10 @@ class Station:
     def stop_learner(self, number: int) -> int:
         assert self.process is not None
         self.process.send_signal(number)
-        return self.process.wait(10.0)
+        return self.process.wait(patient(10.0))
 
     def until(self, condition: Callable[[], Any], timeout_s: float = 30.0) -> Any:
-        deadline = time.monotonic() + timeout_s
+        deadline = time.monotonic() + patient(timeout_s)
         while not (value := condition()):
             assert time.monotonic() < deadline, "did not happen in time"
             assert self.process is None or self.process.poll() is None, "the learner ended"
@@ -88,7 +89,7 @@ class Station:
     def close(self) -> None:
         if self.process is not None and self.process.poll() is None:
             self.process.kill()
-            self.process.wait(10.0)
+            self.process.wait(patient(10.0))
         self.publisher.close()
         self.statuses.close()
         self.recorder.close()

@@ -14,6 +14,7 @@ from takeover.data.recorder import Recorder
 from takeover.data.schema import Committed, ControlMode, EpisodeKind, RunConfig
 from takeover.data.workspace import Workspace
 from takeover.policies.learner_run import LearnerRun
+from tests.patience import patient
 
 FAST = {
     "hil-serl": {
@@ -45,7 +46,7 @@ class Stream:
         return message
 
     def wait_closed(self, count: int) -> None:
-        deadline = time.monotonic() + 20.0
+        deadline = time.monotonic() + patient(20.0)
         while len(list(self.folder.glob("episodes/*/*.hdf5"))) < count or self.recorder.pending:
             assert time.monotonic() < deadline
             time.sleep(0.01)

@@ -35,6 +35,7 @@ from takeover.robot_bridge.bridge import Bridge
 from takeover.robot_bridge.protocol import ControlClient, Dealer, Endpoints, Push, Subscriber, wait
 from takeover.robot_bridge.robots.sim import SimRobot
 from takeover.robot_bridge.robots.sim_cameras import SimCameras
+from tests.patience import patient
 
 
 class Peer:
@@ -47,7 +48,7 @@ class Peer:
 
     def stop(self) -> None:
         self.stopping.set()
-        self._thread.join(5.0)
+        self._thread.join(patient(5.0))
 
 
 class Recorder:
@@ -279,13 +280,13 @@ class Station:
 
     def state(self, timeout_s: float = 2.0) -> State:
         """The next state; raises when the heartbeat is missing."""
-        state = self._states.receive(timeout_s)
+        state = self._states.receive(patient(timeout_s))
         if state is None:
             raise TimeoutError("no state from the bridge")
         return state
 
     def until(self, condition: Callable[[State], bool], timeout_s: float = 8.0) -> State:
-        deadline = time.monotonic() + timeout_s
+        deadline = time.monotonic() + patient(timeout_s)
         while True:
             state = self.state()
             if condition(state):
@@ -298,7 +299,7 @@ class Station:
 
     def start(self, operator: Operator, kind: EpisodeKind = EpisodeKind.POLICY, episodes: int = 0) -> None:
         """Start a block as soon as the bridge's partners are there."""
-        deadline = time.monotonic() + 8.0
+        deadline = time.monotonic() + patient(8.0)
         while error := operator.ask(Start(sender=operator.name, kind=kind, episodes=episodes)).error:
             if time.monotonic() > deadline:
                 raise TimeoutError(error)
@@ -319,13 +320,13 @@ class Station:
         for close in self.closers:
             close()
         self._stop.set()
-        self._thread.join(5.0)
+        self._thread.join(patient(5.0))
         assert not self._thread.is_alive()
 
 
 def eventually(condition: Callable[[], bool], timeout_s: float = 8.0) -> bool:
     """Whether ``condition`` becomes true in time."""
-    deadline = time.monotonic() + timeout_s
+    deadline = time.monotonic() + patient(timeout_s)
     while not condition():
         if time.monotonic() > deadline:
             return False
