@@ -1,5 +1,6 @@
 """Arbitration, modes and the safety filter together, under random people, policies, losses, requests and an unkind world."""
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -21,6 +22,18 @@ EVENTS = 100_000
 PERIOD_S = 0.05
 LIMITS = SafetyLimits(max_step_m=0.015, max_speed_m_s=0.28, max_acceleration_m_s2=4.0, max_step_rad=0.08)
 JOINTED = structs.replace(SPEC, joint_low=[-1.0, -1.0], joint_high=[1.0, 1.0])
+
+# Combinations, so that a step costs few draws: drawing is what takes the time.
+SWITCHES = list(itertools.product([False, True], repeat=6))
+COMMANDS = list(
+    itertools.product(
+        ["keyboard", "gamepad", "scripted"],
+        [0.0, 0.1, 0.2, float("inf")],  # age in s
+        ["", "", "not finite"],
+        [(), ("arm",), ("gripper",), ("arm", "gripper")],
+        ["token", "token", "token", "other"],
+    )
+)
 
 
 def metres(action: np.ndarray) -> np.ndarray:
@@ -53,23 +66,14 @@ class Machine(RuleBasedStateMachine):
 
     @precondition(moves)
     @rule(
-        deadman=st.booleans(),
-        neutral=st.booleans(),
-        alive=st.booleans(),
-        focused=st.booleans(),
-        gui=st.booleans(),
-        kind=st.sampled_from(["keyboard", "gamepad", "scripted"]),
-        age=st.sampled_from([0.0, 0.1, 0.2, float("inf")]),
-        fault=st.sampled_from(["", "", "not finite"]),
+        switches=st.sampled_from(SWITCHES),
+        command_of=st.sampled_from(COMMANDS),
         action=st.floats(-2.0, 2.0),
         policy=st.one_of(st.none(), st.floats(-2.0, 2.0), st.just("fault")),
-        groups=st.sets(st.sampled_from(["arm", "gripper"])),
-        lease=st.sampled_from(["token", "token", "token", "other"]),
-        awaited=st.booleans(),
     )
-    def tick(  # type: ignore[no-untyped-def]
-        self, deadman, neutral, alive, focused, gui, kind, age, fault, action, policy, groups, lease, awaited
-    ) -> None:
+    def tick(self, switches, command_of, action, policy) -> None:  # type: ignore[no-untyped-def]
+        deadman, neutral, alive, focused, gui, awaited = switches
+        kind, age, fault, groups, lease = command_of
         values = np.full(5, action)
         self.rules_ = replace(self.rules_, policy_awaited=awaited)
         made = command(
@@ -80,7 +84,7 @@ class Machine(RuleBasedStateMachine):
             gui_alive=gui,
             device_kind=kind,
             action=values.tolist(),
-            authority=sorted(groups),
+            authority=list(groups),
             lease=lease,
         )
         self.person = Human(made, None if fault else values, age, fault)
