@@ -4,8 +4,8 @@ from benchmarks.mutation import Mutation, of
 
 T = "tests/robot_bridge/test_"
 LOOP, IO = f"{T}loop_limits.py", f"{T}io_limits.py"
-MISSING = "if missing := [name for name in self.spec.policy_cameras if ages[name] < 0]:"
-FROZEN = "if frozen := [name for name in cameras.frozen(now_ns) if name in self.spec.policy_cameras]:"
+MISSING = "if missing := [name for name in names if ages[name] < 0]:"
+FROZEN = "if frozen := [name for name in cameras.frozen(now_ns) if name in names]:"
 NEVER_ASKED = "if answer.from_seq > self._observation_seq:"
 SLOW = "return min(self.speed_scale, self.config.limits.slow_scale) if slow else self.speed_scale"
 DECISION_HELD = "self.authority = replace(self.authority, armed=False, needs_neutral=True, ramp=0, late_answers=0)"
@@ -183,16 +183,24 @@ BRIDGE: list[Mutation] = [
         ("fault: said once a second", "self.robot_faults % round(self.spec.control_hz) == 0", "True"),
     ),
     *of(
-        "robot_bridge/control_base.py",
+        "robot_bridge/sight.py",
         IO,
         ("camera: failed", "if cameras.error:", "if False:"),
         ("camera: missing", MISSING, "if missing := []:"),
         ("camera: frozen", FROZEN, "if frozen := []:"),
         (
             "camera: the policy's",
-            " if name in self.spec.policy_cameras]:\n            return HoldReason.CAMERA_FROZEN",
-            "]:\n            return HoldReason.CAMERA_FROZEN",
+            " if name in names]:\n        return HoldReason.CAMERA_FROZEN",
+            "]:\n        return HoldReason.CAMERA_FROZEN",
         ),
+        ("sight: said", 'config.line_of_sight == "yes" or ', ""),
+        ("sight: in simulation", '(config.line_of_sight == "auto" and spec.simulated)', "spec.simulated"),
+        ("sight: on a real robot", '(config.line_of_sight == "auto" and spec.simulated)', 'config.line_of_sight == "auto"'),
+    ),
+    *of(
+        "robot_bridge/control_base.py",
+        IO,
+        ("sight: judged", "blind=self.blind(time.monotonic_ns()),", ""),
     ),
     *of(
         "robot_bridge/requests.py",

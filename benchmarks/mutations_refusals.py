@@ -26,6 +26,7 @@ REFUSALS: list[Mutation] = [
         ("refusal: unreadable told", 'self.refusals.note("bad_message", refusal, time.monotonic_ns())', "pass"),
         ("refusal: keys told", 'self.refusals.note("client_refused", refusal, time.monotonic_ns())', "pass"),
         ("refusal: faults of answers", "if self.inbox.chunk.fault:", "if False:"),
+        ("refusal: faults of people", 'self._refuse(Refusal(who, "action of the command", str(error), command.action), now)', "pass"),
         ("refusal: in its episode", "value=value, **self.where())", "value=value)"),
     ),
     *of(

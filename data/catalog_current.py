@@ -14,9 +14,21 @@ PART = 500  # ids per statement: servers limit the number of parameters
 
 
 def parts(ids: Sequence[Any]) -> Iterator[list[Any]]:
-    """``ids`` in pieces that fit into one statement."""
+    """``ids`` in pieces that fit into one statement, each `padded`."""
     for first in range(0, len(ids), PART):
-        yield list(ids[first : first + PART])
+        yield padded(ids[first : first + PART])
+
+
+def padded(ids: Sequence[Any]) -> list[Any]:
+    """The same ids for IN (...), the last one repeated up to the next power of two (at most `PART`).
+
+    Each number of ids is a statement of its own text, and a connection keeps the last 128 texts prepared: with lists of every length it
+    grew by up to a quarter of a megabyte for each new one.
+    """
+    if not ids:
+        return []
+    wanted = max(len(ids), min(1 << (len(ids) - 1).bit_length(), PART))
+    return [*ids, *[ids[-1]] * (wanted - len(ids))]
 
 
 def _label(table: Any, field: str, column: str = "value") -> Any:
@@ -92,4 +104,4 @@ def refresh_sessions(connection: Connection, ids: Sequence[str] | None = None) -
         episode_count=select(func.count()).select_from(episodes).where(mine).scalar_subquery(),
         step_count=func.coalesce(select(func.sum(episodes.c.steps)).where(mine).scalar_subquery(), 0),
     )
-    connection.execute(change if ids is None else change.where(sessions.c.id.in_(list(ids))))
+    connection.execute(change if ids is None else change.where(sessions.c.id.in_(padded(list(ids)))))

@@ -4,6 +4,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, func, or_, select
 
+from takeover.data.catalog_current import padded
 from takeover.data.catalog_tables import episodes, label_state, segments
 from takeover.data.label_fields import FIELDS
 
@@ -25,7 +26,7 @@ def few_with(connection: Connection, tag: str, text: str) -> list[ColumnElement[
         query = select(label_state.c.target).where(label_state.c.field == f"tag:{tag}", label_state.c.value == "true")
         targets = _few(connection, query)
         if targets is not None:
-            found.append(segments.c.id.in_(targets))
+            found.append(segments.c.id.in_(padded(targets)))
     if text:
         named = _few_with_text(connection, text)
         if named is not None:
@@ -63,7 +64,7 @@ def _few_with_text(connection: Connection, text: str) -> ColumnElement[bool] | N
     owners = _few(connection, select(episodes.c.id).where(func.lower(episodes.c.id).like(like, escape="\\")))
     if owners is None or len(targets) > FEW:
         return None
-    return or_(segments.c.id.in_(sorted(targets)), segments.c.episode_id.in_(owners))
+    return or_(segments.c.id.in_(padded(sorted(targets))), segments.c.episode_id.in_(padded(owners)))
 
 
 def _details(connection: Connection) -> list[str]:

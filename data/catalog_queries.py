@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, and_, exists, false, func, or_, select
 
-from takeover.data.catalog_current import parts
+from takeover.data.catalog_current import padded, parts
 from takeover.data.catalog_narrow import like_of
 from takeover.data.catalog_tables import EpisodeRow, episodes, label_state, segments
 
@@ -106,7 +106,7 @@ def segment_conditions(filters: SegmentFilter, few: Sequence[ColumnElement[bool]
         if not isinstance(value, tuple):
             found.append(column == value)
         else:
-            found.append(column.in_(value) if len(value) > 1 else column == value[0])
+            found.append(column.in_(padded(value)) if len(value) > 1 else column == value[0])
     if filters.started_from_ns:
         found.append(columns.started_ns >= filters.started_from_ns)
     if filters.started_to_ns:

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Engine, func, select
 
-from takeover.data.catalog_current import PART, parts
+from takeover.data.catalog_current import PART, padded, parts
 from takeover.data.catalog_narrow import few_with
 from takeover.data.catalog_queries import (
     Place,
@@ -72,7 +72,7 @@ class CatalogReading:
         query = query.order_by(*(column.desc() for column in order)) if newest_first else query.order_by(*order)
         with self.engine.connect() as connection:
             if ids is None or len(ids) <= PART:
-                query = query if ids is None else query.where(episodes.c.id.in_(list(ids)))
+                query = query if ids is None else query.where(episodes.c.id.in_(padded(list(ids))))
                 return [_episode(row) for row in connection.execute(query.limit(limit).offset(offset))]
             found = [_episode(row) for part in parts(sorted(set(ids))) for row in connection.execute(query.where(episodes.c.id.in_(part)))]
         found.sort(key=lambda row: (row.started_ns, row.id), reverse=newest_first)

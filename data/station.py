@@ -48,6 +48,7 @@ class Station(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     learner: str = "hil-serl"
     demonstrations: int = 20
     hold_to_run: bool = False
+    line_of_sight: Literal["auto", "yes", "no"] = "auto"  # "yes": the person may drive while a camera gives no new picture
     catalog: str = ""  # URL of a database server for the catalog; "": the workspace's own SQLite file
     reward: Literal["task", "keys", "classifier"] = "task"
     key_delay_s: float = 0.5  # an operator's outcome key is dated back by this
@@ -173,6 +174,7 @@ task = "{station.task}"
 learner = "{station.learner}"
 demonstrations = {station.demonstrations}  # cloned into policy version 1
 hold_to_run = false  # true: the policy moves only while the deadman is held
+line_of_sight = "auto"  # "yes": whoever drives sees the robot itself, also without pictures; "auto": that is so in simulation alone
 catalog = ""  # a database server instead of catalog.sqlite, e.g. "postgresql+psycopg://user@host/database", for this workspace alone
 reward = "{station.reward}"  # who gives it and ends episodes: "task" (simulators), "keys" (operators alone), "classifier" (learned)
 key_delay_s = {station.key_delay_s}  # operators' keys come late: what they say is dated back by this

@@ -66,6 +66,7 @@ class Rules:
     policy_drives: bool = True  # False in demonstrations: releasing pauses, nobody else moves the robot
     policy_awaited: bool = False  # the actor cannot have answered in time, through no fault of its own: nothing is late
     stale_steps: int = 0  # missing or late commands in a row that do not disarm outside a hold
+    blind: tuple[HoldReason, str] = (HoldReason.NONE, "")  # why people, who look at the pictures alone, do not see what they do
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,7 @@ def why_not_driving(human: Human | None, rules: Rules) -> tuple[HoldReason, str]
         return HoldReason.FOCUS_LOST, "the window lost the keyboard"
     if human.fault:
         return HoldReason.HUMAN_FAULT, human.fault
-    return HoldReason.NONE, ""
+    return rules.blind
 
 
 def decide(
@@ -167,6 +168,8 @@ def decide(
             return replace(_human_step(taken, human, beside, last_action, rules), event=ModeEvent.TAKE)
 
     if mode is Mode.POLICY:
+        if human is not None and human.command.deadman and not trusted and (loss, detail) == rules.blind:
+            return _hold(authority, loss, detail, rules)  # somebody wants the robot and would drive it unseen
         return _policy_step(authority, policy, rules, None)
     return Decision(
         replace(authority, late_answers=0, ramp=0),

@@ -21,6 +21,7 @@ from takeover.robot_bridge.io import BridgeIO
 from takeover.robot_bridge.modes import ModeEvent, ModeState, transition
 from takeover.robot_bridge.robots.base import FloatArray, MovesToStart, Reading, Robot, RobotError
 from takeover.robot_bridge.safety import SafetyFilter, SafetyResult, SafetyState, checked
+from takeover.robot_bridge.sight import SEES, camera_trouble, pictures_alone
 
 log = logging.getLogger("bridge.control")
 
@@ -53,6 +54,7 @@ class ControlBase:
         self.book = book
         self.cameras = cameras
         self.spec = book.spec
+        self.watched = pictures_alone(config, self.spec)
         self.period_s = 1.0 / self.spec.control_hz
         self.filter = SafetyFilter(self.spec, config.limits)
         self.practice_filter = SafetyFilter(self.spec, practice_limits(config.limits))
@@ -99,17 +101,11 @@ class ControlBase:
 
     def camera_trouble(self, now_ns: int) -> tuple[HoldReason, str]:
         """What the policy cannot do without: a camera of its that never gave a picture, failed, or gives no new one."""
-        cameras = self.cameras
-        if cameras is None or not self.spec.policy_cameras:
-            return HoldReason.NONE, ""
-        if cameras.error:
-            return HoldReason.CAMERA_MISSING, cameras.error
-        ages = cameras.ages_ms(now_ns)
-        if missing := [name for name in self.spec.policy_cameras if ages[name] < 0]:
-            return HoldReason.CAMERA_MISSING, ", ".join(missing)
-        if frozen := [name for name in cameras.frozen(now_ns) if name in self.spec.policy_cameras]:
-            return HoldReason.CAMERA_FROZEN, ", ".join(frozen)
-        return HoldReason.NONE, ""
+        return camera_trouble(self.cameras, self.spec.policy_cameras, now_ns)
+
+    def blind(self, now_ns: int) -> tuple[HoldReason, str]:
+        """Why people do not see what they would drive. In lockstep time stands while pictures are made."""
+        return SEES if self.lockstep else camera_trouble(self.cameras, self.watched, now_ns)
 
     def watch_hands(self) -> None:
         """Note whether the deadman is let go (real time; in lockstep only the answer to a step says it)."""
@@ -134,6 +130,7 @@ class ControlBase:
             stale_steps=stale_steps(self.spec.control_hz),
             policy_drives=episode is None or episode.kind is not EpisodeKind.DEMONSTRATION,
             policy_awaited=self.policy_awaited(),
+            blind=self.blind(time.monotonic_ns()),
         )
 
     def policy_awaited(self) -> bool:

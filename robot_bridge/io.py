@@ -33,6 +33,7 @@ from takeover.robot_bridge.lease import LEASE_LIFE_NS, LeaseTable
 from takeover.robot_bridge.protocol import Endpoints, PeerGone, PollSet, Publisher, Pull, Router, Subscriber, Wakeup
 from takeover.robot_bridge.record_log import RecordLog
 from takeover.robot_bridge.refusals import Refusal, Refusals
+from takeover.robot_bridge.safety import UnsafeAction, checked
 
 log = logging.getLogger("bridge.io")
 
@@ -232,6 +233,11 @@ class BridgeIO(ControlDesk):
                 self._refuse(refusal, now)
                 continue
             self._command_seq = command.seq
+            try:
+                checked(command.action, self._spec.action.size, "command")
+            except UnsafeAction as error:  # it holds the robot all the same: whoever sends it drives
+                who = names.author(self._gatekeeper, self._command.user, command.sender)
+                self._refuse(Refusal(who, "action of the command", str(error), command.action), now)
             self.lease.heard(command.device_kind, now, present=command.gui_alive)
             self.inbox.command = ReceivedCommand(command, now, self._state_times.get(command.newest_state_seq, 0))
         self.inbox.notify()

@@ -125,6 +125,7 @@ def make_config(options: StationOptions, *, operator: Operator, clock: Clock = "
         probe_share=options.probe_share,
         probe_versions=list(options.probe_versions),
         hold_to_run=station.hold_to_run,
+        line_of_sight=station.line_of_sight,
         reward=station.reward,
         key_delay_s=station.key_delay_s,
         retrain_reward_after=station.retrain_reward_after,

@@ -45,6 +45,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True):
     probe_share: float = 0.0  # of policy episodes that become no-help probes, by chance
     probe_versions: list[int] = msgspec.field(default_factory=list)  # that drive in them: none (whichever acts), one, or two in turn
     hold_to_run: bool = False
+    line_of_sight: Literal["auto", "yes", "no"] = "auto"  # whether people see the robot itself; auto: on real robots they do not
     reward: Literal["task", "keys", "classifier"] = "task"  # what ends episodes: keys: operators alone; classifier: a learned one too
     key_delay_s: float = 0.5  # an operator's outcome key is dated back by this
     retrain_reward_after: int = 3  # vetoes; with reward "classifier" the evaluator then trains the next one; 0: never

@@ -5,18 +5,19 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import event, select
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from benchmarks.catalog_plans import EPISODE_FILTERS, SEGMENT_FILTERS, plans_of, statements, whole_reads
 from benchmarks.catalog_rows import fill
 from takeover.data.catalog import Catalog, CatalogError, SegmentFilter
-from takeover.data.catalog_current import fill_in, refresh_episodes, refresh_sessions
+from takeover.data.catalog_current import fill_in, padded, refresh_episodes, refresh_sessions
 from takeover.data.catalog_queries import episode_row
 from takeover.data.catalog_tables import metadata, segments
 from takeover.data.episode_pages import EpisodeFilter, episode_page
 from takeover.data.labels import Labels
+from takeover.data.training_labels import training_labels
 from takeover.data.workspace import Workspace
 
 
@@ -283,3 +284,21 @@ def test_a_deep_page_costs_no_more_than_the_first(big):
     with big.engine.connect() as connection:
         oldest = connection.execute(select(segments.c.started_ns, segments.c.id).order_by(segments.c.started_ns).offset(3).limit(1)).one()
     assert len(big.segments(limit=50, place=tuple(oldest))) == 3
+
+
+def test_lists_of_every_length_are_few_statements(tmp_path):
+    """A connection keeps what it prepared: one more for each number of ids, and a station's evaluator grew for as long as it ran."""
+    seen: set[str] = set()
+    with Catalog.open(tmp_path) as catalog:
+        event.listen(catalog.engine, "before_cursor_execute", lambda connection, cursor, statement, *rest: seen.add(statement))
+        for count in range(1, 301):
+            catalog.episodes(ids=[f"e{number}" for number in range(count)])
+            training_labels(catalog, [f"e{number}" for number in range(count)])
+    assert len(seen) <= 2 * 10
+
+
+@pytest.mark.parametrize(("count", "size"), [(0, 0), (1, 1), (2, 2), (3, 4), (256, 256), (257, 500), (500, 500)])
+def test_padding_adds_no_id(count, size):
+    ids = [f"e{number}" for number in range(count)]
+    assert len(padded(ids)) == size
+    assert set(padded(ids)) == set(ids)

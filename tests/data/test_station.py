@@ -33,6 +33,7 @@ person = "op-07"
 consent_version = "2026-05"
 task = "pick-lift"
 hold_to_run = true
+line_of_sight = "no"
 policy_cameras = ["front"]
 [limits]
 max_force_n = 25
@@ -44,7 +45,7 @@ keyboard = false
 """
     station = load(tmp_path, text)
     assert (station.station_id, station.person, station.task, station.hold_to_run) == ("cell-3", "op-07", "pick-lift", True)
-    assert station.consent_version == "2026-05"
+    assert (station.consent_version, station.line_of_sight) == ("2026-05", "no")
     assert station.limits == msgspec.structs.replace(SafetyLimits(), max_force_n=25.0, workspace_low=[-0.1, -0.1, 0.01])
     assert station.learner_parameters == {"utd": 4.0}
     assert station.policy_cameras == ["front"]

@@ -48,6 +48,24 @@ def test_row_05_camera_frozen(running: tuple[Rig, Operator], bound: Bound) -> No
     station.drive(operator)
 
 
+def test_row_05_camera_frozen_for_who_does_not_see_the_robot(bound: Bound) -> None:
+    """A station without line of sight: the person who drives is held, and drives again when the pictures come."""
+    with rig(cameras=True, line_of_sight="no") as station:
+        station.actor(lambda _: [0.0] * 4)
+        operator = station.operator()
+        station.begin(operator, EpisodeKind.POLICY)
+        station.policy_runs(operator)
+        station.drive(operator)
+        fault = time.monotonic_ns()
+        assert not station.ask(Fault(sender="test", name="frozen_camera", value=1.0))
+        state, after_ms = station.held(fault, [HoldReason.CAMERA_FROZEN])
+        assert state.hold_detail
+        bound(after_ms, 200.0, "ms")
+        assert not station.ask(Fault(sender="test", name="frozen_camera", value=0.0))
+        station.until(lambda s: not s.gate["cameras"], "pictures come again")
+        station.drive(operator)
+
+
 def test_row_05_camera_frozen_while_its_counter_runs(running: tuple[Rig, Operator], bound: Bound) -> None:
     """New numbers, but the picture's time stands."""
     station, _ = running

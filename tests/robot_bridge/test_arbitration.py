@@ -105,6 +105,20 @@ def test_what_ends_a_takeover_in_a_hold(person: Human | None, reason: HoldReason
     assert decision.authority.needs_neutral
 
 
+def test_nobody_drives_unseen() -> None:
+    """Who looks at pictures alone is held without them, cannot take over, and stops the policy by trying to."""
+    blind = replace(RULES, blind=(HoldReason.CAMERA_FROZEN, "side"))
+    takeover = step(Mode.TAKEOVER, ARMED, human(deadman=True), rules=blind)
+    tried = step(Mode.POLICY, ARMED, human(deadman=True), rules=blind)
+    for decision in (takeover, tried):
+        assert (decision.event, decision.reason, decision.detail) == (ModeEvent.HOLD, HoldReason.CAMERA_FROZEN, "side")
+        assert not decision.asked.any()
+    assert step(Mode.HOLD, ARMED, human(deadman=True), rules=blind).event is None
+    assert step(Mode.READY, ARMED, human(deadman=True), rules=blind).event is None
+    assert step(Mode.POLICY, ARMED, human(deadman=False), rules=blind).event is None, "the policy has what it needs"
+    assert step(Mode.POLICY, ARMED, None, rules=blind).event is None
+
+
 def test_focus_matters_only_to_the_keyboard() -> None:
     assert step(Mode.TAKEOVER, ARMED, human(deadman=True, focused=False)).event is None
 

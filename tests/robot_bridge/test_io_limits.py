@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from msgspec import structs
 
 from takeover.data.schema import (
     PROTOCOL_VERSION,
@@ -39,6 +40,7 @@ from takeover.robot_bridge.names import MAX_AUTHOR
 from takeover.robot_bridge.protocol import ControlClient, Dealer, Push
 from takeover.robot_bridge.refusals import MAX_KNOWN, MAX_NOTES, NOTE_NS, Refusal
 from takeover.robot_bridge.robots.base import Picture
+from takeover.robot_bridge.sight import pictures_alone
 from takeover.robot_bridge.status import StatusBoard
 
 from .by_hand import SECOND, ByHand, by_hand
@@ -425,6 +427,35 @@ def filmed(tmp_path: Path) -> Iterator[tuple[ByHand, Cameras, CameraThread]]:
 def picture(cameras: Cameras, thread: CameraThread, episode: str = "", new: bool = True) -> None:
     cameras.counter += int(new)
     thread._render(None, episode, 0, (0.0, 0.0, 0.0))
+
+
+def test_people_who_do_not_see_the_robot_need_every_camera(filmed: tuple[ByHand, Cameras, CameraThread]) -> None:
+    hand, cameras, thread = filmed
+    picture(cameras, thread)
+    views = thread._watch._views
+    taken = views["front"].new_ns
+    views["side"] = replace(views["side"], new_ns=taken - SECOND)
+    late = taken + SECOND // 10
+    for said, simulated, watched in [("auto", True, 0), ("yes", False, 0), ("no", True, 2), ("auto", False, 2)]:
+        config = structs.replace(hand.config, line_of_sight=said)
+        hand.control.watched = pictures_alone(config, structs.replace(hand.control.spec, simulated=simulated))
+        assert len(hand.control.watched) == watched
+        blind = hand.control.blind(late)
+        assert blind == ((HoldReason.CAMERA_FROZEN, "side") if watched else (HoldReason.NONE, ""))
+    views["side"] = replace(views["side"], new_ns=time.monotonic_ns() - SECOND)
+    assert hand.control.rules().blind == (HoldReason.CAMERA_FROZEN, "side")
+
+
+def test_a_persons_action_that_is_no_action_is_told_and_still_holds(hand: ByHand, send: Sender) -> None:
+    renew(hand)
+    for action, said in [([float("nan"), 0.0, 0.0, 0.0], "not finite"), ([0.0, 0.0], "shape (2,), expected (4,)")]:
+        refused = hand.io.refused_commands
+        seq = hand.io._command_seq + 1
+        assert said in send(hand.command(seq=seq, action=action))
+        assert hand.io.refused_commands == refused + 1
+        kept = hand.io.inbox.command
+        assert kept is not None
+        assert kept.command.seq == seq, "who drives is judged by it, and held"
 
 
 def test_the_policy_is_held_without_its_camera(filmed: tuple[ByHand, Cameras, CameraThread]) -> None:

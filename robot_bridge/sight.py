@@ -1,0 +1,28 @@
+"""Whether those who drive see: the policy needs its cameras, and people every camera unless they see the robot itself."""
+
+from collections.abc import Sequence
+
+from takeover.data.schema import HoldReason, RobotSpec, RunConfig
+from takeover.robot_bridge.camera_thread import CameraThread
+
+SEES = (HoldReason.NONE, "")
+
+
+def camera_trouble(cameras: CameraThread | None, names: Sequence[str], now_ns: int) -> tuple[HoldReason, str]:
+    """What of the cameras ``names`` never gave a picture, failed, or gives no new one: the reason to hold, and which."""
+    if cameras is None or not names:
+        return SEES
+    if cameras.error:
+        return HoldReason.CAMERA_MISSING, cameras.error
+    ages = cameras.ages_ms(now_ns)
+    if missing := [name for name in names if ages[name] < 0]:
+        return HoldReason.CAMERA_MISSING, ", ".join(missing)
+    if frozen := [name for name in cameras.frozen(now_ns) if name in names]:
+        return HoldReason.CAMERA_FROZEN, ", ".join(frozen)
+    return SEES
+
+
+def pictures_alone(config: RunConfig, spec: RobotSpec) -> list[str]:
+    """The cameras that people depend on, who see the robot by them alone; none where the station says that they see it themselves."""
+    sees_it = config.line_of_sight == "yes" or (config.line_of_sight == "auto" and spec.simulated)
+    return [] if sees_it else [camera.name for camera in spec.cameras]
