@@ -18,7 +18,7 @@ ROWS = {
     2: ("device reader killed or stuck", "as 1; the last value is never repeated"),
     3: ("stick stuck or drifting", "zero after the deadman is released"),
     4: ("reconnected with the stick deflected", "no motion until neutral and enabled again"),
-    5: ("camera frozen", "flagged, policy held; a person may drive"),
+    5: ("camera frozen", "flagged, policy held; a person may drive who sees the robot"),
     6: ("camera gone", "as 5; the episode ends"),
     7: ("bridge killed", "the robot's own watchdog stops it"),
     8: ("bridge stopped, or a thread of it stuck", "as 7; the console shows it"),
