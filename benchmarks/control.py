@@ -2,7 +2,8 @@
 
 Real processes: bridge, recorder, a virtual gamepad on the real device thread; under full load also actor, learner, evaluator, scripted
 operator and console (a real window where there is a display). At 20 Hz with two cameras, at 100 Hz without. In the same run a plain
-Python process does the same work at the same rate (`benchmarks.control_plain`). Prints JSON.
+Python process does the same work at the same rate (`benchmarks.control_plain`). Beside each runs a process that does nothing but wake
+up on time (`benchmarks.control_floor`): what the machine itself adds. Prints JSON.
 
     xvfb-run -a -s "-screen 0 1680x1050x24" takeover bench control [--hz 20 100] [--load none full] [--seconds 60] [--out FILE]
 """
@@ -24,6 +25,7 @@ from typing import Any
 
 import msgspec
 
+from benchmarks.control_floor import bare_timer
 from benchmarks.control_plain import DEMONSTRATIONS, LEARNER, quantiles
 from benchmarks.result_text import commit, machine
 from benchmarks.virtual_pad import VirtualPad
@@ -263,8 +265,12 @@ def measure(hz: float, load: str, seconds: float) -> dict[str, Any]:
         bench = Bench(config, launcher, full, 1.0 / hz)
         try:
             if full:
-                found["policy and scripted operator"] = bench.policy(seconds)
-            found["by hand"] = bench.by_hand(seconds)
+                with bare_timer(hz, floor := {}):
+                    found["policy and scripted operator"] = bench.policy(seconds)
+                found["policy and scripted operator"] |= floor
+            with bare_timer(hz, floor := {}):
+                found["by hand"] = bench.by_hand(seconds)
+            found["by hand"] |= floor
             state = bench.watch.state
             found["dropped"] = state.steps_dropped if state is not None else None
             found["stop"] = bench.stops(frozen=False)
@@ -286,7 +292,9 @@ def measure(hz: float, load: str, seconds: float) -> dict[str, Any]:
             "--style",
             style,
         ]
-        found[f"plain process, {style}"] = plain([*command, *(["--pictures"] if full and hz <= 20 else [])])
+        with bare_timer(hz, floor := {}):
+            done = plain([*command, *(["--pictures"] if full and hz <= 20 else [])])
+        found[f"plain process, {style}"] = done | floor
     return found | {"verdict": verdict(found, 1.0 / hz)}
 
 
@@ -310,9 +318,12 @@ def verdict(found: dict[str, Any], period_s: float) -> dict[str, Any]:
     same_work = runs[0]["lateness_ms"].get("p99.9", float("inf"))  # nobody's hand drives the plain process
     return {
         "lateness p99.9 ms": worst,
+        "of a bare timer beside it, p99.9 ms": max(run["bare timer beside it, lateness_ms"].get("p99.9", float("inf")) for run in runs),
         "lateness within half a period": worst <= period_s * 500.0,
         "times better than threads": round(plain["threads"] / same_work, 2),
         "times better than interleaved": round(plain["interleaved"] / same_work, 2),
+        "five times better": min(plain.values()) >= TARGETS["against the plain process"] * same_work,
+        "no step dropped": found["dropped"] == 0,
         "command age p99 ms": age,
         "command age within a period and 10 ms": age <= period_s * 1000.0 + 10.0,
         "STOP p99 ms": max(stops),

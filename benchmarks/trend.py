@@ -18,8 +18,8 @@ class Trend:
     n: int
 
     def below(self, limit: float) -> bool:
-        """Whether the slope is under ``limit``, or cannot be told from it."""
-        return self.slope < limit or self.low <= limit
+        """Whether the slope is under ``limit``; a wide interval excuses nothing."""
+        return self.slope < limit
 
 
 def trend(t_s: Sequence[float], values: Sequence[float], lag_s: float = 60.0) -> Trend:

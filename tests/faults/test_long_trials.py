@@ -93,6 +93,9 @@ def test_trend_of_a_leak_and_of_noise() -> None:
     assert flat.below(1.0)
     assert leak.low < 5 < leak.high
     assert not leak.below(1.0)
+    loose = trend(t, 100 + 5 * t / 3600 + 10 * np.cos(t / 60))
+    assert loose.low < 1.0 < loose.slope
+    assert not loose.below(1.0), "a wide interval excuses nothing"
     independent = trend(t, 100 + noise, lag_s=1.0)
     assert flat.high - flat.low > 1.5 * (independent.high - independent.low)
     with pytest.raises(ValueError, match="8 samples"):
