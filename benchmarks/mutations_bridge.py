@@ -221,6 +221,11 @@ BRIDGE: list[Mutation] = [
     ),
     *of(
         "robot_bridge/control_base.py",
+        T + "practice_limits.py",
+        ("practice: nobody need take over", "attended=not self.unattended,", ""),
+    ),
+    *of(
+        "robot_bridge/control_base.py",
         IO,
         ("sight: judged", "blind=self.blind(time.monotonic_ns()),", ""),
     ),
