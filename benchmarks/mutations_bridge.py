@@ -3,7 +3,7 @@
 from benchmarks.mutation import Mutation, of
 
 T = "tests/robot_bridge/test_"
-LOOP, IO = f"{T}loop_limits.py", f"{T}io_limits.py"
+LOOP, IO, SIGHT = f"{T}loop_limits.py", f"{T}io_limits.py", f"{T}without_pictures.py"
 MISSING = "if missing := [name for name in names if ages[name] < 0]:"
 FROZEN = "if frozen := [name for name in cameras.frozen(now_ns) if name in names]:"
 NEVER_ASKED = "if answer.from_seq > self._observation_seq:"
@@ -151,7 +151,7 @@ BRIDGE: list[Mutation] = [
         "robot_bridge/control_step.py",
         LOOP,
         ("step: stop", "if self.io.inbox.stop_reason is not None:\n            return", "if False:\n            return"),
-        ("step: old answers", "if chunk is not None and not (self.asks_policy() and self.answered_by(chunk)):", "if False:"),
+        ("step: old answers", "if chunk is not None and not (self.asks_policy() and self.answered_by(chunk) and", "if False and ("),
         ("step: flush", "self.flushed_at = self.seq", "pass"),
         ("step: limited", "self.safety_state = result.state\n        return result, decision", "return result, decision"),
         ("step: clamps hold", "if result.hold:", "if False:"),
@@ -161,7 +161,7 @@ BRIDGE: list[Mutation] = [
         "robot_bridge/control.py",
         IO,
         ("hold: camera gone", "elif self._camera_is_gone():", "elif False:"),
-        ("hold: camera gone, time", "and self.held_steps * self.period_s >= CAMERA_GONE_S", ""),
+        ("hold: camera gone, time", "return gone and self._gone_steps * self.period_s >= CAMERA_GONE_S", "return gone"),
         ("hold: camera gone, block", "self.book.block.finishing = True  #", "pass  #"),
     ),
     *of(
@@ -196,6 +196,33 @@ BRIDGE: list[Mutation] = [
         ("sight: said", 'config.line_of_sight == "yes" or ', ""),
         ("sight: in simulation", '(config.line_of_sight == "auto" and spec.simulated)', "spec.simulated"),
         ("sight: on a real robot", '(config.line_of_sight == "auto" and spec.simulated)', 'config.line_of_sight == "auto"'),
+    ),
+    *of(
+        "robot_bridge/control.py",
+        SIGHT,
+        (
+            "hold: camera gone after it was silent",
+            "in (HoldReason.CAMERA_MISSING, HoldReason.CAMERA_FROZEN)",
+            "is HoldReason.CAMERA_MISSING",
+        ),
+        ("hold: camera of people gone", "(self.camera_trouble(now)[0], self.blind(now)[0])", "(self.camera_trouble(now)[0],)"),
+        ("hold: camera of the policy gone", "(self.camera_trouble(now)[0], self.blind(now)[0])", "(self.blind(now)[0],)"),
+        (
+            "hold: camera back in between",
+            "min(self._gone_steps + 1, self.held_steps) if gone else 0",
+            "min(self._gone_steps + gone, self.held_steps)",
+        ),
+        ("hold: camera gone in one hold", "min(self._gone_steps + 1, self.held_steps) if", "self._gone_steps + 1 if"),
+    ),
+    *of(
+        "robot_bridge/control_step.py",
+        SIGHT,
+        ("step: unseen answers", "self.answered_by(chunk) and self._policy_sees(t_decision_ns)):", "self.answered_by(chunk)):"),
+    ),
+    *of(
+        "robot_bridge/control_base.py",
+        T + "practice_limits.py",
+        ("practice: nobody need take over", "attended=not self.unattended,", ""),
     ),
     *of(
         "robot_bridge/control_base.py",

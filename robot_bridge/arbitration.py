@@ -67,6 +67,7 @@ class Rules:
     policy_awaited: bool = False  # the actor cannot have answered in time, through no fault of its own: nothing is late
     stale_steps: int = 0  # missing or late commands in a row that do not disarm outside a hold
     blind: tuple[HoldReason, str] = (HoldReason.NONE, "")  # why people, who look at the pictures alone, do not see what they do
+    attended: bool = True  # False in unattended practice: the policy drives although nobody could take over
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ def why_not_driving(human: Human | None, rules: Rules) -> tuple[HoldReason, str]
     if human.age_s > rules.command_life_s:
         return HoldReason.COMMAND_STALE, f"command {human.age_s * 1000:.0f} ms old, limit {rules.command_life_s * 1000:.0f} ms"
     if not command.device_alive:
-        return HoldReason.DEVICE_LOST, f"{command.device_id} is gone"
+        return HoldReason.DEVICE_LOST, f"{command.device_id} is gone" if command.device_kind != "none" else "no device"
     if not command.gui_alive:
         return HoldReason.COMMAND_STALE, "the console does not answer"
     if command.device_kind == "keyboard" and not command.focused:
@@ -168,8 +169,8 @@ def decide(
             return replace(_human_step(taken, human, beside, last_action, rules), event=ModeEvent.TAKE)
 
     if mode is Mode.POLICY:
-        if human is not None and human.command.deadman and not trusted and (loss, detail) == rules.blind:
-            return _hold(authority, loss, detail, rules)  # somebody wants the robot and would drive it unseen
+        if human is not None and _stops_the_policy(human.command, loss, rules):
+            return _hold(authority, loss, detail, rules)
         return _policy_step(authority, policy, rules, None)
     return Decision(
         replace(authority, late_answers=0, ramp=0),
@@ -177,6 +178,13 @@ def decide(
         _nobody(rules),
         control_mode_of_hold(hold_reason) if mode is Mode.HOLD else ControlMode.PAUSED,
     )
+
+
+def _stops_the_policy(command: Command, loss: HoldReason, rules: Rules) -> bool:
+    """Whether somebody wants the robot who may not drive it now, or could not take it any more. A command that is late says neither."""
+    wants = command.deadman and loss not in (HoldReason.NONE, HoldReason.COMMAND_STALE)
+    # a script cannot be unplugged: its device is "gone" while it has seen no step for a while
+    return wants or (loss is HoldReason.DEVICE_LOST and rules.attended and command.device_kind != "scripted")
 
 
 def watch(mode: Mode, authority: Authority, human: Human | None, rules: Rules) -> Authority:
@@ -195,6 +203,9 @@ def _armed(mode: Mode, authority: Authority, human: Human | None, loss: HoldReas
     authority = replace(authority, stale=0)
     if loss is HoldReason.DEVICE_LOST:
         return replace(authority, armed=False, needs_neutral=True)
+    if loss is not HoldReason.NONE and human is not None and human.command.deadman:
+        # pressed while it could not count: kept down, it does not count when what was missing comes back
+        return replace(authority, armed=False, needs_neutral=authority.needs_neutral or mode is Mode.HOLD)
     let_go = human is not None and loss is HoldReason.NONE and not human.command.deadman
     if let_go and human is not None and (human.command.neutral or not authority.needs_neutral):
         return replace(authority, armed=True, needs_neutral=False)

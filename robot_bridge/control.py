@@ -25,7 +25,7 @@ log = logging.getLogger("bridge.control")
 
 HELD_RECORDED_S = 10.0  # a hold is recorded step by step for this long, then once a second: a night on hold must not fill a disk
 UNATTENDED_HOLD_S = 1.0  # with nobody there to resume, a hold ends the episode after this
-CAMERA_GONE_S = 0.7  # held without a camera that the policy needs: the episode ends, within a second of the loss
+CAMERA_GONE_S = 0.7  # held without a camera that the policy, or who drives, needs: the episode ends, within a second of the loss
 RECONNECT_S = 1.0
 
 
@@ -36,6 +36,7 @@ class ControlLoop(ControlStep):
         super().__init__(config, robot, io, book, cameras)
         self.requests = RequestHandler(self)
         self._reconnect_ns = 0
+        self._gone_steps = 0  # in a row, held without a camera
 
     # --- what the clocks decide ---
 
@@ -199,13 +200,17 @@ class ControlLoop(ControlStep):
         )
 
     def _camera_is_gone(self) -> bool:
-        """A camera that the policy needs is not frozen but gone, and not back after a while: this episode cannot be finished."""
-        episode = self.book.episode
-        return (
+        """What is held for a camera waits for one that is gone, and not back after a while: this episode cannot be finished.
+
+        A camera that fails is often silent first, and the first reason of a hold stays. Called once per held step.
+        """
+        episode, now = self.book.episode, time.monotonic_ns()
+        gone = (
             self.mode.mode is Mode.HOLD
-            and self.mode.reason is HoldReason.CAMERA_MISSING
+            and self.mode.reason in (HoldReason.CAMERA_MISSING, HoldReason.CAMERA_FROZEN)
             and episode is not None
             and episode.recorded
-            and self.held_steps * self.period_s >= CAMERA_GONE_S
-            and self.camera_trouble(time.monotonic_ns())[0] is HoldReason.CAMERA_MISSING
+            and HoldReason.CAMERA_MISSING in (self.camera_trouble(now)[0], self.blind(now)[0])
         )
+        self._gone_steps = min(self._gone_steps + 1, self.held_steps) if gone else 0
+        return gone and self._gone_steps * self.period_s >= CAMERA_GONE_S

@@ -131,6 +131,7 @@ class ControlBase:
             policy_drives=episode is None or episode.kind is not EpisodeKind.DEMONSTRATION,
             policy_awaited=self.policy_awaited(),
             blind=self.blind(time.monotonic_ns()),
+            attended=not self.unattended,
         )
 
     def policy_awaited(self) -> bool:

@@ -51,6 +51,10 @@ class ControlStep(ControlBase, ABC):
         """Whether a hold interrupts an episode. Without one (READY, on the way to a start pose) nothing can go on."""
         return self.book.episode is not None and self.book.episode.recorded
 
+    def _policy_sees(self, now_ns: int) -> bool:
+        """Whether an answer was made from pictures that are new (real time; in mode POLICY the loop holds without them)."""
+        return self.lockstep or self.mode.mode is Mode.POLICY or self.camera_trouble(now_ns)[0] is HoldReason.NONE
+
     # --- publishing ---
 
     def observation_message(self, reading: Reading, seq: int) -> Observation:
@@ -117,7 +121,7 @@ class ControlStep(ControlBase, ABC):
         if self.mode.mode is Mode.HOLD and not self._in_episode():
             human = None  # no takeover: only Resume leads out
         chunk = self.io.inbox.chunk
-        if chunk is not None and not (self.asks_policy() and self.answered_by(chunk)):
+        if chunk is not None and not (self.asks_policy() and self.answered_by(chunk) and self._policy_sees(t_decision_ns)):
             chunk = None
         choice: PolicyChoice | None = chunk.choice(self.seq) if chunk is not None else None
         rules = self.rules()

@@ -63,8 +63,8 @@ HOW = """
   figures are its own.
 - Row 5: a camera is frozen when its counter or its time stands for 150 ms, or when three pictures in a row have the pixels from before the
   tool was measured to move 3 cm. The design counts pixels after *commanded* motion, within 200 ms; here the way of 3 cm comes first, so a
-  slow robot is flagged later, and one that is commanded but blocked is not. It also lets a person drive only where the station says that
-  they see the robot (line of sight); there is no such key: a person may always drive.
+  slow robot is flagged later, and one that is commanded but blocked is not. A person may drive
+  without pictures only where they see the robot itself (`line_of_sight`; unless the station says otherwise, in simulation alone).
 - Row 8: a window says that the link is lost 0.5 s after the newest state. A stuck control thread is noticed after 0.5 s, and only then the
   states end: there the window is a second late, when the robot has long been stopped.
 - Row 14 loses, delays and swaps messages between operator and bridge. TCP itself never reorders; delay, stalls, narrow links and dropped

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from takeover.data.schema import CameraFrame, EpisodeKind, Fault, HoldReason, Mode, Outcome
+from takeover.data.schema import CameraFrame, EpisodeKind, Fault, Hold, HoldReason, Mode, Outcome
 from takeover.robot_bridge.protocol import Subscriber
 from tests.robot_bridge.station import Operator
 
@@ -48,22 +48,72 @@ def test_row_05_camera_frozen(running: tuple[Rig, Operator], bound: Bound) -> No
     station.drive(operator)
 
 
-def test_row_05_camera_frozen_for_who_does_not_see_the_robot(bound: Bound) -> None:
-    """A station without line of sight: the person who drives is held, and drives again when the pictures come."""
-    with rig(cameras=True, line_of_sight="no") as station:
-        station.actor(lambda _: [0.0] * 4)
-        operator = station.operator()
-        station.begin(operator, EpisodeKind.POLICY)
+@pytest.fixture(scope="module")
+def unseen() -> Iterator[tuple[Rig, Operator]]:
+    """A station without line of sight; its policy needs no camera."""
+    with rig(cameras=True, line_of_sight="no") as made:
+        made.actor(lambda _: [0.0] * 4)
+        yield made, made.operator()
+
+
+@pytest.fixture
+def watching(unseen: tuple[Rig, Operator]) -> Iterator[tuple[Rig, Operator]]:
+    yield unseen
+    station, operator = unseen
+    operator.deadman, operator.action = False, [0.0] * 4
+    station.ask(Fault(sender="test", name="frozen_camera", value=0.0))
+    station.end_block()
+    station.until(lambda s: not s.gate["cameras"], "pictures come again")
+
+
+def moved_when_the_pictures_return(station: Rig) -> float:
+    """Steps that move within a second after the pictures are there again, with the deadman and the stick as they are."""
+    back = time.monotonic_ns()
+    assert not station.ask(Fault(sender="test", name="frozen_camera", value=0.0))
+    station.until(lambda s: not s.gate["cameras"], "pictures come again")
+    time.sleep(1.0)
+    assert not [s for _, s in station.watch.states if s.t_ns > back and s.mode is Mode.TAKEOVER]
+    return float(len([step for step in station.steps_since(back) if any(step.action)]))
+
+
+def test_row_05_camera_frozen_for_who_does_not_see_the_robot(watching: tuple[Rig, Operator], bound: Bound) -> None:
+    """The person who drives is held, and drives again when the pictures come: after letting go, not with the deadman kept down."""
+    station, operator = watching
+    station.begin(operator, EpisodeKind.POLICY)
+    station.policy_runs(operator)
+    station.drive(operator)
+    fault = time.monotonic_ns()
+    assert not station.ask(Fault(sender="test", name="frozen_camera", value=1.0))
+    state, after_ms = station.held(fault, [HoldReason.CAMERA_FROZEN])
+    assert state.hold_detail
+    bound(after_ms, 200.0, "ms")
+    bound(moved_when_the_pictures_return(station), 0.0, "steps")
+    station.drive(operator)
+
+
+@pytest.mark.parametrize("mode", [Mode.HOLD, Mode.READY, Mode.POLICY])
+def test_row_05_camera_frozen_when_the_deadman_is_pressed(watching: tuple[Rig, Operator], bound: Bound, mode: Mode) -> None:
+    """Who had let go presses in vain without pictures (the policy is held); that press takes nothing over when they return, either."""
+    station, operator = watching
+    station.begin(operator, EpisodeKind.DEMONSTRATION if mode is Mode.READY else EpisodeKind.POLICY)
+    if mode is not Mode.READY:
         station.policy_runs(operator)
-        station.drive(operator)
-        fault = time.monotonic_ns()
-        assert not station.ask(Fault(sender="test", name="frozen_camera", value=1.0))
-        state, after_ms = station.held(fault, [HoldReason.CAMERA_FROZEN])
-        assert state.hold_detail
+    if mode is Mode.HOLD:
+        assert not operator.ask(Hold(sender=operator.name)).error
+        station.until(lambda s: s.mode is Mode.HOLD, "held as asked")
+    time.sleep(0.3)  # seen to have let go
+    assert not station.ask(Fault(sender="test", name="frozen_camera", value=1.0))
+    station.until(lambda s: bool(s.gate["cameras"]), "the pictures stand")
+    if mode is Mode.POLICY:
+        station.policy_runs(operator)
+    pressed = time.monotonic_ns()
+    operator.action, operator.deadman = [0.3, 0.0, 0.0, 0.0], True
+    if mode is Mode.POLICY:
+        _, after_ms = station.held(pressed, [HoldReason.CAMERA_FROZEN])
         bound(after_ms, 200.0, "ms")
-        assert not station.ask(Fault(sender="test", name="frozen_camera", value=0.0))
-        station.until(lambda s: not s.gate["cameras"], "pictures come again")
-        station.drive(operator)
+    time.sleep(0.3)
+    bound(moved_when_the_pictures_return(station), 0.0, "steps")
+    station.drive(operator)
 
 
 def test_row_05_camera_frozen_while_its_counter_runs(running: tuple[Rig, Operator], bound: Bound) -> None:

@@ -97,6 +97,34 @@ def test_row_01_pad_unplugged(station: Rig, driving: Pad, bound: Bound) -> None:
     bound(station.moved_for_ms(fault), DEVICE_MS, "ms")
 
 
+def test_row_01_pad_unplugged_while_the_policy_drives(shared: Rig, bound: Bound) -> None:
+    """Nobody could take over with it: the policy is held, until there is a device again (here the keyboard)."""
+    actor = shared.actor(lambda _: [0.1, 0.0, 0.0, 0.0])
+    shared.launcher.wait_ready(60)
+    shared.until(lambda s: s.commander.startswith("console-"), "the console holds the lease", 30.0)
+    pad = Pad(shared)
+    try:
+        for attempt in range(4):
+            pad.do(["plug"])
+            shared.ask_until_done(lambda name: Start(sender=name, kind=EpisodeKind.POLICY))
+            with contextlib.suppress(AssertionError):  # a machine that is busy with other things holds it now and then
+                take_over(shared, pad)
+                pad.release()
+                shared.until(lambda s: s.mode is Mode.POLICY, "handed back", 2.0)
+                fault = pad.do(["unplug"])
+                _, after_ms = shared.held(fault, [HoldReason.DEVICE_LOST], 3.0)
+                break
+            assert attempt < 3, "no hold for a pad that was unplugged"
+            pad.do(["unplug"])
+            shared.end_block()
+        bound(after_ms, DEVICE_MS, "ms")
+        bound(shared.moved_for_ms(fault), DEVICE_MS, "ms")
+        shared.until(lambda s: s.device_id == "keyboard" and not s.gate["device_neutral"], "there is a device again")
+    finally:
+        actor.peer.stop()
+        shared.end_block()
+
+
 @pytest.mark.parametrize("how", ["fail", "stick"])
 def test_row_02_reader_thread_gone(station: Rig, driving: Pad, bound: Bound, how: str) -> None:
     """The thread that reads the pad dies, or hangs in the driver: RB stays down in its last reading, which is never used again."""

@@ -62,6 +62,21 @@ def test_row_18_person_not_finite(running: Scene, bound: Bound, value: float) ->
     bound(float(len(bad)), 0.0, "steps")
 
 
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_row_18_person_not_finite_while_the_policy_drives(running: Scene, bound: Bound, value: float) -> None:
+    """Who presses wants the robot: the policy does not go on because the action is none; nor is that press good later."""
+    station, operator = running.station, running.operator
+    time.sleep(0.3)  # seen to have let go
+    fault = time.monotonic_ns()
+    operator.action, operator.deadman = [value, 0.0, 0.0, 0.0], True
+    station.held(fault, [HoldReason.HUMAN_FAULT])
+    operator.action = [0.3, 0.0, 0.0, 0.0]
+    time.sleep(0.5)
+    moved = [step for step in station.steps_since(fault) if not np.isfinite(step.action).all() or any(step.action)]
+    bound(float(len(moved)), 0.0, "steps")
+    station.drive(operator)
+
+
 @pytest.mark.parametrize("size", [0, 3, 7])
 def test_row_19_wrong_shape(running: Scene, bound: Bound, size: int) -> None:
     fault = time.monotonic_ns()

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from msgspec import structs
 
 from takeover.data.schema import ControlMode, HoldReason, Mode, Source
 from takeover.robot_bridge.arbitration import Authority, Decision, Human, PolicyChoice, Rules, command_life_s, decide, ramp_steps
@@ -117,6 +118,64 @@ def test_nobody_drives_unseen() -> None:
     assert step(Mode.READY, ARMED, human(deadman=True), rules=blind).event is None
     assert step(Mode.POLICY, ARMED, human(deadman=False), rules=blind).event is None, "the policy has what it needs"
     assert step(Mode.POLICY, ARMED, None, rules=blind).event is None
+
+
+BLIND = replace(RULES, blind=(HoldReason.CAMERA_FROZEN, "side"))
+KEYS = {"device_kind": "keyboard"}
+UNTRUSTED_PRESSES = [
+    pytest.param(human(deadman=True), BLIND, id="blind"),
+    pytest.param(human(deadman=True, fault="command: not finite"), RULES, id="human_fault"),
+    pytest.param(human(deadman=True, focused=False, **KEYS), RULES, id="focus_lost"),
+    pytest.param(human(deadman=True, device_alive=False), RULES, id="device_lost"),
+]
+
+
+@pytest.mark.parametrize(("untrusted", "rules"), UNTRUSTED_PRESSES)
+@pytest.mark.parametrize("mode", [Mode.HOLD, Mode.READY, Mode.POLICY])
+def test_a_press_that_could_not_count_does_not_count_later(mode: Mode, untrusted: Human, rules: Rules) -> None:
+    """The deadman stays down while what was missing comes back: nothing moves before it was let go."""
+    kind = {"device_kind": untrusted.command.device_kind}
+    tried = step(mode, ARMED, untrusted, rules=rules)
+    assert tried.event is (ModeEvent.HOLD if mode is Mode.POLICY else None)
+    mode, authority = Mode.HOLD if mode is Mode.POLICY else mode, tried.authority
+    for _ in range(3):
+        kept = step(mode, authority, human(deadman=True, **kind))
+        assert (kept.event, kept.source) == (None, (Source.NONE, Source.NONE))
+        authority = kept.authority
+    if mode is Mode.HOLD:
+        deflected = Human(command(deadman=False, neutral=False, action=[0.5] * 5, **kind), np.full(5, 0.5), 0.01)
+        assert not step(mode, authority, deflected).authority.armed
+    authority = step(mode, authority, human(**kind)).authority
+    assert step(mode, authority, human(deadman=True, **kind)).event is ModeEvent.TAKE
+
+
+@pytest.mark.parametrize(("untrusted", "rules"), UNTRUSTED_PRESSES)
+def test_who_wants_the_robot_and_may_not_drive_it_stops_the_policy(untrusted: Human, rules: Rules) -> None:
+    for authority in (ARMED, Authority(grant="token")):
+        tried = step(Mode.POLICY, authority, untrusted, rules=rules)
+        assert (tried.event, tried.source) == (ModeEvent.HOLD, (Source.NONE, Source.NONE))
+        assert tried.reason in (HoldReason.CAMERA_FROZEN, HoldReason.HUMAN_FAULT, HoldReason.FOCUS_LOST, HoldReason.DEVICE_LOST)
+        assert not tried.asked.any()
+    let_go = replace(untrusted, command=structs.replace(untrusted.command, deadman=False, device_alive=True))
+    assert step(Mode.POLICY, ARMED, let_go, rules=rules).event is None, "who only watches may look away"
+
+
+def test_a_press_that_comes_late_stops_nothing() -> None:
+    for late in (human(deadman=True, age_s=0.2), human(deadman=True, gui_alive=False), None):
+        assert step(Mode.POLICY, ARMED, late).source == (Source.POLICY, Source.POLICY)
+
+
+def test_the_policy_is_held_when_nobody_could_take_over() -> None:
+    """Its pad is gone; of a script that only says that it saw no step for a while, and in unattended practice nobody need be there."""
+    gone = step(Mode.POLICY, ARMED, human(device_alive=False))
+    assert (gone.event, gone.reason, gone.detail) == (ModeEvent.HOLD, HoldReason.DEVICE_LOST, "pad is gone")
+    none = step(Mode.POLICY, ARMED, human(device_alive=False, device_kind="none", device_id="none"))
+    assert (none.event, none.detail) == (ModeEvent.HOLD, "no device")
+    assert step(Mode.POLICY, ARMED, human(device_alive=False, device_kind="scripted")).event is None
+    unattended = replace(RULES, attended=False)
+    for nobody in (None, human(device_alive=False)):
+        assert step(Mode.POLICY, ARMED, nobody, rules=unattended).event is None
+    assert step(Mode.POLICY, ARMED, human(device_alive=False, deadman=True), rules=unattended).reason is HoldReason.DEVICE_LOST
 
 
 def test_focus_matters_only_to_the_keyboard() -> None:

@@ -93,6 +93,17 @@ def test_nobody_needs_to_be_there_and_a_hold_ends_the_episode(hand: ByHand) -> N
     assert [record.outcome for record in hand.records if hasattr(record, "outcome_source")] == ["aborted"]
 
 
+def test_a_watching_console_without_a_device_does_not_end_practice(hand: ByHand, monkeypatch: pytest.MonkeyPatch) -> None:
+    command = hand.command
+    monkeypatch.setattr(hand, "command", lambda: command(device_alive=False))
+    assert hand.ask(practice()) == ""
+    hand.tick(5)
+    assert hand.mode is Mode.POLICY
+    hand.control.attend()
+    hand.tick()
+    assert hand.control.mode.reason is HoldReason.DEVICE_LOST, "somebody there could not take over"
+
+
 def test_failures_end_the_practice(hand: ByHand) -> None:
     assert hand.ask(practice(episodes=50)) == ""
     hand.control.reset_pause_s = 0.0
