@@ -5,7 +5,8 @@ from benchmarks.mutation import Mutation, of
 TESTS = "tests/robot_bridge/test_practice_limits.py"
 SLOW = "slow = self.unattended or not self.spec.has_watchdog"
 KNOWN = "if not sender or user != self._control.user or not self._granted(role):"
-OLD = "if self._gatekeeper is not None and not isinstance(request, Hold) and (age := self._request_age(envelope.newest_state_seq, now)):"
+OLD = "if not isinstance(request, Hold) and (age := self._request_age(envelope.newest_state_seq, now)):"
+UNSEEN = "if self._lockstep or (state_seq < 0 and self._gatekeeper is None):"
 OVER = "block is not None and block.max_failures and block.failures >= block.max_failures and not block.finishing"
 OTHER = "if self._record.user != self._recorder_user and 0 <= self.records.heartbeat_age_ns(now) < RECORDER_LIFE_NS:"
 
@@ -88,6 +89,9 @@ PRACTICE: list[Mutation] = [
         ),
         ("network: old requests", OLD, "if False:"),
         ("network: hold at any age", OLD, OLD.replace("not isinstance(request, Hold) and ", "")),
+        ("age: on one computer too", UNSEEN, "if self._lockstep or self._gatekeeper is None:"),
+        ("age: no state watched", UNSEEN, "if self._lockstep:"),
+        ("age: not in lockstep", UNSEEN, "if state_seq < 0 and self._gatekeeper is None:"),
         ("network: request's age", "if now_ns - seen_ns > MAX_REQUEST_AGE_NS else", "if False else"),
         ("network: state not known", 'return "without a recent state in view"', 'return ""'),
         ("network: names", "if not 1 <= len(hello.sender) <= MAX_NAME or not hello.sender.isprintable():", "if False:"),

@@ -205,11 +205,13 @@ class ControlBase:
         self.io.state_now()
 
     def resume(self) -> None:
-        """Out of a hold by an explicit act, with the device neutral. Raises `Refused`."""
-        command = self.io.inbox.command
-        holder = self.io.lease.holder(time.monotonic_ns())
-        if not self.lockstep and holder and command is not None and not command.command.neutral:
-            raise Refused("centre the device and let go of its deadman first")
+        """Out of a hold by an explicit act, by somebody who commands, with the device neutral. Raises `Refused`."""
+        now, command = time.monotonic_ns(), self.io.inbox.command
+        if not self.lockstep and self.io.lease.holder(now):
+            if command is None or command.age_s(now) > command_life_s(self.period_s):
+                raise Refused("no command of the lease's holder is in time; resume when they arrive")
+            if not command.command.neutral:
+                raise Refused("centre the device and let go of its deadman first")
         episode = self.book.episode
         running = episode is not None and episode.recorded
         if running and episode is not None and episode.kind is EpisodeKind.DEMONSTRATION:

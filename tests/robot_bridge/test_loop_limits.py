@@ -420,6 +420,22 @@ def test_resume_wants_the_device_at_rest(hand: ByHand) -> None:
     assert hand.ask(Resume(sender="console")) == ""
 
 
+def test_resume_wants_somebody_who_commands(hand: ByHand) -> None:
+    """A holder who was given the lease anew, or whose commands are late, has not shown that the device is at rest."""
+    moving(hand)
+    assert hand.ask(Hold(sender="console")) == ""
+    hand.age_s = 0.3
+    assert "in time" in hand.ask(Resume(sender="console"))
+    hand.commands, hand.io.inbox.command = False, None
+    assert "in time" in hand.ask(Resume(sender="console"))
+    hand.commands, hand.age_s = True, 0.0
+    assert hand.ask(Resume(sender="console")) == ""
+    assert hand.ask(Hold(sender="console")) == ""
+    hand.io.inbox.command, hand.control.lockstep = None, True
+    hand.control.resume()  # nothing that decides counts time there
+    assert hand.mode is Mode.POLICY
+
+
 def test_a_demonstration_goes_on_by_a_press_only(hand: ByHand) -> None:
     hand.run(EpisodeKind.DEMONSTRATION)
     hand.take_over()

@@ -271,6 +271,22 @@ def test_requests_from_a_link_that_hung_are_not_done_but_stop_and_hold_are(hand:
     assert hand.io.inbox.stop_reason == "k1/console"
 
 
+def test_on_one_computer_too_old_requests_are_not_done_but_those_that_name_no_state_are(hand: ByHand) -> None:
+    """A bridge that stood still has kept what was asked meanwhile. In lockstep no time counts."""
+    io, replies = hand.io, []
+    io._control.user, io._peers[b"p"] = "", ("console", Role.OPERATOR, "")
+    io._control.send = lambda peer, message: replies.append(message.reply.error)  # type: ignore[method-assign]
+    io._state_times[6] = time.monotonic_ns() - SECOND * 11 // 10
+    for seen in (6, -1):
+        io._request(b"p", ControlEnvelope(request_id=1, request=Finish(sender="console"), newest_state_seq=seen))
+    assert len(io.inbox.requests) == 1
+    (refused,) = replies
+    assert "more than a second ago" in refused
+    io._lockstep = True
+    io._request(b"p", ControlEnvelope(request_id=1, request=Finish(sender="console"), newest_state_seq=6))
+    assert len(io.inbox.requests) == 2
+
+
 def test_names_are_short_and_printable(hand: ByHand) -> None:
     keys = Keys(hand)
     for bad in ("", "a\nb", "a" * (MAX_NAME + 1)):
