@@ -10,6 +10,7 @@ NEVER_ASKED = "if answer.from_seq > self._observation_seq:"
 SLOW = "return min(self.speed_scale, self.config.limits.slow_scale) if slow else self.speed_scale"
 DECISION_HELD = "self.authority = replace(self.authority, armed=False, needs_neutral=True, ramp=0, late_answers=0)"
 NOBODY_RESUMES = "and self.held_steps * self.period_s >= UNATTENDED_HOLD_S"
+IN_TIME = "if command is None or command.age_s(now) > command_life_s(self.period_s):"
 OTHERS = "if isinstance(request, _LEASED) and holder and not lease.is_of(item.sender, item.owner) and not lease.scripted(now):"
 
 BRIDGE: list[Mutation] = [
@@ -103,6 +104,10 @@ BRIDGE: list[Mutation] = [
         ("stuck: time", "STUCK_S = 0.5 ", "STUCK_S = 5.0 "),
         ("stuck: too early", "STUCK_S = 0.5 ", "STUCK_S = 0.3 "),
         ("stuck: robot", "self.robot.stop()\n            log.error", "log.error"),
+        ("stuck: ready", "self._forget_stall()\n        if self.reading", "if self.reading"),
+        ("stuck: in a hold", "self._forget_stall()\n            return", "return"),
+        ("stuck: stands by again", "self.robot.clear()  # from", "pass  # from"),
+        ("stuck: not in a hold", "if self.mode.mode in (Mode.READY, Mode.RESETTING):", "if True:"),
         ("stuck: holds", "if self.tripped:\n            self.tripped", "if False:\n            self.tripped"),
         ("recorder: disk", "if self.io.records.error:", "if False:"),
         ("recorder: lost", "if trouble := self.io.records.trouble(now_ns):", 'if trouble := "":'),
@@ -170,7 +175,10 @@ BRIDGE: list[Mutation] = [
         ("speed: as asked", SLOW, "return self.config.limits.slow_scale"),
         ("hold: disarms in every way", DECISION_HELD, "pass"),
         ("flush: on a change", "self.flush = True\n        text", "text"),
-        ("resume: device at rest", "if not self.lockstep and holder and command is not None and not command.command.neutral:", "if False:"),
+        ("resume: device at rest", "if not command.command.neutral:", "if False:"),
+        ("resume: somebody commands", IN_TIME, "if command is not None and command.age_s(now) > command_life_s(self.period_s):"),
+        ("resume: commands in time", IN_TIME, "if command is None:"),
+        ("resume: in lockstep", "if not self.lockstep and self.io.lease.holder(now):", "if self.io.lease.holder(now):"),
         ("resume: demonstration", "if running and episode is not None and episode.kind is EpisodeKind.DEMONSTRATION:", "if False:"),
         ("resume: mistakes anew", "self.safety_state = replace(self.safety_state, mistakes=0)", "pass"),
         ("clear: disarms", "self.authority = Authority()\n        self.safety_state = SafetyState()\n        self.change", "self.change"),

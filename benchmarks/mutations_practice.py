@@ -5,7 +5,8 @@ from benchmarks.mutation import Mutation, of
 TESTS = "tests/robot_bridge/test_practice_limits.py"
 SLOW = "slow = self.unattended or not self.spec.has_watchdog"
 KNOWN = "if not sender or user != self._control.user or not self._granted(role):"
-OLD = "if self._gatekeeper is not None and not isinstance(request, Hold) and (age := self._request_age(envelope.newest_state_seq, now)):"
+OLD = "if not isinstance(request, Hold) and (age := self._request_age(envelope.newest_state_seq, now)):"
+UNSEEN = "if self._lockstep or (state_seq < 0 and self._gatekeeper is None):"
 OVER = "block is not None and block.max_failures and block.failures >= block.max_failures and not block.finishing"
 OTHER = "if self._record.user != self._recorder_user and 0 <= self.records.heartbeat_age_ns(now) < RECORDER_LIFE_NS:"
 
@@ -25,20 +26,17 @@ PRACTICE: list[Mutation] = [
         ("practice: failures", f"if {OVER}:", "if False:"),
         ("practice: somebody came", "block.max_failures = 0\n", "pass\n"),
         ("practice: time", "round(self.spec.max_steps / self.config.limits.slow_scale) if self.unattended else", "0 if False else"),
-        ("way: time", "if self.start_steps * self.period_s > WAY_TO_START_S:", "if False:"),
-        ("way: slow", "scale = min(self.active_speed_scale(), self.config.limits.slow_scale)", "scale = self.active_speed_scale()"),
-        ("way: checked", 'checked(wanted, self.spec.action.size, "action towards the start pose")', "np.nan_to_num(wanted)"),
-        ("way: limited", "robot.apply(result.action)\n        robot.advance()", "robot.apply(asked)\n        robot.advance()"),
         ("way: its velocity", "self.safety_state = SafetyState(velocity=velocity)", "self.safety_state = SafetyState()"),
     ),
     *of(
         "robot_bridge/control.py",
         TESTS,
-        (
-            "way: watched",
-            "self.supervise()\n            if self.mode.mode is Mode.RESETTING and self.travels",
-            "if self.mode.mode is Mode.RESETTING and self.travels",
-        ),
+        ("way: time", "if self.start_steps * self.period_s > WAY_TO_START_S:", "if False:"),
+        ("way: slow", "scale = min(self.active_speed_scale(), self.config.limits.slow_scale)", "scale = self.active_speed_scale()"),
+        ("way: checked", 'checked(wanted, self.spec.action.size, "action towards the start pose")', "np.nan_to_num(wanted)"),
+        ("way: limited", "robot.apply(result.action)\n        robot.advance()", "robot.apply(asked)\n        robot.advance()"),
+        ("way: watched", "self.supervise()  # from the first step on", "pass  # from the first step on"),
+        ("way: no step when held", "if self.mode.mode is not Mode.RESETTING:", "if False:"),
         ("practice: nobody resumes", "self.unattended\n            or (self.config.operator", "(self.config.operator"),
     ),
     *of(
@@ -55,7 +53,8 @@ PRACTICE: list[Mutation] = [
             "not in (Mode.POLICY, Mode.TAKEOVER) and not self.on_way_to_start:",
             "not in (Mode.POLICY, Mode.TAKEOVER):",
         ),
-        ("practice: nobody there", "if self.unattended or episode is None or", "if episode is None or"),
+        ("practice: nobody there", "if self.unattended:", "if False:"),
+        ("way: a demonstration's too", "if self.unattended:", "if self.unattended or self.mode.mode is not Mode.POLICY:"),
     ),
     *of(
         "robot_bridge/requests.py",
@@ -88,6 +87,9 @@ PRACTICE: list[Mutation] = [
         ),
         ("network: old requests", OLD, "if False:"),
         ("network: hold at any age", OLD, OLD.replace("not isinstance(request, Hold) and ", "")),
+        ("age: on one computer too", UNSEEN, "if self._lockstep or self._gatekeeper is None:"),
+        ("age: no state watched", UNSEEN, "if self._lockstep:"),
+        ("age: not in lockstep", UNSEEN, "if state_seq < 0 and self._gatekeeper is None:"),
         ("network: request's age", "if now_ns - seen_ns > MAX_REQUEST_AGE_NS else", "if False else"),
         ("network: state not known", 'return "without a recent state in view"', 'return ""'),
         ("network: names", "if not 1 <= len(hello.sender) <= MAX_NAME or not hello.sender.isprintable():", "if False:"),

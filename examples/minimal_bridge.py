@@ -66,6 +66,7 @@ class Bridge:
         reply = {"type": "reply", "session": self.session, **(reply or {})}
         if name == "control": self.send(name, {"request_id": request_id if type(request_id) is int else -1, "reply": reply}, *peer)
     def held_by(self): return self.holder if time.monotonic() - self.heard <= 0.5 else ""
+    def age(self): return time.monotonic() - min(self.arrived, dict(self.states).get((self.command or {}).get("newest_state_seq"), 0.0))
     def recorder_lives(self): return time.monotonic() - self.recorder_at <= 0.5 and not self.ack.get("error")
     def on_command(self, c):
         need(c["lease"] == self.token and c["sender"] == self.held_by() != "", "sender does not hold the lease")
@@ -89,8 +90,9 @@ class Bridge:
         need(peer in self.peers, "say hello first"); sender, role = self.peers[peer]
         need(kind == "hold" or (r["sender"] == sender and role == "operator"), f"{sender}, role {role}: not for you, or not your name")
         need(kind in ("start", "finish", "hold") or not self.held_by() or self.owner == peer, f"{self.held_by()} holds the lease")
-        possible = self.mode in ALLOWED.get(kind, [self.mode]) and r.get("episode_id", "") in ("", self.episode)  # no relabelling
-        need(possible, f"{kind} is not possible in mode {self.mode}")
+        seen = {-1: 1e9, **dict(self.states)}.get(envelope.get("newest_state_seq", -1), 0.0)  # when the state was sent; -1: watches none
+        need(kind in ("hold", "lease") or time.monotonic() - seen <= 1.0, f"{kind} was asked more than a second ago")
+        need(self.mode in ALLOWED.get(kind, [self.mode]) and r.get("episode_id", "") in ("", self.episode), f"not possible in {self.mode}")
         if kind == "lease":
             if r.get("release") or (self.held_by(), self.owner) != (sender, peer):  # given anew: what was commanded before is void
                 self.holder, self.owner, self.token = ("", b"", "") if r.get("release") else (sender, peer, secrets.token_hex(8))
@@ -100,9 +102,9 @@ class Bridge:
             need(r["kind"] == "policy" and not r.get("unattended"), "not supported: this bridge makes attended policy episodes only")
             need(self.chunk and self.recorder_lives(), "the actor has no policy yet, or the recorder is silent")
             self.size, self.blocks, self.done = r.get("episodes", 0), self.blocks + 1, 0
-        need(kind != "resume" or not self.held_by() or not self.command or self.command["neutral"], "centre the device first")
+        need(kind != "resume" or not self.held_by() or (self.age() <= T_CMD and self.command["neutral"]), "centre the device and command")
         self.change(*dict(start=["resetting"], resume=["policy"], clear=["ready"], hold=["hold", "operator"]).get(kind, [self.mode]))
-        if kind == "finish": self.size = self.done + 1
+        self.size = self.done + 1 if kind == "finish" else self.size
         if kind in ("next", "set_outcome") or r.get("now"): self.end = (r["outcome"], "operator") if "outcome" in r else ("aborted", "next")
     def change(self, mode, reason=""):
         if mode == self.mode: return
@@ -141,8 +143,7 @@ class Bridge:
         i, rows, valid = self.seq - self.chunk["from_seq"], self.chunk["actions"], self.seq <= self.chunk["valid_until_seq"]
         return "fault" if self.chunk["fault"] else rows[min(i, len(rows) - 1)] if valid and i < len(rows) + int(T_CMD / PERIOD) else None
     def decide(self):  # who drives this step, and with what
-        c, policy, self.undecided = self.command, self.row(), False
-        age = time.monotonic() - min(self.arrived, dict(self.states).get(c["newest_state_seq"], 0.0)) if c else 1e9
+        c, policy, age, self.undecided = self.command, self.row(), self.age(), False
         loss = "command_stale" if age > T_CMD or not c["gui_alive"] else "device_lost" if not c["device_alive"] else \
             "focus_lost" if c["device_kind"] == "keyboard" and not c["focused"] else "human_fault" if faulty(c["action"]) else ""
         if loss in ("command_stale", "device_lost"): self.armed, self.needs_neutral = False, True
@@ -171,10 +172,9 @@ class Bridge:
                 "policy_version": self.chunk["policy_version"] if policy else 0, "asked_action": asked, "action": self.action,
                 "human_action": c["action"] if who == 2 else None}
     def state(self, now):
-        def age(there, since): return (now - since) * 1e3 if there else -1.0
-        seq, chunk = self.states[-1][0] + 1 if self.states else 0, self.chunk or {}
+        age, seq = lambda there, since: (now - since) * 1e3 if there else -1.0, self.states[-1][0] + 1 if self.states else 0
         self.states = [*self.states[-127:], (seq, now)]  # when each was sent: how old a command is, without comparing clocks
-        self.send("state", {**STATE, **dict.fromkeys(ZERO, 0), "session": self.session, "seq": seq, "t_ns": time.monotonic_ns(),
+        chunk = self.chunk or {}; self.send("state", {**STATE, **dict.fromkeys(ZERO, 0), "session": self.session, "seq": seq,
             "mode": self.mode, "step_seq": self.seq, "action": self.action, "hold_reason": self.reason, "source": [self.source],
             "observation": self.seen["observation"], "tool_position": [*self.place, 0.0], "commander": self.held_by(),
             "policy_age_ms": age(chunk, self.chunk_at), "device_id": (self.command or {}).get("device_id", ""),
@@ -183,7 +183,7 @@ class Bridge:
             "block_done": self.done, "block_size": max(self.size, 0), "block_number": self.blocks, "block_running": self.size >= 0,
             "last_outcome": self.last[0], "last_outcome_episode": self.last[1], "policy_version": chunk.get("policy_version", 0),
             "record_backlog": len(self.records), "refused_commands": self.refused, "recorder_age_ms": age(self.recorder, self.recorder_at),
-            "disk_free_bytes": self.ack.get("disk_free_bytes", -1), "bad_messages": self.bad,
+            "disk_free_bytes": self.ack.get("disk_free_bytes", -1), "bad_messages": self.bad, "t_ns": time.monotonic_ns(),
             "gripper_width_m": 0, "mode_since_ns": 0, "gate": {"command_echo": "" if self.command else "no commands arrive"}})
     def run(self):
         state_due = tick_due = time.monotonic()

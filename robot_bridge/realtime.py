@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from takeover.data.schema import EpisodeKind, HoldReason, Mode, RunConfig
+from takeover.data.schema import HoldReason, Mode, RunConfig
 from takeover.robot_bridge import answers
 from takeover.robot_bridge.arbitration import command_life_s, watch
 from takeover.robot_bridge.camera_thread import CameraThread
@@ -108,6 +108,7 @@ class RealTimeLoop(ControlLoop):
 
     def idle(self) -> None:
         """Stand still, live: people watch the pictures, and the actor shows that it answers."""
+        self._forget_stall()
         if self.reading is None:
             return
         if not self.waiting_for_press:
@@ -130,11 +131,20 @@ class RealTimeLoop(ControlLoop):
 
     def supervise(self) -> None:
         if self.mode.mode not in (Mode.POLICY, Mode.TAKEOVER) and not self.on_way_to_start:
+            self._forget_stall()
             return
         reason, detail = self._missing(time.monotonic_ns())
         if reason is not HoldReason.NONE:
             self._late.clear()
             self.change(ModeEvent.HOLD, reason, detail)
+
+    def _forget_stall(self) -> None:
+        """Nothing was to move while no step came: no reason to hold later. The robot, which the I/O side stopped, stands by again."""
+        if not self.tripped:
+            return
+        self.tripped = False
+        if self.mode.mode in (Mode.READY, Mode.RESETTING):
+            self.robot.clear()  # from HOLD, STOPPED and OFFLINE whatever leads out does that
 
     def _missing(self, now_ns: int) -> tuple[HoldReason, str]:
         """What a moving robot relies on and does not have."""
@@ -155,9 +165,9 @@ class RealTimeLoop(ControlLoop):
         return self.camera_trouble(now_ns) if self.mode.mode is Mode.POLICY else (HoldReason.NONE, "")
 
     def _nobody_there(self, now_ns: int) -> tuple[HoldReason, str]:
-        """A policy drives only where somebody is who can take over: who holds the lease, at a window that lives."""
-        episode, lease = self.book.episode, self.io.lease
-        if self.unattended or episode is None or episode.kind is EpisodeKind.DEMONSTRATION:
+        """Nothing but a person drives where nobody is who can take over or stop: who holds the lease, at a window that lives."""
+        lease = self.io.lease
+        if self.unattended:
             return HoldReason.NONE, ""
         if not lease.holder(now_ns):
             return HoldReason.LEASE_LAPSED if lease.grants else HoldReason.NOT_PRESENT, "nobody holds the lease"

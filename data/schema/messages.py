@@ -392,7 +392,7 @@ class Reply(Telemetry, frozen=True, kw_only=True, tag="reply"):
 class ControlEnvelope(Strict, frozen=True, kw_only=True):
     request_id: int
     request: ControlRequest
-    newest_state_seq: int = -1  # newest State.seq seen; over a network, what was asked more than a second ago is refused
+    newest_state_seq: int = -1  # newest State.seq seen: what was asked more than a second ago is refused; -1: not said
 
 
 class ReplyEnvelope(msgspec.Struct, frozen=True, kw_only=True):

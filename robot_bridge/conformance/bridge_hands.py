@@ -117,6 +117,35 @@ def resume_needs_neutral(rig: Rig) -> str:
     return error
 
 
+@check("in a hold: asked to resume while commands come with an old `newest_state_seq`, then with the newest", "refused, then policy")
+def resume_needs_commands(rig: Rig) -> str:
+    rig.policy()
+    rig.done(Hold(sender=ME))
+    rig.hold("operator")
+    rig.peers.frozen_state_seq = rig.now().seq
+    time.sleep(rig.command_life_s + 0.1)
+    error = rig.refused(Resume(sender=ME))
+    rig.hand()
+    time.sleep(0.1)
+    rig.done(Resume(sender=ME))
+    rig.mode(Mode.POLICY)
+    return error
+
+
+@check("in a hold: sent a Resume whose `newest_state_seq` names a state of 1.2 s ago, then one with the newest", "refused, then policy")
+def old_request_refused(rig: Rig) -> str:
+    rig.policy()
+    rig.done(Hold(sender=ME))
+    rig.hold("operator")
+    rig.client.newest_state_seq = rig.now().seq
+    time.sleep(1.2)
+    error = rig.client.ask(Resume(sender=ME), 2.0).error
+    need(error, "Resume was granted")
+    rig.done(Resume(sender=ME))
+    rig.mode(Mode.POLICY)
+    return error
+
+
 @check("in a hold: released, neutral, pressed", "takeover")
 def fresh_press_ends_a_hold(rig: Rig) -> str:
     rig.policy()

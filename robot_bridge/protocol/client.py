@@ -48,8 +48,9 @@ class ClockOffset:
 class ControlClient:
     """One DEALER to the bridge's ``control`` socket. Replies are matched by request id; late ones are dropped. One thread only.
 
-    Over a network: set ``newest_state_seq`` to that of the newest `State` seen, since the bridge refuses what was asked more than a
-    second ago; while there is no connection nothing but a STOP is kept; on a new connection the handshake is repeated by itself.
+    Set ``newest_state_seq`` to that of the newest `State` seen: the bridge refuses what was asked more than a second ago, and over a
+    network what does not say. There, while there is no connection nothing but a STOP is kept; on a new connection the handshake is
+    repeated by itself.
     """
 
     def __init__(self, endpoints: Endpoints, sender: str, role: Role = Role.OPERATOR) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from takeover.data.schema import Command, EpisodeKind, HoldReason, Lease, Mode, Next, Source, Stop
+from takeover.data.schema import Command, EpisodeKind, Hold, HoldReason, Lease, Mode, Next, Resume, Source, Stop
 from takeover.robot_bridge.protocol import Push
 from tests.robot_bridge.station import Operator
 
@@ -161,6 +161,29 @@ def test_row_08_bridge_stopped_and_continued(running: tuple[Rig, Operator], boun
     between = [step for step in station.steps_since(fault + int(3e7)) if step.t_applied_ns < back]
     bound(float(len(between)), 1.0, "steps")
     assert not [t for t, s in station.watch.states if fault + int(2e8) < t < back]
+
+
+@pytest.mark.parametrize("seconds", [0.7, 1.2])
+def test_row_08_what_was_asked_of_a_stopped_bridge(running: tuple[Rig, Operator], bound: Bound, seconds: float) -> None:
+    """An impatient person takes the lease again and presses Resume while nothing answers: refused when it does, since the press is too
+    old, or since nothing was commanded under the new lease yet."""
+    station, operator = running
+    assert operator.ask(Hold(sender=operator.name)).error == ""
+    station.until(lambda s: s.mode is Mode.HOLD, "held")
+    time.sleep(0.2)
+    station.kill("bridge", signal.SIGSTOP)
+    time.sleep(0.1)
+    operator.client.send(Lease(sender=operator.name, device_kind=operator.kind))
+    operator.client.newest_state_seq = operator.state.seq if operator.state is not None else -1
+    asked = operator.client.send(Resume(sender=operator.name))
+    time.sleep(seconds - 0.1)
+    back = station.kill("bridge", signal.SIGCONT)
+    answers = iter(lambda: operator.client.poll(5.0), None)
+    refused = next(envelope.reply.error for envelope in answers if envelope.request_id == asked)
+    assert ("more than a second ago" if seconds > 1 else "no command of the lease's holder is in time") in refused
+    time.sleep(0.5)
+    moved = [step for step in station.steps_since(back) if step.mode is not Mode.HOLD or any(step.action)]
+    bound(float(len(moved)), 0.0, "steps")
 
 
 @pytest.mark.parametrize("waits", [True, False])

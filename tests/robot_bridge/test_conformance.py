@@ -43,6 +43,8 @@ BRIDGE_MISTAKES = [
     ("answers_field_by_field", "valid_until_seq:i policy_version:i", "valid_until_seq:i? policy_version:i"),
     ("answers_of_the_limit", "(zmq.PULL, 1 << 18)", "(zmq.PULL, 1 << 22)"),
     ("answers_of_the_limit", "(zmq.PULL, 1 << 18)", "(zmq.PULL, 1 << 17)"),
+    ("resume_needs_commands", "self.age() <= T_CMD and ", "self.command and "),
+    ("old_request_refused", 'kind in ("hold", "lease") or time.monotonic() - seen <= 1.0,', "True,"),
     ("silence_holds", "T_CMD, MOVING = min(max(3 * PERIOD, 0.12), 0.2)", "T_CMD, MOVING = 5.0"),
     ("no_motion_before_neutral", '(c["neutral"] or not self.needs_neutral)', "True"),
     ("frozen_console_holds", ' or not c["gui_alive"] else "device_lost"', ' else "device_lost"'),
