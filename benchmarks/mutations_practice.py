@@ -90,9 +90,7 @@ PRACTICE: list[Mutation] = [
         ("network: hold at any age", OLD, OLD.replace("not isinstance(request, Hold) and ", "")),
         ("network: request's age", "if now_ns - seen_ns > MAX_REQUEST_AGE_NS else", "if False else"),
         ("network: state not known", 'return "without a recent state in view"', 'return ""'),
-        ("network: names", "if not 1 <= len(hello.sender) <= MAX_NAME or not hello.sender.isprintable():", "if False:"),
-        ("network: long names", "if not 1 <= len(hello.sender) <= MAX_NAME or", "if not 1 <= len(hello.sender) or"),
-        ("network: names that print", " or not hello.sender.isprintable():", ":"),
+        ("network: names", "if limit := names.sender_limit(hello.sender):", 'if limit := "":'),
     ),
     *of(
         "robot_bridge/io.py",

@@ -27,7 +27,7 @@ from takeover.data.schema import (
     State,
 )
 from takeover.robot_bridge import chunks, names
-from takeover.robot_bridge.control_desk import MAX_NAME, ControlDesk
+from takeover.robot_bridge.control_desk import ControlDesk
 from takeover.robot_bridge.inbox import Inbox, PendingRequest, ReceivedCommand
 from takeover.robot_bridge.lease import LEASE_LIFE_NS, LeaseTable
 from takeover.robot_bridge.protocol import Endpoints, PeerGone, PollSet, Publisher, Pull, Router, Subscriber, Wakeup
@@ -39,6 +39,7 @@ log = logging.getLogger("bridge.io")
 
 STATE_PERIOD_NS = 20_000_000
 REMEMBERED_STATES = 128  # 2.5 s of them: enough to judge any command that could still be fresh
+MAX_EVENT_NAME = 96  # characters of its kind and its source
 MAX_EVENT_TEXT = 4000
 MAX_EVENT_BACKLOG_BYTES = 8 * 1024 * 1024
 REWIND_NS = 100_000_000  # a recorder may ask for everything again ten times a second, not more
@@ -218,12 +219,12 @@ class BridgeIO(ControlDesk):
 
     def _on_event(self) -> None:
         while (message := self._event.receive()) is not None:
-            source = names.source(self._gatekeeper, self._event.user, message.source[:MAX_NAME])
+            source = names.source(self._gatekeeper, self._event.user, message.source[:MAX_EVENT_NAME])
             if self.records.bytes > MAX_EVENT_BACKLOG_BYTES:
                 limit = f"nobody may fill the memory with words: {self.records.bytes} bytes wait, at most {MAX_EVENT_BACKLOG_BYTES}"
                 self._refuse(Refusal(source, "event", limit, message.kind), time.monotonic_ns())
                 continue
-            self.event(message.kind[:MAX_NAME], message.text[:MAX_EVENT_TEXT], source=source, value=message.value)
+            self.event(message.kind[:MAX_EVENT_NAME], message.text[:MAX_EVENT_TEXT], source=source, value=message.value)
 
     def _on_command(self) -> None:
         while (command := self._command.receive()) is not None:

@@ -82,7 +82,9 @@ def test_every_refused_request_is_told(hand: ByHand, client: ControlClient) -> N
     text = refused(hand, client, Hello(protocol=99, sender="console", role=Role.OPERATOR, software="s"))
     assert text.startswith("console (no hello): Hello {'protocol': 99, ")
     assert text.endswith(f": {other_version}")
-    assert "printable" in refused(hand, client, Hello(protocol=PROTOCOL_VERSION, sender="", role=Role.OPERATOR, software="s"))
+    text = refused(hand, client, Hello(protocol=PROTOCOL_VERSION, sender="desk/boss", role=Role.OPERATOR, software="s"))
+    assert text.startswith("somebody (no hello): Hello {")
+    assert text.endswith(": sender 'desk/boss': 1 to 72 letters, digits, '-', '_' or '.'")
     observer = hand.client("viewer", Role.OBSERVER)
     assert hello(hand, observer, Role.OBSERVER).error == ""
     text = refused(hand, observer, Lease(sender="viewer", device_kind="gamepad"))
