@@ -146,7 +146,7 @@ def test_a_person_has_a_name_that_a_console_may_have(tmp_path, no_display):
     longest = "P.1_" + "x" * 60
     assert make_config(StationOptions(workspace=str(tmp_path), person=longest), operator="none").person == longest
     for name in ("ann b", "desk/console", "-x", "x" * 65):
-        with pytest.raises(StartupError, match="--person .*: allowed: 1 to 64 letters, digits, '-', '_' or '.'"):
+        with pytest.raises(StartupError, match=r"--person .*: allowed: 1 to 64 letters, digits, '-', '_' or '.'"):
             make_config(StationOptions(workspace=str(tmp_path), person=name), operator="none")
 
 
