@@ -72,7 +72,7 @@ ENDS: list[Mutation] = [
         ("keys: revocation noticed", "self.narrowed += 1", "pass"),
     ),
     *of(
-        "robot_bridge/io.py",
+        "robot_bridge/record_desk.py",
         f"{SECURITY}::test_a_revoked_recorder_is_sent_no_more_records",
         ("keys: revoked recorder", "not self._gatekeeper.permits(self._recorder_user, self._record.name)", "False"),
     ),

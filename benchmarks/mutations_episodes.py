@@ -131,6 +131,10 @@ EPISODES: list[Mutation] = [
         ("words: kind", "message.kind[:MAX_EVENT_NAME]", "message.kind"),
         ("words: source", "message.source[:MAX_EVENT_NAME]", "message.source"),
         ("unreadable: counted", "self.bad_messages += 1", "pass"),
+    ),
+    *of(
+        "robot_bridge/record_desk.py",
+        PEERS,
         ("records: not taken", "self.records.give_back(len(frames) - sent)", "pass"),
         ("records: recorder gone", "self._recorder = None  # whoever comes back says how far it got", "pass"),
     ),

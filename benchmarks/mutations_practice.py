@@ -7,7 +7,7 @@ SLOW = "slow = self.unattended or not self.spec.has_watchdog"
 KNOWN = "if not sender or user != self._control.user or not self._granted(role):"
 OLD = "if self._gatekeeper is not None and not isinstance(request, Hold) and (age := self._request_age(envelope.newest_state_seq, now)):"
 OVER = "block is not None and block.max_failures and block.failures >= block.max_failures and not block.finishing"
-OTHER = "if self._record.user != self._recorder_user and 0 <= self.records.heartbeat_age_ns(now) < RECORDER_LIFE_NS:"
+OTHER = "if self._record.user != self._recorder_user and 0 <= self.records.heartbeat_age_ns(now_ns) < RECORDER_LIFE_NS:"
 
 PRACTICE: list[Mutation] = [
     *of(
@@ -70,7 +70,7 @@ PRACTICE: list[Mutation] = [
         ("way: held", " and not control.on_way_to_start:", ":"),
     ),
     *of(
-        "robot_bridge/io.py",
+        "robot_bridge/record_desk.py",
         TESTS,
         ("recorder: another one", OTHER, "if False:"),
         ("recorder: another one, later", OTHER, OTHER.replace(" < RECORDER_LIFE_NS", "")),
@@ -93,7 +93,7 @@ PRACTICE: list[Mutation] = [
         ("network: names", "if limit := names.sender_limit(hello.sender):", 'if limit := "":'),
     ),
     *of(
-        "robot_bridge/io.py",
+        "robot_bridge/record_desk.py",
         "tests/robot_bridge/test_recorder_requests.py",
         ("recorder: again and again", " and now - self._rewound_ns > REWIND_NS):", "):"),
     ),

@@ -78,7 +78,7 @@ class Bridge:
     def on_record(self, message, peer):
         acked, self.recorder_at = message["acked_rec_seq"] if message["session"] == self.session else -1, time.monotonic()
         if message["type"] == "recorder_hello" or peer != self.recorder: self.recorder, self.next_send = peer, acked + 1
-        self.records = [record for record in self.records if record[0] > acked]
+        need(acked < self.rec_seq, "acknowledges what was never sent"); self.records = [kept for kept in self.records if kept[0] > acked]
         if message["type"] == "record_ack": self.ack = message
     def on_control(self, envelope, peer):
         r, kind = envelope["request"], envelope["request"]["type"]

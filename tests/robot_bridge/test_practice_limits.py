@@ -33,10 +33,10 @@ from takeover.data.schema import (
     Stop,
 )
 from takeover.robot_bridge.control_base import WAY_TO_START_S, practice_limits
-from takeover.robot_bridge.io import RECORDER_LIFE_NS
 from takeover.robot_bridge.names import MAX_SENDER
 from takeover.robot_bridge.protocol import Dealer
 from takeover.robot_bridge.protocol.keys import Client
+from takeover.robot_bridge.record_desk import RECORDER_LIFE_NS
 from takeover.robot_bridge.refusals import shown
 from takeover.robot_bridge.robots.base import FloatArray, Reading
 from takeover.robot_bridge.robots.sim import SimRobot
