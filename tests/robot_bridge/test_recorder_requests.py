@@ -88,7 +88,7 @@ def test_an_acknowledgement_of_another_session_is_told_once_its_recorder_knows_o
         assert hand.pump_until(lambda: hand.io.records.disk_free_bytes == 7), "it was under way when the first record came"
         assert hand.io.refused_commands == before
         hand.io.records.disk_free_bytes = -1
-        hand.io._served_ns = time.monotonic_ns() - TURN_NS - 1
+        hand.io._served_ns -= TURN_NS
         told = refused(hand, recorder, acknowledged("older", 3))
         assert told.endswith(f": session of the recorder 'older': records of {hand.io.session} were sent to it")
 
