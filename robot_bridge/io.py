@@ -29,7 +29,7 @@ from takeover.robot_bridge import chunks, names
 from takeover.robot_bridge.control_desk import ControlDesk
 from takeover.robot_bridge.inbox import Inbox, PendingRequest, ReceivedCommand
 from takeover.robot_bridge.lease import LEASE_LIFE_NS, LeaseTable
-from takeover.robot_bridge.protocol import Endpoints, PollSet, Publisher, Pull, Router, Subscriber, Wakeup
+from takeover.robot_bridge.protocol import BadMessage, Endpoints, PollSet, Publisher, Pull, Router, Subscriber, Wakeup
 from takeover.robot_bridge.record_desk import RecordDesk
 from takeover.robot_bridge.record_log import RecordLog
 from takeover.robot_bridge.refusals import Refusal, Refusals
@@ -254,9 +254,10 @@ class BridgeIO(ControlDesk, RecordDesk):
         self.refused_commands += 1
         self.refusals.note("command_refused", refusal, now_ns)
 
-    def _bad_message(self, socket: Any, why: str, peer: bytes) -> None:
+    def _bad_message(self, socket: Any, error: BadMessage, peer: bytes) -> None:
         """Count a message that cannot be read. Nothing in it is believed, its sender's name neither."""
         self.bad_messages += 1
         sender = self._peers.get(peer, ("somebody", Role.OBSERVER, ""))[0] if socket is self._control else "somebody"
-        refusal = Refusal(names.author(self._gatekeeper, socket.user, sender), f"message on {socket.name}", why)
+        field = f"{error.field} of the message on {socket.name}" if error.field else f"message on {socket.name}"
+        refusal = Refusal(names.author(self._gatekeeper, socket.user, sender), field, error.reason, error.value)
         self.refusals.note("bad_message", refusal, time.monotonic_ns())

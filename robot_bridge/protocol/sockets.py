@@ -35,7 +35,9 @@ class Socket(Generic[T]):
         self.socket.setsockopt(zmq.MAXMSGSIZE, self._limit * (2 if kind in (zmq.PULL, zmq.ROUTER) else 1))
         self.codec: Codec[T] = Codec(type_, self._limit)
         self.bad_messages = 0
-        self.on_bad: Callable[[str, bytes], None] = lambda why, peer: None  # told of each of them; peer: of a ROUTER, if it is known
+        self.on_bad: Callable[[BadMessage, bytes], None] = lambda error, peer: (
+            None
+        )  # told of each of them; peer: of a ROUTER, if it is known
         self.on_revoked: Callable[[str], None] = lambda public_key: None  # told of each message of a key that is not admitted any more
         self.user = ""  # over a network: public key of who sent the newest message
         self._gatekeeper: Gatekeeper | None = None
@@ -98,7 +100,7 @@ class Socket(Generic[T]):
     def bad(self, error: BadMessage, peer: bytes = b"") -> None:
         """Count a message that cannot be read, and tell who watches."""
         self.bad_messages += 1
-        self.on_bad(str(error), peer)
+        self.on_bad(error, peer)
 
     def _receive(self, timeout_s: float) -> T | None:
         """The next good message, or None after ``timeout_s``. Bad ones are counted and skipped."""

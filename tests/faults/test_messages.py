@@ -148,7 +148,7 @@ def test_row_19_wrong_types_and_unknown_fields(running: tuple[Rig, Operator], bo
             socket.send(b"command\0" + msgspec.msgpack.encode(fields | change))
             time.sleep(0.02)
     station.until(lambda s: s.bad_messages > 0, "what cannot be read is counted")
-    assert any(event.kind == "bad_message" and event.text.startswith("somebody: message on command: ") for event in station.watch.events)
+    assert any(event.kind == "bad_message" and "message on command" in event.text for event in station.watch.events)
     driven = [step for step in station.steps_since(since) if step.human_action is not None]
     bound(float(len(driven)), 0.0, "steps")
     operator.sending = True

@@ -48,7 +48,7 @@ def test_what_is_too_large_for_its_stream_is_refused_and_counted(tmp_path: Path)
     endpoints.prepare()
     limit = topic("command").max_bytes
     with Pull[Any](endpoints, "command", Command) as pull, Push[Any](endpoints, "command", Command) as push:
-        pull.on_bad = lambda why, peer: told.append(why)
+        pull.on_bad = lambda error, peer: told.append(str(error))
         assert push.send(padded(limit), 2.0)
         assert pull.receive(2.0) is not None, "the limit itself is allowed"
         for size in (limit + 1, 2 * limit):
