@@ -26,7 +26,9 @@ ENDS: list[Mutation] = [
     *of(
         "robot_bridge/protocol/sockets.py",
         MESSAGES,
-        ("message: size on arrival", "self.socket.setsockopt(zmq.MAXMSGSIZE, limit)", "pass"),
+        ("message: size on arrival", "self.socket.setsockopt(zmq.MAXMSGSIZE, ", "(lambda *_: None)(zmq.MAXMSGSIZE, "),
+        ("message: size refused, not cut off", "self._limit * (2 if kind in (zmq.PULL, zmq.ROUTER) else 1)", "self._limit"),
+        ("message: size with its stream's name", "if len(data) > self._limit:", "if False:"),
         ("queue: of a sender", "self.socket.setsockopt(zmq.SNDHWM, topic_entry(name).queue)", "self.socket.setsockopt(zmq.SNDHWM, 0)"),
     ),
     *of(
@@ -72,7 +74,7 @@ ENDS: list[Mutation] = [
         ("keys: revocation noticed", "self.narrowed += 1", "pass"),
     ),
     *of(
-        "robot_bridge/io.py",
+        "robot_bridge/record_desk.py",
         f"{SECURITY}::test_a_revoked_recorder_is_sent_no_more_records",
         ("keys: revoked recorder", "not self._gatekeeper.permits(self._recorder_user, self._record.name)", "False"),
     ),

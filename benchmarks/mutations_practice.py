@@ -8,7 +8,7 @@ KNOWN = "if not sender or user != self._control.user or not self._granted(role):
 OLD = "if not isinstance(request, Hold) and (age := self._request_age(envelope.newest_state_seq, now)):"
 UNSEEN = "if self._lockstep or (state_seq < 0 and self._gatekeeper is None):"
 OVER = "block is not None and block.max_failures and block.failures >= block.max_failures and not block.finishing"
-OTHER = "if self._record.user != self._recorder_user and 0 <= self.records.heartbeat_age_ns(now) < RECORDER_LIFE_NS:"
+OTHER = "if self._record.user != self._recorder_user and 0 <= self.records.heartbeat_age_ns(now_ns) < RECORDER_LIFE_NS:"
 
 PRACTICE: list[Mutation] = [
     *of(
@@ -69,7 +69,7 @@ PRACTICE: list[Mutation] = [
         ("way: held", " and not control.on_way_to_start:", ":"),
     ),
     *of(
-        "robot_bridge/io.py",
+        "robot_bridge/record_desk.py",
         TESTS,
         ("recorder: another one", OTHER, "if False:"),
         ("recorder: another one, later", OTHER, OTHER.replace(" < RECORDER_LIFE_NS", "")),
@@ -92,12 +92,10 @@ PRACTICE: list[Mutation] = [
         ("age: not in lockstep", UNSEEN, "if state_seq < 0 and self._gatekeeper is None:"),
         ("network: request's age", "if now_ns - seen_ns > MAX_REQUEST_AGE_NS else", "if False else"),
         ("network: state not known", 'return "without a recent state in view"', 'return ""'),
-        ("network: names", "if not 1 <= len(hello.sender) <= MAX_NAME or not hello.sender.isprintable():", "if False:"),
-        ("network: long names", "if not 1 <= len(hello.sender) <= MAX_NAME or", "if not 1 <= len(hello.sender) or"),
-        ("network: names that print", " or not hello.sender.isprintable():", ":"),
+        ("network: names", "if limit := names.sender_limit(hello.sender):", 'if limit := "":'),
     ),
     *of(
-        "robot_bridge/io.py",
+        "robot_bridge/record_desk.py",
         "tests/robot_bridge/test_recorder_requests.py",
         ("recorder: again and again", " and now - self._rewound_ns > REWIND_NS):", "):"),
     ),

@@ -12,6 +12,7 @@ from takeover.data.limits import LIMIT_RANGES, LimitError, check_limits
 from takeover.data.schema import SafetyLimits
 
 _ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z_.-]{0,63}")
+ID_ALLOWED = "1 to 64 letters, digits, '-', '_' or '.', beginning with a letter or digit"
 
 _SERVER = re.compile(r"(?!sqlite)[a-z][a-z0-9_]*(\+[a-z0-9_]+)?://.+")
 
@@ -83,6 +84,11 @@ def load_station(path: Path | str) -> Station:
     return station
 
 
+def is_id(name: str) -> bool:
+    """Whether a station or a person may be called ``name``: see `ID_ALLOWED`."""
+    return _ID.fullmatch(name) is not None
+
+
 def _with_line(message: str) -> str:
     found = re.search(r"\(at line (\d+), column (\d+)\)", message)
     return f"line {found[1]}, column {found[2]}: {message[: found.start()].strip()}" if found else message
@@ -126,8 +132,8 @@ def _refuse(file: Path, text: str, field: str, value: object, allowed: str) -> S
 def _check_values(file: Path, text: str, station: Station) -> None:
     for name in ("station_id", "person"):
         value = getattr(station, name)
-        if not _ID.fullmatch(value):
-            raise _refuse(file, text, name, value, "1 to 64 letters, digits, '-', '_' or '.', beginning with a letter or digit")
+        if not is_id(value):
+            raise _refuse(file, text, name, value, ID_ALLOWED)
     if station.consent_version and not _ID.fullmatch(station.consent_version):
         raise _refuse(file, text, "consent_version", station.consent_version, "letters, digits, '-', '_' or '.', 64 at most, or nothing")
     if station.catalog and not _SERVER.match(station.catalog):

@@ -71,7 +71,7 @@ class Bridge:
     def on_command(self, c):
         need(c["lease"] == self.token and c["sender"] == self.held_by() != "", "sender does not hold the lease")
         need(c["seq"] > self.command_seq and set(c["authority"]) <= {"arm"}, "old sequence number or unknown action group")
-        self.command, self.command_seq, self.arrived = c, c["seq"], time.monotonic(); self.heard = self.arrived
+        self.command, self.command_seq = c, c["seq"]; self.arrived = self.heard = time.monotonic(); self.refused += faulty(c["action"])
     def on_policy_action(self, answer):
         need((self.chunk or {}).get("from_seq", -1) <= answer["from_seq"] <= self.seq, "overtaken, or to what was never sent")
         answer["fault"] = not 1 <= len(answer["actions"]) <= 1024 or any(faulty(row) for row in answer["actions"])
@@ -79,7 +79,7 @@ class Bridge:
     def on_record(self, message, peer):
         acked, self.recorder_at = message["acked_rec_seq"] if message["session"] == self.session else -1, time.monotonic()
         if message["type"] == "recorder_hello" or peer != self.recorder: self.recorder, self.next_send = peer, acked + 1
-        self.records = [record for record in self.records if record[0] > acked]
+        need(acked < self.rec_seq, "acknowledges what was never sent"); self.records = [kept for kept in self.records if kept[0] > acked]
         if message["type"] == "record_ack": self.ack = message
     def on_control(self, envelope, peer):
         r, kind = envelope["request"], envelope["request"]["type"]

@@ -24,13 +24,12 @@ from takeover.robot_bridge.inbox import Inbox, PendingRequest
 from takeover.robot_bridge.lease import LeaseRefused, LeaseTable
 from takeover.robot_bridge.protocol import SAY_HELLO, BadMessage, Router
 from takeover.robot_bridge.protocol.link import Gatekeeper
-from takeover.robot_bridge.refusals import Refusal, Refusals, asked
+from takeover.robot_bridge.refusals import Refusal, Refusals, asked, shown
 from takeover.robot_bridge.unreadable import refusal_of
 
 MAX_PEERS = 256
 MAX_REQUESTS = 256
 MAX_REQUEST_AGE_NS = 1_000_000_000
-MAX_NAME = 96  # characters of a sender's name
 
 
 class ControlDesk:
@@ -107,7 +106,7 @@ class ControlDesk:
         """The author of a request: by the name of the connection's hello, never in another's."""
         sender, _, user = self._peers.get(peer, ("", Role.OBSERVER, ""))
         greeted = bool(sender) and user == self._control.user
-        return names.author(self._gatekeeper, self._control.user, sender if greeted else f"{claimed[:MAX_NAME]} (no hello)")
+        return names.author(self._gatekeeper, self._control.user, sender if greeted else names.claimed(claimed))
 
     def _request_age(self, state_seq: int, now_ns: int) -> str:
         """Why a request is too old: neither a link that hung nor a bridge that stood still may deliver what somebody wanted then.
@@ -136,8 +135,8 @@ class ControlDesk:
         if hello.protocol != PROTOCOL_VERSION:
             self._deny(peer, request_id, hello, f"protocol {hello.protocol} asked for, this bridge speaks {PROTOCOL_VERSION}")
             return
-        if not 1 <= len(hello.sender) <= MAX_NAME or not hello.sender.isprintable():
-            self._deny(peer, request_id, hello, f"sender: 1 to {MAX_NAME} printable characters")
+        if limit := names.sender_limit(hello.sender):
+            self._deny(peer, request_id, hello, f"sender {shown(hello.sender)}: {limit}")
             return
         if refusal := self._role_refusal(hello):
             self._deny(peer, request_id, hello, refusal)

@@ -19,7 +19,6 @@ from takeover.data.schema import (
     Observation,
     PolicyAction,
     Privileged,
-    RecorderHello,
     RecorderMessage,
     ReplyEnvelope,
     RobotSpec,
@@ -27,10 +26,11 @@ from takeover.data.schema import (
     State,
 )
 from takeover.robot_bridge import chunks, names
-from takeover.robot_bridge.control_desk import MAX_NAME, ControlDesk
+from takeover.robot_bridge.control_desk import ControlDesk
 from takeover.robot_bridge.inbox import Inbox, PendingRequest, ReceivedCommand
 from takeover.robot_bridge.lease import LEASE_LIFE_NS, LeaseTable
-from takeover.robot_bridge.protocol import Endpoints, PeerGone, PollSet, Publisher, Pull, Router, Subscriber, Wakeup
+from takeover.robot_bridge.protocol import BadMessage, Endpoints, PollSet, Publisher, Pull, Router, Subscriber, Wakeup
+from takeover.robot_bridge.record_desk import RecordDesk
 from takeover.robot_bridge.record_log import RecordLog
 from takeover.robot_bridge.refusals import Refusal, Refusals
 from takeover.robot_bridge.safety import UnsafeAction, checked
@@ -39,13 +39,12 @@ log = logging.getLogger("bridge.io")
 
 STATE_PERIOD_NS = 20_000_000
 REMEMBERED_STATES = 128  # 2.5 s of them: enough to judge any command that could still be fresh
+MAX_EVENT_NAME = 96  # characters of its kind and its source
 MAX_EVENT_TEXT = 4000
 MAX_EVENT_BACKLOG_BYTES = 8 * 1024 * 1024
-REWIND_NS = 100_000_000  # a recorder may ask for everything again ten times a second, not more
-RECORDER_LIFE_NS = 2_000_000_000  # a recorder with another key is let in when the present one was silent for so long
 
 
-class BridgeIO(ControlDesk):
+class BridgeIO(ControlDesk, RecordDesk):
     """All sockets but the cameras'. `pump` and `close` only in the owning thread; `publish`, `reply` and `event` from any."""
 
     def __init__(self, endpoints: Endpoints, session: str, spec: RobotSpec, stop_robot: Callable[[], None], *, lockstep: bool) -> None:
@@ -71,6 +70,7 @@ class BridgeIO(ControlDesk):
         self._recorder: bytes | None = None
         self._recorder_user = ""
         self._rewound_ns = 0
+        self._served_ns = 0
         self._command_seq = -1
         self._lease_peer = b""  # connection that the lease was granted to
         self._lease_user = ""  # public key that the lease was granted to
@@ -170,21 +170,6 @@ class BridgeIO(ControlDesk):
                 self._state_times.pop(self._state_seq - REMEMBERED_STATES, None)
                 self._state_seq += 1
 
-    def _send_records(self) -> None:
-        """As many as the recorder takes; what it does not take now waits here, where its size is watched."""
-        if self._gatekeeper is not None and not self._gatekeeper.permits(self._recorder_user, self._record.name):
-            return  # revoked since, or none yet
-        while self._recorder is not None and (frames := self.records.unsent()):
-            sent = 0
-            try:
-                while sent < len(frames) and self._record.send_encoded(self._recorder, frames[sent]):
-                    sent += 1
-            except PeerGone:
-                self._recorder = None  # whoever comes back says how far it got
-            self.records.give_back(len(frames) - sent)
-            if sent < len(frames):
-                return
-
     def _on_policy(self) -> None:
         while (message := self._policy.receive()) is not None:
             now, who = time.monotonic_ns(), names.author(self._gatekeeper, self._policy.user, "actor")
@@ -218,12 +203,12 @@ class BridgeIO(ControlDesk):
 
     def _on_event(self) -> None:
         while (message := self._event.receive()) is not None:
-            source = names.source(self._gatekeeper, self._event.user, message.source[:MAX_NAME])
+            source = names.source(self._gatekeeper, self._event.user, message.source[:MAX_EVENT_NAME])
             if self.records.bytes > MAX_EVENT_BACKLOG_BYTES:
                 limit = f"nobody may fill the memory with words: {self.records.bytes} bytes wait, at most {MAX_EVENT_BACKLOG_BYTES}"
                 self._refuse(Refusal(source, "event", limit, message.kind), time.monotonic_ns())
                 continue
-            self.event(message.kind[:MAX_NAME], message.text[:MAX_EVENT_TEXT], source=source, value=message.value)
+            self.event(message.kind[:MAX_EVENT_NAME], message.text[:MAX_EVENT_TEXT], source=source, value=message.value)
 
     def _on_command(self) -> None:
         while (command := self._command.receive()) is not None:
@@ -265,34 +250,14 @@ class BridgeIO(ControlDesk):
         return None
 
     def _refuse(self, refusal: Refusal, now_ns: int) -> None:
-        """Count a refused command, answer or event, and tell of it."""
+        """Count a refused command, answer, event or message of the recorder, and tell of it."""
         self.refused_commands += 1
         self.refusals.note("command_refused", refusal, now_ns)
 
-    def _bad_message(self, socket: Any, why: str, peer: bytes) -> None:
+    def _bad_message(self, socket: Any, error: BadMessage, peer: bytes) -> None:
         """Count a message that cannot be read. Nothing in it is believed, its sender's name neither."""
         self.bad_messages += 1
         sender = self._peers.get(peer, ("somebody", Role.OBSERVER, ""))[0] if socket is self._control else "somebody"
-        refusal = Refusal(names.author(self._gatekeeper, socket.user, sender), f"message on {socket.name}", why)
+        field = f"{error.field} of the message on {socket.name}" if error.field else f"message on {socket.name}"
+        refusal = Refusal(names.author(self._gatekeeper, socket.user, sender), field, error.reason, error.value)
         self.refusals.note("bad_message", refusal, time.monotonic_ns())
-
-    def _on_record(self) -> None:
-        while (received := self._record.receive()) is not None:
-            peer, message = received
-            now = time.monotonic_ns()
-            if self._record.user != self._recorder_user and 0 <= self.records.heartbeat_age_ns(now) < RECORDER_LIFE_NS:
-                who = names.author(self._gatekeeper, self._record.user, "recorder")
-                self._refuse(Refusal(who, "record", "another one is at work"), now)
-                continue
-            self._recorder_user = self._record.user
-            self.records.heard_ns = now
-            ours = message.session == self.session
-            if peer != self._recorder or (isinstance(message, RecorderHello) and now - self._rewound_ns > REWIND_NS):
-                self._recorder, self._rewound_ns = peer, now
-                self.records.rewind(message.acked_rec_seq if ours else -1)
-            if not isinstance(message, RecorderHello):
-                self.records.disk_free_bytes = message.disk_free_bytes
-                self.records.error = message.error
-            if ours:
-                self.records.acknowledge(message.acked_rec_seq)
-        self.inbox.notify()

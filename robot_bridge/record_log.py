@@ -31,6 +31,7 @@ class RecordLog:
         self._entries: deque[_Entry] = deque()
         self._next_seq = 0
         self._next_send = 0
+        self._sent = 0  # before the newest `rewind`
         self.bytes = 0
         self.heard_ns = 0  # recorder's last message; 0: never
         self.disk_free_bytes = -1
@@ -47,16 +48,20 @@ class RecordLog:
         self._wake()
         return rec_seq
 
-    def acknowledge(self, rec_seq: int) -> None:
-        """Everything up to ``rec_seq`` is on disk."""
+    def acknowledge(self, rec_seq: int) -> bool:
+        """Everything up to ``rec_seq`` is on disk. False, and nothing is forgotten, when that was never sent."""
         with self._lock:
+            if rec_seq >= self.sent:
+                return False
             while self._entries and self._entries[0].rec_seq <= rec_seq:
                 self.bytes -= len(self._entries.popleft().frame)
+        return True
 
     def rewind(self, rec_seq: int) -> None:
         """Send again whatever comes after ``rec_seq``."""
         with self._lock:
-            self._next_send = rec_seq + 1
+            self._sent = self.sent
+            self._next_send = min(rec_seq + 1, self._sent)
 
     def unsent(self, limit: int = 256) -> list[bytes]:
         """The next frames to send, in order; they count as sent."""
@@ -75,6 +80,11 @@ class RecordLog:
         """The last ``count`` frames of `unsent` were not sent after all."""
         with self._lock:
             self._next_send -= count
+
+    @property
+    def sent(self) -> int:
+        """How many records were sent, once or more often."""
+        return max(self._sent, self._next_send)
 
     @property
     def backlog(self) -> int:

@@ -60,7 +60,7 @@ class Refusals:
     def note(self, kind: str, refusal: Refusal, now_ns: int) -> None:
         """``kind`` of the event: command_refused, request_refused, bad_message or client_refused."""
         reason = _DIGITS.sub("", refusal.limit)[:MAX_VALUE]  # the same one, whatever the numbers
-        key = (kind, refusal.sender[:MAX_SENDER], refusal.field, reason)
+        key = (kind, refusal.sender[:MAX_SENDER], _DIGITS.sub("", refusal.field), reason)
         text = str(refusal)
         with self._lock:
             self.last, self.last_ns = text, now_ns

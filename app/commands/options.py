@@ -14,7 +14,7 @@ from ulid import ULID
 from takeover.app.operators.scripted import operator_parameters
 from takeover.app.processes.common import StartupError
 from takeover.data.schema import RunConfig
-from takeover.data.station import Station, StationError, default_station_text, line_of, load_station
+from takeover.data.station import ID_ALLOWED, Station, StationError, default_station_text, is_id, line_of, load_station
 from takeover.data.workspace import Workspace, WorkspaceError, runtime_folder
 from takeover.policies.registry import KNOWN_LEARNERS, check_parameters
 from takeover.robot_bridge.probe_schedule import ProbeSchedule
@@ -80,6 +80,8 @@ def make_config(options: StationOptions, *, operator: Operator, clock: Clock = "
             known_learner(station.learner)
     learner = known_learner(options.learner or station.learner)
     known_link(options.connect, str(place.path.absolute() / "keys"))
+    if options.person and not is_id(options.person):
+        raise StartupError(f"--person {options.person!r}: allowed: {ID_ALLOWED}")
     if options.demonstrations < 0:
         raise StartupError(f"--demonstrations {options.demonstrations}: at least 1")
     known_probes(place, options.probe_share, options.probe_versions)

@@ -173,17 +173,30 @@ def focus_lost_holds(rig: Rig) -> str:
     return _lost(rig, ("focus_lost",), 3 * rig.period_s, device_kind="keyboard", focused=False)
 
 
-@check("took over, then commanded NaN", "hold `human_fault` within 3 periods; no step is asked to do what is not finite")
+def _faulty(rig: Rig, action: list[float]) -> str:
+    """Take over, then command what is no action: a hold, and a refusal that is counted."""
+    rig.policy()
+    before = rig.now().refused_commands
+    observed = _lost(rig, ("human_fault",), 3 * rig.period_s, action=action)
+    counted = rig.now().refused_commands - before
+    need(counted > 0, f"{observed}, but nothing is counted in refused_commands")
+    return f"{observed}, {counted} counted"
+
+
+@check(
+    "took over, then commanded NaN",
+    "hold `human_fault` within 3 periods, counted in `refused_commands`; no step is asked to do what is not finite",
+)
 def command_nan_refused(rig: Rig) -> str:
     since = rig.peers.acked
-    observed = _lost(rig, ("human_fault",), 3 * rig.period_s, action=rig.push(math.nan))
+    observed = _faulty(rig, rig.push(math.nan))
     all_finite(rig.steps_after(since))
     return observed
 
 
-@check("took over, then commanded one number too many", "hold `human_fault` within 3 periods")
+@check("took over, then commanded one number too many", "hold `human_fault` within 3 periods, counted in `refused_commands`")
 def command_shape_refused(rig: Rig) -> str:
-    return _lost(rig, ("human_fault",), 3 * rig.period_s, action=[*rig.push(), 0.0])
+    return _faulty(rig, [*rig.push(), 0.0])
 
 
 @check("took over, then commanded with an old `newest_state_seq`, as over a link that is late", "hold `command_stale`")

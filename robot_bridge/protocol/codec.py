@@ -1,5 +1,6 @@
 """MessagePack encoding of the schema's structs, with a size limit and one exception for everything that is wrong with a message."""
 
+import re
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -7,10 +8,44 @@ import msgspec
 T = TypeVar("T")
 
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
+MAX_LOOKED_INTO_BYTES = 4096  # of a bad message that is decoded once more, for the value that was wrong: commands have a few hundred
+SECRET = "lease"  # of no field of this name the value is told
+_PATH = re.compile(r" - at `\$\.?([^`]*)`$")
+_STEP = re.compile(r"(\w+)|\[(\d+)\]")
 
 
 class BadMessage(ValueError):
-    """A message that cannot be decoded: too large, truncated, an unknown type or field, a wrong value."""
+    """A message that cannot be decoded: too large, truncated, an unknown type or field, a wrong value.
+
+    ``reason``: in words, without the place. ``field``: where, ``action[2]``; "": not known. ``value``: what is there; None: not known.
+    """
+
+    def __init__(self, why: str, field: str = "", value: object = None) -> None:
+        super().__init__(why)
+        self.reason, self.field, self.value = why, field, value
+
+    @classmethod
+    def of(cls, error: Exception, data: bytes | memoryview) -> "BadMessage":
+        """Of what msgspec says of ``data``."""
+        found = _PATH.search(str(error))
+        if found is None:
+            return cls(str(error))
+        made = cls(str(error), found[1], _value_at(data, found[1]))
+        made.reason = str(error)[: found.start()]
+        return made
+
+
+def _value_at(data: bytes | memoryview, path: str) -> object:
+    """What ``data`` has at ``path``; None where that is secret, or not to be found out with little work."""
+    if len(data) > MAX_LOOKED_INTO_BYTES or path.rpartition(".")[2] == SECRET or "..." in path:
+        return None
+    try:
+        value = msgspec.msgpack.decode(data)
+        for name, index in _STEP.findall(path):
+            value = value[name] if name else value[int(index)]
+    except (ValueError, TypeError, LookupError, RecursionError):  # ValueError: msgspec's own and that of UTF-8 too
+        return None
+    return value
 
 
 class Codec(Generic[T]):
@@ -30,4 +65,4 @@ class Codec(Generic[T]):
         try:
             return self._decoder.decode(data)
         except (msgspec.DecodeError, msgspec.ValidationError, RecursionError, UnicodeDecodeError) as error:
-            raise BadMessage(str(error)) from error
+            raise BadMessage.of(error, data) from error

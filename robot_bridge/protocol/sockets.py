@@ -30,12 +30,14 @@ class Socket(Generic[T]):
         self.socket: zmq.Socket[bytes] = zmq.Context.instance().socket(kind)
         self.socket.setsockopt(zmq.LINGER, 0)
         entry = topic_entry(name)
-        # what is larger is refused by ZMQ before it is read, and its sender disconnected
-        limit = entry.max_bytes if kind not in (zmq.DEALER, zmq.PUB) else MAX_MESSAGE_BYTES
-        self.socket.setsockopt(zmq.MAXMSGSIZE, limit)
-        self.codec: Codec[T] = Codec(type_, limit)
+        self._limit = entry.max_bytes if kind not in (zmq.DEALER, zmq.PUB) else MAX_MESSAGE_BYTES
+        # what is larger is refused by ZMQ before it is read, and its sender disconnected without a word: hence room for the common mistake
+        self.socket.setsockopt(zmq.MAXMSGSIZE, self._limit * (2 if kind in (zmq.PULL, zmq.ROUTER) else 1))
+        self.codec: Codec[T] = Codec(type_, self._limit)
         self.bad_messages = 0
-        self.on_bad: Callable[[str, bytes], None] = lambda why, peer: None  # told of each of them; peer: of a ROUTER, if it is known
+        self.on_bad: Callable[[BadMessage, bytes], None] = lambda error, peer: (
+            None
+        )  # told of each of them; peer: of a ROUTER, if it is known
         self.on_revoked: Callable[[str], None] = lambda public_key: None  # told of each message of a key that is not admitted any more
         self.user = ""  # over a network: public key of who sent the newest message
         self._gatekeeper: Gatekeeper | None = None
@@ -89,6 +91,8 @@ class Socket(Generic[T]):
         return self._prefix + self.codec.encode(message)
 
     def _unframe(self, data: bytes) -> T:
+        if len(data) > self._limit:
+            raise BadMessage(f"message of {len(data)} bytes; the limit is {self._limit}")
         if not data.startswith(self._prefix):
             raise BadMessage(f"expected topic {self.name!r}")
         return self.codec.decode(memoryview(data)[len(self._prefix) :])
@@ -96,7 +100,7 @@ class Socket(Generic[T]):
     def bad(self, error: BadMessage, peer: bytes = b"") -> None:
         """Count a message that cannot be read, and tell who watches."""
         self.bad_messages += 1
-        self.on_bad(str(error), peer)
+        self.on_bad(error, peer)
 
     def _receive(self, timeout_s: float) -> T | None:
         """The next good message, or None after ``timeout_s``. Bad ones are counted and skipped."""

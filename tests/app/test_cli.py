@@ -11,6 +11,7 @@ import pytest
 
 from takeover.app.cli import main
 from takeover.app.commands.options import StationOptions, make_config
+from takeover.app.processes.common import StartupError
 from takeover.data.station import Station, load_station
 from takeover.data.workspace import Workspace
 from takeover.policies.registry import check_parameters
@@ -139,6 +140,14 @@ def test_a_consent_belongs_to_its_person(tmp_path, no_display):
     for person, consent in (("", "2026-05"), ("op-07", "2026-05"), ("op-08", "")):
         config = make_config(StationOptions(workspace=str(tmp_path), person=person), operator="none")
         assert config.consent_version == consent
+
+
+def test_a_person_has_a_name_that_a_console_may_have(tmp_path, no_display):
+    longest = "P.1_" + "x" * 60
+    assert make_config(StationOptions(workspace=str(tmp_path), person=longest), operator="none").person == longest
+    for name in ("ann b", "desk/console", "-x", "x" * 65):
+        with pytest.raises(StartupError, match=r"--person .*: allowed: 1 to 64 letters, digits, '-', '_' or '.'"):
+            make_config(StationOptions(workspace=str(tmp_path), person=name), operator="none")
 
 
 def test_collect_without_a_device(tmp_path, capsys, no_display):

@@ -5,7 +5,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from tests.faults.report import ROWS, table
+from takeover.data.schema import RunConfig
+from tests.faults.report import HOW, ROWS, table
 
 FOLDER = Path(__file__).parent
 
@@ -48,3 +49,18 @@ def test_a_row_that_was_not_measured_and_a_bound_that_was_not_kept_are_said() ->
     rows, fine = table([line | {"measured": 1.5} if line["row"] == 27 else line for line in lines()])
     assert not fine
     assert len([row for row in rows if "**over:** 1.5 (1) s" in row]) == 1
+
+
+def test_a_row_that_is_wider_than_the_matrix_is_said() -> None:
+    """The matrix gives a frozen camera 200 ms."""
+    source = ast.parse((FOLDER / "test_cameras.py").read_text(encoding="utf-8"))
+    rows = [node for node in source.body if isinstance(node, ast.FunctionDef) and node.name.startswith("test_row_05_")]
+    calls = [inner for node in rows for inner in ast.walk(node) if isinstance(inner, ast.Call) and ast.unparse(inner.func) == "bound"]
+    limits_ms = {float(ast.unparse(call.args[1])) for call in calls}
+    assert limits_ms == {200.0, 600.0}
+    assert "600 ms" in HOW
+
+
+def test_who_may_drive_past_a_frozen_camera_is_said() -> None:
+    assert "line_of_sight" in RunConfig.__struct_fields__
+    assert "`line_of_sight = " in HOW

@@ -96,7 +96,8 @@ class ByHand:
             now = time.monotonic_ns()
             if self.recorder:
                 self.io.records.heard_ns = now
-                self.io.records.acknowledge(1 << 60)
+                self.io.records.unsent(1 << 30)
+                self.io.records.acknowledge(self.io.records.sent - 1)
             if self.answers is not None:
                 self.answer(self.control.seq + 1, self.answers)
             if self.commands:

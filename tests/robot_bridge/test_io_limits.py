@@ -36,7 +36,7 @@ from takeover.robot_bridge import control_desk
 from takeover.robot_bridge import io as bridge_io
 from takeover.robot_bridge.camera_thread import MAX_PICTURE_BACKLOG_BYTES, CameraThread
 from takeover.robot_bridge.inbox import ReceivedCommand
-from takeover.robot_bridge.names import MAX_AUTHOR
+from takeover.robot_bridge.names import MAX_AUTHOR, MAX_SENDER
 from takeover.robot_bridge.protocol import ControlClient, Dealer, Push
 from takeover.robot_bridge.refusals import MAX_KNOWN, MAX_NOTES, NOTE_NS, Refusal
 from takeover.robot_bridge.robots.base import Picture
@@ -236,8 +236,19 @@ def test_nothing_is_done_in_anothers_name(hand: ByHand, client: ControlClient) -
     assert hand.io.inbox.stop_reason == "console: smoke"
 
 
+@pytest.mark.parametrize(
+    ("claimed", "told"),
+    [("desk/console" + 60 * " ", "somebody (no hello)"), ("boss" + 60 * "x", "boss" + 49 * "x" + " (no hello)")],
+    ids=["with a slash", "long"],
+)
+def test_a_name_without_a_hello_is_told_as_one(hand: ByHand, client: ControlClient, claimed: str, told: str) -> None:
+    """However long it is, and whatever it looks like."""
+    assert hand.answered(client, Stop(sender=claimed)).error == ""
+    assert hand.io.inbox.stop_reason == told
+
+
 def test_a_name_is_as_long_as_an_author_may_be(hand: ByHand, client: ControlClient) -> None:
-    name = "x" * control_desk.MAX_NAME
+    name = "x" * MAX_SENDER
     reply = hand.answered(client, Hello(protocol=PROTOCOL_VERSION, sender=name, role=Role.OPERATOR, software="test"))
     assert reply.error == ""
     client.send(Mark(sender=name, text="x"))

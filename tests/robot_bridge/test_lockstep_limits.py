@@ -145,7 +145,7 @@ def test_a_step_waits_for_a_recorder_that_is_far_behind(make: Callable[..., Wait
     records = waiting.io.records
     while records.backlog <= 512:
         waiting.io.event("x")
-    assert waiting.awaited(lambda: records.acknowledge(records._entries[1].rec_seq)) == (True, 3)
+    assert waiting.awaited(lambda: records.unsent() and records.acknowledge(records._entries[1].rec_seq)) == (True, 3)
     assert waiting.awaited() == (True, 0)
 
 

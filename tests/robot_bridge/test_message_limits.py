@@ -35,11 +35,35 @@ def test_a_message_has_a_size_a_shape_and_a_depth() -> None:
         Codec[Any](Any).decode(b"\x91" * 5000)
 
 
-def test_what_is_too_large_for_its_stream_does_not_arrive(tmp_path: Path) -> None:
+def padded(size: int) -> Command:
+    """A command whose message on its stream has ``size`` bytes."""
+    codec, length = Codec[Command](Command), size
+    for _ in range(3):  # a longer text may need a longer header
+        length += size - len(b"command\0" + codec.encode(command(device_id="x" * length)))
+    return command(device_id="x" * length)
+
+
+def test_what_is_too_large_for_its_stream_is_refused_and_counted(tmp_path: Path) -> None:
+    endpoints, told = Endpoints(tmp_path / "s"), []
+    endpoints.prepare()
+    limit = topic("command").max_bytes
+    with Pull[Any](endpoints, "command", Command) as pull, Push[Any](endpoints, "command", Command) as push:
+        pull.on_bad = lambda error, peer: told.append(str(error))
+        assert push.send(padded(limit), 2.0)
+        assert pull.receive(2.0) is not None, "the limit itself is allowed"
+        for size in (limit + 1, 2 * limit):
+            assert push.send(padded(size), 2.0)
+            assert push.send(command(), 2.0)
+            assert pull.receive(2.0) is not None, "its sender is not disconnected"
+            assert told[-1] == f"message of {size} bytes; the limit is {limit}"
+        assert pull.bad_messages == 2
+
+
+def test_what_is_more_than_twice_too_large_does_not_arrive(tmp_path: Path) -> None:
     endpoints = Endpoints(tmp_path / "s")
     endpoints.prepare()
     with Pull[Any](endpoints, "command", Command) as pull, Push[Any](endpoints, "command", Command) as push:
-        assert push.send(command(device_id="x" * topic("command").max_bytes), 2.0)
+        assert push.send(padded(2 * topic("command").max_bytes + 1), 2.0)
         assert pull.receive(0.3) is None
         assert pull.bad_messages == 0, "refused before it was read"
         assert push.send(command(), 2.0)

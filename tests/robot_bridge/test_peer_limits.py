@@ -8,8 +8,7 @@ import pytest
 
 from takeover.data.schema import Event, RunConfig, State
 from takeover.robot_bridge.bridge import Bridge
-from takeover.robot_bridge.control_desk import MAX_NAME
-from takeover.robot_bridge.io import MAX_EVENT_BACKLOG_BYTES, MAX_EVENT_TEXT
+from takeover.robot_bridge.io import MAX_EVENT_BACKLOG_BYTES, MAX_EVENT_NAME, MAX_EVENT_TEXT
 from takeover.robot_bridge.protocol import EndpointError, Endpoints, KeyFolder, PeerGone, Publisher, Push
 from takeover.robot_bridge.protocol.endpoints import MAX_IPC_PATH_BYTES
 from takeover.robot_bridge.protocol.link import Link
@@ -41,9 +40,9 @@ def note(text: str, kind: str = "note", source: str = "desk") -> Event:
 
 def test_the_words_of_an_event_are_cut(hand: ByHand, notes: Push[Any]) -> None:
     assert notes.send(note("x" * 9000, "k" * 200, "s" * 200), 2.0)
-    assert hand.pump_until(lambda: hand.events("k" * MAX_NAME))
-    kept = hand.events("k" * MAX_NAME)[0]
-    assert (len(kept.text), kept.source) == (MAX_EVENT_TEXT, "local/" + "s" * MAX_NAME)
+    assert hand.pump_until(lambda: hand.events("k" * MAX_EVENT_NAME))
+    kept = hand.events("k" * MAX_EVENT_NAME)[0]
+    assert (len(kept.text), kept.source) == (MAX_EVENT_TEXT, "local/" + "s" * MAX_EVENT_NAME)
 
 
 def test_words_do_not_fill_the_memory(hand: ByHand, notes: Push[Any]) -> None:

@@ -34,10 +34,11 @@ from takeover.data.schema import (
 )
 from takeover.robot_bridge.control import WAY_TO_START_S
 from takeover.robot_bridge.control_base import practice_limits
-from takeover.robot_bridge.control_desk import MAX_NAME
-from takeover.robot_bridge.io import RECORDER_LIFE_NS
+from takeover.robot_bridge.names import MAX_SENDER
 from takeover.robot_bridge.protocol import Dealer
 from takeover.robot_bridge.protocol.keys import Client
+from takeover.robot_bridge.record_desk import RECORDER_LIFE_NS
+from takeover.robot_bridge.refusals import shown
 from takeover.robot_bridge.robots.base import FloatArray, Reading
 from takeover.robot_bridge.robots.sim import SimRobot
 from takeover.robot_bridge.safety import SafetyState
@@ -326,11 +327,18 @@ def test_on_one_computer_too_old_requests_are_not_done_but_those_that_name_no_st
     assert len(io.inbox.requests) == 2
 
 
-def test_names_are_short_and_printable(hand: ByHand) -> None:
+def test_names_are_short_and_of_plain_letters(hand: ByHand) -> None:
+    """A name with a slash would read like one that a key vouches for; one with a newline, like two."""
     keys = Keys(hand)
-    for bad in ("", "a\nb", "a" * (MAX_NAME + 1)):
-        assert "printable" in keys.ask(hello(sender=bad))
-    assert keys.ask(hello(sender="a" * MAX_NAME)) == ""
+    for bad in ("", "a\nb", "a\n", "desk/console", "boss (no hello)", "\u0430lice", "a" * (MAX_SENDER + 1)):
+        error = keys.ask(hello(sender=bad))
+        assert error.startswith(f"sender {shown(bad)}: "), error
+        assert error.endswith(f"1 to {MAX_SENDER} letters, digits, '-', '_' or '.'")
+    assert not hand.io._peers
+    longest = f"console-{'P' * 64}"  # a station's person may have as many
+    assert len(longest) == MAX_SENDER
+    for good in (longest, "op.01", "A_b-9"):
+        assert keys.ask(hello(sender=good)) == ""
 
 
 def test_a_recorder_is_not_pushed_aside_and_does_not_ask_for_everything_all_the_time(hand: ByHand) -> None:

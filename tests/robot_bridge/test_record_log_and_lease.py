@@ -32,8 +32,28 @@ def test_records_are_kept_until_acknowledged_and_sent_again() -> None:
     log.rewind(-1)  # a recorder that knows nothing gets whatever is left
     assert [codec.decode(frame).rec_seq for frame in log.unsent(limit=2)] == [2, 3]
     assert [codec.decode(frame).rec_seq for frame in log.unsent(limit=2)] == [4]
-    log.acknowledge(4)
+    assert log.acknowledge(4)
     assert (log.backlog, log.bytes) == (0, 0)
+
+
+def test_what_was_never_sent_is_not_acknowledged() -> None:
+    log, codec = make_log()
+    add(log, 3)
+    assert not log.acknowledge(0)
+    assert (log.sent, log.backlog) == (0, 3)
+    log.unsent(limit=2)
+    log.give_back(1)
+    assert log.sent == 1
+    assert not log.acknowledge(1)
+    log.unsent(limit=1)
+    log.rewind(-1)
+    assert log.sent == 2, "to be sent again, but sent"
+    assert log.acknowledge(1)
+    assert log.backlog == 1
+    log.rewind(50)  # nobody may skip what it was never sent
+    assert [codec.decode(frame).rec_seq for frame in log.unsent()] == [2]
+    assert log.acknowledge(2)
+    assert log.acknowledge(2), "again"
 
 
 def test_trouble_names_what_is_missing() -> None:

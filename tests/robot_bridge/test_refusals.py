@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from takeover.data.schema import (
@@ -24,7 +25,7 @@ from takeover.data.schema import (
     Start,
 )
 from takeover.robot_bridge.io import MAX_EVENT_BACKLOG_BYTES
-from takeover.robot_bridge.protocol import ControlClient, Push
+from takeover.robot_bridge.protocol import BadMessage, ControlClient, Push
 from takeover.robot_bridge.refusals import MAX_LIMIT, MAX_VALUE, Refusal
 
 from .by_hand import ByHand, by_hand
@@ -82,7 +83,9 @@ def test_every_refused_request_is_told(hand: ByHand, client: ControlClient) -> N
     text = refused(hand, client, Hello(protocol=99, sender="console", role=Role.OPERATOR, software="s"))
     assert text.startswith("console (no hello): Hello {'protocol': 99, ")
     assert text.endswith(f": {other_version}")
-    assert "printable" in refused(hand, client, Hello(protocol=PROTOCOL_VERSION, sender="", role=Role.OPERATOR, software="s"))
+    text = refused(hand, client, Hello(protocol=PROTOCOL_VERSION, sender="desk/boss", role=Role.OPERATOR, software="s"))
+    assert text.startswith("somebody (no hello): Hello {")
+    assert text.endswith(": sender 'desk/boss': 1 to 72 letters, digits, '-', '_' or '.'")
     observer = hand.client("viewer", Role.OBSERVER)
     assert hello(hand, observer, Role.OBSERVER).error == ""
     text = refused(hand, observer, Lease(sender="viewer", device_kind="gamepad"))
@@ -188,6 +191,44 @@ def test_what_cannot_be_read_is_told_one_by_one(hand: ByHand, client: ControlCli
             push.socket.send(b"command\0junk")
         assert hand.pump_until(lambda: hand.io.bad_messages == before + 6)
     assert sum(event.value for event in hand.events("bad_message")) + sum(hand.io.refusals._since.values()) == before + 6
+
+
+UNREADABLE = {
+    "item": ({"action": [0.0, 0.0, "up", 0.0]}, "action[2] of the message on command 'up': Expected `float`, got `str`"),
+    "field": ({"deadman": "yes"}, "deadman of the message on command 'yes': Expected `bool`, got `str`"),
+    "word": ({"device_kind": "joystick"}, "device_kind of the message on command 'joystick': Invalid enum value 'joystick'"),
+    "token": ({"lease": b"secret"}, "lease of the message on command: Expected `str`, got `bytes`"),
+    "unknown": ({"turbo": True}, "message on command: Object contains unknown field `turbo`"),
+    "large": ({"device_id": "x" * 5000, "deadman": "yes"}, "deadman of the message on command: Expected `bool`, got `str`"),
+}
+
+
+@pytest.mark.parametrize(("change", "text"), UNREADABLE.values(), ids=UNREADABLE)
+def test_what_cannot_be_read_is_told_with_its_field_and_value(hand: ByHand, change: dict[str, Any], text: str) -> None:
+    """Where it is known, and without a second look at what is large; a lease is never told."""
+    send(hand, "command", Command, b"command\0" + msgspec.msgpack.encode(msgspec.to_builtins(hand.command()) | change))
+    assert told(hand, "bad_message") == f"somebody: {text}"
+
+
+def test_a_value_is_cut(hand: ByHand) -> None:
+    send(hand, "command", Command, b"command\0" + msgspec.msgpack.encode(msgspec.to_builtins(hand.command()) | {"seq": "7" * 3000}))
+    assert len(told(hand, "bad_message")) < 200
+
+
+def test_the_same_mistake_at_many_places_is_one(hand: ByHand) -> None:
+    for place in range(4):
+        action: list[Any] = [0.0] * 4
+        action[place] = "up"
+        send(hand, "command", Command, b"command\0" + msgspec.msgpack.encode(msgspec.to_builtins(hand.command(action=action))))
+    assert len(hand.events("bad_message")) == 1
+
+
+def test_what_cannot_be_looked_into_is_told_without_a_value() -> None:
+    error = BadMessage.of(msgspec.ValidationError("Expected `int`, got `str` - at `$.scores[...]`"), b"\x80")
+    assert (error.field, error.value) == ("scores[...]", None)
+    for broken in (b"\xc1", b"\x91" * 3000 + b"\xc0", b"\xa2\xff\xff", b"\x81\x80\xc0", b"\x91\xc0"):
+        error = BadMessage.of(msgspec.ValidationError("wrong - at `$.seq`"), broken)
+        assert (str(error), error.field, error.value, error.reason) == ("wrong - at `$.seq`", "seq", None, "wrong")
 
 
 def test_a_key_that_is_not_admitted_is_told(hand: ByHand) -> None:
