@@ -162,6 +162,12 @@ ENDS: list[Mutation] = [
         ("device: stop at once", "self._on_stop(reading)", "pass"),
     ),
     *of(
+        "app/console/controller.py",
+        "tests/app/console/test_old_pictures.py",
+        ("console: old pictures", "(self._in_vain or not self.may_start)", "self._in_vain"),
+        ("console: press while they were old", "(self._in_vain or not self.may_start)", "not self.may_start"),
+    ),
+    *of(
         "app/console/client.py",
         "tests/app/console/test_link_limits.py",
         ("console: heartbeat", "gui_alive=now - self.gui_stamp_ns < GUI_HEARTBEAT_MS * 1e6", "gui_alive=True"),

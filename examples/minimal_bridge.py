@@ -3,7 +3,6 @@
 # ruff: noqa: B905, E401, E701, E702, I001, SIM905, C408
 # fmt: off
 import fcntl, math, os, secrets, sys, time, msgpack, zmq
-
 HZ, A, TABLE = float(sys.argv[2]) if len(sys.argv) > 2 else 20.0, 2, 0.3  # control rate; size of an action; half the table, m
 PERIOD, SCALE, RAMP = 1 / HZ, 0.2 / HZ, max(1, round(0.15 * HZ))  # s; m per step at full deflection; steps of the human command's ramp
 T_CMD, MOVING = min(max(3 * PERIOD, 0.12), 0.2), ("policy", "takeover", "hold")  # s that a human command lives; modes of a running episode
@@ -146,7 +145,8 @@ class Bridge:
         c, policy, age, self.undecided = self.command, self.row(), self.age(), False
         loss = "command_stale" if age > T_CMD or not c["gui_alive"] else "device_lost" if not c["device_alive"] else \
             "focus_lost" if c["device_kind"] == "keyboard" and not c["focused"] else "human_fault" if faulty(c["action"]) else ""
-        if loss in ("command_stale", "device_lost"): self.armed, self.needs_neutral = False, True
+        wants, nobody = loss not in ("", "command_stale") and c["deadman"], loss == "device_lost" and c["device_kind"] != "scripted"
+        if wants or loss in ("command_stale", "device_lost"): self.armed, self.needs_neutral = False, True  # nor is that press good later
         elif not loss and not c["deadman"] and (c["neutral"] or not self.needs_neutral): self.armed, self.needs_neutral = True, False
         if self.mode == "takeover" and (loss or not c["deadman"]): self.change("hold" if loss else "policy", loss); policy = self.row()
         elif self.mode in ("policy", "hold") and not loss and c["deadman"] and self.armed:
@@ -155,7 +155,7 @@ class Bridge:
             waits = self.chunk and len(self.chunk["actions"]) > 1 and self.seq - self.flushed_at < HZ  # for a slow actor
             self.late = self.late + 1 if policy is None and not waits else 0
             gone = "lease_lapsed" if not self.held_by() else "not_present" if c and (age > 0.5 or not c["gui_alive"]) else ""
-            loss = gone or ("policy_fault" if policy == "fault" else "policy_late" if self.late > 1 else "")
+            loss = gone or (loss if wants or nobody else "policy_fault" if policy == "fault" else "policy_late" if self.late > 1 else "")
             if loss: self.change("hold", loss)
         if self.mode in ("policy", "takeover") and not self.recorder_lives(): self.change("hold", "recorder_lost")
         policy, asked, who, how = policy if policy != "fault" else None, [0.0] * A, 0, 3 if self.reason == "operator" else 4

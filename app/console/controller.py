@@ -29,6 +29,7 @@ class Devices(DeviceSource):
     def __init__(self, keyboard: Keyboard, manager: DeviceManager | None) -> None:
         self.keyboard, self.manager = keyboard, manager
         self.may_start = True  # false: pictures are too old to begin a correction
+        self._in_vain = False  # pressed while they were, and not let go since
 
     def poll(self) -> DeviceReading:
         reading = self.keyboard.poll()
@@ -36,7 +37,8 @@ class Devices(DeviceSource):
             if self.keyboard.enabled:
                 self.manager.submit_keyboard(reading)
             reading = self.manager.poll()
-        return reading if self.may_start or not reading.deadman else replace(reading, deadman=False)
+        self._in_vain = reading.deadman and (self._in_vain or not self.may_start)
+        return replace(reading, deadman=False) if self._in_vain else reading
 
     def all(self) -> list[DeviceReading]:
         return self.manager.devices() if self.manager is not None else [self.keyboard.poll()]

@@ -199,6 +199,46 @@ def command_shape_refused(rig: Rig) -> str:
     return _faulty(rig, [*rig.push(), 0.0])
 
 
+@check("said in mode policy that the device is gone", "hold `device_lost` within 3 periods: nobody could take over")
+def lost_device_is_nobody(rig: Rig) -> str:
+    rig.policy()
+    rig.hand(device_alive=False)
+    state = rig.hold("device_lost", timeout_s=3 * rig.period_s + SLACK_S)
+    rig.hand()
+    return state.hold_detail or state.hold_reason.value
+
+
+@check(
+    "pressed the deadman in mode policy while commanding NaN, then went on pressing with a finite action",
+    "hold `human_fault` within 3 periods; stays in hold until the deadman was let go",
+)
+def press_that_is_no_action(rig: Rig) -> str:
+    rig.policy()
+    since = rig.peers.acked
+    rig.hand(deadman=True, action=rig.push(math.nan))
+    rig.hold("human_fault", timeout_s=3 * rig.period_s + SLACK_S)
+    rig.hand(deadman=True, action=rig.push())
+    rig.stays(Mode.HOLD, 0.4)
+    moved = [step.seq for step in rig.steps_after(since) if any(step.asked_action)]
+    need(not moved, f"steps {moved} moved")
+    return "held, and stayed so"
+
+
+@check("in a hold, with the device neutral: pressed while commanding NaN, then went on pressing with a finite action", "stays in hold")
+def old_press_takes_nothing(rig: Rig) -> str:
+    rig.policy()
+    rig.done(Hold(sender=ME))
+    rig.hold("operator")
+    for _ in range(3):  # a command of ours that is late disarms, too
+        rig.hand()
+        time.sleep(0.1 + 2 * rig.period_s)
+        rig.hand(deadman=True, action=rig.push(math.nan))
+        time.sleep(0.1 + 2 * rig.period_s)
+        rig.hand(deadman=True, action=rig.push())
+        rig.stays(Mode.HOLD, 0.3)
+    return "stayed in hold"
+
+
 @check("took over, then commanded with an old `newest_state_seq`, as over a link that is late", "hold `command_stale`")
 def late_link_holds(rig: Rig) -> str:
     rig.takeover()

@@ -16,7 +16,7 @@ from takeover.robot_bridge.modes import ModeEvent, ModeState, transition
 from takeover.robot_bridge.safety import SafetyFilter, SafetyState
 
 from .specs import SPEC, command
-from .test_arbitration import RULES, ZERO
+from .test_arbitration import BLIND, RULES, ZERO
 
 EVENTS = 100_000
 PERIOD_S = 0.05
@@ -34,6 +34,8 @@ COMMANDS = list(
         ["token", "token", "token", "other"],
     )
 )
+TOUCHES = [(False, ""), (True, ""), (True, ""), (True, "not finite")]  # of somebody who is there: deadman, fault
+SIGHTS = list(itertools.product([1.0, 0.5, 0.25], [RULES.blind, RULES.blind, BLIND.blind]))  # speed scale; why people do not see
 
 
 def metres(action: np.ndarray) -> np.ndarray:
@@ -59,6 +61,7 @@ class Machine(RuleBasedStateMachine):
         self.person: Human | None = None
         self.policy: PolicyChoice | None = None
         self.lease = ""
+        self.in_vain = False  # the deadman is down since a press that was seen and could not count
 
     def moves(self) -> bool:
         """Ticks while STOPPED test little: then only requests and silence come."""
@@ -99,15 +102,29 @@ class Machine(RuleBasedStateMachine):
         axis=st.integers(0, 2),
         joint=st.floats(-1.1, 1.1),
         grip=st.floats(0.0, 80.0),
-        scale=st.sampled_from([1.0, 0.5, 0.25]),
+        sight=st.sampled_from(SIGHTS),
         bump=st.floats(-0.05, 0.05),
     )
-    def world(self, force: float, axis: int, joint: float, grip: float, scale: float, bump: float) -> None:
-        """Something touches, pushes or carries the arm; somebody asks for another speed."""
+    def world(self, force: float, axis: int, joint: float, grip: float, sight: tuple[float, tuple[HoldReason, str]], bump: float) -> None:
+        """Something touches, pushes or carries the arm; somebody asks for another speed; pictures stand, or come again."""
+        scale, blind = sight
+        self.rules_ = replace(self.rules_, blind=blind)
         self.force = np.zeros(3)
         self.force[axis] = force
         self.joints, self.grip_n, self.scale = np.array([joint, 0.0]), grip, scale
         self.position[axis] += bump
+        self.step_once()
+
+    @precondition(lambda self: self.moves() and self.person is not None)
+    @rule(touch=st.sampled_from(TOUCHES))
+    def hand(self, touch: tuple[bool, str]) -> None:
+        """The same person at a living device, a moment later; nothing else changes, so that one act follows from another."""
+        assert self.person is not None
+        deadman, fault = touch
+        values = np.full(5, 0.5 * deadman)
+        changes = {"device_alive": True, "focused": True, "gui_alive": True, "action": values.tolist()}
+        made = structs.replace(self.person.command, deadman=deadman, neutral=not deadman, **changes)
+        self.person = Human(made, None if fault else values, 0.0, fault)
         self.step_once()
 
     @rule()
@@ -146,6 +163,10 @@ class Machine(RuleBasedStateMachine):
         before_lease, self.lease = self.lease, self.person.command.lease if self.person is not None else self.lease
         if Source.HUMAN in decision.source and before is not Mode.READY:
             assert self.lease == before_lease  # somebody new has let go at least once
+        self.look_at_the_hand()
+        scripted = self.person is not None and self.person.command.device_kind == "scripted"
+        if decision.event is ModeEvent.TAKE and not (scripted and before is Mode.READY):  # there its press need not be fresh
+            assert not self.in_vain, "a press that could not count takes nothing over later"
         self.authority, self.source = decision.authority, decision.source
         if decision.event is not None:
             reason = self.mode.reason if before is Mode.HOLD else HoldReason.NONE
@@ -187,6 +208,16 @@ class Machine(RuleBasedStateMachine):
             assert self.person is not None
             assert self.person.command.deadman
 
+    def look_at_the_hand(self) -> None:
+        """A press in vain is one until the deadman is seen let go by who is trusted; what comes late says nothing."""
+        if self.person is None or self.person.age_s > RULES.command_life_s or not self.person.command.gui_alive:
+            return
+        seen = self.person.command
+        elsewhere = seen.device_kind == "keyboard" and not seen.focused
+        trusted = seen.device_alive and not elsewhere and not self.person.fault and self.rules_.blind == RULES.blind
+        if trusted != seen.deadman:
+            self.in_vain = seen.deadman
+
     @invariant()
     def finite_and_in_range(self) -> None:
         if hasattr(self, "applied"):
@@ -227,6 +258,7 @@ class Machine(RuleBasedStateMachine):
             assert person.age_s <= RULES.command_life_s
             assert not person.fault
             assert seen.focused or seen.device_kind != "keyboard"
+            assert self.rules_.blind == RULES.blind
         if Source.POLICY in self.source:
             assert self.policy is not None
             assert not self.policy.fault
