@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from takeover.data.schema import EpisodeKind, HoldReason, Mode, Outcome, OutcomeSource, RunConfig
+from takeover.data.schema import EpisodeKind, HoldReason, Mode, Outcome, OutcomeSource, RunConfig, Source
 from takeover.robot_bridge.camera_thread import CameraThread
 from takeover.robot_bridge.control_step import ControlStep
 from takeover.robot_bridge.episode import PendingStep
@@ -19,7 +19,8 @@ from takeover.robot_bridge.episode_book import EpisodeBook
 from takeover.robot_bridge.io import BridgeIO
 from takeover.robot_bridge.modes import ModeEvent
 from takeover.robot_bridge.requests import RequestHandler
-from takeover.robot_bridge.robots.base import NOT_JUDGED, Reading, Robot, RobotError
+from takeover.robot_bridge.robots.base import NOT_JUDGED, MovesToStart, Reading, Robot, RobotError
+from takeover.robot_bridge.safety import checked
 
 log = logging.getLogger("bridge.control")
 
@@ -27,6 +28,7 @@ HELD_RECORDED_S = 10.0  # a hold is recorded step by step for this long, then on
 UNATTENDED_HOLD_S = 1.0  # with nobody there to resume, a hold ends the episode after this
 CAMERA_GONE_S = 0.7  # held without a camera that the policy needs: the episode ends, within a second of the loss
 RECONNECT_S = 1.0
+WAY_TO_START_S = 30.0  # a start pose that is not reached by then is not reached
 
 
 class ControlLoop(ControlStep):
@@ -75,11 +77,9 @@ class ControlLoop(ControlStep):
         reading = self._read()
         self.requests.handle_all()
         self._complete(reading)
-        if self.mode.mode is Mode.RESETTING and time.monotonic_ns() >= self.reset_due_ns:
-            self.supervise()
-            if self.mode.mode is Mode.RESETTING and self.travels_to_start(reading):
-                self._offer_pictures()
-                return
+        if self.mode.mode is Mode.RESETTING and time.monotonic_ns() >= self.reset_due_ns and self.travels_to_start(reading):
+            self._offer_pictures()
+            return
         if self.mode.mode is Mode.RESETTING and time.monotonic_ns() >= self.reset_due_ns:
             self.reset_now()
             self.period_begins()
@@ -96,6 +96,36 @@ class ControlLoop(ControlStep):
         self._publish(reading)
         if self.await_answers():
             self._step(reading)
+
+    def travels_to_start(self, reading: Reading) -> bool:
+        """One step on the way to the start pose, through the filter and at slow speed; False when there, held, or none is needed.
+
+        Raises `RobotError` when it takes too long.
+        """
+        robot = self.robot
+        if not isinstance(robot, MovesToStart):
+            return False
+        if self.way_to_start is None:
+            self.way_to_start = self.book.prepare()
+        wanted = robot.start_action(reading, self.way_to_start.start_seed)
+        if wanted is None:
+            return False
+        self.start_steps += 1
+        if self.start_steps * self.period_s > WAY_TO_START_S:
+            raise RobotError(f"the start pose was not reached within {WAY_TO_START_S:.0f} s; clear the way and resume")
+        self.supervise()  # from the first step on: after a Resume too
+        if self.mode.mode is not Mode.RESETTING:
+            return False
+        scale = min(self.active_speed_scale(), self.config.limits.slow_scale)
+        asked = checked(wanted, self.spec.action.size, "action towards the start pose")
+        result = self.filtered(self.safety_state, asked, reading, Source.NONE, scale)
+        self.safety_state = result.state
+        self.note_change(asked, result)
+        self.last_action = result.action
+        robot.apply(result.action)
+        robot.advance()
+        self.robot_faults = 0
+        return True
 
     def _offer_pictures(self) -> None:
         if self.cameras is not None:

@@ -19,14 +19,13 @@ from takeover.robot_bridge.episode_book import EpisodeBook
 from takeover.robot_bridge.inbox import Refused
 from takeover.robot_bridge.io import BridgeIO
 from takeover.robot_bridge.modes import ModeEvent, ModeState, transition
-from takeover.robot_bridge.robots.base import FloatArray, MovesToStart, Reading, Robot, RobotError
-from takeover.robot_bridge.safety import SafetyFilter, SafetyResult, SafetyState, checked
+from takeover.robot_bridge.robots.base import FloatArray, Reading, Robot
+from takeover.robot_bridge.safety import SafetyFilter, SafetyResult, SafetyState
 from takeover.robot_bridge.sight import SEES, camera_trouble, pictures_alone
 
 log = logging.getLogger("bridge.control")
 
 FAULTS_TO_OFFLINE = 3
-WAY_TO_START_S = 30.0  # a start pose that is not reached by then is not reached
 
 
 def practice_limits(limits: SafetyLimits) -> SafetyLimits:
@@ -293,33 +292,6 @@ class ControlBase:
         pause_ns = int(self.reset_pause_s * 1e9) if self.book.ended.last is not None else 0
         self.reset_due_ns = time.monotonic_ns() + pause_ns
         self.change(ModeEvent.RESET)
-
-    def travels_to_start(self, reading: Reading) -> bool:
-        """One step on the way to the start pose, through the filter and at slow speed; False when there, or when none is needed.
-
-        Raises `RobotError` when it takes too long.
-        """
-        robot = self.robot
-        if not isinstance(robot, MovesToStart):
-            return False
-        if self.way_to_start is None:
-            self.way_to_start = self.book.prepare()
-        wanted = robot.start_action(reading, self.way_to_start.start_seed)
-        if wanted is None:
-            return False
-        self.start_steps += 1
-        if self.start_steps * self.period_s > WAY_TO_START_S:
-            raise RobotError(f"the start pose was not reached within {WAY_TO_START_S:.0f} s; clear the way and resume")
-        scale = min(self.active_speed_scale(), self.config.limits.slow_scale)
-        asked = checked(wanted, self.spec.action.size, "action towards the start pose")
-        result = self.filtered(self.safety_state, asked, reading, Source.NONE, scale)
-        self.safety_state = result.state
-        self.note_change(asked, result)
-        self.last_action = result.action
-        robot.apply(result.action)
-        robot.advance()
-        self.robot_faults = 0
-        return True
 
     def reset_now(self) -> None:
         """Make the start state; a policy starts at once, a demonstration waits for the deadman."""

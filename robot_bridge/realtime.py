@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from takeover.data.schema import EpisodeKind, HoldReason, Mode, RunConfig
+from takeover.data.schema import HoldReason, Mode, RunConfig
 from takeover.robot_bridge import answers
 from takeover.robot_bridge.arbitration import command_life_s, watch
 from takeover.robot_bridge.camera_thread import CameraThread
@@ -155,9 +155,9 @@ class RealTimeLoop(ControlLoop):
         return self.camera_trouble(now_ns) if self.mode.mode is Mode.POLICY else (HoldReason.NONE, "")
 
     def _nobody_there(self, now_ns: int) -> tuple[HoldReason, str]:
-        """A policy drives only where somebody is who can take over: who holds the lease, at a window that lives."""
-        episode, lease = self.book.episode, self.io.lease
-        if self.unattended or episode is None or episode.kind is EpisodeKind.DEMONSTRATION:
+        """Nothing but a person drives where nobody is who can take over or stop: who holds the lease, at a window that lives."""
+        lease = self.io.lease
+        if self.unattended:
             return HoldReason.NONE, ""
         if not lease.holder(now_ns):
             return HoldReason.LEASE_LAPSED if lease.grants else HoldReason.NOT_PRESENT, "nobody holds the lease"

@@ -32,7 +32,8 @@ from takeover.data.schema import (
     Start,
     Stop,
 )
-from takeover.robot_bridge.control_base import WAY_TO_START_S, practice_limits
+from takeover.robot_bridge.control import WAY_TO_START_S
+from takeover.robot_bridge.control_base import practice_limits
 from takeover.robot_bridge.control_desk import MAX_NAME
 from takeover.robot_bridge.io import RECORDER_LIFE_NS
 from takeover.robot_bridge.protocol import Dealer
@@ -196,6 +197,33 @@ def test_it_can_be_held_stopped_and_is_watched(travelling: ByHand, what: str) ->
         travelling.deadman = False
         assert travelling.ask(Resume(sender="console")) == ""
         assert travelling.mode is Mode.RESETTING
+
+
+@pytest.mark.parametrize("kind", [EpisodeKind.POLICY, EpisodeKind.DEMONSTRATION])
+@pytest.mark.parametrize("what", ["lapsed", "never there", "absent", "recorder", "stuck"])
+def test_not_one_step_is_made_without_what_it_relies_on(tmp_path: Path, kind: EpisodeKind, what: str) -> None:
+    """Whatever kind of episode it is for, and from its first step on; again after a Resume."""
+    with by_hand(tmp_path, robot=Traveller("peg-insert")) as hand:
+        lease = hand.io.lease
+        hand.control.book.start_block(kind, 0)
+        for _ in range(2):
+            hand.control.begin_reset()
+            hand.commands, hand.recorder = False, what != "recorder"
+            hand.io.records.heard_ns = time.monotonic_ns() - (0 if hand.recorder else SECOND)
+            lease.heard_ns = time.monotonic_ns()
+            if what == "lapsed":
+                lease.heard_ns -= SECOND
+            elif what == "never there":
+                lease.sender, lease.grants = "", 0
+            elif what == "absent":
+                lease.present_ns = time.monotonic_ns() - SECOND
+            elif what == "stuck":
+                hand.control.tripped = True
+            hand.tick()
+            reasons = {"lapsed": HoldReason.LEASE_LAPSED, "recorder": HoldReason.RECORDER_LOST, "stuck": HoldReason.CONTROL_LATE}
+            assert hand.control.mode.reason is reasons.get(what, HoldReason.NOT_PRESENT)
+            assert not hand.control.changed.counts["range"], "nothing was asked of the robot but to stand"
+            assert not hand.control.last_action.any()
 
 
 def test_it_arrives_with_the_velocity_that_it_has(travelling: ByHand) -> None:

@@ -113,7 +113,7 @@ def test_stop_and_hold_work_on_the_way(scene: Scene) -> None:
 
 
 def test_a_pose_that_is_never_reached_is_given_up(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("takeover.robot_bridge.control_base.WAY_TO_START_S", 0.5)
+    monkeypatch.setattr("takeover.robot_bridge.control.WAY_TO_START_S", 0.5)
     scene.robot.arrives = False
     scene.begin()
     assert eventually(lambda: any("start pose was not reached" in event.text for event in scene.recorder.events))
