@@ -108,6 +108,7 @@ class RealTimeLoop(ControlLoop):
 
     def idle(self) -> None:
         """Stand still, live: people watch the pictures, and the actor shows that it answers."""
+        self._forget_stall()
         if self.reading is None:
             return
         if not self.waiting_for_press:
@@ -130,11 +131,20 @@ class RealTimeLoop(ControlLoop):
 
     def supervise(self) -> None:
         if self.mode.mode not in (Mode.POLICY, Mode.TAKEOVER) and not self.on_way_to_start:
+            self._forget_stall()
             return
         reason, detail = self._missing(time.monotonic_ns())
         if reason is not HoldReason.NONE:
             self._late.clear()
             self.change(ModeEvent.HOLD, reason, detail)
+
+    def _forget_stall(self) -> None:
+        """Nothing was to move while no step came: no reason to hold later. The robot, which the I/O side stopped, stands by again."""
+        if not self.tripped:
+            return
+        self.tripped = False
+        if self.mode.mode in (Mode.READY, Mode.RESETTING):
+            self.robot.clear()  # from HOLD, STOPPED and OFFLINE whatever leads out does that
 
     def _missing(self, now_ns: int) -> tuple[HoldReason, str]:
         """What a moving robot relies on and does not have."""

@@ -100,6 +100,49 @@ def test_the_loops_own_lateness_is_not_the_actors(hand: ByHand) -> None:
     assert held(hand) is HoldReason.POLICY_LATE
 
 
+def stall(hand: ByHand) -> None:
+    """As the I/O side sees a control thread that does not tick."""
+    now = time.monotonic_ns()
+    hand.control.ticked_ns = now - SECOND
+    assert not hand.control.check_alive(now)
+    assert hand.robot._stopped.is_set()
+    hand.control.ticked_ns = now
+
+
+@pytest.mark.parametrize("waits", [False, True])
+def test_a_stall_while_nothing_is_to_move_holds_nobody_later(hand: ByHand, waits: bool) -> None:
+    """Not when it stands ready (or a demonstration waits), where the robot stands by again, nor in a hold; the next one stops it again."""
+    if waits:
+        hand.run(EpisodeKind.DEMONSTRATION)
+    for _ in range(2):
+        hand.tick()
+        assert hand.mode is Mode.READY
+        stall(hand)
+        hand.tick()
+        assert not hand.robot._stopped.is_set()
+    if waits:
+        hand.take_over()
+    else:
+        hand.run()
+    hand.tick(2)
+    assert hand.mode is (Mode.TAKEOVER if waits else Mode.POLICY)
+    hand.deadman, hand.action = False, [0.0] * 4
+    assert hand.ask(Hold(sender="console")) == ""
+    stall(hand)
+    hand.tick(2)
+    assert hand.robot._stopped.is_set(), "whoever ends the hold starts it again"
+    if not waits:
+        assert hand.ask(Resume(sender="console")) == ""
+        hand.tick(2)
+        assert hand.mode is Mode.POLICY
+    hand.io.inbox.stop_reason = "pressed"
+    hand.tick()
+    assert hand.mode is Mode.STOPPED
+    stall(hand)
+    hand.tick()
+    assert hand.robot._stopped.is_set(), "a STOP is cleared by people"
+
+
 def test_nothing_is_awaited_once_stop_was_pressed(hand: ByHand, monkeypatch: pytest.MonkeyPatch) -> None:
     moving(hand)
     hand.answers = None
