@@ -2,6 +2,7 @@
 
 from benchmarks.mutation import Mutation, of
 
+AROUND = "tests/robot_bridge/test_bridge_faults.py"
 TESTS = "tests/robot_bridge/test_practice_limits.py"
 SLOW = "slow = self.unattended or not self.spec.has_watchdog"
 KNOWN = "if not sender or user != self._control.user or not self._granted(role):"
@@ -100,6 +101,17 @@ PRACTICE: list[Mutation] = [
         "robot_bridge/io.py",
         "tests/robot_bridge/test_recorder_requests.py",
         ("recorder: again and again", " and now - self._rewound_ns > REWIND_NS):", "):"),
+    ),
+    *of(
+        "robot_bridge/bridge.py",
+        AROUND,
+        ("network: refused before it runs", "if self._count_refusal is not None:", "if True:"),
+        ("io: outlives a stop that fails", "except Exception:\n                    log", "except KeyError:\n                    log"),
+    ),
+    *of(
+        "robot_bridge/protocol/link.py",
+        AROUND,
+        ("keys: refusal that fails", "except Exception:  # it", "except KeyError:  # it"),
     ),
     *of(
         "robot_bridge/bridge.py",

@@ -55,9 +55,11 @@ class Bridge:
             raise ValueError(f"policy_cameras: {', '.join(unknown)} is no camera of this station; known: {', '.join(known) or 'none'}")
         self._refused = 0
         self._refusal_noted_s = -REFUSAL_NOTE_S
+        self._count_refusal: Callable[[str, str], None] | None = None  # strangers may come before there is a record to tell it
         endpoints.listen(self._client_refused)
         self._note_start()
         self.io = BridgeIO(endpoints, self.session, spec, robot.stop, lockstep=lockstep)
+        self._count_refusal = self.io.connection_refused
         self.cameras: CameraThread | None = None
         if cameras is not None:
             seen = spec.policy_cameras
@@ -133,7 +135,8 @@ class Bridge:
                 audit.append(self.config.workspace, f"key {public_key}", "client_refused", stream=stream, since_start=self._refused)
             except OSError as error:
                 log.error("audit log: %s", error)
-        self.io.connection_refused(stream, public_key)
+        if self._count_refusal is not None:
+            self._count_refusal(stream, public_key)
 
     def _first_pictures(self) -> None:
         """Rendering threads exist before the control thread asks for priority: they would inherit it."""
@@ -158,6 +161,9 @@ class Bridge:
                 self.io.pump(IO_WAIT_S)
             except Exception:
                 # without this thread nobody could stop the robot: stand still and go on listening
-                log.exception("I/O step failed; robot stopped")
-                self.control.robot.stop()
+                log.exception("I/O step failed; the robot is stopped")
                 self.io.inbox.stop_reason = "the bridge's I/O failed; see its log"
+                try:
+                    self.control.robot.stop()
+                except Exception:
+                    log.exception("the robot's own stop failed")
