@@ -106,6 +106,7 @@ PRACTICE: list[Mutation] = [
         "robot_bridge/bridge.py",
         AROUND,
         ("network: refused before it runs", "if self._count_refusal is not None:", "if True:"),
+        ("sight: noted", 'audit.note_sight(workspace, "bridge", self.config.line_of_sight)', "pass"),
         ("io: outlives a stop that fails", "except Exception:\n                    log", "except KeyError:\n                    log"),
     ),
     *of(

@@ -116,11 +116,12 @@ class Bridge:
             control.robot.close()
 
     def _note_start(self) -> None:
-        """In the audit log: limits that differ from the run before."""
+        """In the audit log: limits that differ from the run before, and whether people see the robot itself."""
         workspace = self.config.workspace
         try:
             for name, (before, now) in audit.note_limits(workspace, "bridge", msgspec.to_builtins(self.config.limits)).items():
                 log.warning("limit %s was %s in the run before, is %s now", name, before, now)
+            audit.note_sight(workspace, "bridge", self.config.line_of_sight)
         except OSError as error:
             log.error("audit log: %s", error)
 

@@ -95,3 +95,13 @@ def test_a_refusal_that_cannot_be_told_keeps_nobody_else_out(tmp_path: Path) -> 
                     heard.append(server.recv_multipart()[-1])
     assert set(told) == {"control"}
     assert heard == [b"desk"]
+
+
+def test_the_audit_log_says_when_people_are_said_to_see_the_robot_and_when_no_more(tmp_path: Path) -> None:
+    for said in ("auto", "yes", "yes", "no", "auto"):
+        with by_hand(tmp_path, line_of_sight=said):
+            pass
+    noted = [
+        (entry["who"], entry["before"], entry["said"]) for entry in audit.entries(tmp_path) if entry["what"] == "line_of_sight_changed"
+    ]
+    assert noted == [("bridge", "auto", "yes"), ("bridge", "yes", "no"), ("bridge", "no", "auto")]
