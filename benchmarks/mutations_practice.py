@@ -106,8 +106,17 @@ PRACTICE: list[Mutation] = [
         "robot_bridge/bridge.py",
         AROUND,
         ("network: refused before it runs", "if self._count_refusal is not None:", "if True:"),
+        ("sight: nobody's", "if nobody_sees(config, spec, known):", "if False:"),
         ("sight: noted", 'audit.note_sight(workspace, "bridge", self.config.line_of_sight)', "pass"),
         ("io: outlives a stop that fails", "except Exception:\n                    log", "except KeyError:\n                    log"),
+    ),
+    *of(
+        "robot_bridge/sight.py",
+        AROUND,
+        ("sight: simulators", "return not spec.simulated and not names", "return not names"),
+        ("sight: a camera's", " and not names and", " and"),
+        ("sight: people's own", ' and config.line_of_sight != "yes"', ""),
+        ("sight: said to be none", 'config.line_of_sight != "yes"', 'config.line_of_sight == "auto"'),
     ),
     *of(
         "robot_bridge/protocol/link.py",

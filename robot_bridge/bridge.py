@@ -23,6 +23,7 @@ from takeover.robot_bridge.protocol import Endpoints
 from takeover.robot_bridge.realtime import RealTimeLoop
 from takeover.robot_bridge.robots.base import Robot
 from takeover.robot_bridge.safety import SafetyFilter
+from takeover.robot_bridge.sight import nobody_sees
 from takeover.robot_bridge.status import StatusBoard
 
 log = logging.getLogger("bridge")
@@ -51,6 +52,11 @@ class Bridge:
             spec = msgspec.structs.replace(spec, cameras=cameras.specs)
         spec = msgspec.structs.replace(spec, policy_cameras=config.policy_cameras or spec.policy_cameras)
         known = [camera.name for camera in spec.cameras] if cameras is not None else []
+        if nobody_sees(config, spec, known):
+            raise ValueError(
+                f"line_of_sight: robot {spec.robot_id} is real and has no camera, so nobody would see what it does; "
+                'set line_of_sight = "yes" in station.toml if the people who drive see the robot itself, else give it a camera'
+            )
         if unknown := [name for name in spec.policy_cameras if name not in known]:
             raise ValueError(f"policy_cameras: {', '.join(unknown)} is no camera of this station; known: {', '.join(known) or 'none'}")
         self._refused = 0

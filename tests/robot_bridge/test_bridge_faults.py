@@ -7,11 +7,14 @@ from pathlib import Path
 
 import pytest
 import zmq
+from msgspec import structs
 
 from takeover.data import audit
-from takeover.data.schema import Role
+from takeover.data.schema import RobotSpec, Role
 from takeover.robot_bridge.protocol import Endpoints, KeyFolder
 from takeover.robot_bridge.protocol.link import Gatekeeper, Link, secure_client
+from takeover.robot_bridge.robots.sim import SimRobot
+from takeover.robot_bridge.sight import nobody_sees
 
 from .by_hand import ByHand, by_hand
 from .station import eventually
@@ -81,6 +84,7 @@ def test_a_refusal_that_cannot_be_told_keeps_nobody_else_out(tmp_path: Path) -> 
     here.allow(tmp_path / "desk.json", [Role.OPERATOR])
     keeper = Gatekeeper(Link("127.0.0.1", 20000, True, here), fails)
     with contextlib.closing(keeper), zmq.Context.instance().socket(zmq.ROUTER) as server:
+        assert not keeper.admit("control", "a stranger")
         keeper.guard(server, "control")
         port = server.bind_to_random_port("tcp://127.0.0.1")
         heard = []
@@ -105,3 +109,31 @@ def test_the_audit_log_says_when_people_are_said_to_see_the_robot_and_when_no_mo
         (entry["who"], entry["before"], entry["said"]) for entry in audit.entries(tmp_path) if entry["what"] == "line_of_sight_changed"
     ]
     assert noted == [("bridge", "auto", "yes"), ("bridge", "yes", "no"), ("bridge", "no", "auto")]
+
+
+class Real(SimRobot):
+    """Calls itself real."""
+
+    @property
+    def spec(self) -> RobotSpec:
+        return structs.replace(super().spec, simulated=False)
+
+
+@pytest.mark.parametrize("said", ["auto", "no", "yes"])
+def test_a_real_robot_that_nobody_sees_is_not_started(tmp_path: Path, said: str) -> None:
+    """Without a camera there are no pictures that could be missing: nothing else would ever hold who drives blind."""
+    if said == "yes":
+        with by_hand(tmp_path, robot=Real("peg-insert"), line_of_sight=said) as hand:
+            assert not hand.control.spec.simulated
+        return
+    with pytest.raises(ValueError, match=r'line_of_sight: robot .* is real and has no camera.* set line_of_sight = "yes" in station.toml'):
+        ByHand(tmp_path, Real("peg-insert"), line_of_sight=said)
+    with by_hand(tmp_path / "simulated", line_of_sight=said):
+        pass
+
+
+@pytest.mark.parametrize("names", [[], ["front"]])
+def test_a_real_robot_with_a_camera_needs_nobody_beside_it(hand: ByHand, names: list[str]) -> None:
+    spec = structs.replace(hand.robot.spec, simulated=False)
+    assert nobody_sees(hand.config, spec, names) is not bool(names)
+    assert not nobody_sees(hand.config, hand.robot.spec, names)
