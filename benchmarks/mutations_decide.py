@@ -77,8 +77,8 @@ DECIDE: list[Mutation] = [
         "robot_bridge/control_base.py",
         T + "changed_commands.py",
         ("changed: standing", "self.note_change(zero, result)", "pass"),
-        ("changed: way", "self.note_change(asked, result)", "pass"),
     ),
+    *of("robot_bridge/control.py", T + "changed_commands.py", ("changed: way", "self.note_change(asked, result)", "pass")),
     *of(
         "robot_bridge/control_step.py",
         T + "changed_commands.py",

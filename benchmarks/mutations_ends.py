@@ -57,8 +57,8 @@ ENDS: list[Mutation] = [
         ("keys: refusal told", "self._on_refused(name, public_key)", "pass"),
         (
             "keys: refusal refuses",
-            "self._on_refused(name, public_key)\n        return False",
-            "self._on_refused(name, public_key)\n        return True",
+            'could not be told of", name)\n        return False',
+            'could not be told of", name)\n        return True',
         ),
         ("keys: own stream", "return domain == self._name and self._keeper.admit", "return self._keeper.admit"),
         ("keys: none, no listening", "raise LinkProblem(str(error)) from error\n        self._list", "self.key = None\n        self._list"),

@@ -2,6 +2,7 @@
 
 from benchmarks.mutation import Mutation, of
 
+AROUND = "tests/robot_bridge/test_bridge_faults.py"
 TESTS = "tests/robot_bridge/test_practice_limits.py"
 SLOW = "slow = self.unattended or not self.spec.has_watchdog"
 KNOWN = "if not sender or user != self._control.user or not self._granted(role):"
@@ -98,6 +99,27 @@ PRACTICE: list[Mutation] = [
         "robot_bridge/record_desk.py",
         "tests/robot_bridge/test_recorder_requests.py",
         ("recorder: again and again", " and now - self._rewound_ns > REWIND_NS):", "):"),
+    ),
+    *of(
+        "robot_bridge/bridge.py",
+        AROUND,
+        ("network: refused before it runs", "if self._count_refusal is not None:", "if True:"),
+        ("sight: nobody's", "if nobody_sees(config, spec, known):", "if False:"),
+        ("sight: noted", 'audit.note_sight(workspace, "bridge", self.config.line_of_sight)', "pass"),
+        ("io: outlives a stop that fails", "except Exception:\n                    log", "except KeyError:\n                    log"),
+    ),
+    *of(
+        "robot_bridge/sight.py",
+        AROUND,
+        ("sight: simulators", "return not spec.simulated and not names", "return not names"),
+        ("sight: a camera's", " and not names and", " and"),
+        ("sight: people's own", ' and config.line_of_sight != "yes"', ""),
+        ("sight: said to be none", 'config.line_of_sight != "yes"', 'config.line_of_sight == "auto"'),
+    ),
+    *of(
+        "robot_bridge/protocol/link.py",
+        AROUND,
+        ("keys: refusal that fails", "except Exception:  # it", "except KeyError:  # it"),
     ),
     *of(
         "robot_bridge/bridge.py",

@@ -57,3 +57,13 @@ def note_limits(workspace: Path | str, who: str, limits: dict[str, Any]) -> dict
     if changed:
         append(workspace, who, "limits_changed", changed=changed, limits=limits)
     return changed if before else {}
+
+
+def note_sight(workspace: Path | str, who: str, said: str) -> None:
+    """Note the station's ``line_of_sight`` where it differs from the run before; the first run is compared with the default."""
+    before = "auto"
+    for entry in entries(workspace):
+        if entry.get("what") == "line_of_sight_changed":
+            before = str(entry.get("said", before))
+    if said != before:
+        append(workspace, who, "line_of_sight_changed", said=said, before=before)

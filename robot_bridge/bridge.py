@@ -23,6 +23,7 @@ from takeover.robot_bridge.protocol import Endpoints
 from takeover.robot_bridge.realtime import RealTimeLoop
 from takeover.robot_bridge.robots.base import Robot
 from takeover.robot_bridge.safety import SafetyFilter
+from takeover.robot_bridge.sight import nobody_sees
 from takeover.robot_bridge.status import StatusBoard
 
 log = logging.getLogger("bridge")
@@ -51,13 +52,20 @@ class Bridge:
             spec = msgspec.structs.replace(spec, cameras=cameras.specs)
         spec = msgspec.structs.replace(spec, policy_cameras=config.policy_cameras or spec.policy_cameras)
         known = [camera.name for camera in spec.cameras] if cameras is not None else []
+        if nobody_sees(config, spec, known):
+            raise ValueError(
+                f"line_of_sight: robot {spec.robot_id} is real and has no camera, so nobody would see what it does; "
+                'set line_of_sight = "yes" in station.toml if the people who drive see the robot itself, else give it a camera'
+            )
         if unknown := [name for name in spec.policy_cameras if name not in known]:
             raise ValueError(f"policy_cameras: {', '.join(unknown)} is no camera of this station; known: {', '.join(known) or 'none'}")
         self._refused = 0
         self._refusal_noted_s = -REFUSAL_NOTE_S
+        self._count_refusal: Callable[[str, str], None] | None = None  # strangers may come before there is a record to tell it
         endpoints.listen(self._client_refused)
         self._note_start()
         self.io = BridgeIO(endpoints, self.session, spec, robot.stop, lockstep=lockstep)
+        self._count_refusal = self.io.connection_refused
         self.cameras: CameraThread | None = None
         if cameras is not None:
             seen = spec.policy_cameras
@@ -114,11 +122,12 @@ class Bridge:
             control.robot.close()
 
     def _note_start(self) -> None:
-        """In the audit log: limits that differ from the run before."""
+        """In the audit log: limits that differ from the run before, and whether people see the robot itself."""
         workspace = self.config.workspace
         try:
             for name, (before, now) in audit.note_limits(workspace, "bridge", msgspec.to_builtins(self.config.limits)).items():
                 log.warning("limit %s was %s in the run before, is %s now", name, before, now)
+            audit.note_sight(workspace, "bridge", self.config.line_of_sight)
         except OSError as error:
             log.error("audit log: %s", error)
 
@@ -133,7 +142,8 @@ class Bridge:
                 audit.append(self.config.workspace, f"key {public_key}", "client_refused", stream=stream, since_start=self._refused)
             except OSError as error:
                 log.error("audit log: %s", error)
-        self.io.connection_refused(stream, public_key)
+        if self._count_refusal is not None:
+            self._count_refusal(stream, public_key)
 
     def _first_pictures(self) -> None:
         """Rendering threads exist before the control thread asks for priority: they would inherit it."""
@@ -158,6 +168,9 @@ class Bridge:
                 self.io.pump(IO_WAIT_S)
             except Exception:
                 # without this thread nobody could stop the robot: stand still and go on listening
-                log.exception("I/O step failed; robot stopped")
-                self.control.robot.stop()
+                log.exception("I/O step failed; the robot is stopped")
                 self.io.inbox.stop_reason = "the bridge's I/O failed; see its log"
+                try:
+                    self.control.robot.stop()
+                except Exception:
+                    log.exception("the robot's own stop failed")

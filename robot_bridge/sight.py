@@ -26,3 +26,8 @@ def pictures_alone(config: RunConfig, spec: RobotSpec) -> list[str]:
     """The cameras that people depend on, who see the robot by them alone; none where the station says that they see it themselves."""
     sees_it = config.line_of_sight == "yes" or (config.line_of_sight == "auto" and spec.simulated)
     return [] if sees_it else [camera.name for camera in spec.cameras]
+
+
+def nobody_sees(config: RunConfig, spec: RobotSpec, names: Sequence[str]) -> bool:
+    """Whether people would drive a real robot blind: none of its cameras is there (``names``), nor do they see it themselves."""
+    return not spec.simulated and not names and config.line_of_sight != "yes"

@@ -78,7 +78,7 @@ class Keys:
 
 @dataclass(frozen=True)
 class Audit:
-    """Print the audit log: limits changed, STOP cleared, keys admitted and revoked, unattended practice,
+    """Print the audit log: limits and line of sight changed, STOP cleared, keys admitted and revoked, unattended practice,
     policies promoted, refused and rolled back."""
 
     workspace: WorkspaceOption = ""

@@ -4,6 +4,7 @@ The bridge's streams have a port each: the base port plus the position in the to
 bridge runs a ZAP handler, so that every connection of every socket is checked against the list, by the roles of its stream.
 """
 
+import logging
 import re
 import threading
 import time
@@ -18,6 +19,8 @@ from zmq.auth.thread import ThreadAuthenticator
 from takeover.data.schema import Role, RunConfig
 from takeover.robot_bridge.protocol.keys import AllowList, Client, KeyFolder, KeyProblem
 from takeover.robot_bridge.protocol.topics import TOPICS, topic
+
+log = logging.getLogger("bridge.link")
 
 PORTS = 128  # a bridge takes this many, from its base port
 _FIRST_CAMERA = 16
@@ -144,7 +147,10 @@ class Gatekeeper:
     def admit(self, name: str, public_key: str) -> bool:
         if self.permits(public_key, name):
             return True
-        self._on_refused(name, public_key)
+        try:
+            self._on_refused(name, public_key)
+        except Exception:  # it would end the authenticator's thread, and nobody were admitted any more
+            log.exception("a refused connection to %s could not be told of", name)
         return False
 
     def close(self) -> None:
