@@ -25,7 +25,8 @@ def camera_trouble(cameras: CameraThread | None, names: Sequence[str], now_ns: i
 def check_line_of_sight(config: RunConfig) -> None:
     """That nobody who may be elsewhere is said to see the robot. Raises `ValueError`.
 
-    Where a bridge listens, everybody comes over the network, those beside the robot too, and an address proves nothing: it may be a tunnel's end.
+    Where a bridge listens, everybody comes over the network, those beside the robot too, and an address proves
+    nothing: a tunnel may end there.
     """
     if config.line_of_sight == "yes" and config.listen:
         raise ValueError(

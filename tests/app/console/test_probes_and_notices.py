@@ -170,7 +170,7 @@ def test_setup_has_the_notices_too_and_the_learned_reward(console, until):
 
 def test_setup_shows_who_sees_the_robot_where_the_bridge_is_on_this_computer(console, until, qtbot, monkeypatch):
     """Elsewhere that bridge has a station file of its own, and ours says nothing about it."""
-    window, controller = console
+    _, controller = console
     until(lambda: controller.snapshot().state is not None)
     config = msgspec.structs.replace(controller.config, line_of_sight="no")
     for connect, shown in (("", ["no"]), ("tcp://10.77.0.1:5600", [])):
