@@ -217,7 +217,7 @@ BRIDGE: list[Mutation] = [
             " if name in names]:\n        return HoldReason.CAMERA_FROZEN",
             "]:\n        return HoldReason.CAMERA_FROZEN",
         ),
-        ("sight: said", 'config.line_of_sight == "yes" or ', ""),
+        ("sight: said", 'config.line_of_sight == "yes" or (', "("),
         ("sight: in simulation", '(config.line_of_sight == "auto" and spec.simulated)', "spec.simulated"),
         ("sight: on a real robot", '(config.line_of_sight == "auto" and spec.simulated)', 'config.line_of_sight == "auto"'),
     ),

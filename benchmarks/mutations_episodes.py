@@ -139,6 +139,12 @@ EPISODES: list[Mutation] = [
         ("records: recorder gone", "self._recorder = None  # whoever comes back says how far it got", "pass"),
     ),
     *of(
+        "robot_bridge/sight.py",
+        PEERS,
+        ("sight: of people elsewhere", 'if config.line_of_sight == "yes" and config.listen:', "if False:"),
+        ("sight: of nobody elsewhere", 'config.line_of_sight == "yes" and config.listen:', "config.listen:"),
+    ),
+    *of(
         "robot_bridge/protocol/endpoints.py",
         PEERS,
         ("address: keys", "if endpoints.gatekeeper is None:", "if False:"),

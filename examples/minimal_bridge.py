@@ -50,7 +50,7 @@ class Bridge:
         self.peers, self.holder, self.owner, self.token, self.heard, self.refused, self.states, self.steps = {}, "", b"", "", 0.0, 0, [], 0
         self.command, self.arrived, self.command_seq, self.armed, self.needs_neutral, self.late = None, 0.0, -1, False, True, 0
         self.place, self.goal, self.action, self.chunk, self.chunk_at, self.source = [0.0] * A, [0.1] * A, [0.0] * A, None, 0.0, 0
-        self.size, self.blocks, self.done, self.end, self.last, self.number, self.episode = -1, 0, 0, None, (None, ""), 0, ""
+        self.size, self.blocks, self.done, self.end, self.last, self.number, self.episode, self.auto = -1, 0, 0, None, (None, ""), 0, "", 0
         self.rec_seq = self.next_send = self.run_id = self.bad = self.recorder_at = 0; self.records, self.recorder, self.ack = [], None, {}
     def send(self, name, message, *peer): self.sockets[name].send_multipart([*peer, name.encode() + b"\0" + msgpack.packb(message)])
     def receive(self, socket):
@@ -81,14 +81,14 @@ class Bridge:
         need(acked < self.rec_seq, "acknowledges what was never sent"); self.records = [kept for kept in self.records if kept[0] > acked]
         if message["type"] == "record_ack": self.ack = message
     def on_control(self, envelope, peer):
-        r, kind = envelope["request"], envelope["request"]["type"]
+        r, kind = envelope["request"], envelope["request"]["type"]; person = r.get("device_kind") != "scripted" and not r.get("release")
         need(kind != "hello" or r.get("protocol") == 1, f"protocol {r.get('protocol')} asked for, this bridge speaks 1")
         need(kind in REQUESTS, f"request {kind!r} is not supported"); checked(envelope, "control"); checked(r, kind)
         if kind == "stop": self.end = ("aborted", "stop"); return self.change("stopped")
         if kind == "hello": self.peers[peer] = (r["sender"], r["role"]); return {"spec": SPEC}
         need(peer in self.peers, "say hello first"); sender, role = self.peers[peer]
         need(kind == "hold" or (r["sender"] == sender and role == "operator"), f"{sender}, role {role}: not for you, or not your name")
-        need(kind in ("start", "finish", "hold") or not self.held_by() or self.owner == peer, f"{self.held_by()} holds the lease")
+        need(kind in "start finish hold" or not self.held_by() or self.owner == peer or (self.auto and person), f"{self.holder} holds it")
         seen = {-1: 1e9, **dict(self.states)}.get(envelope.get("newest_state_seq", -1), 0.0)  # when the state was sent; -1: watches none
         need(kind in ("hold", "lease") or time.monotonic() - seen <= 1.0, f"{kind} was asked more than a second ago")
         need(self.mode in ALLOWED.get(kind, [self.mode]) and r.get("episode_id", "") in ("", self.episode), f"not possible in {self.mode}")
@@ -96,7 +96,7 @@ class Bridge:
             if r.get("release") or (self.held_by(), self.owner) != (sender, peer):  # given anew: what was commanded before is void
                 self.holder, self.owner, self.token = ("", b"", "") if r.get("release") else (sender, peer, secrets.token_hex(8))
                 self.command, self.command_seq, self.armed, self.needs_neutral = None, -1, False, True
-            self.heard = time.monotonic(); return {"lease": self.token}
+            self.heard = time.monotonic(); self.auto = r.get("device_kind") == "scripted"; return {"lease": self.token}
         if kind == "start":
             need(r["kind"] == "policy" and not r.get("unattended"), "not supported: this bridge makes attended policy episodes only")
             need(self.chunk and self.recorder_lives(), "the actor has no policy yet, or the recorder is silent")

@@ -23,7 +23,7 @@ from takeover.robot_bridge.protocol import Endpoints
 from takeover.robot_bridge.realtime import RealTimeLoop
 from takeover.robot_bridge.robots.base import Robot
 from takeover.robot_bridge.safety import SafetyFilter
-from takeover.robot_bridge.sight import nobody_sees
+from takeover.robot_bridge.sight import check_line_of_sight, nobody_sees
 from takeover.robot_bridge.status import StatusBoard
 
 log = logging.getLogger("bridge")
@@ -40,6 +40,7 @@ class Bridge:
         self.config = config
         self.session = str(ULID()).lower()
         lockstep = config.clock == "lockstep"
+        check_line_of_sight(config)
         endpoints = Endpoints.of(config)
         self._endpoints = endpoints
         if lockstep and endpoints.link is not None:

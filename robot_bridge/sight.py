@@ -22,6 +22,19 @@ def camera_trouble(cameras: CameraThread | None, names: Sequence[str], now_ns: i
     return SEES
 
 
+def check_line_of_sight(config: RunConfig) -> None:
+    """That nobody who may be elsewhere is said to see the robot. Raises `ValueError`.
+
+    Where a bridge listens, everybody comes over the network, those beside the robot too, and an address proves
+    nothing: a tunnel may end there.
+    """
+    if config.line_of_sight == "yes" and config.listen:
+        raise ValueError(
+            f'line_of_sight = "yes" says that who drives sees the robot itself, but this bridge listens on {config.listen}, for people '
+            'on other computers: say "auto" (or "no") in station.toml, or start it without --listen'
+        )
+
+
 def pictures_alone(config: RunConfig, spec: RobotSpec) -> list[str]:
     """The cameras that people depend on, who see the robot by them alone; none where the station says that they see it themselves."""
     sees_it = config.line_of_sight == "yes" or (config.line_of_sight == "auto" and spec.simulated)

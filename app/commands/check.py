@@ -1,7 +1,7 @@
 """`takeover bridge check` and `takeover actor check`: does a peer keep to the protocol? For those who write one, in any language."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +12,7 @@ from takeover.app.commands.keys import keys_folder
 from takeover.app.commands.options import known_link
 from takeover.app.processes.common import StartupError
 from takeover.data.schema import RunConfig
-from takeover.robot_bridge.conformance.report import Failed, Result, Status, as_json, line, summary
+from takeover.robot_bridge.conformance.report import Failed, Result, Status, as_json, line, not_looked_at, summary
 from takeover.robot_bridge.protocol import EndpointError, Endpoints
 
 JSON_TO_STDOUT = "-"
@@ -52,12 +52,12 @@ class ActorCheck:
 
 def bridge_check(command: BridgeCheck) -> int:
     """Exit status 0: it conforms; 1: it does not; 2: there is none."""
-    from takeover.robot_bridge.conformance.bridge import check_bridge
+    from takeover.robot_bridge.conformance.bridge import NOT_LOOKED_AT, check_bridge
 
     def run(told: Callable[[Result], None]) -> list[Result]:
         return check_bridge(_endpoints(command), drive=command.drive, only=command.only, told=told)
 
-    return _report(command.address, command.json, run)
+    return _report(command.address, command.json, run, NOT_LOOKED_AT)
 
 
 def _endpoints(command: BridgeCheck) -> Endpoints:
@@ -79,7 +79,9 @@ def actor_check(command: ActorCheck) -> int:
     return _report(command.actor, command.json, run)
 
 
-def _report(peer: str, path: str, run: Callable[[Callable[[Result], None]], list[Result]]) -> int:
+def _report(peer: str, path: str, run: Callable[[Callable[[Result], None]], list[Result]], beyond: Sequence[str] = ()) -> int:
+    """``beyond``: what the checks say nothing about."""
+
     def told(result: Result) -> None:
         if path != JSON_TO_STDOUT:
             print(line(result), flush=True)
@@ -88,10 +90,12 @@ def _report(peer: str, path: str, run: Callable[[Callable[[Result], None]], list
         results = run(told)
     except (Failed, EndpointError) as error:
         raise StartupError(str(error)) from error
-    document = as_json(peer, results)
+    document = as_json(peer, results, beyond)
     if path == JSON_TO_STDOUT:
         sys.stdout.write(document)
     else:
+        if beyond:
+            print(not_looked_at(beyond))
         print(summary(results))
         if path:
             _write(path, document)

@@ -156,8 +156,9 @@ class SetupPage(QWidget):
         self._set(self.station, "Session", client.session or "–")
         self._set(self.station, "Clock", config.clock)
         self._set(self.station, "Hold to run", "on" if config.hold_to_run else "off")
-        sight = {"auto": "in simulation alone"}.get(config.line_of_sight, config.line_of_sight)
-        self._set(self.station, "Line of sight", sight)
+        if not config.connect:  # the station file of the bridge's computer says it, and there that is not ours
+            sight = {"auto": "in simulation alone"}.get(config.line_of_sight, config.line_of_sight)
+            self._set(self.station, "Line of sight", sight)
         self._set(self.station, "Commander", (state.commander or "nobody") if state else "–")
         self._set(self.station, "Command round trip", milliseconds(view.round_trip_ms))
         self._set(self.station, "Bridge", config.connect or "on this computer")

@@ -14,6 +14,14 @@ from takeover.robot_bridge.protocol import Endpoints
 STANDING = (PASSIVE, MALFORMED)
 DRIVING = (BEFORE, ANSWERS, POLICY, EPISODES, HANDS, AFTER)
 NOT_DRIVEN = "moves the robot: only with --drive"
+NOT_LOOKED_AT = (
+    "a takeover of some action groups only (`authority`)",
+    "a recorder whose disk is full (`RecordAck.error`)",
+    "requests with an old `newest_state_seq`, which a bridge on a network refuses",
+    "what others send on `event`, and `ViewReport`",
+    "cameras: their pictures, the holds for those that fail or freeze, and whether people see the robot itself",
+    "chunks, holds, takeovers and whatever else moves the robot, without `--drive`",
+)
 
 
 def check_bridge(

@@ -146,6 +146,23 @@ def old_request_refused(rig: Rig) -> str:
     return error
 
 
+@check("in mode policy: asked as an observer, without the lease, for a hold; then to resume", "hold `operator`; refused")
+def observers_hold(rig: Rig) -> str:
+    rig.policy()
+    observer = ControlClient(rig.endpoints, "check-observer", Role.OBSERVER)
+    try:
+        observer.hello("check", 2.0)
+        error = observer.ask(Hold(sender="check-observer"), 2.0).error
+        need(not error, f"refused: {error}")
+        rig.hold("operator")
+        error = observer.ask(Resume(sender="check-observer"), 2.0).error
+        need(error, "an observer resumed")
+        rig.stays(Mode.HOLD, 0.2)
+        return error
+    finally:
+        observer.close()
+
+
 @check("in a hold: released, neutral, pressed", "takeover")
 def fresh_press_ends_a_hold(rig: Rig) -> str:
     rig.policy()

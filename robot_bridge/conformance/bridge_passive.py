@@ -146,6 +146,29 @@ def lease(rig: Rig) -> str:
         twin.close()
 
 
+@check("took the lease as a script; asked for it as another script, then as a person", "refused, then granted; the script's token is void")
+def scripts_give_way(rig: Rig) -> str:
+    rig.free()
+    other = ControlClient(rig.endpoints, "check-other", Role.OPERATOR)
+    try:
+        other.hello("check", 2.0)
+        script = rig.ask(Lease(sender=ME, device_kind="scripted"))
+        need(script.lease, f"refused: {script.error}")
+        reply = other.ask(Lease(sender="check-other", device_kind="scripted"), 2.0)
+        need(reply.error and not reply.lease, "a script took the lease from another")
+        person = other.ask(Lease(sender="check-other", device_kind="gamepad"), 2.0)
+        need(person.lease and person.lease != script.lease, f"a script kept the lease from a person: {person.error}")
+        rig.token = script.lease
+        rig.hand(device_id="check-script", device_kind="scripted")
+        time.sleep(0.2)
+        rig.peers.command = None
+        need(rig.now().device_id != "check-script", "a command with the script's token was accepted")
+        other.ask(Lease(sender="check-other", release=True), 2.0)
+        return reply.error
+    finally:
+        other.close()
+
+
 @check(
     "held the lease and sent, deadman released: a good command, then one of another session, a repeated one, one with an unknown field, "
     "one of another sender, one for an unknown group, four of wrong types, one of a byte more than the limit",

@@ -103,16 +103,22 @@ def line(result: Result) -> str:
     return f"{first}\n        did:      {result.did}\n        expected: {result.expected}\n        observed: {result.observed}"
 
 
+def not_looked_at(beyond: Sequence[str]) -> str:
+    """What a report says nothing about, a line each."""
+    return "\n".join(f"not looked at: {item}" for item in beyond)
+
+
 def summary(results: Sequence[Result]) -> str:
     """The last line of a report."""
     count = {status: sum(result.status is status for result in results) for status in Status}
     return f"{count[Status.PASS]} passed, {count[Status.FAIL]} failed, {count[Status.SKIP]} skipped"
 
 
-def as_json(peer: str, results: Sequence[Result]) -> str:
-    """``{peer, passed, failed, skipped, checks: [{name, did, expected, observed, status}]}``."""
+def as_json(peer: str, results: Sequence[Result], beyond: Sequence[str] = ()) -> str:
+    """``{peer, passed, failed, skipped, checks: [{name, did, expected, observed, status}], not_looked_at: [...]}``."""
     document: dict[str, Any] = {"peer": peer}
     for key, status in (("passed", Status.PASS), ("failed", Status.FAIL), ("skipped", Status.SKIP)):
         document[key] = sum(result.status is status for result in results)
     document["checks"] = [asdict(result) for result in results]
+    document["not_looked_at"] = list(beyond)
     return json.dumps(document, indent=1) + "\n"

@@ -15,8 +15,8 @@ import pytest
 
 from takeover.data.schema import EpisodeKind, Mode, Resume, Start
 from takeover.robot_bridge.conformance.actor import POINT, check_actor
-from takeover.robot_bridge.conformance.bridge import DRIVING, HANDS, NOT_DRIVEN, STANDING, check_bridge
-from takeover.robot_bridge.conformance.report import Failed, Result, Status
+from takeover.robot_bridge.conformance.bridge import DRIVING, HANDS, NOT_DRIVEN, NOT_LOOKED_AT, STANDING, check_bridge
+from takeover.robot_bridge.conformance.report import Failed, Result, Status, as_json
 from takeover.robot_bridge.protocol import Endpoints
 from tests.robot_bridge.station import Operator, Recorder, eventually, station
 
@@ -31,8 +31,16 @@ TAKEOVER = [sys.executable, "-m", "takeover.app.cli"]
 BRIDGE_MISTAKES = [
     ("heartbeat", "state_due = now + 0.02", "state_due = now + 0.1"),
     ("version_mismatch", 'need(kind != "hello" or r.get("protocol") == 1,', "need(True,"),
-    ("lease", 'need(kind in ("start", "finish", "hold") or not self.held_by() or self.owner == peer,', "need(True,"),
-    ("lease", "not self.held_by() or self.owner == peer,", 'self.held_by() in ("", sender),'),
+    ("lease", 'need(kind in "start finish hold" or not self.held_by() or self.owner == peer or (self.auto and person),', "need(True,"),
+    ("scripts_give_way", " or (self.auto and person),", ","),
+    ("scripts_give_way", "self.auto and person", "self.auto"),
+    (
+        "observers_hold",
+        'need(kind == "hold" or (r["sender"] == sender and role == "operator"),',
+        'need(r["sender"] == sender and role == "operator",',
+    ),
+    ("observers_hold", 'need(kind in "start finish hold" or', 'need(kind in "start finish" or'),
+    ("lease", "not self.held_by() or self.owner == peer or", 'self.held_by() in ("", sender) or'),
     ("foreign_name", 'r["sender"] == sender and role', "role"),
     ("frozen_console_is_nobody", ' or not c["gui_alive"]) else ""', ') else ""'),
     ("commands_refused", 'need(name in ("control", "record") or message["session"] == self.session,', "need(True,"),
@@ -222,6 +230,16 @@ def test_the_command_says_what_failed_by_its_exit_status(folder):
                 assert "FAIL  version_mismatch" in done.stdout
                 assert "expected: an error that names both versions" in done.stdout
                 assert "1 passed, 1 failed, 0 skipped" in done.stdout
+                assert [line.removeprefix("not looked at: ") for line in done.stdout.splitlines() if line.startswith("not ")] == [
+                    *NOT_LOOKED_AT
+                ]
+
+
+def test_what_is_not_looked_at_is_said_on_the_page_and_in_the_report() -> None:
+    page = (ROOT / "docs" / "protocol.md").read_text(encoding="utf-8")
+    assert [item for item in NOT_LOOKED_AT if f"- {item}" not in page] == []
+    assert json.loads(as_json("x", [], NOT_LOOKED_AT))["not_looked_at"] == [*NOT_LOOKED_AT]
+    assert json.loads(as_json("x", []))["not_looked_at"] == []
 
 
 def test_without_drive_nothing_moves(folder):

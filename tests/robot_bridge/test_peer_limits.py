@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from takeover.data.schema import Event, RunConfig, State
 from takeover.robot_bridge.bridge import Bridge
@@ -135,6 +136,20 @@ def test_a_bridge_on_a_network_runs_in_real_time(tmp_path: Path) -> None:
     )
     with pytest.raises(ValueError, match="lockstep is for one computer"):
         Bridge(config, SimRobot(), None)
+
+
+@pytest.mark.parametrize("address", ["tcp://10.77.0.1:5600", "tcp://127.0.0.1:5600"])
+def test_who_may_drive_from_elsewhere_is_not_said_to_see_the_robot(tmp_path: Path, address: str) -> None:
+    """Refused before a key is looked for, a socket is opened or the robot is reached."""
+    robot = SimRobot()
+    config = RunConfig(session_id="s", workspace=str(tmp_path), sockets=str(tmp_path / "s"), listen=address, line_of_sight="yes")
+    with pytest.raises(ValueError, match=f'line_of_sight = "yes".* listens on {address}') as refused:
+        Bridge(config, robot, None)
+    assert '"auto"' in str(refused.value), "and what to do"
+    assert not (tmp_path / "s").exists()
+    for said in ("auto", "no"):
+        with pytest.raises(EndpointError, match="key"):  # the next thing that it lacks
+            Bridge(structs.replace(config, line_of_sight=said), robot, None)
 
 
 # --- cameras and robots ---

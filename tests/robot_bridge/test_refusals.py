@@ -226,6 +226,8 @@ def test_the_same_mistake_at_many_places_is_one(hand: ByHand) -> None:
 def test_what_cannot_be_looked_into_is_told_without_a_value() -> None:
     error = BadMessage.of(msgspec.ValidationError("Expected `int`, got `str` - at `$.scores[...]`"), b"\x80")
     assert (error.field, error.value) == ("scores[...]", None)
+    error = BadMessage.of(msgspec.ValidationError("wrong - at `$.scores[...]`"), msgspec.msgpack.encode({"scores": {"a": "b"}}))
+    assert error.value is None, "which of them is not known"
     for broken in (b"\xc1", b"\x91" * 3000 + b"\xc0", b"\xa2\xff\xff", b"\x81\x80\xc0", b"\x91\xc0"):
         error = BadMessage.of(msgspec.ValidationError("wrong - at `$.seq`"), broken)
         assert (str(error), error.field, error.value, error.reason) == ("wrong - at `$.seq`", "seq", None, "wrong")

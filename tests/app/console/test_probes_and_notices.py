@@ -19,6 +19,7 @@ from takeover.app.console.models.notices import last_refused, line, notices, ref
 from takeover.app.console.models.review_episode import load_episode
 from takeover.app.console.models.snapshot import Snapshot
 from takeover.app.console.review_page import ReviewPage
+from takeover.app.console.setup_page import SetupPage
 from takeover.app.console.widgets import KeyValueRow
 from takeover.app.inputs.base import DeviceReading
 from takeover.data.catalog import Catalog
@@ -165,3 +166,16 @@ def test_setup_has_the_notices_too_and_the_learned_reward(console, until):
     assert "&lt;version 2&gt;" in rows["Evaluator"].toolTip()
     assert rows["Learned reward"].value.startswith("v3, 1 of 3 vetoes")
     assert rows["Recipe"].toolTip() == ""
+
+
+def test_setup_shows_who_sees_the_robot_where_the_bridge_is_on_this_computer(console, until, qtbot, monkeypatch):
+    """Elsewhere that bridge has a station file of its own, and ours says nothing about it."""
+    _, controller = console
+    until(lambda: controller.snapshot().state is not None)
+    config = msgspec.structs.replace(controller.config, line_of_sight="no")
+    for connect, shown in (("", ["no"]), ("tcp://10.77.0.1:5600", [])):
+        monkeypatch.setattr(controller, "config", msgspec.structs.replace(config, connect=connect))
+        page = SetupPage(controller)
+        qtbot.addWidget(page)
+        page.refresh(controller.snapshot())
+        assert [row.value for row in page.findChildren(KeyValueRow) if row.label == "Line of sight"] == shown
