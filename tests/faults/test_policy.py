@@ -66,7 +66,7 @@ def test_row_18_person_not_finite(running: Scene, bound: Bound, value: float) ->
 def test_row_18_person_not_finite_while_the_policy_drives(running: Scene, bound: Bound, value: float) -> None:
     """Who presses wants the robot: the policy does not go on because the action is none; nor is that press good later."""
     station, operator = running.station, running.operator
-    time.sleep(0.3)  # seen to have let go
+    station.policy_runs(operator)  # and who commands is seen to have let go
     fault = time.monotonic_ns()
     operator.action, operator.deadman = [value, 0.0, 0.0, 0.0], True
     station.held(fault, [HoldReason.HUMAN_FAULT])
