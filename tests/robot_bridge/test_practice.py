@@ -93,7 +93,7 @@ def test_what_practice_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ch
         return msgspec.structs.replace(whole(robot), **change)
 
     monkeypatch.setattr(SimRobot, "spec", property(lesser))
-    with station(tmp_path) as made:
+    with station(tmp_path, line_of_sight="yes") as made:
         _, _, operator = alone(made)
         assert why in practise(operator, **more)
         assert made.state().mode is Mode.READY

@@ -499,7 +499,7 @@ def test_a_frozen_camera_that_the_policy_needs_holds_it_but_not_a_person(tmp_pat
         assert scene.operator.ask(Fault(sender="console", name="frozen_camera", value=1.0)).error == ""
         state = scene.until_hold(HoldReason.CAMERA_FROZEN)
         assert state.hold_detail == "front"
-        assert "front" in state.gate["cameras"]
+        made.until(lambda state: "front" in state.gate["cameras"])
         scene.neutral()
         time.sleep(0.2)
         scene.take_over()  # who sees the robot may drive it
