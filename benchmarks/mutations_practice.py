@@ -106,7 +106,15 @@ PRACTICE: list[Mutation] = [
         ("network: refused before it runs", "if self._count_refusal is not None:", "if True:"),
         ("sight: nobody's", "if nobody_sees(config, spec, known):", "if False:"),
         ("sight: noted", 'audit.note_sight(workspace, "bridge", self.config.line_of_sight)', "pass"),
-        ("io: outlives a stop that fails", "except Exception:\n                    log", "except KeyError:\n                    log"),
+    ),
+    *of(
+        "robot_bridge/control_base.py",
+        AROUND,
+        (
+            "stop: outlives one that fails",
+            "except Exception:\n            log.exception(\"the robot's own",
+            "except KeyError:\n            log.exception(\"the robot's own",
+        ),
     ),
     *of(
         "robot_bridge/sight.py",

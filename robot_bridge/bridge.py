@@ -110,7 +110,7 @@ class Bridge:
             ready()
             control.run(stopped)
         finally:
-            control.robot.stop()
+            control.stop_robot()
             if io_thread is not None:
                 self._io_stop.set()
                 self.io.state_now()
@@ -171,7 +171,4 @@ class Bridge:
                 # without this thread nobody could stop the robot: stand still and go on listening
                 log.exception("I/O step failed; the robot is stopped")
                 self.io.inbox.stop_reason = "the bridge's I/O failed; see its log"
-                try:
-                    self.control.robot.stop()
-                except Exception:
-                    log.exception("the robot's own stop failed")
+                self.control.stop_robot()

@@ -249,7 +249,7 @@ class ControlBase:
         reason = self.io.inbox.stop_reason
         if reason is None or self.mode.mode is Mode.STOPPED:
             return
-        self.robot.stop()
+        self.stop_robot()
         self.change(ModeEvent.STOP, detail=reason)
         self.io.event("stop", reason, **self.where())
         episode = self.book.episode
@@ -258,12 +258,19 @@ class ControlBase:
         else:
             self._abort_block()
 
+    def stop_robot(self) -> None:
+        """Also where the driver's own stop fails: the loop lives on and says so, and the robot's watchdog stops it."""
+        try:
+            self.robot.stop()
+        except Exception:
+            log.exception("the robot's own stop failed")
+
     def fault(self, error: Exception) -> bool:
         """The robot or the loop itself failed: stand still, say so, hold; offline when it goes on, or when no episode runs to be held.
 
         Returns whether it was said: the first ones and then one in a second, as a robot that is off must fill neither log nor record.
         """
-        self.robot.stop()
+        self.stop_robot()
         self.pending = None
         self.robot_faults += 1
         episode = self.book.episode

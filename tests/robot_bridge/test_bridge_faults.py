@@ -10,7 +10,9 @@ import zmq
 from msgspec import structs
 
 from takeover.data import audit
-from takeover.data.schema import RobotSpec, Role
+from takeover.data.schema import Mode, RobotSpec, Role
+from takeover.robot_bridge.control_base import FAULTS_TO_OFFLINE
+from takeover.robot_bridge.modes import ModeEvent
 from takeover.robot_bridge.protocol import Endpoints, KeyFolder
 from takeover.robot_bridge.protocol.link import Gatekeeper, Link, secure_client
 from takeover.robot_bridge.robots.sim import SimRobot
@@ -52,6 +54,21 @@ def test_the_io_thread_outlives_a_robot_that_cannot_be_stopped(hand: ByHand, mon
         thread.join(5.0)
     assert len(stops) == 2
     assert hand.io.inbox.stop_reason == "the bridge's I/O failed; see its log"
+
+
+def test_the_loop_outlives_a_robot_that_cannot_be_stopped(hand: ByHand, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> None:
+        raise OSError("cable pulled")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(hand.robot, "stop", fails)
+        patch.setattr(hand.robot, "read", fails)
+        hand.tick(FAULTS_TO_OFFLINE)
+        assert hand.mode is Mode.OFFLINE
+        hand.control.change(ModeEvent.CONNECT)
+        hand.io.inbox.stop_reason = "asked for"
+        hand.tick()
+        assert hand.mode is Mode.STOPPED
 
 
 def test_somebody_may_be_refused_while_the_bridge_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
