@@ -176,6 +176,12 @@ def test_old_pictures_cannot_begin_a_correction(console, peer, until):
     QTest.qWait(150)
     assert not peer.last_command().deadman
     peer.pictures = True
+    until(lambda: max(controller.snapshot().picture_age_ms.values()) < 100)
+    QTest.qWait(150)
+    assert not peer.last_command().deadman, "that press was made unseen"
+    QTest.keyRelease(window, Qt.Key.Key_Space)
+    QTest.qWait(100)
+    QTest.keyPress(window, Qt.Key.Key_Space)
     until(lambda: peer.last_command().deadman)
     QTest.keyRelease(window, Qt.Key.Key_Space)
 
