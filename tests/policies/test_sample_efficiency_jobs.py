@@ -133,6 +133,7 @@ def running(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], list[psutil
         text=True,
         cwd=ROOT,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a suite started in the background ignores it
     )
     locks = tmp_path / "cells"
     deadline = time.monotonic() + 100.0
