@@ -102,11 +102,16 @@ def no_motion_before_neutral(rig: Rig) -> str:
     return "stayed in hold, nothing asked of the robot"
 
 
-@check("in a hold: asked to resume with the device deflected, then neutral", "refused, then policy")
-def resume_needs_neutral(rig: Rig) -> str:
+def _held(rig: Rig) -> None:
+    """From mode policy into a hold that was asked for."""
     rig.policy()
     rig.done(Hold(sender=ME))
     rig.hold("operator")
+
+
+@check("in a hold: asked to resume with the device deflected, then neutral", "refused, then policy")
+def resume_needs_neutral(rig: Rig) -> str:
+    _held(rig)
     rig.hand(deadman=False, action=rig.push())
     time.sleep(0.1)
     error = rig.refused(Resume(sender=ME))
@@ -119,9 +124,7 @@ def resume_needs_neutral(rig: Rig) -> str:
 
 @check("in a hold: asked to resume while commands come with an old `newest_state_seq`, then with the newest", "refused, then policy")
 def resume_needs_commands(rig: Rig) -> str:
-    rig.policy()
-    rig.done(Hold(sender=ME))
-    rig.hold("operator")
+    _held(rig)
     rig.peers.frozen_state_seq = rig.now().seq
     time.sleep(rig.command_life_s + 0.1)
     error = rig.refused(Resume(sender=ME))
@@ -134,9 +137,7 @@ def resume_needs_commands(rig: Rig) -> str:
 
 @check("in a hold: sent a Resume whose `newest_state_seq` names a state of 1.2 s ago, then one with the newest", "refused, then policy")
 def old_request_refused(rig: Rig) -> str:
-    rig.policy()
-    rig.done(Hold(sender=ME))
-    rig.hold("operator")
+    _held(rig)
     rig.client.newest_state_seq = rig.now().seq
     time.sleep(1.2)
     error = rig.client.ask(Resume(sender=ME), 2.0).error
@@ -165,9 +166,7 @@ def observers_hold(rig: Rig) -> str:
 
 @check("in a hold: released, neutral, pressed", "takeover")
 def fresh_press_ends_a_hold(rig: Rig) -> str:
-    rig.policy()
-    rig.done(Hold(sender=ME))
-    rig.hold("operator")
+    _held(rig)
     rig.hand()
     time.sleep(0.1 + 2 * rig.period_s)
     rig.hand(deadman=True, action=rig.push())
@@ -243,9 +242,7 @@ def press_that_is_no_action(rig: Rig) -> str:
 
 @check("in a hold, with the device neutral: pressed while commanding NaN, then went on pressing with a finite action", "stays in hold")
 def old_press_takes_nothing(rig: Rig) -> str:
-    rig.policy()
-    rig.done(Hold(sender=ME))
-    rig.hold("operator")
+    _held(rig)
     for _ in range(3):  # a command of ours that is late disarms, too
         rig.hand()
         time.sleep(0.1 + 2 * rig.period_s)
