@@ -29,6 +29,7 @@ class Devices(DeviceSource):
     def __init__(self, keyboard: Keyboard, manager: DeviceManager | None) -> None:
         self.keyboard, self.manager = keyboard, manager
         self.may_start = True  # false: pictures are too old to begin a correction
+        self.policy_drives = False  # and this console commands: then a press in vain holds the robot
         self._in_vain = False  # pressed while they were, and not let go since
 
     def poll(self) -> DeviceReading:
@@ -37,8 +38,11 @@ class Devices(DeviceSource):
             if self.keyboard.enabled:
                 self.manager.submit_keyboard(reading)
             reading = self.manager.poll()
-        self._in_vain = reading.deadman and (self._in_vain or not self.may_start)
-        return replace(reading, deadman=False) if self._in_vain else reading
+        before, self._in_vain = self._in_vain, reading.deadman and (self._in_vain or not self.may_start)
+        if not self._in_vain:
+            return reading
+        hold = ("hold",) if self.policy_drives and not before else ()  # somebody wants the robot: the policy does not go on
+        return replace(reading, deadman=False, presses=(*reading.presses, *hold))
 
     def all(self) -> list[DeviceReading]:
         return self.manager.devices() if self.manager is not None else [self.keyboard.poll()]
@@ -122,6 +126,7 @@ class Controller:
         ages = self.picture_ages(time.monotonic_ns())
         self.front_age_ms = next(iter(ages.values()), 0.0)
         in_takeover = state is not None and state.mode is Mode.TAKEOVER
+        self.devices.policy_drives = state is not None and state.mode is Mode.POLICY and client.holds_lease
         self.devices.may_start = in_takeover or not ages or max(ages.values()) <= NO_START_MS
         if state is not None:
             self._widest_m = max(self._widest_m, state.gripper_width_m)

@@ -173,7 +173,7 @@ def test_old_pictures_cannot_begin_a_correction(console, peer, until):
     peer.pictures = False
     until(lambda: max(controller.snapshot().picture_age_ms.values()) > 600)
     QTest.keyPress(window, Qt.Key.Key_Space)
-    QTest.qWait(150)
+    until(lambda: len(peer.asked(HoldRequest)) == 1)  # somebody wants the robot
     assert not peer.last_command().deadman
     peer.pictures = True
     until(lambda: max(controller.snapshot().picture_age_ms.values()) < 100)
