@@ -259,7 +259,7 @@ BRIDGE: list[Mutation] = [
         ("request: role", "if item.role is not Role.OPERATOR:", "if False:"),
         ("request: labellers label", "isinstance(request, _LABELLING) and item.role", "item.role"),
         ("request: lease", OTHERS, "if False:"),
-        ("request: scripts give way", " and not lease.scripted(now):", ":"),
+        ("request: scripts give way", "item.owner) and not lease.scripted(now):", "item.owner):"),
         ("request: anyone holds", "if isinstance(request, Hold):", "if False:"),
         ("start: ready", "if mode is not Mode.READY:", "if False:"),
         ("start: policy", "if request.kind is not EpisodeKind.DEMONSTRATION and not control.policy_present():", "if False:"),
@@ -281,6 +281,14 @@ BRIDGE: list[Mutation] = [
             "if request.scale < MIN_SPEED_SCALE or request.scale > 1.0:",
         ),
         ("faults: simulators", "if not control.spec.simulated:", "if False:"),
+    ),
+    *of(
+        "robot_bridge/requests.py",
+        f"{T}security.py",
+        ("blocks: another key", "if isinstance(request, _STATION) and holder and other_key", "if False and other_key"),
+        ("blocks: the same key", "other_key = item.user != self._control.io.lease_user", "other_key = True"),
+        ("blocks: scripts give way", "other_key and not lease.scripted(now):", "other_key:"),
+        ("blocks: nobody commands", "isinstance(request, _STATION) and holder and", "isinstance(request, _STATION) and"),
     ),
     *of("robot_bridge/requests.py", IO, ("start: camera", "if lack is not HoldReason.NONE and request", "if False and request")),
     *of(

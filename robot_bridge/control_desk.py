@@ -50,7 +50,7 @@ class ControlDesk:
     _peers: dict[bytes, tuple[str, Role, str]]  # sender, role, public key ("": one computer)
     _command_seq: int
     _lease_peer: bytes  # connection that the lease was granted to
-    _lease_user: str  # public key that the lease was granted to
+    lease_user: str  # public key that the lease was granted to
     _state_due_ns: int
     _state_times: dict[int, int]
 
@@ -100,7 +100,7 @@ class ControlDesk:
             self._deny(peer, envelope.request_id, request, f"too many requests are waiting, at most {MAX_REQUESTS}")
             return
         signed = replace(request, sender=names.author(self._gatekeeper, user, sender))
-        self.inbox.requests.append(PendingRequest(peer, envelope.request_id, signed, sender, role, self._owner(peer)))
+        self.inbox.requests.append(PendingRequest(peer, envelope.request_id, signed, sender, role, self._owner(peer), user))
 
     def _who_asks(self, peer: bytes, claimed: str) -> str:
         """The author of a request: by the name of the connection's hello, never in another's."""
@@ -166,7 +166,7 @@ class ControlDesk:
             self._answer(peer, request_id)
             return
         gone = False
-        if sender == self.lease.sender and peer != self._lease_peer and self._control.user == self._lease_user:
+        if sender == self.lease.sender and peer != self._lease_peer and self._control.user == self.lease_user:
             note = Reply(session=self.session, error=f"{sender} asks for the lease on another connection", t_ns=now_ns)
             gone = not self._control.reaches(self._lease_peer, ReplyEnvelope(request_id=-1, reply=note))  # then this is itself, come back
         before = self.lease.grants
@@ -179,8 +179,8 @@ class ControlDesk:
             # a new grant: nothing that was commanded before counts any more
             self._command_seq = -1
             self.inbox.command = None
-            self._lease_peer, self._lease_user = peer, self._control.user
-            self.event("lease", f"granted to {names.author(self._gatekeeper, self._lease_user, sender)}")
+            self._lease_peer, self.lease_user = peer, self._control.user
+            self.event("lease", f"granted to {names.author(self._gatekeeper, self.lease_user, sender)}")
         self._control.send(peer, ReplyEnvelope(request_id=request_id, reply=Reply(session=self.session, lease=token)))
 
     def _reply(self, request: PendingRequest, error: str) -> None:

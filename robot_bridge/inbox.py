@@ -37,6 +37,7 @@ class PendingRequest:
     sender: str
     role: Role
     owner: bytes = b""  # the asker's connection, as the lease knows it
+    user: str = ""  # public key it came with; empty where nothing goes over a network
 
 
 @dataclass

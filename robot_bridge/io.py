@@ -73,7 +73,7 @@ class BridgeIO(ControlDesk, RecordDesk):
         self._served_ns = 0
         self._command_seq = -1
         self._lease_peer = b""  # connection that the lease was granted to
-        self._lease_user = ""  # public key that the lease was granted to
+        self.lease_user = ""  # public key that the lease was granted to
         self._state_seq = 0
         self._state_due_ns = 0
         self._state_times: dict[int, int] = {}
@@ -237,7 +237,7 @@ class BridgeIO(ControlDesk, RecordDesk):
             return refused("session", f"made for another session than {self.session}", command.session)
         if not self.lease.token or command.lease != self.lease.token or command.sender != self.lease.sender:
             return refused("lease", f"sender does not hold the lease; {self.lease.holder(now_ns) or 'nobody'} does")
-        if self._command.user != self._lease_user:
+        if self._command.user != self.lease_user:
             return refused("lease", "sender does not hold the lease: it was granted to another key")
         if not self.lease.holder(now_ns):
             return refused("lease", f"the lease has lapsed: silent for more than {LEASE_LIFE_NS / 1e9} s")

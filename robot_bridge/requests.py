@@ -39,6 +39,7 @@ MAX_FAILURES = 1000
 
 _LABELLING = (SetOutcome, UndoOutcome, Mark)
 _LEASED = (Resume, Clear, SetOutcome, UndoOutcome, Next, Mark, SpeedScale, Ready)
+_STATION = (Start, Finish, Fault)  # asked by a station's supervisor too, on a connection of its own and with the station's key
 
 
 class RequestHandler:
@@ -86,6 +87,9 @@ class RequestHandler:
         now = time.monotonic_ns()
         holder = lease.holder(now)
         if isinstance(request, _LEASED) and holder and not lease.is_of(item.sender, item.owner) and not lease.scripted(now):
+            raise Refused(holds(holder, item.sender))
+        other_key = item.user != self._control.io.lease_user
+        if isinstance(request, _STATION) and holder and other_key and not lease.scripted(now):
             raise Refused(holds(holder, item.sender))
 
     def _start(self, request: Start) -> None:

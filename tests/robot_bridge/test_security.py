@@ -16,7 +16,10 @@ from takeover.data.schema import (
     AnyRecord,
     Clear,
     Command,
+    EpisodeKind,
     Event,
+    Fault,
+    Finish,
     Hello,
     Lease,
     Mode,
@@ -27,6 +30,7 @@ from takeover.data.schema import (
     Role,
     RunConfig,
     SpeedScale,
+    Start,
     State,
     Stop,
 )
@@ -213,6 +217,36 @@ def test_a_lease_is_of_the_key_that_it_was_granted_to(network: Network) -> None:
     received = network.station.bridge.io.inbox.command
     assert received is None or received.command.device_id != "stolen"
     alice.close()
+
+
+def test_nobody_elsewhere_starts_or_ends_blocks_while_another_key_commands(network: Network) -> None:
+    recorder = Recorder(network.client("tape", Role.LEARNER))
+    inside = network.client("alice", Role.OPERATOR)
+    alice = Operator(inside)
+    assert alice.take_lease().error == ""
+    assert eventually(lambda: alice.state is not None and alice.state.commander == "console")
+    bob = Operator(network.client("bob", Role.OPERATOR), "bob")
+    assert eventually(lambda: bob.state is not None)
+    start = {"kind": EpisodeKind.DEMONSTRATION, "episodes": 1}
+    for request in (Start(sender="bob", **start), Finish(sender="bob", now=True), Fault(sender="bob", name="camera_freeze")):
+        assert bob.ask(request).error == "console holds the lease"
+    supervisor = Operator(inside, "supervisor")  # of the same station: its key, another connection
+    assert eventually(lambda: supervisor.state is not None)
+    assert supervisor.ask(Start(sender="supervisor", **start)).error == ""
+    assert eventually(lambda: alice.state is not None and alice.state.block_running)
+    assert bob.ask(Finish(sender="bob", now=True)).error == "console holds the lease"
+    assert supervisor.ask(Finish(sender="supervisor", now=True)).error == ""
+    assert eventually(lambda: alice.state is not None and not alice.state.block_running)
+    alice.sending = False
+    assert eventually(lambda: bob.state is not None and not bob.state.commander and not bob.state.block_running)
+    assert bob.ask(Start(sender="bob", **start)).error == "", "nobody commands"
+    script = Operator(inside, "script", kind="scripted")
+    assert eventually(lambda: script.take_lease().error == "")
+    assert eventually(lambda: bob.state is not None and bob.state.commander == "script")
+    assert bob.ask(Finish(sender="bob", now=True)).error == "", "a script gives way"
+    for each in (alice, bob, supervisor, script):
+        each.close()
+    recorder.peer.stop()
 
 
 def test_a_revoked_key_is_refused_while_it_is_connected(network: Network) -> None:
