@@ -84,8 +84,11 @@ class Learner(Protocol):
         """An outcome that was corrected after the episode, or taken back (``unknown``: it ended with nothing)."""
 
     def apply_labels(self, labels: EpisodeLabels) -> bool:
-        """The present labels of an episode, from the next batch on; False when it was never ingested. What a label took out comes back
-        when the label is taken back."""
+        """The present labels of an episode, from the next batch on; False when none of its steps is here. What a label took out
+        comes back when the label is taken back."""
+
+    def holds(self, episode_id: str) -> bool:
+        """Whether labels of the episode would find steps of it here."""
 
     def corrections_used(self) -> list[tuple[str, int]]:
         """(episode id, intervention id) of corrections of which a batch held a step for the first time since the last call."""

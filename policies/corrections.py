@@ -4,12 +4,14 @@ From the first applied human step of an intervention to the first batch that hel
 policy acted with weights that used it.
 """
 
+from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
 from takeover.data.schema import ControlMode, Step
 
 SHOWN = 20
+REMEMBERED = 1000
 
 
 @dataclass
@@ -26,11 +28,11 @@ class _Correction:
 
 
 class CorrectionClock:
-    """Follows every intervention from its first human step to the first step of a policy that used it."""
+    """Follows every intervention from its first human step to the first step of a policy that used it; the newest `REMEMBERED` of them."""
 
     def __init__(self) -> None:
-        self.to_batch_s: list[float] = []
-        self.to_acting_s: list[float] = []
+        self.to_batch_s: deque[float] = deque(maxlen=REMEMBERED)
+        self.to_acting_s: deque[float] = deque(maxlen=REMEMBERED)
         self._all: dict[tuple[str, int], _Correction] = {}
         self._recent: list[_Correction] = []
         self._awaiting_version: list[_Correction] = []
@@ -43,6 +45,8 @@ class CorrectionClock:
             if key not in self._all:
                 found = _Correction(step.episode_id, episode_number, step.intervention_id, step.t_applied_ns, step.t_applied_ns)
                 self._all[key] = found
+                if len(self._all) > REMEMBERED:
+                    del self._all[next(iter(self._all))]
                 self._recent = [*self._recent[1 - SHOWN :], found]
             self._all[key].last_ns = step.t_applied_ns
         elif step.control_mode == ControlMode.POLICY and self._awaiting_action:

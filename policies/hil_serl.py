@@ -95,6 +95,9 @@ class HilSerlLearner(SacNetworks):
         self._progress.apply_labels(labels)
         return self.replay.apply_labels(labels)
 
+    def holds(self, episode_id: str) -> bool:
+        return self.replay.holds(episode_id)
+
     @property
     def demonstration_episodes(self) -> int:
         return self.replay.demonstration_episodes

@@ -20,6 +20,7 @@ from takeover.data.seeding import stream
 from takeover.policies import nets
 from takeover.policies.base import LearnerError, PolicyWeights
 from takeover.policies.class_weights import SCHEMES, StepClass, target_shares, weights
+from takeover.policies.correction_use import CorrectionUse
 from takeover.policies.flat import Adam, Layout
 from takeover.policies.imitation_parameters import ImitationParameters
 from takeover.policies.imitation_table import Stored, Table, class_of, counted, driven_steps, weights_or_none
@@ -60,9 +61,7 @@ class ImitationLearner:
         self._recent: deque[np.ndarray] = deque(maxlen=p.history)
         self._run = -1
         self._table: Table | None = None
-        self._correction_names: list[tuple[str, int]] = []
-        self._unused: set[int] = set()
-        self._used: list[tuple[str, int]] = []
+        self._corrections = CorrectionUse()
         self._good: dict[str, Tensor] | None = None
         self._skipped_in_a_row = 0
 
@@ -112,17 +111,10 @@ class ImitationLearner:
             self.train_steps += 1
             self.human_steps += is_human(step)
             if is_human(step):
-                correction = self._correction(step)
+                correction = self._corrections.number_of(step)
         stored.corrections.append(correction)
         if step.kind == EpisodeKind.POLICY:
             self._table = None
-
-    def _correction(self, step: Step) -> int:
-        identity = (step.episode_id, step.intervention_id)
-        if not self._correction_names or self._correction_names[-1] != identity:
-            self._correction_names.append(identity)
-            self._unused.add(len(self._correction_names) - 1)
-        return len(self._correction_names) - 1
 
     def end_episode(self, end: EpisodeEnd) -> None:
         start, self._running = self._running, None
@@ -142,8 +134,8 @@ class ImitationLearner:
         kept = {name: stored for name, stored in self._episodes.items() if stored.kind == EpisodeKind.POLICY and stored.actions}
         known = [Remembered(name, len(s.actions), driven_steps(s)) for name, s in kept.items()]
         for name in to_evict(known, self.parameters.memory_steps, self.parameters.memory):
-            self._unused -= set(kept[name].corrections)
-            kept[name].forget()
+            self._corrections.forget(kept[name].corrections)
+            del self._episodes[name]
             self._table = None
 
     @property
@@ -152,12 +144,15 @@ class ImitationLearner:
         return sum(stored.complete and not (stored.labels and stored.labels.thrown_away) for stored in self._episodes.values())
 
     def apply_labels(self, labels: EpisodeLabels) -> bool:
-        """What a batch draws from is what the labels say, from the next one on; False when the episode was never ingested."""
+        """What a batch draws from is what the labels say, from the next one on; False when none of its steps is here."""
         stored = self._episodes.get(labels.episode_id)
         if stored is None:
             return False
         stored.labels, self._table = labels, None
         return True
+
+    def holds(self, episode_id: str) -> bool:
+        return episode_id in self._episodes
 
     def exclude(self, episode_id: str) -> None:
         stored = self._episodes.get(episode_id)
@@ -173,8 +168,7 @@ class ImitationLearner:
             self.apply_labels(msgspec.structs.replace(known, outcome=outcome, event_step=event_step, relabelled=True))
 
     def corrections_used(self) -> list[tuple[str, int]]:
-        used, self._used = self._used, []
-        return used
+        return self._corrections.take_used()
 
     # --- learning ---
 
@@ -222,7 +216,8 @@ class ImitationLearner:
         table = self._steps()
         shares = target_shares(table.counts, scheme)
         index = table.sample(self.parameters.batch, shares, self.generator)
-        self._mark_used(table.corrections[index])
+        if self._corrections:
+            self._corrections.seen(table.corrections[index].tolist())
         observation = nets.normalise(table.observations[index], self._mean, self._scale).flatten(1)
         action = table.actions[index]
         outputs = nets.mlp(self._layout.views(self._flat), "policy", observation)
@@ -250,12 +245,6 @@ class ImitationLearner:
     def can_learn(self) -> bool:
         """Whether labels have left anything to learn from."""
         return any(weights_or_none(self._steps().counts, self.name).values())
-
-    def _mark_used(self, corrections: Tensor) -> None:
-        if self._unused:
-            for key in sorted(self._unused.intersection(corrections.tolist())):
-                self._unused.discard(key)
-                self._used.append(self._correction_names[key])
 
     # --- state, weights ---
 
@@ -287,7 +276,7 @@ class ImitationLearner:
             "skipped_in_a_row": self._skipped_in_a_row,
             "steps": [self.train_steps, self.human_steps],
             "learning_rate": self._optimiser.learning_rate,
-            "unused_corrections": sorted(self._unused),
+            "unused_corrections": self._corrections.state(),
         }
         good = {f"good.{name}": tensor for name, tensor in (self._good or {}).items()}
         return {"tensors": self._state_tensors() | good | {"generator": self.generator.get_state()}, "values": values}
@@ -306,6 +295,6 @@ class ImitationLearner:
         self._optimiser.learning_rate = values["learning_rate"]
         self.updates, self.cloned, self.skipped = values["updates"], values["cloned"], values["skipped"]
         self.train_steps, self.human_steps = values.get("steps", (self.train_steps, self.human_steps))
-        self._unused, self._used = set(values["unused_corrections"]), []
+        self._corrections.restore(values["unused_corrections"])
         self._skipped_in_a_row, tensors = values["skipped_in_a_row"], state["tensors"]
         self._good = {name.removeprefix("good."): tensor for name, tensor in tensors.items() if name.startswith("good.")} or None

@@ -30,12 +30,6 @@ class Stored:
 
     made: "tuple[tuple[int, int, int], EpisodeLabels | None, Piece] | None" = None  # what `piece_of` made of it last
 
-    def forget(self) -> None:
-        """Let go of the rows; labels may still come for the episode, and change nothing."""
-        for rows in (self.observations, self.actions, self.classes, self.runs, self.corrections, self.steps, self.interventions):
-            rows.clear()
-        self.made = None
-
 
 @dataclass(frozen=True)
 class Piece:

@@ -30,8 +30,7 @@ class LabelReading:
         self._changes = -1
         self._newest = 0  # number of the newest event that was read
         self._known: dict[str, EpisodeLabels] = {}
-        self._ingested: set[str] = set()
-        self._left_out: set[str] = set()  # excluded when the learner started, so never ingested
+        self._left_out: set[str] = set()  # excluded when the learner started, and not ingested since
         self._missing: set[str] = set()  # of those, what was taken back in since
         self._unused: list[tuple[str, str]] = []  # events of which no update has seen the effect yet
         self._published = True
@@ -53,18 +52,16 @@ class LabelReading:
         """For a checkpoint: how far labels were read, and which of them no update has seen yet."""
         return {"newest": self._newest, "unused": list(self._unused)}
 
-    def restore(self, state: Mapping[str, Any]) -> None:
+    def restore(self, state: Mapping[str, Any], learner: Learner) -> None:
         """After `begin` and the ingestion of what a checkpoint had seen: labels given since are in the next update, and noted with it."""
         if state:
             _, events = training_events_after(self._catalog, state["newest"])
             self._unused = [(event, target) for event, target in state["unused"]]
-            self._unused += [(event.id, event.target) for event in events if event.episode_id in self._ingested]
+            self._unused += [(event.id, event.target) for event in events if learner.holds(event.episode_id)]
 
     def on_record(self, record: object, learner: Learner | None) -> None:
         """After the training has seen it: an episode that ends gets the labels it already has."""
-        if isinstance(record, EpisodeStart):
-            self._ingested.add(record.episode_id)
-        elif isinstance(record, EpisodeEnd) and learner is not None and record.episode_id in self._known:
+        if isinstance(record, EpisodeEnd) and learner is not None and record.episode_id in self._known:
             learner.apply_labels(self._amend(self._known[record.episode_id]))
 
     def reread(self, learner: Learner, episode_runs: bool) -> bool:
@@ -76,10 +73,13 @@ class LabelReading:
             self.reward_version = max([self.reward_version, *(version_of(event.author) for event in events)])
             changed = training_labels(self._catalog, sorted({event.episode_id for event in events}))
             self._known |= changed
+            mine: set[str] = set()
             for episode_id, labels in changed.items():
-                if not learner.apply_labels(self._amend(labels)) and not labels.excluded and episode_id in self._left_out:
+                if learner.apply_labels(self._amend(labels)):
+                    mine.add(episode_id)
+                elif not labels.excluded and episode_id in self._left_out:
                     self._missing.add(episode_id)
-            mine = {episode_id for episode_id in changed if episode_id in self._ingested or episode_id in self._missing}
+                    mine.add(episode_id)
             self._unused += [(event.id, event.target) for event in events if event.episode_id in mine]
         return bool(self._missing) and not episode_runs
 
@@ -87,8 +87,8 @@ class LabelReading:
         """Episodes that were excluded when the learner started and count again."""
         wanted, self._missing = self._missing, set()
         for start, steps, end in iter_episode_records(workspace, self._task, images=True, episode_ids=sorted(wanted)):
-            if start.kind in (EpisodeKind.DEMONSTRATION, EpisodeKind.POLICY) and start.episode_id not in self._ingested:
-                self._ingested.add(start.episode_id)
+            if start.kind in (EpisodeKind.DEMONSTRATION, EpisodeKind.POLICY) and start.episode_id in self._left_out:
+                self._left_out.discard(start.episode_id)
                 yield start, steps, end
 
     def on_update(self, updates: int) -> None:

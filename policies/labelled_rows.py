@@ -1,6 +1,6 @@
 """Labels on stored transitions: what they leave out leaves the buffers at once, and comes back when the label is taken back."""
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 
 import msgspec
 import numpy as np
@@ -76,6 +76,22 @@ class LabelledRows:
             self._settle(place, key, {step for step in steps if not aborted and wanted(step)})
             self._reward(buffer, key, labels)
         return before - sum(buffer.size for buffer in self._buffers)
+
+    def forget_gone(self) -> Container[int]:
+        """Let go of everything known of episodes that have no row left, in the buffers or kept out; returns the keys of the others.
+
+        Demonstrations stay, they are counted. Rows that labels keep out go once the ring has let go of younger ones: it would not have them
+        any more."""
+        shown = {key for key, kind in self._kinds.items() if kind == EpisodeKind.DEMONSTRATION}
+        left = set(shown)
+        for buffer, out in zip(self._buffers, self._out, strict=True):
+            for key in [key for key, kept in out.items() if not kept or (key < buffer.passed and key not in shown)]:
+                del out[key]
+            left.update(np.unique(buffer.episode[: buffer.size]).tolist(), out)
+        for known in (self._labels, self._kinds, self._recorded, self._charged, self._driven):
+            for key in known.keys() - left:
+                del known[key]
+        return left
 
     def exclude(self, key: int, episode_id: str) -> int:
         return self.apply(key, msgspec.structs.replace(self._labels.get(key) or EpisodeLabels(episode_id=episode_id), excluded=True))

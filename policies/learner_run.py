@@ -81,7 +81,7 @@ class LearnerRun:
             if self.training.spec is not None:
                 check_same_settings(self.folder, state, self.training.need_learner(), self.training.spec)
             self.training.restore(state)
-            self._labels.restore(state["labels"])
+            self._labels.restore(state["labels"], self.training.need_learner())
             self._saved_updates = self._updates()
             log.info("resumed at update %d, version %d", self._updates(), self.training.next_version - 1)
         for record in self._pictured(records):

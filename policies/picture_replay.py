@@ -67,7 +67,7 @@ class PictureReplay(CorrectionReplay):
         self._buffers: list[tuple[torch.Tensor, torch.Tensor]] = []
         self._turn = 0
         self._ahead: ThreadPoolExecutor | None = ThreadPoolExecutor(1, "pictures") if compressed else None
-        self._marked: tuple[set[int], list[tuple[str, int]]] = (set(), [])  # corrections that were first drawn with the plan
+        self._marked: dict[int, tuple[str, int]] = {}  # corrections that were first drawn with the plan
         self._planned: tuple[int, Future[PictureBatch]] | None = None
 
     # --- ingestion ---
@@ -203,9 +203,9 @@ class PictureReplay(CorrectionReplay):
         self, count: int, generator: torch.Generator
     ) -> tuple[torch.Tensor, int, npt.NDArray[np.int64], tuple[torch.Tensor, torch.Tensor]]:
         """Rows, how many are to imitate, shifts (2, count, 2), and the buffers to fill."""
-        waited, known = set(self._unused), len(self._used)
+        waited = self._corrections.waiting()
         rows, n = self.sample(count, generator)
-        self._marked = (waited - self._unused, self._used[known:])
+        self._marked = {number: waited[number] for number in waited.keys() - self._corrections.waiting().keys()}
         shifts = torch.randint(-PAD, PAD + 1, (2, count, 2), generator=generator).numpy()
         if not self._buffers or len(self._buffers[0][0]) != count:
             # one pair is learned from while the thread fills the other
@@ -226,9 +226,7 @@ class PictureReplay(CorrectionReplay):
             return
         if not planned[1].cancel():
             planned[1].result()
-        waited, used = self._marked  # in no batch yet after all
-        self._unused |= waited
-        self._used = [correction for correction in self._used if correction not in used]
+        self._corrections.take_back(self._marked)  # in no batch yet after all
 
 
 def _pair(shape: tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor]:

@@ -11,6 +11,7 @@ import torch
 
 from takeover.data.episode_labels import EpisodeLabels
 from takeover.data.schema import ControlMode, EpisodeEnd, EpisodeKind, EpisodeStart, Outcome, OutcomeSource, RobotSpec, Source, Step
+from takeover.policies.correction_use import CorrectionUse
 from takeover.policies.frames import Frames
 from takeover.policies.labelled_rows import LabelledRows
 from takeover.policies.quarantine import wrong_start
@@ -20,6 +21,7 @@ from takeover.policies.transition_buffer import NO_CORRECTION, Columns, Transiti
 __all__ = ["CorrectionReplay", "GripperCost", "TransitionBuffer", "gripper_index", "is_held", "is_human"]
 
 HELP_STEPS = 1000  # that `CorrectionReplay.help_share` looks back on
+LOOK_EVERY = 64  # episodes, at least, between two looks at which of them have rows left
 HELD = (ControlMode.PAUSED, ControlMode.SAFETY_HOLD)
 
 
@@ -93,11 +95,11 @@ class CorrectionReplay:
         self._labelled = LabelledRows(self.demonstrations, self.online, self.columns, success_reward=1.0 if task_reward else 0.0)
         self._complete: set[int] = set()  # demonstrations
         self._cost = GripperCost(spec, gripper_penalty)
-        self._keys: dict[str, int] = {}
+        self._keys: dict[str, int] = {}  # of episodes with rows, and of some whose rows are gone
+        self._next_key = 0
+        self._look_at = LOOK_EVERY  # so many keys, and those without rows are forgotten
         self._pending_demonstration: list[tuple[torch.Tensor, int]] = []
-        self._corrections: list[tuple[str, int]] = []
-        self._unused: set[int] = set()  # corrections of which no batch has held a step yet
-        self._used: list[tuple[str, int]] = []
+        self._corrections = CorrectionUse()
         self._episode = ""
         self._kind = EpisodeKind.POLICY
 
@@ -107,7 +109,10 @@ class CorrectionReplay:
             raise ValueError(f"episode {start.episode_id} has another observation or action space than this learner's: {problem}")
         self._episode = start.episode_id
         self._kind = start.kind
-        self._labelled.begin(self._keys.setdefault(start.episode_id, len(self._keys)), start.kind)
+        if start.episode_id not in self._keys:
+            self._keys[start.episode_id] = self._next_key
+            self._next_key += 1
+        self._labelled.begin(self._keys[start.episode_id], start.kind)
         self._pending_demonstration = []
         self._first = []
         self._cost.begin_episode()
@@ -139,7 +144,7 @@ class CorrectionReplay:
         correction = NO_CORRECTION
         if is_human(step):
             self.human_steps += 1
-            correction = self._correction_key(step.episode_id, step.intervention_id)
+            correction = self._corrections.number_of(step)
             self.demonstrations.add(row, key, step.episode_step, correction)
         if self._both_buffers or not is_human(step):
             self.online.add(row, key, step.episode_step, correction)
@@ -169,6 +174,19 @@ class CorrectionReplay:
         if given and end.outcome in (Outcome.SUCCESS, Outcome.FAILURE):
             self._labelled.apply(key, labels)
         self._episode = ""
+        self._forget_gone_episodes()
+
+    def _forget_gone_episodes(self) -> None:
+        """Now and then let go of what is known of episodes whose last row has left: a learner runs for days."""
+        if len(self._keys) >= self._look_at:
+            left = self._labelled.forget_gone()
+            self._keys = {name: key for name, key in self._keys.items() if key in left}
+            self._forget_gone_corrections()
+            self._look_at = len(self._keys) + max(LOOK_EVERY, len(self._keys) // 4)
+
+    def holds(self, episode_id: str) -> bool:
+        """Whether rows of the episode are here, in use or kept out by labels. For some time also when they have left."""
+        return episode_id in self._keys
 
     @property
     def demonstration_episodes(self) -> int:
@@ -176,7 +194,7 @@ class CorrectionReplay:
         return sum(not self._labelled.excluded(key) for key in self._complete)
 
     def apply_labels(self, labels: EpisodeLabels) -> bool:
-        """Make the episode's rows what its labels say now; False when it was never ingested."""
+        """Make the episode's rows what its labels say now; False when none is here."""
         key = self._keys.get(labels.episode_id)
         if key is None:
             return False
@@ -201,9 +219,9 @@ class CorrectionReplay:
 
     def _forget_gone_corrections(self) -> None:
         """A correction whose rows are gone is not waited for: it would keep the newest row in every batch."""
-        if self._unused:
-            there = {int(c) for buffer in (self.demonstrations, self.online) for c in buffer.correction[: buffer.size].unique()}
-            self._unused &= there
+        if self._corrections:
+            buffers = (self.demonstrations, self.online)
+            self._corrections.keep({int(c) for buffer in buffers for c in buffer.correction[: buffer.size].unique()})
 
     def sample(self, count: int, generator: torch.Generator) -> tuple[torch.Tensor, int]:
         """(count, width) rows, the first ``n`` of them from the demonstration buffer, and ``n``.
@@ -216,7 +234,7 @@ class CorrectionReplay:
         n = 0 if self.demonstrations.size == 0 else count if self.online.size == 0 else count // 2
         parts = []
         if n:
-            chosen = self.demonstrations.indices(n, generator, newest=bool(self._unused))
+            chosen = self.demonstrations.indices(n, generator, newest=bool(self._corrections))
             self._mark_used(self.demonstrations, chosen)
             parts.append(self.demonstrations.rows.index_select(0, chosen))
         if count > n:
@@ -227,31 +245,19 @@ class CorrectionReplay:
 
     def corrections_used(self) -> list[tuple[str, int]]:
         """(episode id, intervention id) of corrections that were first in a batch since the last call."""
-        used, self._used = self._used, []
-        return used
+        return self._corrections.take_used()
 
     def unused_corrections(self) -> list[int]:
         """For a checkpoint: which corrections no batch has held yet."""
-        return sorted(self._unused)
+        return self._corrections.state()
 
     def restore_unused_corrections(self, unused: Sequence[int]) -> None:
         """After re-ingesting what a checkpoint had seen."""
-        self._unused = set(unused)
-        self._used = []
-
-    def _correction_key(self, episode_id: str, intervention_id: int) -> int:
-        identity = (episode_id, intervention_id)
-        if not self._corrections or self._corrections[-1] != identity:
-            self._corrections.append(identity)
-            self._unused.add(len(self._corrections) - 1)
-        return len(self._corrections) - 1
+        self._corrections.restore(unused)
 
     def _mark_used(self, buffer: TransitionBuffer, chosen: torch.Tensor) -> None:
-        if not self._unused:
-            return
-        for key in sorted(self._unused.intersection(buffer.correction[chosen].tolist())):
-            self._unused.discard(key)
-            self._used.append(self._corrections[key])
+        if self._corrections:
+            self._corrections.seen(buffer.correction[chosen].tolist())
 
     def _row(self, step: Step) -> torch.Tensor:
         cost = self._cost.of(step.action)

@@ -36,7 +36,6 @@ class TrainingStream(ABC):
         self._progress = 0.0
         self._episode: EpisodeStart | None = None
         self._ingests = False  # what the running episode brings
-        self._kinds: dict[str, EpisodeKind] = {}
         self._episodes = 0
         self._replaying = False
         self._expected: dict[str, Any] | None = None
@@ -91,9 +90,8 @@ class TrainingStream(ABC):
         self._end_cut_off()
         self.make_learner(start.spec)
         self._episode = start
-        self._kinds[start.episode_id] = start.kind
         if self.spec is not None and (problem := wrong_start(start, self.spec)):
-            self._leave_out(start.episode_id, problem)
+            self._leave_out(start, problem)
             self._ingests = False
         else:
             self.need_learner().begin_episode(start)
@@ -102,12 +100,13 @@ class TrainingStream(ABC):
     def _end_cut_off(self) -> None:
         """An episode whose end never came: its bridge was killed."""
         if self._episode is not None:
-            self._leave_out(self._episode.episode_id, NO_OUTCOME)
+            self._leave_out(self._episode, NO_OUTCOME)
             self._episode = None
 
-    def _leave_out(self, episode_id: str, reason: str) -> None:
-        if self.learner is None or self._kinds.get(episode_id) not in (EpisodeKind.DEMONSTRATION, EpisodeKind.POLICY):
+    def _leave_out(self, start: EpisodeStart, reason: str) -> None:
+        if self.learner is None or start.kind not in (EpisodeKind.DEMONSTRATION, EpisodeKind.POLICY):
             return
+        episode_id = start.episode_id
         if episode_id not in self.quarantine.reasons:
             log.warning("episode %s is left out: %s", episode_id, reason)
         self.quarantine.leave_out(episode_id, reason)
@@ -126,22 +125,21 @@ class TrainingStream(ABC):
     def ingest_again(self, start: EpisodeStart, steps: Sequence[Step], end: EpisodeEnd) -> None:
         """A whole episode that was left out when the learner started and counts again."""
         learner, spec = self.need_learner(), self.spec or start.spec
-        self._kinds[start.episode_id] = start.kind
         problem = wrong_start(start, spec) or next((p for step in steps if not is_held(step) and (p := wrong_step(step, spec))), "")
         if problem:
-            self._leave_out(start.episode_id, problem)
+            self._leave_out(start, problem)
             return
         learner.begin_episode(start)
         learner.ingest(steps)
         learner.end_episode(end)
         if end.outcome is Outcome.UNKNOWN:
-            self._leave_out(end.episode_id, NO_OUTCOME)
+            self._leave_out(start, NO_OUTCOME)
 
     def _step(self, step: Step) -> None:
         if self.learner is None or self._episode is None or step.episode_id != self._episode.episode_id:
             return  # the tail of an episode whose beginning was not recorded
         if self._ingests and self.spec is not None and not is_held(step) and (problem := wrong_step(step, self.spec)):
-            self._leave_out(step.episode_id, problem)
+            self._leave_out(self._episode, problem)
             self._ingests = False
         if self._ingests:
             self.learner.ingest([step])
@@ -157,7 +155,7 @@ class TrainingStream(ABC):
     def _end_episode(self, end: EpisodeEnd) -> None:
         if self.learner is None or self._episode is None or end.episode_id != self._episode.episode_id:
             return
-        self._episode = None
+        start, self._episode = self._episode, None
         if not self._ingests:
             return
         self.learner.end_episode(end)
@@ -165,7 +163,7 @@ class TrainingStream(ABC):
         if end.discarded:
             self.learner.exclude(end.episode_id)
         elif end.outcome is Outcome.UNKNOWN:
-            self._leave_out(end.episode_id, NO_OUTCOME)
+            self._leave_out(start, NO_OUTCOME)
         enough = self.learner.demonstration_episodes >= self.config.demonstrations
         if enough and not self.learner.cloned and self._cloning is None and not self._replaying:
             self.start_cloning()

@@ -39,12 +39,15 @@ class TransitionBuffer:
         self.size = 0
         self.newest = -1
         self._next = 0
+        self.passed = -1  # the youngest episode of which a full ring has let a row go
 
     def add(self, row: torch.Tensor, episode: int, step: int, correction: int = NO_CORRECTION) -> None:
         """Append; the oldest row goes when the ring is full."""
         if self._next == len(self.rows) and self.size == len(self.rows) and self.size < self._capacity:
             self._grow()
         i = self._next % len(self.rows) if self.size == len(self.rows) else self._next
+        if self.size == len(self.rows):
+            self.passed = max(self.passed, int(self.episode[i]))
         self.rows[i] = row
         self.episode[i] = episode
         self.step[i] = step

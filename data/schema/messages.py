@@ -185,7 +185,7 @@ class LearnerStatus(Telemetry, frozen=True, kw_only=True, tag="learner_status"):
     last_correction: dict[str, float | str] = msgspec.field(default_factory=dict)
     # episode_number, intervention_id, length_s, update, to_batch_s, version, to_acting_s as they become known
     corrections: list[dict[str, float | str]] = msgspec.field(default_factory=list)  # newest last, at most 20
-    correction_to_batch_s: list[float] = msgspec.field(default_factory=list)  # all of the run
+    correction_to_batch_s: list[float] = msgspec.field(default_factory=list)  # the newest 1,000
     correction_to_acting_s: list[float] = msgspec.field(default_factory=list)
     metrics: dict[str, float] = msgspec.field(default_factory=dict)
     error: str = ""

@@ -97,9 +97,12 @@ def test_a_full_memory_lets_go_of_policy_episodes_and_never_of_demonstrations(
     assert learner.train_steps == 200  # what was seen is not what is remembered
 
 
-def test_labels_for_a_forgotten_episode_are_taken_and_change_nothing(spec: RobotSpec, make_script: Callable[..., Any]) -> None:
+def test_labels_of_a_forgotten_episode_find_nothing(spec: RobotSpec, make_script: Callable[..., Any]) -> None:
     learner = run(spec, make_script(spec), memory="fifo", memory_steps=100)
-    assert learner.apply_labels(EpisodeLabels(episode_id="e001", onsets={0: 3}))
+    assert learner.holds("e003")
+    assert not learner.holds("e001")
+    assert not learner.apply_labels(EpisodeLabels(episode_id="e001", onsets={0: 3}))
+    learner.relabel("e001", Outcome.FAILURE, 3)
     learner.update()
     assert len(learner._table.actions) == 220
 
