@@ -14,6 +14,7 @@ from typing import NoReturn
 
 import msgspec
 
+from takeover.app.processes.names import make_room
 from takeover.data.schema import RunConfig
 from takeover.robot_bridge.protocol import EndpointError
 
@@ -95,6 +96,7 @@ def run_process(name: str, main: Callable[[ProcessContext], None], argv: list[st
         logging.Formatter.converter = time.gmtime
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: context.stop.set())
+        make_room()
         threading.Thread(target=_watch_parent, args=(context,), daemon=True, name="parent-watch").start()
         try:
             main(context)
