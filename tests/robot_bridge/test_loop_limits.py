@@ -79,11 +79,15 @@ def test_a_command_lives_150_ms(hand: ByHand) -> None:
 def test_silence_of_the_policy_is_awaited_for_part_of_a_period_and_holds(hand: ByHand) -> None:
     moving(hand)
     hand.answers = None
-    began = time.monotonic()
     hand.tick()
-    assert 0.02 < time.monotonic() - began < 5.0
     assert hand.mode is Mode.POLICY
     assert not hand.control.last_action.any()
+    waited = []
+    for _ in range(4):
+        hand.control._deadline = began = time.monotonic_ns()
+        hand.control.await_answers()
+        waited.append((time.monotonic_ns() - began) / 1e9)
+    assert 0.02 < min(waited) < 5.0, "the shortest: a busy machine makes any of them long"
     hand.tick()
     assert held(hand) is HoldReason.POLICY_LATE
 
