@@ -5,10 +5,11 @@ from benchmarks.mutations_bridge import BRIDGE
 from benchmarks.mutations_decide import DECIDE
 from benchmarks.mutations_ends import ENDS
 from benchmarks.mutations_episodes import EPISODES
+from benchmarks.mutations_late import LATE_REQUESTS
 from benchmarks.mutations_lockstep import LOCKSTEP
 from benchmarks.mutations_names import NAMES
 from benchmarks.mutations_practice import PRACTICE
 from benchmarks.mutations_refusals import REFUSALS
 from benchmarks.mutations_sim import SIMULATOR
 
-MUTATIONS: list[Mutation] = [*DECIDE, *BRIDGE, *PRACTICE, *ENDS, *EPISODES, *SIMULATOR, *LOCKSTEP, *NAMES, *REFUSALS]
+MUTATIONS: list[Mutation] = [*DECIDE, *BRIDGE, *PRACTICE, *ENDS, *EPISODES, *SIMULATOR, *LOCKSTEP, *NAMES, *REFUSALS, *LATE_REQUESTS]

@@ -55,7 +55,7 @@ BRIDGE: list[Mutation] = [
         "robot_bridge/control_desk.py",
         IO,
         ("stop: robot", "self._stop_robot()\n", "pass\n"),
-        ("stop: latched", "self.inbox.stop_reason = f", "_ = f"),
+        ("stop: latched", "self.inbox.stop(f", "str(f"),
         ("hello: first", "if not sender or user", "if user"),
         ("hello: protocol", "if hello.protocol != PROTOCOL_VERSION:", "if False:"),
         ("hello: peers bounded", "while len(self._peers) >= MAX_PEERS:", "while False:"),
@@ -136,7 +136,7 @@ BRIDGE: list[Mutation] = [
         ("answer: awaited at all", "if left <= 0 or inbox", "if True or inbox"),
         ("answer: stop ends waiting", "if left <= 0 or inbox.stop_reason is not None:", "if left <= 0:"),
         ("answer: slow actor", "late_myself or self.seq - self.flushed_at < self.latency.patience_steps(self.period_s)", "late_myself"),
-        ("answer: repeats", "math.floor(command_life_s(self.period_s) / self.period_s))", "99)"),
+        ("answer: repeats", "repeats = math.floor(command_life_s(self.period_s) / self.period_s)", "repeats = 99"),
         ("answer: own lateness", "return late_myself or self.seq", "return self.seq"),
     ),
     *of(
@@ -190,7 +190,7 @@ BRIDGE: list[Mutation] = [
         LOOP,
         ("speed: as asked", SLOW, "return self.config.limits.slow_scale"),
         ("hold: disarms in every way", DECISION_HELD, "pass"),
-        ("flush: on a change", "self.flush = True\n        text", "text"),
+        ("flush: on a change", "self.flush, self.asked_to_hold = True, False", "self.asked_to_hold = False"),
         ("resume: device at rest", "if not command.command.neutral:", "if False:"),
         ("resume: somebody commands", IN_TIME, "if command is not None and command.age_s(now) > command_life_s(self.period_s):"),
         ("resume: commands in time", IN_TIME, "if command is None:"),
@@ -251,7 +251,7 @@ BRIDGE: list[Mutation] = [
     *of(
         "robot_bridge/control_base.py",
         IO,
-        ("sight: judged", "blind=self.blind(time.monotonic_ns()),", ""),
+        ("sight: judged", "lacking=self.lacking(time.monotonic_ns()),", ""),
     ),
     *of(
         "robot_bridge/requests.py",
@@ -266,7 +266,7 @@ BRIDGE: list[Mutation] = [
         ("start: recorder", "if trouble := control.recorder_trouble():", 'if trouble := "":'),
         (
             "hold: moving",
-            "if control.mode.mode not in (Mode.POLICY, Mode.TAKEOVER, Mode.HOLD) and not control.on_way_to_start:",
+            "if control.mode.mode not in (Mode.POLICY, Mode.TAKEOVER, Mode.HOLD, Mode.RESETTING):",
             "if False:",
         ),
         ("resume: held", "if control.mode.mode is not Mode.HOLD:", "if False:"),
@@ -321,7 +321,7 @@ BRIDGE: list[Mutation] = [
         ("gate: recorder", "records.error or records.trouble(now_ns)", "records.error"),
         ("gate: learner", "now_ns - io.inbox.learner_arrival_ns > LEARNER_SILENT_S * 1e9", "False"),
         ("gate: policy", "if not control.policy_present():", "if False:"),
-        ("gate: silent actor", "silent = not control.lockstep and now_ns - heard_ns > POLICY_SILENT_S * 1e9", "silent = False"),
+        ("gate: silent actor", "if control.actor_silent(now_ns) else", "if False else"),
         ("gate: camera error", "if cameras.error:", "if False:"),
         ("gate: camera frozen", "if frozen else", "if False else"),
     ),

@@ -102,7 +102,7 @@ DECIDE: list[Mutation] = [
         ("drive: focus", 'if command.device_kind == "keyboard" and not command.focused:', "if False:"),
         ("drive: focus of keyboards", 'command.device_kind == "keyboard" and not command.focused', "not command.focused"),
         ("drive: fault", "if human.fault:", "if False:"),
-        ("drive: unseen", "return rules.blind\n", 'return HoldReason.NONE, ""\n'),
+        ("drive: unseen", "return rules.lacking\n", 'return HoldReason.NONE, ""\n'),
         ("decide: a press in vain stops the policy", "return wants or (loss", "return (loss"),
         ("decide: only a press", "wants = command.deadman and loss", "wants = loss"),
         (
@@ -225,7 +225,7 @@ DECIDE: list[Mutation] = [
         ("chunks: flush", "if not flushed_at <= self.answer.from_seq <= seq:", "if not self.answer.from_seq <= seq:"),
         ("chunks: future", "if not flushed_at <= self.answer.from_seq <= seq:", "if not flushed_at <= self.answer.from_seq:"),
         ("chunks: expiry", "seq <= self.answer.valid_until_seq and ", ""),
-        ("chunks: last row", " and seq - self.answer.from_seq < len(self.rows) + repeats", ""),
+        ("chunks: last row", " and seq - self.answer.from_seq < min(len(self.rows), plan) + repeats", ""),
         ("chunks: a bad one covers", "return self.rows is None or (", "return self.rows is not None and ("),
         ("chunks: planned", "planned=self.answer.from_seq < seq", "planned=False"),
         ("chunks: patience", "min(2.0 * self.latest_s, MAX_PATIENCE_S)", "2.0 * self.latest_s"),

@@ -67,7 +67,6 @@ PRACTICE: list[Mutation] = [
         ("practice: robot", "if lacks:", "if False:"),
         ("practice: robot's task", 'if not spec.simulated or self._control.config.reward != "task":', "if False:"),
         ("practice: permitted", "self._permit_practice(request)\n        control", "pass\n        control"),
-        ("way: held", " and not control.on_way_to_start:", ":"),
     ),
     *of(
         "robot_bridge/record_desk.py",

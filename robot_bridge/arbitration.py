@@ -66,7 +66,7 @@ class Rules:
     policy_drives: bool = True  # False in demonstrations: releasing pauses, nobody else moves the robot
     policy_awaited: bool = False  # the actor cannot have answered in time, through no fault of its own: nothing is late
     stale_steps: int = 0  # missing or late commands in a row that do not disarm outside a hold
-    blind: tuple[HoldReason, str] = (HoldReason.NONE, "")  # why people, who look at the pictures alone, do not see what they do
+    lacking: tuple[HoldReason, str] = (HoldReason.NONE, "")  # why nobody may drive, see `ControlBase.lacking`
     attended: bool = True  # False in unattended practice: the policy drives although nobody could take over
 
 
@@ -121,7 +121,7 @@ def why_not_driving(human: Human | None, rules: Rules) -> tuple[HoldReason, str]
         return HoldReason.FOCUS_LOST, "the window lost the keyboard"
     if human.fault:
         return HoldReason.HUMAN_FAULT, human.fault
-    return rules.blind
+    return rules.lacking
 
 
 def decide(

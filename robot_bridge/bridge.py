@@ -170,5 +170,5 @@ class Bridge:
             except Exception:
                 # without this thread nobody could stop the robot: stand still and go on listening
                 log.exception("I/O step failed; the robot is stopped")
-                self.io.inbox.stop_reason = "the bridge's I/O failed; see its log"
+                self.io.inbox.stop("the bridge's I/O failed; see its log")
                 self.control.stop_robot()

@@ -16,6 +16,7 @@ from takeover.robot_bridge.arbitration import PolicyChoice
 FloatArray = npt.NDArray[np.float64]
 
 MAX_ROWS = 1024
+MAX_PLAN_S = 3.0  # of a chunk's rows, from its observation on: nobody who has not looked for longer drives
 MAX_PATIENCE_S = 1.0  # for a slow actor's first answer after a flush
 SPARE_STEPS = 2  # beyond the latency measured so far
 REMEMBERED_STEPS = 256
@@ -30,14 +31,17 @@ class Chunk:
     rows: FloatArray | None
     fault: str = ""
 
-    def covers(self, seq: int, flushed_at: int, repeats: int) -> bool:
-        """Whether it says what to do at step ``seq``. Beyond its rows the last one is repeated ``repeats`` times, while still valid.
+    def covers(self, seq: int, flushed_at: int, repeats: int, plan: int = MAX_ROWS) -> bool:
+        """Whether it says what to do at step ``seq``. Beyond its rows the last one is repeated ``repeats`` times, while still valid;
+        rows beyond the first ``plan`` count for nothing.
 
         One that was refused covers every step until it is replaced: a slow actor's fault must not pass for an answer that is missing.
         """
         if not flushed_at <= self.answer.from_seq <= seq:
             return False
-        return self.rows is None or (seq <= self.answer.valid_until_seq and seq - self.answer.from_seq < len(self.rows) + repeats)
+        return self.rows is None or (
+            seq <= self.answer.valid_until_seq and seq - self.answer.from_seq < min(len(self.rows), plan) + repeats
+        )
 
     def choice(self, seq: int) -> PolicyChoice:
         """The row for step ``seq``."""

@@ -75,8 +75,8 @@ class ControlLoop(ControlStep):
         if self.mode.mode is Mode.OFFLINE:
             self._reconnect()
             return
+        self.requests.handle_all()  # answered also while the robot is not
         reading = self._read()
-        self.requests.handle_all()
         self._complete(reading)
         if self.mode.mode is Mode.RESETTING and time.monotonic_ns() >= self.reset_due_ns and self.travels_to_start(reading):
             self._offer_pictures()
@@ -224,6 +224,7 @@ class ControlLoop(ControlStep):
             unattended
             and self.mode.mode is Mode.HOLD
             and self.mode.reason is not HoldReason.OPERATOR
+            and not self.asked_to_hold
             and episode is not None
             and episode.recorded
             and self.held_steps * self.period_s >= UNATTENDED_HOLD_S

@@ -26,6 +26,7 @@ from takeover.robot_bridge.sight import SEES, camera_trouble, pictures_alone
 log = logging.getLogger("bridge.control")
 
 FAULTS_TO_OFFLINE = 3
+POLICY_SILENT_S = 1.0
 
 
 def practice_limits(limits: SafetyLimits) -> SafetyLimits:
@@ -75,6 +76,7 @@ class ControlBase:
         self.way_to_start: Episode | None = None  # whose start pose the robot is travelling to
         self.start_steps = 0  # on that way
         self.held_steps = 0
+        self.asked_to_hold = False  # by a person, in the hold that lasts
         self.robot_faults = 0
 
         self.resumes = 0
@@ -95,6 +97,11 @@ class ControlBase:
         learner = self.io.inbox.learner
         return self.io.inbox.policy is not None or (self.lockstep and learner is not None and learner.newest_version > 0)
 
+    def actor_silent(self, now_ns: int) -> bool:
+        """Real time: whether the newest answer is older than `POLICY_SILENT_S`."""
+        heard_ns = self.io.inbox.chunk.arrival_ns if self.io.inbox.chunk is not None else 0
+        return not self.lockstep and now_ns - heard_ns > POLICY_SILENT_S * 1e9
+
     def recorder_trouble(self) -> str:
         return self.io.records.error or self.io.records.trouble(time.monotonic_ns())
 
@@ -105,6 +112,14 @@ class ControlBase:
     def blind(self, now_ns: int) -> tuple[HoldReason, str]:
         """Why people do not see what they would drive. In lockstep time stands while pictures are made."""
         return SEES if self.lockstep else camera_trouble(self.cameras, self.watched, now_ns)
+
+    def lacking(self, now_ns: int) -> tuple[HoldReason, str]:
+        """Why nobody may drive, a person neither: nothing would be recorded, or people do not see what they would drive."""
+        if not self.lockstep and self.io.records.error:
+            return HoldReason.DISK_FULL, self.io.records.error
+        if not self.lockstep and (trouble := self.io.records.trouble(now_ns)):
+            return HoldReason.RECORDER_LOST, trouble
+        return self.blind(now_ns)
 
     def watch_hands(self) -> None:
         """Note whether the deadman is let go (real time; in lockstep only the answer to a step says it)."""
@@ -129,7 +144,7 @@ class ControlBase:
             stale_steps=stale_steps(self.spec.control_hz),
             policy_drives=episode is None or episode.kind is not EpisodeKind.DEMONSTRATION,
             policy_awaited=self.policy_awaited(),
-            blind=self.blind(time.monotonic_ns()),
+            lacking=self.lacking(time.monotonic_ns()),
             attended=not self.unattended,
         )
 
@@ -194,7 +209,7 @@ class ControlBase:
         self.mode = transition(before, event, time.monotonic_ns(), reason, detail)
         if self.mode is before:
             return
-        self.flush = True
+        self.flush, self.asked_to_hold = True, False
         text = f"{before.mode} -> {self.mode.mode}"
         if self.mode.mode is Mode.HOLD:
             self.held_steps = 0
@@ -227,10 +242,12 @@ class ControlBase:
         else:
             self.change(ModeEvent.STAND_BY)
 
-    def clear_stop(self, sender: str) -> None:
-        """Deliberately out of STOPPED; nothing drives before it is enabled again."""
-        self.io.inbox.stop_reason = None
+    def clear_stop(self, sender: str, stops: int) -> None:
+        """Deliberately out of STOPPED; nothing drives before it is enabled again. ``stops``: that ``sender`` knew of. Raises `Refused`."""
         self.robot.clear()
+        if not self.io.inbox.clear_stop(stops):
+            self.stop_robot()
+            raise Refused("STOP was pressed after this was asked: not done")
         self.authority = Authority()
         self.safety_state = SafetyState()
         self.change(ModeEvent.CLEAR)

@@ -20,7 +20,7 @@ from takeover.data.schema import (
     ViewReport,
 )
 from takeover.robot_bridge import names
-from takeover.robot_bridge.inbox import Inbox, PendingRequest
+from takeover.robot_bridge.inbox import MAX_REQUEST_AGE_NS, Inbox, PendingRequest
 from takeover.robot_bridge.lease import LeaseRefused, LeaseTable
 from takeover.robot_bridge.protocol import SAY_HELLO, BadMessage, Router
 from takeover.robot_bridge.protocol.link import Gatekeeper
@@ -29,7 +29,6 @@ from takeover.robot_bridge.unreadable import refusal_of
 
 MAX_PEERS = 256
 MAX_REQUESTS = 256
-MAX_REQUEST_AGE_NS = 1_000_000_000
 
 
 class ControlDesk:
@@ -69,9 +68,10 @@ class ControlDesk:
     def _request(self, peer: bytes, envelope: ControlEnvelope) -> None:
         request, now = envelope.request, time.monotonic_ns()
         if isinstance(request, Stop):
-            self._stop_robot()
             who = self._who_asks(peer, request.sender)
-            self.inbox.stop_reason = f"{who}: {request.reason}" if request.reason else who
+            # latched first: a driver's stop takes its time, and no step may move the robot again meanwhile
+            self.inbox.stop(f"{who}: {request.reason}" if request.reason else who)
+            self._stop_robot()
             self._state_due_ns = 0
             self._answer(peer, envelope.request_id)
             return
@@ -100,7 +100,9 @@ class ControlDesk:
             self._deny(peer, envelope.request_id, request, f"too many requests are waiting, at most {MAX_REQUESTS}")
             return
         signed = replace(request, sender=names.author(self._gatekeeper, user, sender))
-        self.inbox.requests.append(PendingRequest(peer, envelope.request_id, signed, sender, role, self._owner(peer), user))
+        self.inbox.requests.append(
+            PendingRequest(peer, envelope.request_id, signed, sender, role, self._owner(peer), self.inbox.stops, now, user)
+        )
 
     def _who_asks(self, peer: bytes, claimed: str) -> str:
         """The author of a request: by the name of the connection's hello, never in another's."""

@@ -205,6 +205,8 @@ class ControlStep(ControlBase, ABC):
         driver = Source.POLICY if decision.control_mode is ControlMode.POLICY else Source.HUMAN
         state, scale = self.safety_state, self.active_speed_scale()
         result = self.filtered(state, decision.asked, reading, driver, scale)
+        if driver is Source.HUMAN and Source.POLICY in decision.source:
+            result = self._judged(decision, result, reading)
         if result.hold:
             names = ", ".join(bit.name.lower() for bit in result.bits if bit.name)
             self.change(ModeEvent.HOLD, HoldReason.REPEATED_CLAMP, f"{names}: {result.hold}")
@@ -213,3 +215,13 @@ class ControlStep(ControlBase, ABC):
             result = replace(held, bits=held.bits | result.bits)
         self.safety_state = result.state
         return result, decision
+
+    def _judged(self, decision: Decision, result: SafetyResult, reading: Reading) -> SafetyResult:
+        """Where a person drives some groups only, the policy's part is judged as if it drove alone."""
+        part = np.zeros(self.spec.action.size)
+        for group, source in zip(self.spec.action.groups, decision.source, strict=True):
+            if source is Source.POLICY:
+                part[group.start : group.stop] = decision.asked[group.start : group.stop]
+        alone = self.filtered(self.safety_state, part, reading, Source.POLICY, self.active_speed_scale())
+        state = replace(result.state, clamps_in_a_row=alone.state.clamps_in_a_row, mistakes=alone.state.mistakes)
+        return replace(result, state=state, hold=alone.hold)

@@ -1,11 +1,14 @@
 """What the I/O side has received, for the control thread to consume: input threads only *request*, the loop decides."""
 
 import threading
+import time
 from collections import deque
 from dataclasses import dataclass, field
 
 from takeover.data.schema import Command, ControlRequest, LearnerStatus, PolicyAction, Role
 from takeover.robot_bridge.chunks import Chunk
+
+MAX_REQUEST_AGE_NS = 1_000_000_000  # beyond it nothing is done that somebody wanted then
 
 
 class Refused(ValueError):
@@ -37,6 +40,8 @@ class PendingRequest:
     sender: str
     role: Role
     owner: bytes = b""  # the asker's connection, as the lease knows it
+    stops: int = 0  # that had been pressed when it came
+    arrival_ns: int = field(default_factory=time.monotonic_ns)
     user: str = ""  # public key it came with; empty where nothing goes over a network
 
 
@@ -49,13 +54,28 @@ class Inbox:
     learner: LearnerStatus | None = None
     learner_arrival_ns: int = 0
     requests: deque[PendingRequest] = field(default_factory=deque)
-    stop_reason: str | None = None  # set by a STOP, consumed by the control thread
+    stop_reason: str | None = None  # set by a STOP, taken back by the Clear of somebody who knew of it
+    stops: int = 0  # pressed so far
     arrived: threading.Condition = field(default_factory=threading.Condition)
+    _latch: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def policy(self) -> PolicyAction | None:
         """The policy's newest answer, whether it may be used or not."""
         return self.chunk.answer if self.chunk is not None else None
+
+    def stop(self, reason: str) -> None:
+        """Latch a STOP: whatever is waiting was asked before it."""
+        with self._latch:
+            self.stops += 1
+            self.stop_reason = reason
+
+    def clear_stop(self, stops: int) -> bool:
+        """Take the latch back for who asked when there had been ``stops``; False when another came since, which stays."""
+        with self._latch:
+            if self.stops == stops:
+                self.stop_reason = None
+            return self.stops == stops
 
     def notify(self) -> None:
         with self.arrived:

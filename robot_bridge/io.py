@@ -244,6 +244,9 @@ class BridgeIO(ControlDesk, RecordDesk):
         if command.seq <= self._command_seq:
             return refused("seq", f"old sequence number, only above {self._command_seq}", command.seq)
         unknown = set(command.authority) - set(self._spec.action.group_names)
+        if command.deadman and not command.authority:
+            limit = f"the deadman is pressed for no action group; known: {', '.join(self._spec.action.group_names)}"
+            return refused("authority", limit, command.authority)
         if unknown:
             limit = f"unknown action group {', '.join(sorted(unknown))}; known: {', '.join(self._spec.action.group_names)}"
             return refused("authority", limit, command.authority)

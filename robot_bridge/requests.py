@@ -25,7 +25,7 @@ from takeover.data.schema import (
     UndoOutcome,
 )
 from takeover.robot_bridge.episode import EpisodeError
-from takeover.robot_bridge.inbox import PendingRequest, Refused
+from takeover.robot_bridge.inbox import MAX_REQUEST_AGE_NS, PendingRequest, Refused
 from takeover.robot_bridge.lease import holds
 from takeover.robot_bridge.modes import ModeEvent
 from takeover.robot_bridge.robots.base import RobotError
@@ -39,6 +39,7 @@ MAX_FAILURES = 1000
 
 _LABELLING = (SetOutcome, UndoOutcome, Mark)
 _LEASED = (Resume, Clear, SetOutcome, UndoOutcome, Next, Mark, SpeedScale, Ready)
+_MOVING = (Clear, Start, Resume, Ready, Next)  # after which the robot may move
 _STATION = (Start, Finish, Fault)  # asked by a station's supervisor too, on a connection of its own and with the station's key
 
 
@@ -47,6 +48,7 @@ class RequestHandler:
 
     def __init__(self, control: "ControlLoop") -> None:
         self._control = control
+        self._stops = 0  # that had been pressed when what is handled now was asked
         self._methods: dict[type, Callable[[Any], None]] = {
             Start: self._start,
             Finish: self._finish,
@@ -67,8 +69,10 @@ class RequestHandler:
         control = self._control
         while control.io.inbox.requests:
             item = control.io.inbox.requests.popleft()
+            self._stops = item.stops
             try:
                 self._permit(item)
+                self._in_time(item)
                 self._methods[type(item.request)](item.request)
             except (Refused, EpisodeError, RobotError) as error:
                 control.io.reply(item, str(error))
@@ -92,11 +96,21 @@ class RequestHandler:
         if isinstance(request, _STATION) and holder and other_key and not lease.scripted(now):
             raise Refused(holds(holder, item.sender))
 
+    def _in_time(self, item: PendingRequest) -> None:
+        """Nothing is done late: not what was asked before a STOP, nor while the loop stood still or the robot was away."""
+        if isinstance(item.request, _MOVING) and item.stops != self._control.io.inbox.stops:
+            raise Refused("STOP was pressed after this was asked: not done")
+        waited_ns = time.monotonic_ns() - item.arrival_ns
+        if not self._control.lockstep and not isinstance(item.request, Hold) and waited_ns > MAX_REQUEST_AGE_NS:
+            raise Refused(f"{type(item.request).__name__} was asked more than a second ago: not done")
+
     def _start(self, request: Start) -> None:
         control = self._control
         mode = control.mode.mode
         if mode is not Mode.READY:
             raise Refused(f"start is possible in mode ready; the bridge is in {mode}")
+        if request.kind is not EpisodeKind.DEMONSTRATION and control.policy_present() and control.actor_silent(time.monotonic_ns()):
+            raise Refused("the actor is silent")
         if request.kind is not EpisodeKind.DEMONSTRATION and not control.policy_present():
             raise Refused("the actor has no policy yet")
         if request.kind is not EpisodeKind.DEMONSTRATION and control.lockstep and control.acting_policy()[0] == 0:
@@ -145,9 +159,10 @@ class RequestHandler:
 
     def _hold(self, request: Hold) -> None:
         control = self._control
-        if control.mode.mode not in (Mode.POLICY, Mode.TAKEOVER, Mode.HOLD) and not control.on_way_to_start:
+        if control.mode.mode not in (Mode.POLICY, Mode.TAKEOVER, Mode.HOLD, Mode.RESETTING):  # the next episode would move it
             raise Refused(f"nothing moves in mode {control.mode.mode}")
         control.change(ModeEvent.HOLD, HoldReason.OPERATOR, request.sender)
+        control.asked_to_hold = True
 
     def _resume(self, request: Resume) -> None:
         control = self._control
@@ -159,7 +174,7 @@ class RequestHandler:
         control = self._control
         if control.mode.mode is not Mode.STOPPED:
             raise Refused(f"nothing to clear in mode {control.mode.mode}")
-        control.clear_stop(request.sender)
+        control.clear_stop(request.sender, self._stops)
 
     def _ready(self, request: Ready) -> None:
         if not self._control.waiting_for_next:

@@ -5,7 +5,6 @@ from takeover.robot_bridge.control import ControlLoop
 
 MIN_FREE_BYTES = 1 << 30
 LEARNER_SILENT_S = 3.0
-POLICY_SILENT_S = 1.0
 COMMAND_GATE_MS = 200.0
 
 
@@ -123,9 +122,7 @@ class StatusBoard:
         if not control.policy_present():
             gate["policy"] = "no policy yet"
         else:
-            heard_ns = io.inbox.chunk.arrival_ns if io.inbox.chunk is not None else 0
-            silent = not control.lockstep and now_ns - heard_ns > POLICY_SILENT_S * 1e9
-            gate["policy"] = "the actor is silent" if silent else ""
+            gate["policy"] = "the actor is silent" if control.actor_silent(now_ns) else ""
         gate["watchdog"] = ""  # a robot without one of its own is driven slowly, not refused; the console says so
         return gate
 

@@ -108,7 +108,7 @@ def test_what_ends_a_takeover_in_a_hold(person: Human | None, reason: HoldReason
 
 def test_nobody_drives_unseen() -> None:
     """Who looks at pictures alone is held without them, cannot take over, and stops the policy by trying to."""
-    blind = replace(RULES, blind=(HoldReason.CAMERA_FROZEN, "side"))
+    blind = replace(RULES, lacking=(HoldReason.CAMERA_FROZEN, "side"))
     takeover = step(Mode.TAKEOVER, ARMED, human(deadman=True), rules=blind)
     tried = step(Mode.POLICY, ARMED, human(deadman=True), rules=blind)
     for decision in (takeover, tried):
@@ -120,7 +120,7 @@ def test_nobody_drives_unseen() -> None:
     assert step(Mode.POLICY, ARMED, None, rules=blind).event is None
 
 
-BLIND = replace(RULES, blind=(HoldReason.CAMERA_FROZEN, "side"))
+BLIND = replace(RULES, lacking=(HoldReason.CAMERA_FROZEN, "side"))
 KEYS = {"device_kind": "keyboard"}
 UNTRUSTED_PRESSES = [
     pytest.param(human(deadman=True), BLIND, id="blind"),

@@ -35,7 +35,7 @@ COMMANDS = list(
     )
 )
 TOUCHES = [(False, ""), (True, ""), (True, ""), (True, "not finite")]  # of somebody who is there: deadman, fault
-SIGHTS = list(itertools.product([1.0, 0.5, 0.25], [RULES.blind, RULES.blind, BLIND.blind]))  # speed scale; why people do not see
+SIGHTS = list(itertools.product([1.0, 0.5, 0.25], [RULES.lacking, RULES.lacking, BLIND.lacking]))  # speed scale; why people do not see
 
 
 def metres(action: np.ndarray) -> np.ndarray:
@@ -108,7 +108,7 @@ class Machine(RuleBasedStateMachine):
     def world(self, force: float, axis: int, joint: float, grip: float, sight: tuple[float, tuple[HoldReason, str]], bump: float) -> None:
         """Something touches, pushes or carries the arm; somebody asks for another speed; pictures stand, or come again."""
         scale, blind = sight
-        self.rules_ = replace(self.rules_, blind=blind)
+        self.rules_ = replace(self.rules_, lacking=blind)
         self.force = np.zeros(3)
         self.force[axis] = force
         self.joints, self.grip_n, self.scale = np.array([joint, 0.0]), grip, scale
@@ -214,7 +214,7 @@ class Machine(RuleBasedStateMachine):
             return
         seen = self.person.command
         elsewhere = seen.device_kind == "keyboard" and not seen.focused
-        trusted = seen.device_alive and not elsewhere and not self.person.fault and self.rules_.blind == RULES.blind
+        trusted = seen.device_alive and not elsewhere and not self.person.fault and self.rules_.lacking == RULES.lacking
         if trusted != seen.deadman:
             self.in_vain = seen.deadman
 
@@ -258,7 +258,7 @@ class Machine(RuleBasedStateMachine):
             assert person.age_s <= RULES.command_life_s
             assert not person.fault
             assert seen.focused or seen.device_kind != "keyboard"
-            assert self.rules_.blind == RULES.blind
+            assert self.rules_.lacking == RULES.lacking
         if Source.POLICY in self.source:
             assert self.policy is not None
             assert not self.policy.fault

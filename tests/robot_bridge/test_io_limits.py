@@ -113,6 +113,7 @@ def renew(hand: ByHand) -> None:
         ({"lease": "stolen"}, "does not hold the lease"),
         ({"sender": "second"}, "does not hold the lease"),
         ({"authority": ["arm", "left_arm"]}, "unknown action group left_arm"),
+        ({"authority": [], "deadman": True}, "pressed for no action group; known: arm"),
         ({"seq": 0}, "old sequence number"),
         ({"seq": 5}, "old sequence number"),
     ],
@@ -454,7 +455,8 @@ def test_people_who_do_not_see_the_robot_need_every_camera(filmed: tuple[ByHand,
         blind = hand.control.blind(late)
         assert blind == ((HoldReason.CAMERA_FROZEN, "side") if watched else (HoldReason.NONE, ""))
     views["side"] = replace(views["side"], new_ns=time.monotonic_ns() - SECOND)
-    assert hand.control.rules().blind == (HoldReason.CAMERA_FROZEN, "side")
+    hand.io.records.heard_ns = time.monotonic_ns()
+    assert hand.control.rules().lacking == (HoldReason.CAMERA_FROZEN, "side")
 
 
 def test_a_persons_action_that_is_no_action_is_told_and_still_holds(hand: ByHand, send: Sender) -> None:

@@ -1,0 +1,73 @@
+"""What was asked must not happen late, and a hold that was asked for must last: the rules that say so, taken away."""
+
+from benchmarks.mutation import Mutation, of
+
+T = "tests/robot_bridge/test_"
+LATE, IO = f"{T}late_requests.py", f"{T}io_limits.py"
+
+LATE_REQUESTS: list[Mutation] = [
+    *of(
+        "robot_bridge/requests.py",
+        LATE,
+        ("late: before a stop", "if isinstance(item.request, _MOVING) and item.stops != self._control.io.inbox.stops:", "if False:"),
+        ("late: moves nothing", "isinstance(item.request, _MOVING) and item.stops", "item.stops"),
+        *(
+            (f"late: {name}", "_MOVING = (Clear, Start, Resume, Ready, Next)", f"_MOVING = ({rest})")
+            for name, rest in (
+                ("clear", "Start, Resume, Ready, Next"),
+                ("start", "Clear, Resume, Ready, Next"),
+                ("resume", "Clear, Start, Ready, Next"),
+                ("ready", "Clear, Start, Resume, Next"),
+                ("next", "Clear, Start, Resume, Ready"),
+            )
+        ),
+        ("late: waited", "not isinstance(item.request, Hold) and waited_ns > MAX_REQUEST_AGE_NS:", "False:"),
+        ("late: a hold", "not isinstance(item.request, Hold) and waited_ns", "waited_ns"),
+        ("late: stops known", "self._stops = item.stops\n            try", "self._stops = 0\n            try"),
+        ("start: silent actor", "control.actor_silent(time.monotonic_ns()):", "False:"),
+        (
+            "start: shown by a person",
+            "if request.kind is not EpisodeKind.DEMONSTRATION and control.policy_present() and control.actor",
+            "if control.actor",
+        ),
+        ("hold: before an episode", "Mode.HOLD, Mode.RESETTING):", "Mode.HOLD):"),
+        ("hold: remembered", "control.asked_to_hold = True", "pass"),
+    ),
+    *of(
+        "robot_bridge/control_base.py",
+        LATE,
+        ("hold: forgotten", "self.flush, self.asked_to_hold = True, False", "self.flush = True"),
+        ("clear: a stop meanwhile", "if not self.io.inbox.clear_stop(stops):", "if self.io.inbox.clear_stop(stops) is None:"),
+        ("drive: disk full", "return HoldReason.DISK_FULL, self.io.records.error", "return HoldReason.NONE, self.io.records.error"),
+        ("drive: unrecorded", "if not self.lockstep and (trouble := self.io.records.trouble(now_ns)):", 'if trouble := "":'),
+    ),
+    *of(
+        "robot_bridge/control.py",
+        LATE,
+        ("hold: asked for in practice", "            and not self.asked_to_hold\n", ""),
+        (
+            "requests: robot away",
+            "self.requests.handle_all()  # answered also while the robot is not\n        reading = self._read()",
+            "reading = self._read()\n        self.requests.handle_all()",
+        ),
+    ),
+    *of(
+        "robot_bridge/inbox.py",
+        LATE,
+        ("stop: counted", "self.stops += 1", "pass"),
+        ("stop: of another", "if self.stops == stops:\n", "if True:\n"),
+    ),
+    *of(
+        "robot_bridge/control_desk.py",
+        LATE,
+        ("stop: known to who asks", "self._owner(peer), self.inbox.stops, now, user", "self._owner(peer), 99, now, user"),
+    ),
+    *of(
+        "robot_bridge/control_step.py",
+        LATE,
+        ("clamps: beside a person", "if driver is Source.HUMAN and Source.POLICY in decision.source:", "if False:"),
+        ("clamps: of the policy alone", "if source is Source.POLICY:\n                part", "if True:\n                part"),
+    ),
+    *of("robot_bridge/realtime.py", LATE, ("plan: so long", ", math.floor(MAX_PLAN_S / self.period_s))", ")")),
+    *of("robot_bridge/io.py", IO, ("command: presses for nothing", "if command.deadman and not command.authority:", "if False:")),
+]
