@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from takeover.data.catalog import Catalog
@@ -10,6 +10,7 @@ from takeover.data.catalog_place import has_catalog
 from takeover.data.coverage import Coverage
 from takeover.data.episode_build import DEMO
 from takeover.data.episode_file import open_episode, read_bounds, read_events, read_records
+from takeover.data.hdf5_image import DamagedFile
 from takeover.data.journal import read_journal
 from takeover.data.schema import AnyRecord, CameraFrame, EpisodeEnd, EpisodeStart, Event, OutcomeChange, Step
 from takeover.data.workspace import Workspace
@@ -33,11 +34,13 @@ def iter_episode_records(
     images: bool = False,
     include_excluded: bool = False,
     episode_ids: list[str] | None = None,
+    on_damaged: Callable[[str, DamagedFile], None] | None = None,
 ) -> Iterator[tuple[EpisodeStart, list[Step], EpisodeEnd]]:
     """Closed episodes in the order they were recorded, as they came over the wire; excluded ones are left out.
 
     The catalog says which there are (the recorder enters every file when it starts). Rewards are the recorded ones: apply
-    `Catalog.outcome_overrides` on top. Raises `DamagedFile` naming the file.
+    `Catalog.outcome_overrides` on top. A file that is damaged is told to ``on_damaged`` (episode id, error) and passed over; without it
+    raises `DamagedFile` naming the file.
     """
     where = _workspace(workspace)
     if not has_catalog(where):
@@ -46,7 +49,14 @@ def iter_episode_records(
         rows = catalog.episodes(task_id=task_id, session_id=session_id, ids=episode_ids)
     for row in rows:
         if include_excluded or not row.excluded:
-            yield read_records(where.path / row.path, images=images)
+            try:
+                records = read_records(where.path / row.path, images=images)
+            except DamagedFile as error:
+                if on_damaged is None:
+                    raise
+                on_damaged(row.id, error)
+                continue
+            yield records
 
 
 def open_records(workspace: Workspace | Path | str) -> list[LearnerRecord]:

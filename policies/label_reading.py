@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from takeover.data.catalog import Catalog
+from takeover.data.catalog_errors import CATALOG_FAILURES, reason_of
 from takeover.data.episode_labels import EpisodeLabels
+from takeover.data.hdf5_image import DamagedFile
 from takeover.data.schema import EpisodeEnd, EpisodeKind, EpisodeStart, Step
 from takeover.data.store import iter_episode_records
 from takeover.data.training_labels import labelled_episodes, note_uses, note_version, training_events_after, training_labels
@@ -34,6 +36,7 @@ class LabelReading:
         self._missing: set[str] = set()  # of those, what was taken back in since
         self._unused: list[tuple[str, str]] = []  # events of which no update has seen the effect yet
         self._published = True
+        self.problem = ""  # why it is not in the catalog which labels were used; empty when it is
         self.reward_version = 0  # the newest classifier whose outcomes were applied while the learner runs
 
     def begin(self) -> None:
@@ -83,10 +86,13 @@ class LabelReading:
             self._unused += [(event.id, event.target) for event in events if event.episode_id in mine]
         return bool(self._missing) and not episode_runs
 
-    def come_back(self, workspace: Path) -> Iterator[tuple[EpisodeStart, list[Step], EpisodeEnd]]:
-        """Episodes that were excluded when the learner started and count again."""
+    def come_back(
+        self, workspace: Path, on_damaged: Callable[[str, DamagedFile], None] | None = None
+    ) -> Iterator[tuple[EpisodeStart, list[Step], EpisodeEnd]]:
+        """Episodes that were excluded when the learner started and count again; damaged ones as of `iter_episode_records`."""
         wanted, self._missing = self._missing, set()
-        for start, steps, end in iter_episode_records(workspace, self._task, images=True, episode_ids=sorted(wanted)):
+        found = iter_episode_records(workspace, self._task, images=True, episode_ids=sorted(wanted), on_damaged=on_damaged)
+        for start, steps, end in found:
             if start.kind in (EpisodeKind.DEMONSTRATION, EpisodeKind.POLICY) and start.episode_id in self._left_out:
                 self._left_out.discard(start.episode_id)
                 yield start, steps, end
@@ -95,8 +101,13 @@ class LabelReading:
         """After an update: it was the first with everything that was applied before it."""
         if not self._unused:
             return
-        used, self._unused = self._unused, []
-        note_uses(self._catalog, self._name, used, updates, time.time_ns())
+        used = self._unused
+        try:
+            note_uses(self._catalog, self._name, used, updates, time.time_ns())
+        except CATALOG_FAILURES as error:  # a full disk: noted with a later update, which uses them as well
+            self.problem = f"{len(used)} labels are learned from, but that cannot be noted: {reason_of(error)}"
+            return
+        self._unused, self.problem = [], ""
         self._published = False
         log.info("update %d is the first with %d labels", updates, len(used))
 

@@ -10,7 +10,8 @@ import msgspec
 
 from takeover.data.catalog import Catalog
 from takeover.data.catalog_errors import CATALOG_FAILURES, reason_of
-from takeover.data.schema import Committed, EpisodeEnd, EpisodeStart, RunConfig
+from takeover.data.hdf5_image import DamagedFile
+from takeover.data.schema import Committed, EpisodeEnd, RunConfig
 from takeover.data.store import GapError, read_gap, read_since
 from takeover.policies.base import LearnerError
 from takeover.policies.checkpoint import CheckpointWriter, newest_checkpoint
@@ -68,7 +69,7 @@ class LearnerRun:
             self._events.set_aside()
         self._labels.begin()
         cursors: dict[str, int] = {} if state is None else state["cursors"]
-        seen, records = ingestion_log(self.workspace, self.config.task, cursors, self._labels.known)
+        seen, records = ingestion_log(self.workspace, self.config.task, cursors, self._labels.known, self._damaged)
         if state is not None:
             self._kept = kept_settings(self.config, state)
             parameters = dict(self.config.learner_parameters) | self._kept
@@ -87,9 +88,11 @@ class LearnerRun:
         for record in self._pictured(records):
             for _ in self._settled(record):
                 pass
-        training = self.training
-        if training.learner is not None and training.learner.demonstration_episodes >= self.config.demonstrations:
-            training.start_cloning()
+        self.training.clone_when_enough()
+
+    def _damaged(self, episode_id: str, error: DamagedFile) -> None:
+        log.error("episode %s is left out: %s", episode_id, error)
+        self.training.quarantine.leave_out(episode_id, f"its file is damaged ({error}); `takeover data verify` says more")
 
     def _replay(self, record: CommittedRecord) -> None:
         self.training.replay(record)
@@ -97,7 +100,7 @@ class LearnerRun:
         self._count([record])
 
     def _pictured(self, records: Iterable[CommittedRecord]) -> Iterable[CommittedRecord]:
-        return with_pictures(self.workspace, self.config.task, records) if self.config.policy_cameras else records
+        return with_pictures(self.workspace, self.config.task, records, self._damaged) if self.config.policy_cameras else records
 
     def catch_up(self, session: str) -> int:
         """Read what the running session has on disk beyond what was ingested; returns how many records."""
@@ -134,8 +137,6 @@ class LearnerRun:
         made_up = isinstance(record, EpisodeEnd) and record.rec_seq < 0  # of an episode that was cut off
         if record.rec_seq <= self.cursors.get(record.session, -1) and not made_up:
             return
-        if isinstance(record, EpisodeStart) and record.spec.task_id != self.config.task:
-            log.warning("episode %s is of task %s; this learner is for %s", record.episode_id, record.spec.task_id, self.config.task)
         self.training.handle(record)
         self._labels.on_record(record, self.training.learner)
         self._count([record])
@@ -169,10 +170,15 @@ class LearnerRun:
         training = self.training
         if training.phase == "cloning":
             return  # what is being cloned stays what it was; the first update afterwards has the labels
-        if training.learner is not None and self._labels.reread(training.learner, episode_runs=training.episode_runs):
-            for start, steps, end in self._labels.come_back(self.workspace):
+        if training.learner is None:
+            return
+        counted = training.learner.demonstration_episodes
+        if self._labels.reread(training.learner, episode_runs=training.episode_runs):
+            for start, steps, end in self._labels.come_back(self.workspace, self._damaged):
                 training.ingest_again(start, steps, end)
                 self._labels.on_record(end, training.learner)
+        if training.learner.demonstration_episodes > counted:
+            training.clone_when_enough()
         if self._labels.reward_version:  # in real time only: a checkpoint of a lockstep run does not depend on it
             training.metrics["reward_version"] = float(self._labels.reward_version)
 
@@ -215,6 +221,7 @@ class LearnerRun:
 
     def _on_update(self, updates: int, metrics: dict[str, float]) -> None:
         self._labels.on_update(updates)
+        self.training.notices["labels"] = self._labels.problem
         if updates % SCALARS_EVERY_UPDATES == 0:
             learner = self.training.learner
             steps = {"steps/train": float(learner.train_steps), "steps/human": float(learner.human_steps)} if learner else {}

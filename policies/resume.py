@@ -5,12 +5,13 @@ wire and be counted twice, while the checkpoint's counters already hold them.
 """
 
 import logging
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from takeover.data.hdf5_image import DamagedFile
 from takeover.data.schema import EpisodeEnd, EpisodeKind, EpisodeStart, Event, OutcomeChange, RobotSpec, RunConfig, Step
 from takeover.data.spaces import differences, spaces_of
 from takeover.data.store import iter_episode_records, open_records
@@ -30,17 +31,21 @@ TRAINED_KINDS = (EpisodeKind.DEMONSTRATION, EpisodeKind.POLICY)
 
 
 def ingestion_log(
-    workspace: Path, task: str, cursors: Mapping[str, int], relabelled: Container[str] = ()
+    workspace: Path,
+    task: str,
+    cursors: Mapping[str, int],
+    relabelled: Container[str] = (),
+    on_damaged: Callable[[str, DamagedFile], None] | None = None,
 ) -> tuple[list[CommittedRecord], list[CommittedRecord]]:
     """(seen, rest): records of trained episodes of ``task`` up to ``cursors`` (newest rec_seq of each session), and what came after.
 
     Sessions in the order they were recorded, each in the order of its stream. The rest ends with the last closed episode; what runs
     beyond it is read as a gap of the stream. Late outcomes of ``relabelled`` episodes are left to their labels; episodes that labels
-    leave out are in neither. Raises `DamagedFile` naming the file.
+    leave out are in neither. A damaged file is told to ``on_damaged`` and passed over; without it raises `DamagedFile` naming the file.
     """
     waiting = open_records(workspace)  # before the files: an episode that is just being closed is in one or the other
     sessions: dict[str, dict[tuple[int, bool], CommittedRecord]] = {}
-    for start, steps, end in iter_episode_records(workspace, task):
+    for start, steps, end in iter_episode_records(workspace, task, on_damaged=on_damaged):
         if start.kind in TRAINED_KINDS:
             whole: list[CommittedRecord] = [start, *steps]
             records = sessions.setdefault(start.session, {})
@@ -61,12 +66,14 @@ def ingestion_log(
     return seen, rest
 
 
-def with_pictures(workspace: Path, task: str, records: Iterable[CommittedRecord]) -> Iterable[CommittedRecord]:
+def with_pictures(
+    workspace: Path, task: str, records: Iterable[CommittedRecord], on_damaged: Callable[[str, DamagedFile], None] | None = None
+) -> Iterable[CommittedRecord]:
     """The same records, steps of closed episodes with their pictures, of one episode at a time: all would not fit into memory."""
     pictured: dict[int, Step] = {}
     for record in records:
         if isinstance(record, EpisodeStart):
-            found = iter_episode_records(workspace, task, images=True, episode_ids=[record.episode_id])
+            found = iter_episode_records(workspace, task, images=True, episode_ids=[record.episode_id], on_damaged=on_damaged)
             pictured = {step.rec_seq: step for _, steps, _ in found for step in steps}
         yield pictured.get(record.rec_seq, record) if isinstance(record, Step) else record
 

@@ -2,7 +2,7 @@
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -88,14 +88,24 @@ class TrainingStream(ABC):
 
     def _begin_episode(self, start: EpisodeStart) -> None:
         self._end_cut_off()
+        self._episode, self._ingests = start, False
+        if start.spec.task_id != self.config.task:
+            self.quarantine.leave_out(start.episode_id, f"it is of task {start.spec.task_id}, the learner's is {self.config.task}")
+            return
         self.make_learner(start.spec)
-        self._episode = start
         if self.spec is not None and (problem := wrong_start(start, self.spec)):
             self._leave_out(start, problem)
-            self._ingests = False
         else:
-            self.need_learner().begin_episode(start)
-            self._ingests = True
+            self._ingests = self._taken_in(start, lambda: self.need_learner().begin_episode(start))
+
+    def _taken_in(self, start: EpisodeStart, take_in: Callable[[], None]) -> bool:
+        """Whether the learner could do so; an episode with what it cannot use (a picture that is missing) is left out."""
+        try:
+            take_in()
+        except ValueError as error:
+            self._leave_out(start, str(error))
+            return False
+        return True
 
     def _end_cut_off(self) -> None:
         """An episode whose end never came: its bridge was killed."""
@@ -129,8 +139,13 @@ class TrainingStream(ABC):
         if problem:
             self._leave_out(start, problem)
             return
-        learner.begin_episode(start)
-        learner.ingest(steps)
+
+        def take_in() -> None:
+            learner.begin_episode(start)
+            learner.ingest(steps)
+
+        if not self._taken_in(start, take_in):
+            return
         learner.end_episode(end)
         if end.outcome is Outcome.UNKNOWN:
             self._leave_out(start, NO_OUTCOME)
@@ -142,7 +157,8 @@ class TrainingStream(ABC):
             self._leave_out(self._episode, problem)
             self._ingests = False
         if self._ingests:
-            self.learner.ingest([step])
+            learner = self.learner
+            self._ingests = self._taken_in(self._episode, lambda: learner.ingest([step]))
         if is_held(step) or step.kind != EpisodeKind.POLICY:
             return
         if not self.lockstep and not self._replaying:
@@ -164,8 +180,13 @@ class TrainingStream(ABC):
             self.learner.exclude(end.episode_id)
         elif end.outcome is Outcome.UNKNOWN:
             self._leave_out(start, NO_OUTCOME)
-        enough = self.learner.demonstration_episodes >= self.config.demonstrations
-        if enough and not self.learner.cloned and self._cloning is None and not self._replaying:
+        if not self._replaying:
+            self.clone_when_enough()
+
+    def clone_when_enough(self) -> None:
+        """Begin to clone once as many demonstrations count as are wanted: one that a label gave back may be the last."""
+        learner = self.learner
+        if learner is not None and not learner.cloned and learner.demonstration_episodes >= self.config.demonstrations:
             self.start_cloning()
 
     def start_cloning(self) -> None:
