@@ -4,7 +4,19 @@ import dataclasses
 import re
 from dataclasses import dataclass
 
-from takeover.policies.parameters import require
+from takeover.policies.parameters import check_ranges, require
+
+RANGES = {
+    "clone_learning_rate": (1e-6, 0.1),
+    "learning_starts": (0, 1_000_000),
+    "initial_temperature": (1e-6, 100.0),
+    "target_entropy_per_action": (-10.0, 10.0),
+    "gripper_penalty": (0.0, 10.0),
+    "gripper_margin": (0.0, 10.0),
+    "clone_updates": (1, 1_000_000),
+    "clone_std": (0.001, 1.0),
+    "critic_warmup": (0, 1_000_000),
+}
 
 
 @dataclass(frozen=True)
@@ -111,6 +123,8 @@ class HilSerlParameters:
     """Decoupled, times the learning rate."""
 
     def __post_init__(self) -> None:
+        check_ranges(self, RANGES)
+        require(self.learning_rate > 0.0, f"learning_rate = {self.learning_rate}; must be positive")
         require(8 <= self.hidden <= 2048, f"hidden = {self.hidden}; allowed 8..2048")
         require(1 <= self.ensemble <= 10, f"ensemble = {self.ensemble}; allowed 1..10")
         subset = f"target_subset = {self.target_subset}; allowed 0 (all critics) to {self.ensemble} (ensemble)"
@@ -127,7 +141,6 @@ class HilSerlParameters:
             require(0.0 < getattr(self, name) <= 1.0, f"{name} = {getattr(self, name)}; allowed above 0, up to 1")
         require(0.0 <= self.bc_help <= 1.0, f"bc_help = {self.bc_help}; allowed 0..1")
         require(0.0 <= self.clone_weight_decay <= 100.0, f"clone_weight_decay = {self.clone_weight_decay}; allowed 0..100")
-        require(self.initial_temperature > 0.0, f"initial_temperature = {self.initial_temperature}; must be positive")
         require(0.0 < self.actor_average <= 1.0, f"actor_average = {self.actor_average}; allowed above 0, up to 1")
         require(0 <= self.actor_delay <= 1_000_000, f"actor_delay = {self.actor_delay}; allowed 0..1000000")
         require(0.0 <= self.anchor_weight <= 1000.0, f"anchor_weight = {self.anchor_weight}; allowed 0..1000")

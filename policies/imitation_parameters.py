@@ -3,7 +3,14 @@
 from dataclasses import dataclass
 
 from takeover.policies.memory import STRATEGIES
-from takeover.policies.parameters import require
+from takeover.policies.parameters import check_ranges, require
+
+RANGES = {
+    "learning_rate": (1e-6, 0.1),
+    "weight_decay": (0.0, 100.0),
+    "clone_updates": (1, 1_000_000),
+    "learning_starts": (0, 1_000_000),
+}
 
 
 @dataclass(frozen=True)
@@ -30,6 +37,7 @@ class ImitationParameters:
     """What goes when there are more: fifo, filo, lfi (least intervened first) or mfi."""
 
     def __post_init__(self) -> None:
+        check_ranges(self, RANGES)
         require(8 <= self.hidden <= 2048, f"hidden = {self.hidden}; allowed 8..2048")
         require(1 <= self.modes <= 50, f"modes = {self.modes}; allowed 1..50")
         require(1 <= self.history <= 20, f"history = {self.history}; allowed 1..20")

@@ -1,6 +1,8 @@
 """Settings of a learner: a flat frozen dataclass, filled from the run configuration and checked once."""
 
 import dataclasses
+import math
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 P = TypeVar("P")
@@ -32,10 +34,19 @@ def _convert(value: Any, default: Any, where: str) -> Any:
                 raise ValueError
             return int(float(value))
         if isinstance(default, float):
-            return float(value)
+            if not math.isfinite(number := float(value)):
+                raise ValueError
+            return number
         return str(value)
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError):
         raise ValueError(f"{where} = {value!r}; expected {type(default).__name__}, for example {default!r}") from None
+
+
+def check_ranges(parameters: object, ranges: Mapping[str, tuple[float, float]]) -> None:
+    """{setting: (least, most)}, both allowed. Raises `ValueError` naming the setting, its value and what is allowed."""
+    for name, (least, most) in ranges.items():
+        value = getattr(parameters, name)
+        require(least <= value <= most, f"{name} = {value}; allowed {least:g}..{most:g}")
 
 
 def require(condition: bool, message: str) -> None:

@@ -285,11 +285,27 @@ def test_an_excluded_episode_is_forgotten_by_imitation_too(spec: RobotSpec, make
         ({"no_such": 1}, "no setting 'no_such'; known: actor_average, actor_delay, anchor_decay"),
         ({"hidden": 4}, "allowed 8..2048"),
         ({"discount": "high"}, "expected float"),
+        ({"learning_rate": "nan"}, "hil-serl.learning_rate = 'nan'; expected float"),
+        ({"initial_temperature": float("inf")}, "expected float"),
+        ({"replay_capacity": float("inf")}, "expected int"),
+        ({"learning_rate": 0.0}, "learning_rate = 0.0; must be positive"),
+        ({"clone_std": 0.0}, "clone_std = 0.0; allowed 0.001..1"),
+        ({"clone_updates": -5}, "clone_updates = -5; allowed 1.."),
+        ({"gripper_penalty": -5.0}, "gripper_penalty = -5.0; allowed 0..10"),
+        ({"learning_starts": -100}, "learning_starts = -100; allowed 0.."),
     ],
 )
 def test_bad_settings_say_what_is_allowed(spec: RobotSpec, settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make_learner("hil-serl", spec, 0, settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"), [({"learning_rate": "nan"}, "expected float"), ({"weight_decay": -1.0}, "allowed 0..100")]
+)
+def test_bad_settings_of_imitation_say_what_is_allowed(spec: RobotSpec, settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make_learner("sirius", spec, 0, settings)
 
 
 def test_evaluation_counts_successes_and_can_be_cancelled(spec: RobotSpec, make_script: Callable[..., Any]) -> None:
