@@ -38,6 +38,8 @@ BRIDGE: list[Mutation] = [
         ("recorder: other session's hello", "message.acked_rec_seq if ours else -1", "message.acked_rec_seq"),
         ("recorder: other session's ack", "if message.session != self.session:", "if False:"),
         ("recorder: error", "self.records.error = message.error", "pass"),
+        ("recorder: notice", 'self.event("recorder_notice", message.notice, source="recorder")', "pass"),
+        ("recorder: the same notice again", "if message.notice != self.records.notice:", "if message.notice:"),
     ),
     *of(
         "robot_bridge/record_desk.py",

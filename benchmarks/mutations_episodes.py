@@ -127,7 +127,7 @@ EPISODES: list[Mutation] = [
         "robot_bridge/io.py",
         PEERS,
         ("words: backlog", "if self.records.bytes > MAX_EVENT_BACKLOG_BYTES:", "if False:"),
-        ("words: text", "message.text[:MAX_EVENT_TEXT]", "message.text"),
+        ("words: text", "text = text[:MAX_EVENT_TEXT]", "pass"),
         ("words: kind", "message.kind[:MAX_EVENT_NAME]", "message.kind"),
         ("words: source", "message.source[:MAX_EVENT_NAME]", "message.source"),
         ("unreadable: counted", "self.bad_messages += 1", "pass"),

@@ -4,6 +4,7 @@ from benchmarks.mutation import Mutation, of
 
 T = "tests/robot_bridge/test_"
 TOLD = f"{T}refusals.py {T}io_limits.py"
+RECORDABLE = f"{T}recordable.py"
 REVOKED = f"{T}security.py::test_a_revoked_key_is_refused_while_it_is_connected"
 
 REFUSALS: list[Mutation] = [
@@ -45,6 +46,32 @@ REFUSALS: list[Mutation] = [
         ("unreadable: somewhere in a map", ' or "..." in path:', ":"),
         ("unreadable: looked into with care", "except (ValueError, TypeError, LookupError, RecursionError):", "except KeyError:"),
         ("unreadable: reason without its place", "made.reason = str(error)[: found.start()]", "pass"),
+    ),
+    *of(
+        "robot_bridge/io.py",
+        RECORDABLE,
+        ("recordable: answers", "if refusal := recordable.answer_refusal(answer, who):", "if refusal := None:"),
+        ("recordable: events", "if refusal := recordable.event_refusal(message, source):", "if refusal := None:"),
+        ("recordable: devices", "if limit := recordable.device_limit(command):", 'if limit := "":'),
+    ),
+    *of(
+        "robot_bridge/recordable.py",
+        RECORDABLE,
+        ("recordable: versions", "if not 0 <= (version := getattr(answer, field)) <= MAX_VERSION:", "if not (version := 1):"),
+        ("recordable: versions in 32 bits", "MAX_VERSION = 2**31 - 1", "MAX_VERSION = 2**63 - 1"),
+        ("recordable: rewards' versions", 'for field in ("policy_version", "reward_version"):', 'for field in ("policy_version",):'),
+        ("recordable: long hashes", "len(answer.policy_sha256) > MAX_HASH or ", ""),
+        ("recordable: hashes with NUL", ' or "\\0" in answer.policy_sha256:', ":"),
+        ("recordable: spread", "if not math.isfinite(answer.spread):", "if False:"),
+        ("recordable: how many scores", "if len(answer.scores) > MAX_SCORES:", "if False:"),
+        ("recordable: empty and long names", "not 0 < len(name) <= MAX_SCORE_NAME or ", ""),
+        ("recordable: dots", 'name in (".", "..") or ', ""),
+        ("recordable: slashes", ' or "/" in name or ', " or "),
+        ("recordable: names with NUL", ' or "\\0" in name:', ":"),
+        ("recordable: scores", "if not math.isfinite(value):", "if False:"),
+        ("recordable: long devices", "len(command.device_id) > MAX_DEVICE_ID or ", ""),
+        ("recordable: devices with NUL", ' or "\\0" in command.device_id:', ":"),
+        ("recordable: an event's number", "if not math.isfinite(event.value):", "if False:"),
     ),
     *of("robot_bridge/protocol/sockets.py", REVOKED, ("refusal: revoked keys", "self.on_revoked(self.user)", "pass")),
     *of("robot_bridge/bridge.py", TOLD, ("refusal: its episode", "self.io.where = self.control.where", "pass")),

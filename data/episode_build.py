@@ -36,16 +36,19 @@ def text_array(values: Sequence[str]) -> np.ndarray:
 
 
 def build_episode(episode: EpisodeRecords) -> bytes:
-    """The sealed HDF5 file. Raises `EpisodeError` naming the step when the records contradict each other."""
+    """The sealed HDF5 file. Raises `EpisodeError`, naming the step when the records contradict each other."""
     start, end = episode.start, ending(episode)
     _check(start, episode.steps)
     builder = ImageBuilder()
     try:
         _put_episode(builder, episode, end)
         return builder.finish()
-    except BaseException:
+    except BaseException as error:
         builder.abandon()
-        raise
+        if isinstance(error, EpisodeError) or not isinstance(error, Exception):
+            raise
+        # no disk is involved yet: it is the records, a number without room in its column, a score's name that is none
+        raise EpisodeError(f"episode {start.episode_id}: {type(error).__name__}: {error}") from error
 
 
 def _put_episode(builder: ImageBuilder, episode: EpisodeRecords, end: EpisodeEnd) -> None:

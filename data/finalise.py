@@ -5,7 +5,7 @@ import queue
 import threading
 import time
 
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DataError, SQLAlchemyError
 
 from takeover.data.catalog import Catalog
 from takeover.data.entry import Entry, entry_of, entry_of_file
@@ -20,13 +20,16 @@ from takeover.data.schema import OutcomeChange
 from takeover.data.workspace import Workspace
 
 RETRY_AFTER_S = 5.0
+MAX_WHY = 300  # characters
+WHAT_TO_DO = "it is tried again when the recorder starts, and by `takeover data repair`"
 log = logging.getLogger("recorder")
 
 
 class Finaliser:
     """A thread that closes one episode after the other. A journal is removed only when file and catalog have the episode.
 
-    ``error`` is empty, or says why episodes cannot be closed now (they are tried again; their journals stay).
+    Whatever goes wrong with one episode, the thread goes on with the next. ``error`` is empty, or says why episodes cannot be closed now
+    (they are tried again; their journals stay). ``notice`` is empty, or names the newest episode that could not be closed.
     """
 
     def __init__(self, workspace: Workspace, catalog: Catalog) -> None:
@@ -34,6 +37,7 @@ class Finaliser:
         self.catalog = catalog
         self.labels = Labels(workspace, catalog)
         self.error = ""
+        self.notice = ""
         self.closed_count = 0
         self._jobs: queue.Queue[OpenEpisode | OutcomeChange | None] = queue.Queue()
         self._closed: queue.Queue[tuple[str, str]] = queue.Queue()
@@ -93,22 +97,34 @@ class Finaliser:
             else:
                 self._close_episode(job)
             self.error = ""
-        except EpisodeError:
-            # not a matter of waiting, nor a reason to hold the robot: the journal is kept for repair, recording goes on
-            log.exception("episode cannot be made of its journal, which is kept in journal/unreadable")
-            if isinstance(job, OpenEpisode):
-                self._set_aside(job)
+        except DataError as error:  # waiting does not help
+            log.exception("the catalog has no room for it")
+            self._set_aside(job, str(error.orig))
         except (OSError, DamagedFile, SQLAlchemyError, LabelError) as error:
             log.exception("will be tried again")
             self.error = f"an episode cannot be closed: {error}"
             self._waiting.append((time.monotonic() + RETRY_AFTER_S, job))
+        except Exception as error:
+            # not a matter of waiting, nor a reason to hold the robot: the journal is kept for repair, recording goes on
+            log.exception("%s cannot be done", type(job).__name__)
+            self._set_aside(job, str(error) if isinstance(error, EpisodeError) else f"{type(error).__name__}: {error}")
 
-    def _set_aside(self, job: OpenEpisode) -> None:
-        folder = self.workspace.journal / "unreadable"
-        folder.mkdir(exist_ok=True)
-        for path in job.paths:
-            if path.exists():
-                path.rename(folder / path.name)
+    def _set_aside(self, job: OpenEpisode | OutcomeChange, why: str) -> None:
+        """Keep it, say so, and go on without it: one record must not keep all others from being closed."""
+        if isinstance(job, OutcomeChange):
+            self.notice = f"the outcome {job.outcome} of episode {job.episode_id} is no label ({why[:MAX_WHY]}); label it by hand"
+            log.error("%s", self.notice)
+            return
+        kept = f"its journal is kept in journal/unreadable: {WHAT_TO_DO}"
+        self.notice = f"episode {job.episode_id} cannot be closed ({why[:MAX_WHY]}); {kept}"
+        log.error("%s", self.notice)
+        try:
+            self.workspace.unreadable.mkdir(exist_ok=True)
+            for path in job.paths:
+                if path.exists():
+                    path.rename(self.workspace.unreadable / path.name)
+        except OSError:
+            log.exception("the journal of %s stays where it is", job.episode_id)
 
     def _close_episode(self, job: OpenEpisode) -> None:
         episode = job.gather()

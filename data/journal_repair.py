@@ -49,7 +49,7 @@ def repair_journals(work: "Repair", catalog: Catalog, with_start: bool) -> None:
 def _journals(work: "Repair", with_start: bool) -> list[Path]:
     folder = work.workspace.journal
     found = []
-    for path in sorted([*folder.glob("*.mcap"), *(folder / "unreadable").glob("*.mcap")]):
+    for path in sorted([*folder.glob("*.mcap"), *work.workspace.unreadable.glob("*.mcap")]):
         parts = path.name.rsplit(".", 2)
         if len(parts) == 3 and parts[1].isdecimal():
             found.append(path)

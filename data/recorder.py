@@ -12,7 +12,7 @@ from takeover.data.coverage import Coverage
 from takeover.data.finalise import Finaliser
 from takeover.data.journal import JournalError
 from takeover.data.open_episode import OpenEpisode, SessionJournal, belongs_to_episode
-from takeover.data.recovery import coverage_of, left_over_journals, reconcile, session_of, started_ns
+from takeover.data.recovery import coverage_of, left_over_journals, reconcile, session_of, set_aside_journals, started_ns
 from takeover.data.schema import (
     AnyRecord,
     CameraFrame,
@@ -105,17 +105,20 @@ class Recorder:
             raise
 
     def _take_over(self) -> None:
-        left = left_over_journals(self.workspace)
+        left, set_aside = left_over_journals(self.workspace), set_aside_journals(self.workspace)
         unfinished = [episode for episode in left if not episode.ended and episode.has_start]
         newest = max(unfinished, key=started_ns, default=None)
         rows = self.catalog.episodes(newest_first=True, limit=1)
-        self.session = session_of(newest) if newest else session_of(left[-1]) if left else rows[0].session_id if rows else ""
-        self._begin(left)
+        closed = [(row.started_ns, row.session_id) for row in rows] + [(started_ns(episode), session_of(episode)) for episode in set_aside]
+        self.session = session_of(newest) if newest else session_of(left[-1]) if left else max(closed, default=(0, ""))[1]
+        self._begin([*left, *set_aside])
         for episode in left:
             if episode is newest and session_of(episode) == self.session:
                 self._open[episode.episode_id] = episode
             else:
                 self._finaliser.submit(episode)
+        for episode in set_aside:  # once more, after all others: a newer version may know better
+            self._finaliser.submit(episode)
 
     def _begin(self, journals: list[OpenEpisode]) -> None:
         self._covered = coverage_of(self.workspace, self.catalog, self.session, journals) if self.session else Coverage()
@@ -168,7 +171,7 @@ class Recorder:
             self._session_journal.close()
         self.session = session
         self._fresh = []
-        self._begin([])
+        self._begin(set_aside_journals(self.workspace))
 
     def _place(self, record: AnyRecord) -> None:
         if isinstance(record, EpisodeStart):
@@ -251,6 +254,7 @@ class Recorder:
             disk_free_bytes=self.workspace.free_bytes(),
             episodes_closed=self._finaliser.closed_count,
             error=self.error(),
+            notice=self._finaliser.notice,
         )
 
     def error(self) -> str:

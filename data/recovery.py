@@ -2,7 +2,11 @@
 
 import json
 import logging
+import re
+from collections.abc import Iterable
 from pathlib import Path
+
+from sqlalchemy.exc import DataError
 
 from takeover.data.catalog import Catalog
 from takeover.data.catalog_log import agree
@@ -17,24 +21,37 @@ from takeover.data.schema import EpisodeStart
 from takeover.data.store import session_records
 from takeover.data.workspace import Workspace
 
+_IS_PART = re.compile(r"[0-9A-Za-z_-]{1,64}\.[0-9]+\.mcap")
 log = logging.getLogger("recorder")
 
 
 def left_over_journals(workspace: Workspace) -> list[OpenEpisode]:
     """Episodes whose journals were not turned into files, in the order of their starts. Journals without a record are removed."""
+    found = _read(workspace, workspace.journal.glob("*.mcap"))
+    for episode in found:
+        if not episode.records:
+            episode.remove_journal()  # it was never synced: nothing in it was acknowledged
+    return _by_start(found)
+
+
+def set_aside_journals(workspace: Workspace) -> list[OpenEpisode]:
+    """Episodes no earlier recorder could make of their journals, in the order of their starts. What is no journal is left where it is."""
+    return _by_start(_read(workspace, (path for path in workspace.unreadable.glob("*.mcap") if _IS_PART.fullmatch(path.name))))
+
+
+def _read(workspace: Workspace, paths: Iterable[Path]) -> list[OpenEpisode]:
     found: dict[str, OpenEpisode] = {}
-    for path in sorted(workspace.journal.glob("*.mcap"), key=_part):
+    for path in sorted(paths, key=_part):
         episode_id = path.name.rsplit(".", 2)[0]
         found.setdefault(episode_id, OpenEpisode(workspace, episode_id)).read_part(path)
-    kept = []
     for episode in found.values():
-        if episode.records:
-            kept.append(episode)
-        else:
-            episode.remove_journal()  # it was never synced: nothing in it was acknowledged
         for problem in episode.problems:
             log.warning("journal %s", problem)
-    return sorted(kept, key=lambda episode: episode.records[0].rec_seq)
+    return list(found.values())
+
+
+def _by_start(episodes: list[OpenEpisode]) -> list[OpenEpisode]:
+    return sorted((episode for episode in episodes if episode.records), key=lambda episode: episode.records[0].rec_seq)
 
 
 def _part(path: Path) -> tuple[str, int]:
@@ -76,10 +93,13 @@ def reconcile(workspace: Workspace, catalog: Catalog) -> list[str]:
     for relative in sorted(on_disk - rows.keys()):
         try:
             entry = entry_of_file(workspace, workspace.path / relative)
+            catalog.add_episode(entry.session, entry.episode, entry.segments)
         except DamagedFile as error:
             problems.append(str(error))
             continue
-        catalog.add_episode(entry.session, entry.episode, entry.segments)
+        except (OverflowError, DataError) as error:  # a number or text that the catalog has no room for must not keep the others out
+            problems.append(f"{relative} cannot be entered: {error}"[:300])
+            continue
         note_operator(catalog, entry)
         log.info("entered %s", relative)
     gone = [rows[relative] for relative in rows.keys() - on_disk]

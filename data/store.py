@@ -121,8 +121,8 @@ def _collect(workspace: Workspace, session: str, first: int, last: int) -> tuple
             if not isinstance(record, CameraFrame):
                 found[record.rec_seq] = record
 
-    # journals before files: an episode moves from the first to the second
-    for folder, pattern in ((workspace.sessions, f"{session}.*.mcap"), (workspace.journal, "*.mcap")):
+    # journals before files: an episode moves from the first to the second, or is set aside
+    for folder, pattern in ((workspace.sessions, f"{session}.*.mcap"), (workspace.journal, "*.mcap"), (workspace.unreadable, "*.mcap")):
         for path in sorted(folder.glob(pattern)):
             try:
                 contents = read_journal(path)

@@ -40,6 +40,11 @@ class Workspace:
         return self.path / "episodes"
 
     @property
+    def unreadable(self) -> Path:
+        """Journals no episode could be made of. Each is tried once more whenever a recorder starts."""
+        return self.journal / "unreadable"
+
+    @property
     def sessions(self) -> Path:
         """Journals of what belongs to no running episode (marks while idle, late outcomes), kept as they are."""
         return self.path / "sessions"

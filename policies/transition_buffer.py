@@ -36,22 +36,24 @@ class TransitionBuffer:
         self.episode = np.full(len(self.rows), -1, np.int64)
         self.step = np.zeros(len(self.rows), np.int64)
         self.correction = torch.full((len(self.rows),), NO_CORRECTION, dtype=torch.int64)
+        self.restored = np.zeros(len(self.rows), bool)  # rows that came back as the oldest, whatever their age
         self.size = 0
         self.newest = -1
         self._next = 0
-        self.passed = -1  # the youngest episode of which a full ring has let a row go
+        self.passed = -1  # the youngest episode of which a full ring has let a row go in its turn
 
     def add(self, row: torch.Tensor, episode: int, step: int, correction: int = NO_CORRECTION) -> None:
         """Append; the oldest row goes when the ring is full."""
         if self._next == len(self.rows) and self.size == len(self.rows) and self.size < self._capacity:
             self._grow()
         i = self._next % len(self.rows) if self.size == len(self.rows) else self._next
-        if self.size == len(self.rows):
+        if self.size == len(self.rows) and not self.restored[i]:  # one that came back goes first: its elders may still be here
             self.passed = max(self.passed, int(self.episode[i]))
         self.rows[i] = row
         self.episode[i] = episode
         self.step[i] = step
         self.correction[i] = correction
+        self.restored[i] = False
         self.newest = i
         self._next = i + 1
         self.size = min(self.size + 1, len(self.rows))
@@ -62,6 +64,7 @@ class TransitionBuffer:
         self.episode = np.concatenate([self.episode, np.full(extra, -1, np.int64)])
         self.step = np.concatenate([self.step, np.zeros(extra, np.int64)])
         self.correction = torch.cat([self.correction, torch.full((extra,), NO_CORRECTION, dtype=torch.int64)])
+        self.restored = np.concatenate([self.restored, np.zeros(extra, bool)])
 
     def indices(self, count: int, generator: torch.Generator, *, newest: bool = False) -> torch.Tensor:
         """(count,) uniform with replacement; ``newest``: the first is the row added last."""
@@ -93,13 +96,17 @@ class TransitionBuffer:
         self.episode[:n] = self.episode[keep]
         self.step[:n] = self.step[keep]
         self.correction[:n] = self.correction[index]
+        self.restored[:n] = self.restored[keep]
         self.episode[n:] = -1
         self.size = self._next = n
         self.newest = n - 1
         return len(order) - n
 
     def restore(self, rows: torch.Tensor, episode: int, steps: Sequence[int], corrections: Sequence[int]) -> None:
-        """Put rows (k, width) back that were dropped, as the oldest there are; a full ring takes none."""
+        """Put rows (k, width) back that were dropped, as the oldest there are; a full ring takes none.
+
+        They do not raise `passed` when they go.
+        """
         k = min(len(rows), self._capacity - self.size)
         if k <= 0:
             return
@@ -113,5 +120,6 @@ class TransitionBuffer:
         self.episode[:total] = np.concatenate([np.full(k, episode, np.int64), self.episode[order]])
         self.step[:total] = np.concatenate([np.asarray(steps[-k:], np.int64), self.step[order]])
         self.correction[:total] = torch.cat([torch.tensor(corrections[-k:], dtype=torch.int64), self.correction[index]])
+        self.restored[:total] = np.concatenate([np.ones(k, bool), self.restored[order]])
         self.size = self._next = total
         self.newest = total - 1

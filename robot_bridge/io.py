@@ -25,7 +25,7 @@ from takeover.data.schema import (
     Role,
     State,
 )
-from takeover.robot_bridge import chunks, names
+from takeover.robot_bridge import chunks, names, recordable
 from takeover.robot_bridge.control_desk import ControlDesk
 from takeover.robot_bridge.inbox import Inbox, PendingRequest, ReceivedCommand
 from takeover.robot_bridge.lease import LEASE_LIFE_NS, LeaseTable
@@ -124,6 +124,7 @@ class BridgeIO(ControlDesk, RecordDesk):
     def event(self, kind: str, text: str = "", **fields: Any) -> None:
         """Record an event of the bridge's own."""
         fields.setdefault("source", "bridge")
+        text = text[:MAX_EVENT_TEXT]  # a mark's too
         self.records.append(
             lambda session, rec_seq: Event(
                 session=session, rec_seq=rec_seq, kind=kind, text=text, t_ns=time.monotonic_ns(), wall_ns=time.time_ns(), **fields
@@ -185,6 +186,8 @@ class BridgeIO(ControlDesk, RecordDesk):
         """Why an answer does not count: of another session, overtaken by a newer one, or to what was never asked."""
         if answer.session != self.session:
             return Refusal(who, "session of the answer", f"made for another session than {self.session}", answer.session)
+        if refusal := recordable.answer_refusal(answer, who):
+            return refusal
         newest = self.inbox.policy
         if self._lockstep:
             return None  # only the answer to the very step counts there
@@ -208,7 +211,10 @@ class BridgeIO(ControlDesk, RecordDesk):
                 limit = f"nobody may fill the memory with words: {self.records.bytes} bytes wait, at most {MAX_EVENT_BACKLOG_BYTES}"
                 self._refuse(Refusal(source, "event", limit, message.kind), time.monotonic_ns())
                 continue
-            self.event(message.kind[:MAX_EVENT_NAME], message.text[:MAX_EVENT_TEXT], source=source, value=message.value)
+            if refusal := recordable.event_refusal(message, source):
+                self._refuse(refusal, time.monotonic_ns())
+                continue
+            self.event(message.kind[:MAX_EVENT_NAME], message.text, source=source, value=message.value)
 
     def _on_command(self) -> None:
         while (command := self._command.receive()) is not None:
@@ -243,6 +249,8 @@ class BridgeIO(ControlDesk, RecordDesk):
             return refused("lease", f"the lease has lapsed: silent for more than {LEASE_LIFE_NS / 1e9} s")
         if command.seq <= self._command_seq:
             return refused("seq", f"old sequence number, only above {self._command_seq}", command.seq)
+        if limit := recordable.device_limit(command):
+            return refused("device_id", limit, command.device_id)
         unknown = set(command.authority) - set(self._spec.action.group_names)
         if command.deadman and not command.authority:
             limit = f"the deadman is pressed for no action group; known: {', '.join(self._spec.action.group_names)}"

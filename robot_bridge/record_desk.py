@@ -29,6 +29,7 @@ class RecordDesk:
     _rewound_ns: int
     _served_ns: int  # since when the present connection of the recorder has had records; 0: none yet
     _refuse: Callable[[Refusal, int], None]
+    event: Callable[..., None]
 
     def _send_records(self) -> None:
         """As many as the recorder takes; what it does not take now waits here, where its size is watched."""
@@ -64,6 +65,9 @@ class RecordDesk:
             if not isinstance(message, RecorderHello):
                 self.records.disk_free_bytes = message.disk_free_bytes
                 self.records.error = message.error
+                if message.notice != self.records.notice:
+                    self.records.notice = message.notice
+                    self.event("recorder_notice", message.notice, source="recorder")
         self.inbox.notify()
 
     def _record_refusal(self, peer: bytes, message: RecorderMessage, now_ns: int) -> Refusal | None:

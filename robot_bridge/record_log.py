@@ -36,6 +36,7 @@ class RecordLog:
         self.heard_ns = 0  # recorder's last message; 0: never
         self.disk_free_bytes = -1
         self.error = ""
+        self.notice = ""  # what the recorder wants known, no reason to hold
 
     def append(self, make: Callable[[str, int], AnyRecord]) -> int:
         """Number, encode and keep the record that ``make(session, rec_seq)`` builds; returns its rec_seq."""

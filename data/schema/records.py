@@ -164,6 +164,7 @@ class RecordAck(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag
     disk_free_bytes: int
     episodes_closed: int
     error: str = ""  # e.g. disk full; the bridge holds
+    notice: str = ""  # what somebody should know, but no reason to hold: an episode that cannot be closed
 
 
 RecorderMessage = RecorderHello | RecordAck

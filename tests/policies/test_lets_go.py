@@ -114,6 +114,38 @@ def test_an_episode_that_labels_keep_out_is_remembered_until_the_ring_has_passed
     assert replay.online.size == 300 * STEPS
 
 
+def test_one_that_came_back_as_the_oldest_says_nothing_about_its_elders_when_it_goes(spec: RobotSpec) -> None:
+    script, replay = Script(spec), CorrectionReplay(spec, capacity=CAPACITY)
+    count = CAPACITY // STEPS
+
+    def alone(number: int) -> list[list[Any]]:
+        """Episodes nobody took over: all of them in one ring."""
+        return [[script.start(), *(script.step(P) for _ in range(STEPS)), script.end()] for _ in range(number)]
+
+    episodes = alone(count)
+    ids = [records[0].episode_id for records in episodes]
+    for records in episodes:
+        ingest(replay, records)
+    kept_out, toggled, room = ids[12], ids[-1], ids[5]
+    replay.exclude(kept_out)
+    replay.exclude(toggled)
+    assert replay.apply_labels(EpisodeLabels(episode_id=toggled)), "back, as the oldest"
+    for records in alone(3):
+        ingest(replay, records)
+    replay._look_at = 0  # as from time to time
+    replay._forget_gone_episodes()
+    assert [replay.holds(name) for name in (toggled, ids[0], ids[1])] == [False, False, True], "it went first, as the oldest"
+    assert replay.holds(kept_out), "its elders are still here, and so is what labels keep out"
+    replay.exclude(room)
+    assert replay.apply_labels(EpisodeLabels(episode_id=kept_out))
+    assert replay.online.size == CAPACITY, "it comes back"
+    for records in alone(count):
+        ingest(replay, records)
+    replay._look_at = 0
+    replay._forget_gone_episodes()
+    assert not replay.holds(room), "what the ring has passed in its turn is forgotten"
+
+
 def test_a_correction_is_named_once_whatever_was_forgotten(spec: RobotSpec) -> None:
     script, replay = Script(spec), CorrectionReplay(spec, capacity=CAPACITY)
     used = []

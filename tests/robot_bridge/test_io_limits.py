@@ -361,6 +361,17 @@ def test_a_recorder_gets_what_it_does_not_have_and_acknowledges_its_own_session_
         assert received() == hand.io.records.backlog == backlog - 2
 
 
+def test_a_notice_of_the_recorder_is_an_event_and_holds_nothing(hand: ByHand) -> None:
+    with Dealer[Any, Any](hand.bridge._endpoints, "record", Any, Event) as recorder:
+        for notice in ("", "episode a cannot be closed", "episode a cannot be closed", "episode b cannot be closed"):
+            recorder.send(RecordAck(session=hand.io.session, acked_rec_seq=-1, disk_free_bytes=7, episodes_closed=0, notice=notice))
+        assert hand.pump_until(lambda: len(hand.events("recorder_notice")) == 2)
+        hand.pump(0.1)
+    assert [event.text for event in hand.events("recorder_notice")] == ["episode a cannot be closed", "episode b cannot be closed"]
+    assert {event.source for event in hand.events("recorder_notice")} == {"recorder"}
+    assert hand.io.records.error == ""
+
+
 # --- start gate ---
 
 

@@ -44,6 +44,8 @@ def test_the_words_of_an_event_are_cut(hand: ByHand, notes: Push[Any]) -> None:
     assert hand.pump_until(lambda: hand.events("k" * MAX_EVENT_NAME))
     kept = hand.events("k" * MAX_EVENT_NAME)[0]
     assert (len(kept.text), kept.source) == (MAX_EVENT_TEXT, "local/" + "s" * MAX_EVENT_NAME)
+    hand.io.event("mark", "x" * 9000)
+    assert len(hand.events("mark")[0].text) == MAX_EVENT_TEXT, "as cut as other processes' words"
 
 
 def test_words_do_not_fill_the_memory(hand: ByHand, notes: Push[Any]) -> None:
