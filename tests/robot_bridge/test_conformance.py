@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from takeover.data.schema import EpisodeKind, Mode, Resume, Start
 from takeover.robot_bridge.conformance.actor import POINT, check_actor
 from takeover.robot_bridge.conformance.bridge import DRIVING, HANDS, NOT_DRIVEN, NOT_LOOKED_AT, STANDING, check_bridge
 from takeover.robot_bridge.conformance.report import Failed, Result, Status, as_json
+from takeover.robot_bridge.conformance.rig import Rig
 from takeover.robot_bridge.protocol import Endpoints
 from tests.robot_bridge.station import Operator, Recorder, eventually, station
 
@@ -52,6 +54,7 @@ BRIDGE_MISTAKES = [
     ("answers_of_the_limit", "(zmq.PULL, 1 << 18)", "(zmq.PULL, 1 << 22)"),
     ("answers_of_the_limit", "(zmq.PULL, 1 << 18)", "(zmq.PULL, 1 << 17)"),
     ("resume_needs_commands", "self.age() <= T_CMD and ", "self.command and "),
+    ("resume_needs_commands", "self.age() <= T_CMD and ", "False and "),
     ("old_request_refused", 'kind in ("hold", "lease") or time.monotonic() - seen <= 1.0,', "True,"),
     ("silence_holds", "T_CMD, MOVING = min(max(3 * PERIOD, 0.12), 0.2)", "T_CMD, MOVING = 5.0"),
     ("command_nan_refused", 'self.refused += faulty(c["action"])', 'self.refused += (len(c["action"]) != A)'),
@@ -275,6 +278,25 @@ def test_a_bridge_in_use_is_left_alone(folder):
     assert by["stop_latches"].status is Status.SKIP
     assert by["takeover_by_deadman"].observed == by["lease"].observed
     assert by["lease"].status is Status.SKIP
+
+
+def test_commands_of_the_check_that_come_late_are_no_fault_of_the_bridge(folder, monkeypatch):
+    hand, timers = Rig.hand, []
+
+    def late(rig: Rig, *args: Any, **changes: Any) -> None:
+        """As on a busy computer: what the device says anew is on its way for half a second."""
+        frozen = rig.peers.frozen_state_seq
+        hand(rig, *args, **changes)
+        if frozen is not None:
+            rig.peers.frozen_state_seq = frozen
+            timers.append(threading.Timer(0.5, setattr, (rig.peers, "frozen_state_seq", None)))
+            timers[-1].start()
+
+    monkeypatch.setattr(Rig, "hand", late)
+    with running(sys.executable, BRIDGE, folder / "s") as process:
+        bound(folder / "s", process)
+        result = by_name(check_bridge(Endpoints(folder / "s"), drive=True, only=["resume_needs_commands"]))["resume_needs_commands"]
+    assert (result.status, len(timers) > 0) == (Status.PASS, True), result.observed
 
 
 def test_where_no_bridge_is_it_says_so(folder):
