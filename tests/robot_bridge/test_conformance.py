@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from takeover.data.schema import EpisodeKind, Mode, Resume, Start
+from takeover.data.schema import Clear, EpisodeKind, Mode, Resume, Start, Stop
 from takeover.robot_bridge.conformance.actor import POINT, check_actor
 from takeover.robot_bridge.conformance.bridge import DRIVING, HANDS, NOT_DRIVEN, NOT_LOOKED_AT, STANDING, check_bridge
 from takeover.robot_bridge.conformance.report import Failed, Result, Status, as_json
@@ -304,13 +304,13 @@ def test_where_no_bridge_is_it_says_so(folder):
         check_bridge(Endpoints(folder), drive=False)
 
 
-def finished(recorder: Recorder, person: Operator) -> bool:
-    """Until an episode has ended; a busy computer may lead to a hold, which a person ends."""
+def finished(recorder: Recorder, person: Operator, episodes: int = 1) -> bool:
+    """Until so many episodes have ended; a busy computer may lead to a hold, which a person ends."""
 
     def over() -> bool:
         if person.state is not None and person.state.mode is Mode.HOLD:
             person.ask(Resume(sender=person.name))
-        return bool(recorder.ends)
+        return len(recorder.ends) >= episodes
 
     return eventually(over, 30.0)
 
@@ -349,6 +349,31 @@ def test_the_example_actor_drives_the_example_bridge_to_the_goal(folder):
     assert end.outcome == "success"
     assert end.steps == len([step for step in recorder.steps if step.mode is not Mode.HOLD])
     assert all(b.observation == a.next_observation for a, b in zip(recorder.steps, recorder.steps[1:], strict=False))
+
+
+def test_a_block_that_begins_at_once_after_stop_and_clear_is_whole_on_the_example_bridge(folder):
+    with running(sys.executable, BRIDGE, folder / "s") as process:
+        bound(folder / "s", process)
+        with running(sys.executable, ACTOR, folder / "s", "0.02"):
+            endpoints = Endpoints(folder / "s")
+            recorder, person = Recorder(endpoints), Operator(endpoints)
+            try:
+                assert person.take_lease().lease
+                start = Start(sender=person.name, kind=EpisodeKind.POLICY)
+                assert eventually(lambda: not person.ask(start).error, 30.0), person.ask(start).error
+                assert eventually(lambda: bool(recorder.steps), 10.0)
+                person.client.newest_state_seq = person.state.seq
+                for request in (Stop(sender=person.name), Clear(sender=person.name)):
+                    person.client.send(request)
+                assert not person.ask(Start(sender=person.name, kind=EpisodeKind.POLICY, episodes=1)).error
+                assert finished(recorder, person, 2)
+                assert eventually(lambda: not person.state.block_running, 5.0)
+                assert person.state.block_done == 1
+            finally:
+                person.close()
+                recorder.peer.stop()
+    first, second = recorder.ends
+    assert (first.outcome_source, second.outcome_source != "stop") == ("stop", True)
 
 
 def test_the_examples_need_nothing_but_zmq_and_msgpack():
