@@ -1,7 +1,10 @@
 """The conformance suites: our bridge and the example peers pass, and every one of a list of small mistakes is found."""
 
 import contextlib
+import fcntl
+import importlib.util
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -13,7 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import zmq
 
+from takeover.data.filelock import FileLock, Locked
 from takeover.data.schema import Clear, EpisodeKind, Mode, Resume, Start, Stop
 from takeover.robot_bridge.conformance.actor import POINT, check_actor
 from takeover.robot_bridge.conformance.bridge import DRIVING, HANDS, NOT_DRIVEN, NOT_LOOKED_AT, STANDING, check_bridge
@@ -80,6 +85,7 @@ ACTOR_MISTAKES = [
     ("malformed", "except (ValueError, TypeError, msgpack.UnpackException)", "except KeyError"),
     ("every_step_covered", "actions.append(row)", "actions = [row]"),
     ("another_version", 'if observation.get("required_version", 0) not in (0, version):', "if False:"),
+    ("second_takes_no_path", "fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)", "pass"),
     (
         "another_version",
         "not in (0, version):\n            continue  # another",
@@ -349,6 +355,24 @@ def test_the_example_actor_drives_the_example_bridge_to_the_goal(folder):
     assert end.outcome == "success"
     assert end.steps == len([step for step in recorder.steps if step.mode is not Mode.HOLD])
     assert all(b.observation == a.next_observation for a, b in zip(recorder.steps, recorder.steps[1:], strict=False))
+
+
+def test_the_example_actor_keeps_no_lock_on_a_file_that_is_gone(folder, monkeypatch):
+    specification = importlib.util.spec_from_file_location("chunking_actor", ACTOR)
+    actor = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(actor)
+    path, flock, gone = folder / "actor_status.lock", fcntl.flock, []
+
+    def let_go(descriptor: int, how: int) -> None:
+        """As if who had it before let go just now, which takes the file away."""
+        flock(descriptor, how)
+        if not gone:
+            gone.append(path.unlink())
+
+    monkeypatch.setattr(fcntl, "flock", let_go)
+    with actor.bind(folder, "actor_status", zmq.PUB), pytest.raises(Locked) as refused:
+        FileLock(path)
+    assert refused.value.holder == str(os.getpid())
 
 
 def test_a_block_that_begins_at_once_after_stop_and_clear_is_whole_on_the_example_bridge(folder):
