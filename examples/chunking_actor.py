@@ -6,7 +6,9 @@ It waits LATENCY_S for every answer, as a large policy would compute, and answer
 foretold from one observation. What it drives towards are the components of the observation called `to_..._NAME` for an action NAME.
 """
 
+import fcntl
 import itertools
+import os
 import sys
 import time
 
@@ -19,7 +21,7 @@ HELLO_PERIOD_S = 0.5
 
 
 class Refused(Exception):
-    """The bridge does not want to talk to us; says why."""
+    """The bridge does not want to talk to us, or another actor is there; says why."""
 
 
 def connect(folder, name, kind, **options):
@@ -29,6 +31,25 @@ def connect(folder, name, kind, **options):
     for option, value in options.items():
         socket.setsockopt(getattr(zmq, option), value)
     socket.connect(f"ipc://{folder}/{name}.sock")
+    return socket
+
+
+def bind(folder, name, kind):
+    """A socket of our own, until we end. Raises Refused where a living process has it: ZeroMQ would take its path without a word."""
+    while True:
+        lock = os.open(f"{folder}/{name}.lock", os.O_RDWR | os.O_CREAT, 0o600)  # never closed, the lock goes with it
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Refused(f"another process has {name}.sock; stop it first") from None
+        if os.fstat(lock).st_nlink:
+            break
+        os.close(lock)  # whoever had it has taken the file away meanwhile: such a lock keeps nobody out
+    os.ftruncate(lock, 0)
+    os.write(lock, str(os.getpid()).encode())  # only to say who it is
+    socket = zmq.Context.instance().socket(kind)
+    socket.setsockopt(zmq.LINGER, 0)
+    socket.bind(f"ipc://{folder}/{name}.sock")
     return socket
 
 
@@ -91,14 +112,12 @@ class Policy:
 def serve(folder, latency_s, rows):
     session, spec = handshake(folder)
     policy = Policy(spec)
+    status = bind(folder, "actor_status", zmq.PUB)  # what the console shows of us; only one actor answers
     print(f"driving {spec['robot_id']} on {spec['task_id']}, session {session}", flush=True)
     # CONFLATE: the newest observation only. IMMEDIATE: an answer for a bridge that is gone is dropped, not kept.
     observations = connect(folder, "observation", zmq.SUB, SUBSCRIBE=b"observation\0", CONFLATE=1)
     answers = connect(folder, "policy_action", zmq.PUSH, IMMEDIATE=1, SNDHWM=1)
     status_due, version = 0.0, 1
-    status = zmq.Context.instance().socket(zmq.PUB)  # what the console shows of us
-    status.setsockopt(zmq.LINGER, 0)
-    status.bind(f"ipc://{folder}/actor_status.sock")
     since_ns = time.monotonic_ns()
     while True:
         if time.monotonic() >= status_due:

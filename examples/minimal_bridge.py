@@ -84,7 +84,7 @@ class Bridge:
         r, kind = envelope["request"], envelope["request"]["type"]; person = r.get("device_kind") != "scripted" and not r.get("release")
         need(kind != "hello" or r.get("protocol") == 1, f"protocol {r.get('protocol')} asked for, this bridge speaks 1")
         need(kind in REQUESTS, f"request {kind!r} is not supported"); checked(envelope, "control"); checked(r, kind)
-        if kind == "stop": self.end = ("aborted", "stop"); return self.change("stopped")
+        if kind == "stop": self.end, self.size = ("aborted", "stop"), -1; return self.change("stopped")  # the block, too
         if kind == "hello": self.peers[peer] = (r["sender"], r["role"]); return {"spec": SPEC}
         need(peer in self.peers, "say hello first"); sender, role = self.peers[peer]
         need(kind == "hold" or (r["sender"] == sender and role == "operator"), f"{sender}, role {role}: not for you, or not your name")
@@ -124,15 +124,15 @@ class Bridge:
         if self.end and self.episode:
             self.record("episode_end", outcome=self.end[0], outcome_source=self.end[1], event_step=max(0, self.steps - 1), steps=self.steps,
                         human_steps=0, takeovers=0, autonomous=False)
-            self.done, self.last, self.episode, self.action, self.source = self.done + 1, (self.end[0], self.episode), "", [0.0] * A, 0
-            if self.mode != "stopped": self.change("ready" if self.done == self.size else "resetting")
+            self.last, self.episode, self.action, self.source = (self.end[0], self.episode), "", [0.0] * A, 0
+            self.done += self.mode != "resetting"  # not of a block that was started since its STOP
+            if self.mode in MOVING: self.change("ready" if self.done == self.size else "resetting")
         self.size, self.end = self.size if self.mode not in ("ready", "stopped") else -1, None
         if self.mode == "resetting":
             self.number, self.place, self.goal = self.number + 1, [0.0] * A, [0.2 * math.cos(self.number), 0.2 * math.sin(self.number)]
             seen, self.episode, self.steps, self.run_id = [*self.place, *self.goal], secrets.token_hex(13), 0, 0
             self.record("episode_start", number=self.number - 1, kind="policy", spec=SPEC, station_id="example", operator="", start_seed=0,
-                        policy_version=self.chunk["policy_version"], policy_sha256="", config_sha256="")
-            self.change("policy")
+                        policy_version=self.chunk["policy_version"], policy_sha256="", config_sha256=""); self.change("policy")
         self.seq, self.flushed_at, self.undecided = self.seq + 1, self.seq + 1 if self.flush else self.flushed_at, True
         self.seen = {"seq": self.seq, "mode": self.mode, "episode_step": self.steps, "run_id": self.run_id, "observation": seen}
         self.send("observation", {**self.seen, "type": "observation", "session": self.session, "t_robot_ns": time.monotonic_ns(),

@@ -3,26 +3,24 @@
 import contextlib
 import itertools
 import math
-import shlex
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import msgspec
 
-from takeover.data.schema import PROTOCOL_VERSION, ActionGroup, ActionSpec, Mode, ObservationSpec, RobotSpec
-from takeover.robot_bridge.conformance.fake_bridge import Answered, FakeBridge
+from takeover.data.schema import PROTOCOL_VERSION, ActionGroup, ActionSpec, ActorStatus, Mode, ObservationSpec, RobotSpec
+from takeover.robot_bridge.conformance.actor_rig import STOP_S, ActorRig, stop
 from takeover.robot_bridge.conformance.report import Failed, Result, Skipped, Suite, need, unknown
-from takeover.robot_bridge.protocol import Endpoints
+from takeover.robot_bridge.protocol import Endpoints, Subscriber
 
 MAX_ROWS = 1024
 DECIDED_AT = 0.7  # of the period: later is late
 LISTEN_S = 2.0
-SLACK_S = 1.0
+STATUS_S = 2.0  # an actor that says how it is says so twice a second
 FOREIGN_VERSION = 987_654_321
-STOP_S = 5.0
 FIRST = ("handshake", "answers")  # the other checks build on them
 
 POINT = RobotSpec(
@@ -48,80 +46,6 @@ POINT = RobotSpec(
     workspace_low=[-1.0, -1.0, 0.0],
     workspace_high=[1.0, 1.0, 0.0],
 )
-
-
-class ActorRig:
-    """An actor under test and the bridge that it talks to."""
-
-    def __init__(self, actor: str, folder: str, spec: RobotSpec, start_s: float) -> None:
-        self.actor, self.folder, self.spec, self.start_s = actor, folder, spec, start_s
-        self.is_command = "{sockets}" in actor
-        self.bridge = FakeBridge(Endpoints(folder), spec)
-        self.process: subprocess.Popen[bytes] | None = None
-        self.latency_s = 0.0
-        self.bridge.start()
-
-    def launch(self) -> "subprocess.Popen[bytes]":
-        """Start the actor. Raises `Failed`."""
-        arguments = [part.replace("{sockets}", self.folder) for part in shlex.split(self.actor)]
-        try:
-            return subprocess.Popen(arguments)
-        except OSError as error:
-            raise Failed(f"cannot start {arguments[0]}: {error.strerror}") from error
-
-    def close(self) -> None:
-        if self.process is not None:
-            stop(self.process)
-        self.bridge.close()
-
-    @property
-    def patience_s(self) -> float:
-        """For an answer to something that was just asked: an inference may have begun a moment before."""
-        return 2 * self.latency_s + SLACK_S
-
-    def wait(self, condition: Callable[[], bool], what: str, timeout_s: float) -> None:
-        deadline = time.monotonic() + timeout_s
-        while not condition():
-            if self.process is not None and self.process.poll() is not None:
-                raise Failed(f"the actor ended by itself with status {self.process.returncode}")
-            if time.monotonic() > deadline:
-                raise Failed(f"no {what} within {timeout_s:.1f} s")
-            time.sleep(0.005)
-
-    def answers_since(self, t_s: float) -> list[Answered]:
-        return [item for item in list(self.bridge.answers) if item.t_s >= t_s]
-
-    def answered(self, seq: int, timeout_s: float | None = None) -> Answered:
-        """Wait for the answer to ``seq`` of this session."""
-        found: list[Answered] = []
-
-        def there() -> bool:
-            session = self.bridge.session
-            found[:] = [item for item in list(self.bridge.answers) if (item.answer.session, item.answer.from_seq) == (session, seq)]
-            return bool(found)
-
-        self.wait(there, f"answer to observation {seq}", self.patience_s if timeout_s is None else timeout_s)
-        return found[-1]
-
-    @contextlib.contextmanager
-    def paused(self) -> Iterator[None]:
-        """No observations but those that are asked for, and no inference under way."""
-        self.bridge.pace_hz = 0.0
-        time.sleep(self.latency_s + 0.3)
-        try:
-            yield
-        finally:
-            self.bridge.pace_hz = self.spec.control_hz
-
-
-def stop(process: "subprocess.Popen[bytes]") -> None:
-    """Terminate, and kill what does not end."""
-    process.terminate()
-    try:
-        process.wait(STOP_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
 
 
 ACTOR: Suite[ActorRig] = Suite()
@@ -306,6 +230,38 @@ def new_session(rig: ActorRig) -> str:
     old = [item for item in rig.answers_since(begin) if item.answer.session != wanted]
     need(not old, f"{len(old)} answers for the old session")
     return "answers for the new session"
+
+
+@check(
+    "started a second one beside it, and ended that one after a while",
+    "the first goes on to answer, and its `actor_status` still reaches whoever subscribes: who binds keeps a lock",
+)
+def second_takes_no_path(rig: ActorRig) -> str:
+    if rig.process is None:
+        raise Skipped("the actor was not started by this check")
+    if not _says_status(rig):
+        raise Skipped("it publishes no `actor_status`: there is no path to take")
+    known = len(rig.bridge.hellos)
+    second = rig.launch()
+    try:
+        deadline = time.monotonic() + rig.start_s
+        while len(rig.bridge.hellos) == known and second.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.02)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            second.wait(STATUS_S)  # to bind what it binds, or to see that it may not
+        status = second.poll()
+    finally:
+        stop(second)
+    need(_says_status(rig), f"no `actor_status` of the first within {STATUS_S:g} s: the second took its path")
+    begin = time.monotonic()
+    rig.wait(lambda: bool(rig.answers_since(begin)), "answer of the first", rig.patience_s)
+    return "the second ran until it was ended" if status is None else f"the second ended with status {status}"
+
+
+def _says_status(rig: ActorRig) -> bool:
+    """Whether a new subscriber hears how the actor is."""
+    with Subscriber[ActorStatus](Endpoints(rig.folder), "actor_status", ActorStatus) as statuses:
+        return statuses.receive(STATUS_S) is not None
 
 
 @check("sent SIGTERM", f"ended within {STOP_S:g} s")

@@ -109,6 +109,15 @@ def _held(rig: Rig) -> None:
     rig.hold("operator")
 
 
+def _resumes(rig: Rig) -> None:
+    """Ask until it is granted, for a second or so: what was just put right reaches the bridge late where the computer is busy."""
+    deadline = time.monotonic() + 1.0 + SLACK_S
+    while (error := rig.ask(Resume(sender=ME)).error) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    need(not error, f"Resume was refused: {error}")
+    rig.mode(Mode.POLICY)
+
+
 @check("in a hold: asked to resume with the device deflected, then neutral", "refused, then policy")
 def resume_needs_neutral(rig: Rig) -> str:
     _held(rig)
@@ -129,9 +138,7 @@ def resume_needs_commands(rig: Rig) -> str:
     time.sleep(rig.command_life_s + 0.1)
     error = rig.refused(Resume(sender=ME))
     rig.hand()
-    time.sleep(0.1)
-    rig.done(Resume(sender=ME))
-    rig.mode(Mode.POLICY)
+    _resumes(rig)
     return error
 
 

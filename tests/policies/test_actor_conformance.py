@@ -9,7 +9,7 @@ from takeover.robot_bridge.conformance.actor import check_actor
 from takeover.robot_bridge.conformance.report import Status
 from takeover.robot_bridge.robots.sim import SimRobot
 
-CHECKS = ["rows", "flush", "newest_first", "unknown_field", "malformed", "lockstep_repeats", "new_session"]
+CHECKS = ["rows", "flush", "newest_first", "unknown_field", "malformed", "lockstep_repeats", "new_session", "second_takes_no_path"]
 
 
 def test_our_actor_conforms(tmp_path: Path) -> None:

@@ -1,10 +1,14 @@
 """The conformance suites: our bridge and the example peers pass, and every one of a list of small mistakes is found."""
 
 import contextlib
+import fcntl
+import importlib.util
 import json
+import os
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,11 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import zmq
 
-from takeover.data.schema import EpisodeKind, Mode, Resume, Start
+from takeover.data.filelock import FileLock, Locked
+from takeover.data.schema import Clear, EpisodeKind, Mode, Resume, Start, Stop
 from takeover.robot_bridge.conformance.actor import POINT, check_actor
 from takeover.robot_bridge.conformance.bridge import DRIVING, HANDS, NOT_DRIVEN, NOT_LOOKED_AT, STANDING, check_bridge
 from takeover.robot_bridge.conformance.report import Failed, Result, Status, as_json
+from takeover.robot_bridge.conformance.rig import Rig
 from takeover.robot_bridge.protocol import Endpoints
 from tests.robot_bridge.station import Operator, Recorder, eventually, station
 
@@ -52,6 +59,7 @@ BRIDGE_MISTAKES = [
     ("answers_of_the_limit", "(zmq.PULL, 1 << 18)", "(zmq.PULL, 1 << 22)"),
     ("answers_of_the_limit", "(zmq.PULL, 1 << 18)", "(zmq.PULL, 1 << 17)"),
     ("resume_needs_commands", "self.age() <= T_CMD and ", "self.command and "),
+    ("resume_needs_commands", "self.age() <= T_CMD and ", "False and "),
     ("old_request_refused", 'kind in ("hold", "lease") or time.monotonic() - seen <= 1.0,', "True,"),
     ("silence_holds", "T_CMD, MOVING = min(max(3 * PERIOD, 0.12), 0.2)", "T_CMD, MOVING = 5.0"),
     ("command_nan_refused", 'self.refused += faulty(c["action"])', 'self.refused += (len(c["action"]) != A)'),
@@ -77,6 +85,7 @@ ACTOR_MISTAKES = [
     ("malformed", "except (ValueError, TypeError, msgpack.UnpackException)", "except KeyError"),
     ("every_step_covered", "actions.append(row)", "actions = [row]"),
     ("another_version", 'if observation.get("required_version", 0) not in (0, version):', "if False:"),
+    ("second_takes_no_path", "fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)", "pass"),
     (
         "another_version",
         "not in (0, version):\n            continue  # another",
@@ -277,18 +286,37 @@ def test_a_bridge_in_use_is_left_alone(folder):
     assert by["lease"].status is Status.SKIP
 
 
+def test_commands_of_the_check_that_come_late_are_no_fault_of_the_bridge(folder, monkeypatch):
+    hand, timers = Rig.hand, []
+
+    def late(rig: Rig, *args: Any, **changes: Any) -> None:
+        """As on a busy computer: what the device says anew is on its way for half a second."""
+        frozen = rig.peers.frozen_state_seq
+        hand(rig, *args, **changes)
+        if frozen is not None:
+            rig.peers.frozen_state_seq = frozen
+            timers.append(threading.Timer(0.5, setattr, (rig.peers, "frozen_state_seq", None)))
+            timers[-1].start()
+
+    monkeypatch.setattr(Rig, "hand", late)
+    with running(sys.executable, BRIDGE, folder / "s") as process:
+        bound(folder / "s", process)
+        result = by_name(check_bridge(Endpoints(folder / "s"), drive=True, only=["resume_needs_commands"]))["resume_needs_commands"]
+    assert (result.status, len(timers) > 0) == (Status.PASS, True), result.observed
+
+
 def test_where_no_bridge_is_it_says_so(folder):
     with pytest.raises(Failed, match="no answer to the handshake"):
         check_bridge(Endpoints(folder), drive=False)
 
 
-def finished(recorder: Recorder, person: Operator) -> bool:
-    """Until an episode has ended; a busy computer may lead to a hold, which a person ends."""
+def finished(recorder: Recorder, person: Operator, episodes: int = 1) -> bool:
+    """Until so many episodes have ended; a busy computer may lead to a hold, which a person ends."""
 
     def over() -> bool:
         if person.state is not None and person.state.mode is Mode.HOLD:
             person.ask(Resume(sender=person.name))
-        return bool(recorder.ends)
+        return len(recorder.ends) >= episodes
 
     return eventually(over, 30.0)
 
@@ -327,6 +355,49 @@ def test_the_example_actor_drives_the_example_bridge_to_the_goal(folder):
     assert end.outcome == "success"
     assert end.steps == len([step for step in recorder.steps if step.mode is not Mode.HOLD])
     assert all(b.observation == a.next_observation for a, b in zip(recorder.steps, recorder.steps[1:], strict=False))
+
+
+def test_the_example_actor_keeps_no_lock_on_a_file_that_is_gone(folder, monkeypatch):
+    specification = importlib.util.spec_from_file_location("chunking_actor", ACTOR)
+    actor = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(actor)
+    path, flock, gone = folder / "actor_status.lock", fcntl.flock, []
+
+    def let_go(descriptor: int, how: int) -> None:
+        """As if who had it before let go just now, which takes the file away."""
+        flock(descriptor, how)
+        if not gone:
+            gone.append(path.unlink())
+
+    monkeypatch.setattr(fcntl, "flock", let_go)
+    with actor.bind(folder, "actor_status", zmq.PUB), pytest.raises(Locked) as refused:
+        FileLock(path)
+    assert refused.value.holder == str(os.getpid())
+
+
+def test_a_block_that_begins_at_once_after_stop_and_clear_is_whole_on_the_example_bridge(folder):
+    with running(sys.executable, BRIDGE, folder / "s") as process:
+        bound(folder / "s", process)
+        with running(sys.executable, ACTOR, folder / "s", "0.02"):
+            endpoints = Endpoints(folder / "s")
+            recorder, person = Recorder(endpoints), Operator(endpoints)
+            try:
+                assert person.take_lease().lease
+                start = Start(sender=person.name, kind=EpisodeKind.POLICY)
+                assert eventually(lambda: not person.ask(start).error, 30.0), person.ask(start).error
+                assert eventually(lambda: bool(recorder.steps), 10.0)
+                person.client.newest_state_seq = person.state.seq
+                for request in (Stop(sender=person.name), Clear(sender=person.name)):
+                    person.client.send(request)
+                assert not person.ask(Start(sender=person.name, kind=EpisodeKind.POLICY, episodes=1)).error
+                assert finished(recorder, person, 2)
+                assert eventually(lambda: not person.state.block_running, 5.0)
+                assert person.state.block_done == 1
+            finally:
+                person.close()
+                recorder.peer.stop()
+    first, second = recorder.ends
+    assert (first.outcome_source, second.outcome_source != "stop") == ("stop", True)
 
 
 def test_the_examples_need_nothing_but_zmq_and_msgpack():
