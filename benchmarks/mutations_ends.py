@@ -190,6 +190,7 @@ ENDS: list[Mutation] = [
         ("console: hello once a second", "or now < self._next_hello_ns:", "or False:"),
         ("console: protocol", "if reply.protocol != PROTOCOL_VERSION:", "if False:"),
         ("console: refused hello", "if reply.error or reply.spec is None:", "if reply.spec is None and not reply.error:"),
+        ("console: pictures younger than made", "age_ms=max(0, late_ns) / 1e6", "age_ms=late_ns / 1e6"),
         ("console: stop", 'self.stop_robot("STOP pressed on the device")', "pass"),
         ("console: stop leaves", "self._send(Stop(sender=self.sender, reason=self._stop_asked.popleft()))", "self._stop_asked.popleft()"),
         ("console: no answer", "if time.monotonic_ns() - item.sent_ns > REPLY_TIMEOUT_S * 1e9]", "if False]"),
