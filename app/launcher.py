@@ -100,7 +100,7 @@ class Launcher:
             remove_leftovers(self._folder, self.config.workspace)
             Endpoints(self._folder).prepare()
             (self._folder / RUN_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(self.config)))
-        except WorkspaceError as error:
+        except (WorkspaceError, EndpointError) as error:
             raise StartupError(str(error)) from error
         except OSError as error:
             raise StartupError(f"cannot prepare the socket folder {self._folder}: {error.strerror}") from error

@@ -65,7 +65,7 @@ BRIDGE: list[Mutation] = [
         ("lease: numbers anew", "self._command_seq = -1\n            self.inbox", "self.inbox"),
         ("lease: old command", "self.inbox.command = None\n", "pass\n"),
         ("requests: bounded", "if len(self.inbox.requests) >= MAX_REQUESTS:", "if False:"),
-        ("requests: bad ones answered", "self._answer(peer, *refusal_of(data, error))", "pass"),
+        ("requests: bad ones answered", "self._answer(peer, unread.request_id, unread.error)", "pass"),
     ),
     *of(
         "robot_bridge/camera_watch.py",
@@ -88,9 +88,10 @@ BRIDGE: list[Mutation] = [
     *of(
         "robot_bridge/unreadable.py",
         f"{T}unreadable.py",
-        ("hello: another version's fields", 'if envelope.request.type == "hello" and', "if False and"),
-        ("hello: only that", 'if envelope.request.type == "hello" and', "if"),
+        ("hello: another version's fields", 'if request.type == "hello" and', "if False and"),
+        ("hello: only that", 'if request.type == "hello" and', "if"),
         ("requests: bad ones, their number", "type=_Numbered).request_id, f", "type=_Numbered).request_id * 0 - 1, f"),
+        ("hello: another version's sender", 'request.sender if isinstance(request.sender, str) else ""', "request.sender"),
     ),
     *of(
         "robot_bridge/control_desk.py",

@@ -149,7 +149,10 @@ EPISODES: list[Mutation] = [
         PEERS,
         ("address: keys", "if endpoints.gatekeeper is None:", "if False:"),
         ("address: path's length", "if len(path.encode()) > MAX_IPC_PATH_BYTES:", "if False:"),
-        ("address: its owner's folder", "self.folder.chmod(0o700)", "pass"),
+        ("address: its owner's folder", "mkdir(mode=0o700, parents=True, exist_ok=True)", "mkdir(parents=True, exist_ok=True)"),
+        ("address: open folder", "if status.st_mode & 0o077:", "if False:"),
+        ("address: open to the group", "status.st_mode & 0o077:", "status.st_mode & 0o007:"),
+        ("address: another's folder", "if status.st_uid != os.geteuid():", "if False:"),
     ),
     *of(
         "robot_bridge/protocol/endpoints.py",

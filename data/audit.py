@@ -13,7 +13,7 @@ MAX_LINE = 65536
 
 
 def append(workspace: Path | str, who: str, what: str, **details: Any) -> None:
-    """Add one entry. ``what``: limits_changed, stop_cleared, key_allowed, key_revoked, unattended_started, ... Raises `OSError`."""
+    """Add one entry. ``what``: limits_changed, stop_cleared, key_allowed, key_revoked, bridge_trusted, ... Raises `OSError`."""
     entry = {"wall_ns": time.time_ns(), "who": who[:MAX_TEXT], "what": what, **details}
     line = json.dumps(entry, ensure_ascii=True, default=str).encode() + b"\n"
     if len(line) > MAX_LINE:

@@ -1,5 +1,6 @@
 """Control requests: who may ask, in whose name, for what; the lease. STOP is acted on here, at once; what passes waits for the loop."""
 
+import math
 import time
 from collections.abc import Callable
 
@@ -59,8 +60,13 @@ class ControlDesk:
             try:
                 envelope = self._control.decode(data)
             except BadMessage as error:
-                self._control.bad(error, peer)
-                self._answer(peer, *refusal_of(data, error))
+                unread = refusal_of(data, error)
+                if unread.protocol is None:
+                    self._control.bad(error, peer)
+                else:  # a hello of another version: refused like one without fields that this version does not know
+                    who = self._who_asks(peer, unread.sender)
+                    self._note(Refusal(who, "Hello", unread.error, {"protocol": unread.protocol}))
+                self._answer(peer, unread.request_id, unread.error)
                 continue
             self._request(peer, envelope)
         self.inbox.notify()
@@ -87,6 +93,9 @@ class ControlDesk:
             self._deny(peer, envelope.request_id, request, error)
             return
         if isinstance(request, ViewReport):
+            if not 0.0 <= request.age_ms < math.inf:
+                self._deny(peer, envelope.request_id, request, "age_ms: a finite number of ms, at least 0")
+                return
             self.on_view_report(f"{sender}/{peer.hex()}", request.age_ms)
             self._answer(peer, envelope.request_id)
             return
@@ -197,8 +206,11 @@ class ControlDesk:
 
     def _note_request(self, who: str, request: ControlRequest, error: str) -> None:
         """Count a control request that was answered with ``error``, and tell of it."""
+        self._note(Refusal(who, type(request).__name__, error, asked(request)))
+
+    def _note(self, refusal: Refusal) -> None:
         self.refused_requests += 1
-        self.refusals.note("request_refused", Refusal(who, type(request).__name__, error, asked(request)), time.monotonic_ns())
+        self.refusals.note("request_refused", refusal, time.monotonic_ns())
 
     def _answer(self, peer: bytes, request_id: int, error: str = "") -> None:
         reply = Reply(session=self.session, error=error, t_ns=time.monotonic_ns())

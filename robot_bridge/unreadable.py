@@ -1,5 +1,8 @@
 """What can be said about a control request that cannot be read: which one it is, and whether its sender speaks another version."""
 
+from dataclasses import dataclass
+from typing import Any
+
 import msgspec
 
 from takeover.data.schema import PROTOCOL_VERSION
@@ -9,6 +12,7 @@ from takeover.robot_bridge.protocol import BadMessage
 class _Request(msgspec.Struct, frozen=True, kw_only=True):
     type: str
     protocol: int
+    sender: Any = ""
 
 
 class _Numbered(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,19 +28,31 @@ def version_refusal(protocol: int) -> str:
     return "" if protocol == PROTOCOL_VERSION else f"protocol {protocol} asked for, this bridge speaks {PROTOCOL_VERSION}"
 
 
-def refusal_of(frame: bytes, error: BadMessage) -> tuple[int, str]:
-    """(request_id, error) with which to answer a ``frame`` that was refused as ``error``; request_id -1: it has none.
+@dataclass(frozen=True)
+class Unreadable:
+    """With what to answer a frame that was refused. ``request_id`` -1: it has none."""
+
+    request_id: int
+    error: str
+    protocol: int | None = None  # the other version that it asks for, being a hello; None: it is no such hello
+    sender: str = ""  # of that hello
+
+
+def refusal_of(frame: bytes, error: BadMessage) -> Unreadable:
+    """What can be said about a ``frame`` that was refused as ``error``.
 
     A hello of another version is told both versions, also when it has fields that this one does not know.
     """
     body = frame.partition(b"\0")[2]
     try:
         envelope = msgspec.msgpack.decode(body, type=_Envelope)
-        if envelope.request.type == "hello" and (refusal := version_refusal(envelope.request.protocol)):
-            return envelope.request_id, refusal
+        request = envelope.request
+        if request.type == "hello" and (refusal := version_refusal(request.protocol)):
+            sender = request.sender if isinstance(request.sender, str) else ""
+            return Unreadable(envelope.request_id, refusal, request.protocol, sender)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         pass  # a request without a version, or nothing that can be read at all
     try:
-        return msgspec.msgpack.decode(body, type=_Numbered).request_id, f"bad request: {error}"
+        return Unreadable(msgspec.msgpack.decode(body, type=_Numbered).request_id, f"bad request: {error}")
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-        return -1, f"bad request: {error}"
+        return Unreadable(-1, f"bad request: {error}")

@@ -50,6 +50,8 @@ class Allow:
     """What it may do; several are possible. A whole station at the other end needs `operator learner`."""
     name: Annotated[str, tyro.conf.arg(metavar="NAME", help_behavior_hint="")] = ""
     """Another name than the card's."""
+    replace: bool = False
+    """Where the name is admitted already with another key: this one instead, from now on."""
     workspace: WorkspaceOption = ""
 
 
@@ -66,6 +68,8 @@ class Trust:
     """On the other computers: remember a bridge by its card."""
 
     card: FileArgument
+    replace: bool = False
+    """Where a bridge of that name is known already with another key: this one instead."""
     workspace: WorkspaceOption = ""
 
 
@@ -78,7 +82,7 @@ class Keys:
 
 @dataclass(frozen=True)
 class Audit:
-    """Print the audit log: limits and line of sight changed, STOP cleared, keys admitted and revoked, unattended practice,
+    """Print the audit log: limits and line of sight changed, STOP cleared, keys admitted, revoked and trusted, unattended practice,
     policies promoted, refused and rolled back."""
 
     workspace: WorkspaceOption = ""
@@ -99,22 +103,24 @@ def keys(command: Keys) -> int:
     try:
         workspace.mkdir(parents=True, exist_ok=True)
         if isinstance(what, New):
-            folder.new(what.name)
-            audit.append(workspace, "keys", "key_made", name=what.name)
+            made = folder.new(what.name)
+            audit.append(workspace, "keys", "key_made", name=made.name, public_key=made.public_key)
             print(folder.card(what.name), end="")
         elif isinstance(what, Show):
             print(folder.card(what.name), end="")
         elif isinstance(what, Allow):
-            client = folder.allow(what.card, [Role(role) for role in what.role], what.name)
-            roles = sorted(role.value for role in client.roles)
-            audit.append(workspace, "keys", "key_allowed", name=client.name, roles=roles)
+            roles = sorted(set(what.role))
+            client = folder.allow(what.card, [Role(role) for role in roles], what.name, replace=what.replace)
+            audit.append(workspace, "keys", "key_allowed", name=client.name, roles=roles, public_key=client.public_key)
             print(f"{client.name} is admitted as {', '.join(roles)}")
         elif isinstance(what, Revoke):
-            folder.revoke(what.name)
-            audit.append(workspace, "keys", "key_revoked", name=what.name)
+            gone = folder.revoke(what.name)
+            audit.append(workspace, "keys", "key_revoked", name=gone.name, public_key=gone.public_key)
             print(f"{what.name} is admitted no more")
         elif isinstance(what, Trust):
-            print(f"the bridge {folder.trust(what.card).name} is known")
+            bridge = folder.trust(what.card, replace=what.replace)
+            audit.append(workspace, "keys", "bridge_trusted", name=bridge.name, public_key=bridge.public_key)
+            print(f"the bridge {bridge.name} is known")
         else:
             _print_all(folder)
     except KeyProblem as error:

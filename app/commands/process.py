@@ -12,7 +12,7 @@ from takeover.app.commands.keys import keys_folder
 from takeover.app.commands.options import StationOptions, make_config
 from takeover.app.launcher import RUN_FILE
 from takeover.app.processes.common import StartupError, run_process
-from takeover.robot_bridge.protocol import Endpoints, KeyProblem, LinkProblem, check_link
+from takeover.robot_bridge.protocol import EndpointError, Endpoints, KeyProblem, LinkProblem, check_link
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class ProcessOptions(StationOptions):
     operator: Literal["scripted", "console", "none"] = "console"
     clock: Literal["realtime", "lockstep"] = "realtime"
     sockets: Annotated[str, tyro.conf.arg(metavar="DIR", help_behavior_hint="")] = ""
-    """Folder of the sockets (default: a new one; its path is printed)."""
+    """Folder of the sockets, made if it is not there; an existing one must be yours alone (default: a new one; its path is printed)."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,8 @@ def _write_config(command: ProcessOptions) -> Path:
         Endpoints(config.sockets).prepare()
         path = Path(config.sockets) / RUN_FILE
         path.write_bytes(msgspec.json.format(msgspec.json.encode(config)))
+    except EndpointError as error:
+        raise StartupError(str(error)) from error
     except OSError as error:
         raise StartupError(f"cannot prepare the socket folder {config.sockets}: {error.strerror}") from error
     print(f"run configuration for the other processes: --config {path}", flush=True)

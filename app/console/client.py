@@ -197,7 +197,8 @@ class ConsoleClient(StationSlots):
         self._next_report_ns = now + 1_000_000_000
         here_ns = now + self._clock.offset_ns
         oldest_ns = max(here_ns - frame.t_source_ns for frame in list(self.frames.values()))
-        self._control.send(ViewReport(sender=self.sender, age_ms=(oldest_ns - max(0, self._clock.error_ns)) / 1e6))
+        late_ns = oldest_ns - max(0, self._clock.error_ns)  # below 0 where the clocks are known worse than the pictures are late
+        self._control.send(ViewReport(sender=self.sender, age_ms=max(0, late_ns) / 1e6))
 
     @property
     def clock_offset_ns(self) -> int:

@@ -1,13 +1,13 @@
 """What the console does with acts and devices: between the pages and the link, without Qt.
 
-It is the link's `DeviceSource` (polled on the link thread) and answers acts of the pages (on the GUI thread).
+It gives the link its devices (polled on the link thread) and answers acts of the pages (on the GUI thread).
 """
 
 import threading
 import time
-from dataclasses import replace
 
-from takeover.app.console.client import LINK_LOST_MS, ConsoleClient, DeviceSource, Notice
+from takeover.app.console.client import LINK_LOST_MS, ConsoleClient, Notice
+from takeover.app.console.devices import Devices
 from takeover.app.console.models.episode import veto_of
 from takeover.app.console.models.snapshot import Snapshot
 from takeover.app.inputs.base import DeviceReading
@@ -21,34 +21,6 @@ from takeover.robot_bridge.protocol import Endpoints
 SPEEDS = (0.25, 0.5, 0.75, 1.0)
 HALF_SPEED_MS, NO_START_MS = 200.0, 500.0
 OPEN_SHARE = 0.85
-
-
-class Devices(DeviceSource):
-    """Keyboard and everything the device manager finds, as one; applies the rules about old pictures."""
-
-    def __init__(self, keyboard: Keyboard, manager: DeviceManager | None) -> None:
-        self.keyboard, self.manager = keyboard, manager
-        self.may_start = True  # false: pictures are too old to begin a correction
-        self.policy_drives = False  # and this console commands: then a press in vain holds the robot
-        self._in_vain = False  # pressed while they were, and not let go since
-
-    def poll(self) -> DeviceReading:
-        reading = self.keyboard.poll()
-        if self.manager is not None:
-            if self.keyboard.enabled:
-                self.manager.submit_keyboard(reading)
-            reading = self.manager.poll()
-        before, self._in_vain = self._in_vain, reading.deadman and (self._in_vain or not self.may_start)
-        if not self._in_vain:
-            return reading
-        hold = ("hold",) if self.policy_drives and not before else ()  # somebody wants the robot: the policy does not go on
-        return replace(reading, deadman=False, presses=(*reading.presses, *hold))
-
-    def all(self) -> list[DeviceReading]:
-        return self.manager.devices() if self.manager is not None else [self.keyboard.poll()]
-
-    def problems(self) -> list[str]:
-        return self.manager.problems() if self.manager is not None else []
 
 
 class Controller:
@@ -70,6 +42,11 @@ class Controller:
         self.client = ConsoleClient(Endpoints.of(config), f"console-{config.person}", self.devices, self.to_action)
         self.client.on_speed = self.step_speed
         self.client.only_on_press = config.operator == "scripted"
+        self.devices.seen = self._mode_heard
+
+    def _mode_heard(self) -> tuple[Mode | None, int]:
+        state = self.client.state
+        return (state.mode if state is not None else None, self.client.state_ns)
 
     def to_action(self, reading: DeviceReading, spec: RobotSpec) -> list[float]:
         """Canonical action of a reading; half speed on pictures older than 200 ms. Called on the link thread."""
@@ -126,7 +103,6 @@ class Controller:
         ages = self.picture_ages(time.monotonic_ns())
         self.front_age_ms = next(iter(ages.values()), 0.0)
         in_takeover = state is not None and state.mode is Mode.TAKEOVER
-        self.devices.policy_drives = state is not None and state.mode is Mode.POLICY and client.holds_lease
         self.devices.may_start = in_takeover or not ages or max(ages.values()) <= NO_START_MS
         if state is not None:
             self._widest_m = max(self._widest_m, state.gripper_width_m)

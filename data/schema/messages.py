@@ -347,7 +347,7 @@ class ViewReport(Strict, frozen=True, kw_only=True, tag="view_report"):
     """How old the pictures are when a viewer on another computer gets them: the bridge lowers their quality for a slow link. Any role."""
 
     sender: str
-    age_ms: float  # worst of the cameras, less the time that the network takes at its best
+    age_ms: float  # at least 0: worst of the cameras, less the time that the network takes at its best
 
 
 class Fault(Strict, frozen=True, kw_only=True, tag="fault"):

@@ -5,10 +5,13 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
+from takeover.robot_bridge.protocol.allowed import allowed_at
+
 T = TypeVar("T")
 
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 MAX_LOOKED_INTO_BYTES = 4096  # of a bad message that is decoded once more, for the value that was wrong: commands have a few hundred
+MAX_WORDS = 100  # characters of what msgspec says, which has the whole value in it: what is allowed shall not be cut off behind it
 SECRET = "lease"  # of no field of this name the value is told
 _PATH = re.compile(r" - at `\$\.?([^`]*)`$")
 _STEP = re.compile(r"(\w+)|\[(\d+)\]")
@@ -25,13 +28,18 @@ class BadMessage(ValueError):
         self.reason, self.field, self.value = why, field, value
 
     @classmethod
-    def of(cls, error: Exception, data: bytes | memoryview) -> "BadMessage":
-        """Of what msgspec says of ``data``."""
+    def of(cls, error: Exception, data: bytes | memoryview, kind: Any = None) -> "BadMessage":
+        """Of what msgspec says of ``data``, which should have been a ``kind``."""
         found = _PATH.search(str(error))
         if found is None:
             return cls(str(error))
-        made = cls(str(error), found[1], _value_at(data, found[1]))
-        made.reason = str(error)[: found.start()]
+        reason, place = str(error)[: found.start()], found[0]
+        known = kind is not None and reason.startswith("Invalid ")  # a word that is none of those
+        words = allowed_at(kind, found[1], lambda path: _value_at(data, path)) if known else []
+        if words:
+            reason = f"{reason[:MAX_WORDS]}; allowed: {', '.join(words)}"
+        made = cls(reason + place, found[1], _value_at(data, found[1]))
+        made.reason = reason
         return made
 
 
@@ -55,6 +63,7 @@ class Codec(Generic[T]):
         self._encoder = msgspec.msgpack.Encoder()
         self._decoder: msgspec.msgpack.Decoder[T] = msgspec.msgpack.Decoder(type_)
         self._max_bytes = max_bytes
+        self._type = type_
 
     def encode(self, message: T) -> bytes:
         return self._encoder.encode(message)
@@ -65,4 +74,4 @@ class Codec(Generic[T]):
         try:
             return self._decoder.decode(data)
         except (msgspec.DecodeError, msgspec.ValidationError, RecursionError, UnicodeDecodeError) as error:
-            raise BadMessage.of(error, data) from error
+            raise BadMessage.of(error, data, self._type) from error

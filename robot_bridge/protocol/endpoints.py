@@ -1,6 +1,7 @@
 """Addresses of a station's streams: who binds where, on one computer or over a network."""
 
 import os
+import stat
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -60,10 +61,17 @@ class Endpoints:
             raise EndpointError(str(error)) from error
 
     def prepare(self) -> None:
-        """Create the folder with mode 0700; refuse one that others can enter."""
+        """Make the folder, with mode 0700. Raises `EndpointError` for one that is there already and open to others, or not one's own.
+
+        It is never changed: whoever names /tmp by mistake must not close it to everybody else.
+        """
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if self.folder.stat().st_mode & 0o077:
-            self.folder.chmod(0o700)
+        status = self.folder.stat()
+        advice = "name one that does not exist yet (it is made), or one that only you can enter (mode 0700)"
+        if status.st_uid != os.geteuid():
+            raise EndpointError(f"socket folder {self.folder} belongs to somebody else: {advice}")
+        if status.st_mode & 0o077:
+            raise EndpointError(f"socket folder {self.folder} is open to others (mode {stat.S_IMODE(status.st_mode):04o}): {advice}")
 
     def path(self, name: str) -> Path:
         return self.folder / (name.replace("/", "-") + ".sock")

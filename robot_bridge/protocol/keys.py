@@ -101,8 +101,9 @@ class KeyFolder:
         key = self.own(name)
         return _text(Card(name=key.name, public_key=key.public_key)).decode()
 
-    def allow(self, card: Path | str, roles: list[Role], name: str = "") -> Client:
-        """Admit a client by its card with ``roles``; the one who runs the bridge decides about those."""
+    def allow(self, card: Path | str, roles: list[Role], name: str = "", *, replace: bool = False) -> Card:
+        """Admit a client by its card with ``roles``; the one who runs the bridge decides about those. ``replace``: of a name that is
+        admitted already with another key. What is admitted now."""
         read = self.read_card(card)
         name = name or read.name
         _check_name(name)
@@ -112,23 +113,34 @@ class KeyFolder:
         for other, entry in table.items():
             if entry.public_key == read.public_key and other != name:
                 raise KeyProblem(f"this key is admitted already, as {other}")
+        if name in table and table[name].public_key != read.public_key and not replace:
+            raise KeyProblem(
+                f"{name} is admitted already, with another key: --replace if this is its new one, --name if it is somebody else; "
+                f"`takeover keys revoke {name}` ends what it may do"
+            )
         table[name] = Allowed(public_key=read.public_key, roles=sorted(set(roles)))
         self._save("allowed.json", table)
-        return Client(name, frozenset(roles))
+        return Card(name=name, public_key=read.public_key)
 
-    def revoke(self, name: str) -> None:
-        """Admit ``name`` no more."""
+    def revoke(self, name: str) -> Card:
+        """Admit ``name`` no more. What was admitted."""
         table = self._allowed()
         if name not in table:
             raise KeyProblem(f"{name!r} is not admitted; admitted: {', '.join(sorted(table)) or 'nobody'}")
-        del table[name]
+        gone = table.pop(name)
         self._save("allowed.json", table)
+        return Card(name=name, public_key=gone.public_key)
 
-    def trust(self, card: Path | str) -> Card:
-        """Remember a bridge's public key."""
+    def trust(self, card: Path | str, *, replace: bool = False) -> Card:
+        """Remember a bridge's public key. ``replace``: of one that is known already with another."""
         read = self.read_card(card)
         _check_name(read.name)
         table = self._bridges()
+        if read.name in table and table[read.name].public_key != read.public_key and not replace:
+            raise KeyProblem(
+                f"the bridge {read.name} is known already, with another key: --replace if whoever runs it says that it has a new one; "
+                "another bridge needs a card with another name"
+            )
         table[read.name] = read
         self._save("bridges.json", table)
         return read

@@ -195,6 +195,15 @@ def test_one_process_alone_refuses_a_broken_configuration(tmp_path):
     assert result.stderr.count("\n") == 1
 
 
+def test_one_process_alone_leaves_a_folder_that_is_not_its_own_as_it_is(tmp_path, capsys, no_display):
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o1777)
+    line = refused(capsys, "bridge", "--workspace", str(tmp_path / "ws"), "--sockets", str(shared))
+    assert f"socket folder {shared} is open to others (mode 1777): name one that does not exist yet" in line
+    assert (shared.stat().st_mode & 0o7777, [*shared.iterdir()]) == (0o1777, [])
+
+
 def test_devices_lists_none(capsys, no_display):
     assert main(["devices"]) == 0
     assert "plug in a gamepad" in capsys.readouterr().out

@@ -207,6 +207,39 @@ def test_names_and_keys_are_what_they_must_be(keys: KeyFolder, tmp_path: Path) -
         keys.allow(keys.path.parent / "alice.json", [Role.LEARNER], "eve")
 
 
+def card_of(folder: Path, name: str) -> Path:
+    """The card of a new key."""
+    card = folder / f"{name}-{len([*folder.iterdir()])}.json"
+    card.write_text(msgspec.json.encode({"name": name, "public_key": zmq.curve_keypair()[0].decode()}).decode())
+    return card
+
+
+def test_a_name_that_is_admitted_keeps_its_key_until_somebody_says_otherwise(keys: KeyFolder, tmp_path: Path) -> None:
+    first, second = card_of(tmp_path, "desk"), card_of(tmp_path, "desk")
+    admitted_key = keys.allow(first, [Role.OPERATOR]).public_key
+    with pytest.raises(KeyProblem, match="desk is admitted already, with another key: --replace") as refusal:
+        keys.allow(second, [Role.OPERATOR, Role.LEARNER])
+    assert "\n" not in str(refusal.value)
+    assert {key: client.roles for key, client in keys.allowed().items()} == {admitted_key: {Role.OPERATOR}}
+    assert keys.allow(first, [Role.OBSERVER]).public_key == admitted_key, "the same key: its roles may change"
+    assert [client.roles for client in keys.allowed().values()] == [{Role.OBSERVER}]
+    other = keys.allow(second, [Role.OBSERVER], "desk-2")
+    assert (other.name, other.public_key) == ("desk-2", keys.read_card(second).public_key)
+    assert keys.revoke("desk-2") == other
+    replaced = keys.allow(second, [Role.OPERATOR], replace=True)
+    assert {key: client.name for key, client in keys.allowed().items()} == {replaced.public_key: "desk"}
+
+
+def test_a_bridge_that_is_known_keeps_its_key_until_somebody_says_otherwise(keys: KeyFolder, tmp_path: Path) -> None:
+    first, second = card_of(tmp_path, "robot"), card_of(tmp_path, "robot")
+    keys.trust(first)
+    with pytest.raises(KeyProblem, match="the bridge robot is known already, with another key: --replace if") as refusal:
+        keys.trust(second)
+    assert "\n" not in str(refusal.value)
+    assert keys.trust(first) == keys.bridge("robot") == keys.read_card(first)
+    assert keys.trust(second, replace=True) == keys.bridge("robot") == keys.read_card(second)
+
+
 def test_a_key_that_others_can_read_is_not_used(keys: KeyFolder) -> None:
     assert (keys.path / "own").stat().st_mode & 0o777 == 0o700
     for item, mode in ((keys.path / "own/own.json", 0o600), (keys.path, 0o700)):

@@ -1,5 +1,6 @@
 """What peers may fill the record and the memory with, and which addresses a station may have: one limit at a time, without threads."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -121,15 +122,34 @@ def test_nothing_listens_on_a_network_without_keys(tmp_path: Path) -> None:
         Publisher[State](listening(tmp_path), "state", State)
 
 
-def test_a_socket_path_has_a_length_and_its_folder_is_its_owners(tmp_path: Path) -> None:
-    folder = tmp_path / "s"
-    folder.mkdir(mode=0o755)
-    Endpoints(folder).prepare()
-    assert folder.stat().st_mode & 0o777 == 0o700
+def test_a_socket_path_has_a_length() -> None:
     room = MAX_IPC_PATH_BYTES - len("/state.sock")
     assert Endpoints("/" + "x" * (room - 1)).address("state")
     with pytest.raises(EndpointError, match=f"longer than {MAX_IPC_PATH_BYTES} bytes; choose a shorter runtime folder"):
         Endpoints("/" + "x" * room).address("state")
+
+
+def test_a_folder_for_sockets_is_made_for_its_owner_alone(tmp_path: Path) -> None:
+    Endpoints(tmp_path / "s").prepare()
+    assert (tmp_path / "s").stat().st_mode & 0o777 == 0o700
+    Endpoints(tmp_path / "s").prepare()
+
+
+@pytest.mark.parametrize("mode", [0o1777, 0o755, 0o710, 0o701])
+def test_a_folder_that_others_can_enter_is_refused_and_left_as_it_is(tmp_path: Path, mode: int) -> None:
+    folder = tmp_path / "open"
+    folder.mkdir()
+    folder.chmod(mode)
+    with pytest.raises(EndpointError, match=rf"{folder} is open to others \(mode {mode:04o}\): name one that does not exist yet"):
+        Endpoints(folder).prepare()
+    assert folder.stat().st_mode & 0o7777 == mode
+
+
+def test_a_folder_of_somebody_else_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    owner = tmp_path.stat().st_uid
+    monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
+    with pytest.raises(EndpointError, match=f"{tmp_path} belongs to somebody else: name one that does not exist yet"):
+        Endpoints(tmp_path).prepare()
 
 
 def test_a_bridge_on_a_network_runs_in_real_time(tmp_path: Path) -> None:

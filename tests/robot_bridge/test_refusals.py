@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import msgspec
 import pytest
@@ -19,10 +19,12 @@ from takeover.data.schema import (
     Mark,
     PolicyAction,
     Reply,
+    ReplyEnvelope,
     Resume,
     Role,
     SpeedScale,
     Start,
+    ViewReport,
 )
 from takeover.robot_bridge.io import MAX_EVENT_BACKLOG_BYTES
 from takeover.robot_bridge.protocol import BadMessage, ControlClient, Push
@@ -193,10 +195,14 @@ def test_what_cannot_be_read_is_told_one_by_one(hand: ByHand, client: ControlCli
     assert sum(event.value for event in hand.events("bad_message")) + sum(hand.io.refusals._since.values()) == before + 6
 
 
+DEVICE_KINDS = ", ".join(sorted(get_args(get_type_hints(Command)["device_kind"])))
 UNREADABLE = {
     "item": ({"action": [0.0, 0.0, "up", 0.0]}, "action[2] of the message on command 'up': Expected `float`, got `str`"),
     "field": ({"deadman": "yes"}, "deadman of the message on command 'yes': Expected `bool`, got `str`"),
-    "word": ({"device_kind": "joystick"}, "device_kind of the message on command 'joystick': Invalid enum value 'joystick'"),
+    "word": (
+        {"device_kind": "joystick"},
+        "device_kind of the message on command 'joystick': Invalid enum value 'joystick'; allowed: " + DEVICE_KINDS,
+    ),
     "token": ({"lease": b"secret"}, "lease of the message on command: Expected `str`, got `bytes`"),
     "unknown": ({"turbo": True}, "message on command: Object contains unknown field `turbo`"),
     "large": ({"device_id": "x" * 5000, "deadman": "yes"}, "deadman of the message on command: Expected `bool`, got `str`"),
@@ -208,6 +214,80 @@ def test_what_cannot_be_read_is_told_with_its_field_and_value(hand: ByHand, chan
     """Where it is known, and without a second look at what is large; a lease is never told."""
     send(hand, "command", Command, b"command\0" + msgspec.msgpack.encode(msgspec.to_builtins(hand.command()) | change))
     assert told(hand, "bad_message") == f"somebody: {text}"
+
+
+def asked_raw(hand: ByHand, client: ControlClient, request: dict[str, Any]) -> str:
+    """What is answered to ``request``, whatever it is."""
+    body = msgspec.msgpack.encode({"request_id": 77, "newest_state_seq": -1, "request": request})
+    client._dealer.socket.send(b"control\0" + body)
+    answers: list[ReplyEnvelope] = []
+
+    def answered() -> bool:
+        while (envelope := client.poll()) is not None:
+            answers.append(envelope)
+        return bool(answers)
+
+    assert hand.pump_until(answered)
+    assert [answer.request_id for answer in answers] == [77]
+    return answers[0].reply.error
+
+
+def test_a_hello_of_another_version_is_told_as_it_was_answered(hand: ByHand, client: ControlClient) -> None:
+    """With its sender and both versions, whatever fields it has: that one of them is unknown says nothing to anybody."""
+    counted = (hand.io.refused_requests, hand.io.bad_messages)
+    asked = {"type": "hello", "protocol": PROTOCOL_VERSION + 1, "sender": "next", "role": "operator", "software": "2", "mood": "good"}
+    both = f"protocol {PROTOCOL_VERSION + 1} asked for, this bridge speaks {PROTOCOL_VERSION}"
+    assert asked_raw(hand, client, asked) == both
+    assert told(hand, "request_refused") == f"next (no hello): Hello {{'protocol': {PROTOCOL_VERSION + 1}}}: {both}"
+    assert (hand.io.refused_requests, hand.io.bad_messages) == (counted[0] + 1, counted[1])
+    assert asked_raw(hand, client, asked | {"sender": ["desk"]}) == both
+    assert told(hand, "request_refused").startswith("somebody (no hello): Hello")
+
+
+ROLES = "observer, labeler, operator, learner"
+HELLO = {"type": "hello", "protocol": PROTOCOL_VERSION, "sender": "next", "role": "operator", "software": ""}
+WORDS = {
+    "type": ({"type": "teleport"}, "request.type", "'teleport'", "Invalid value 'teleport'; allowed: hello, lease, start, "),
+    "role": (HELLO | {"role": "boss"}, "request.role", "'boss'", f"Invalid enum value 'boss'; allowed: {ROLES}"),
+    "kind": ({"type": "start", "sender": "next", "kind": "x", "episodes": 1}, "request.kind", "'x'", "Invalid enum value 'x'; allowed: "),
+}
+
+
+@pytest.mark.parametrize(("request_", "field", "value", "why"), WORDS.values(), ids=WORDS)
+def test_a_word_that_is_none_of_those_allowed_is_told_which_are(
+    hand: ByHand, client: ControlClient, request_: dict[str, Any], field: str, value: str, why: str
+) -> None:
+    before = hand.io.bad_messages
+    answer = asked_raw(hand, client, request_)
+    assert answer.startswith(f"bad request: {why}")
+    assert answer.endswith(f" - at `$.{field}`")
+    reason = answer.removeprefix("bad request: ").removesuffix(f" - at `$.{field}`")
+    assert told(hand, "bad_message") == f"somebody: {field} of the message on control {value}: {reason}"
+    assert hand.io.bad_messages == before + 1
+
+
+def test_every_type_of_a_request_is_among_the_allowed_ones(hand: ByHand, client: ControlClient) -> None:
+    allowed = asked_raw(hand, client, {"type": "teleport"}).partition("allowed: ")[2].partition(" - at ")[0].split(", ")
+    assert sorted(allowed) == sorted(kind.__struct_config__.tag for kind in get_args(ControlRequest))
+    assert ", ".join(allowed) in told(hand, "bad_message"), "whole"
+
+
+def test_a_long_word_hides_nothing_of_what_is_allowed(hand: ByHand, client: ControlClient) -> None:
+    answer = asked_raw(hand, client, HELLO | {"role": "b" * 3000})
+    assert f"; allowed: {ROLES} - at " in answer
+    assert told(hand, "bad_message").endswith(f"; allowed: {ROLES}")
+
+
+@pytest.mark.parametrize("age_ms", [float("nan"), float("inf"), -float("inf"), -0.1])
+def test_a_report_of_an_age_that_none_can_have_is_refused(hand: ByHand, client: ControlClient, age_ms: float) -> None:
+    reported: list[float] = []
+    hand.io.on_view_report = lambda sender, age: reported.append(age)
+    assert hello(hand, client).error == ""
+    text = refused(hand, client, ViewReport(sender="console", age_ms=age_ms))
+    assert text == f"console: ViewReport {{'age_ms': {age_ms}}}: age_ms: a finite number of ms, at least 0"
+    assert reported == []
+    assert hand.answered(client, ViewReport(sender="console", age_ms=0.0)).error == ""
+    assert reported == [0.0]
 
 
 def test_a_value_is_cut(hand: ByHand) -> None:

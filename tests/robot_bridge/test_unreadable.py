@@ -5,7 +5,7 @@ import pytest
 
 from takeover.data.schema import PROTOCOL_VERSION, ControlEnvelope, Hello, Hold, Role
 from takeover.robot_bridge.protocol import BadMessage
-from takeover.robot_bridge.unreadable import refusal_of
+from takeover.robot_bridge.unreadable import Unreadable, refusal_of
 
 ERROR = BadMessage("unknown field")
 HELLO = {"type": "hello", "protocol": PROTOCOL_VERSION + 1, "sender": "next", "role": "operator", "software": "2.0", "mood": "good"}
@@ -17,29 +17,35 @@ def frame(envelope: object) -> bytes:
 
 def test_a_hello_of_another_version_is_told_both_whatever_else_it_says():
     for extra in ({}, {"deadline_ms": 5}, {"type": "ControlEnvelope2"}):
-        number, refusal = refusal_of(frame({"request_id": 8, "request": HELLO} | extra), ERROR)
-        assert (number, refusal) == (8, f"protocol {PROTOCOL_VERSION + 1} asked for, this bridge speaks {PROTOCOL_VERSION}")
+        both = f"protocol {PROTOCOL_VERSION + 1} asked for, this bridge speaks {PROTOCOL_VERSION}"
+        told = refusal_of(frame({"request_id": 8, "request": HELLO} | extra), ERROR)
+        assert told == Unreadable(8, both, PROTOCOL_VERSION + 1, "next")
+
+
+def test_the_sender_of_another_version_need_not_have_a_name_that_this_one_can_read():
+    for sender in (7, None, ["next"]):
+        assert refusal_of(frame({"request_id": 8, "request": HELLO | {"sender": sender}}), ERROR).sender == ""
+    nameless = {name: value for name, value in HELLO.items() if name != "sender"}
+    assert refusal_of(frame({"request_id": 8, "request": nameless}), ERROR).protocol == PROTOCOL_VERSION + 1
 
 
 def test_a_hello_of_this_version_with_an_unknown_field_is_told_the_field():
-    assert refusal_of(frame({"request_id": 9, "request": HELLO | {"protocol": PROTOCOL_VERSION}}), ERROR) == (
-        9,
-        "bad request: unknown field",
-    )
+    told = refusal_of(frame({"request_id": 9, "request": HELLO | {"protocol": PROTOCOL_VERSION}}), ERROR)
+    assert told == Unreadable(9, "bad request: unknown field")
 
 
 def test_another_request_is_not_taken_for_a_hello():
-    assert refusal_of(frame({"request_id": 9, "request": HELLO | {"type": "greet"}}), ERROR) == (9, "bad request: unknown field")
+    assert refusal_of(frame({"request_id": 9, "request": HELLO | {"type": "greet"}}), ERROR) == Unreadable(9, "bad request: unknown field")
 
 
 @pytest.mark.parametrize("body", [b"", b"\xc1", b"\x93\x01\x02\x03", b"\xdf\xff\xff\xff\xff", b"\x91" * 5000, b"\x81\xa1\xff\x01"])
 def test_what_cannot_be_read_at_all_has_no_number(body):
-    assert refusal_of(b"control\0" + body, ERROR) == (-1, "bad request: unknown field")
+    assert refusal_of(b"control\0" + body, ERROR) == Unreadable(-1, "bad request: unknown field")
 
 
 def test_the_number_of_a_request_that_cannot_be_read_is_told():
     for envelope in (ControlEnvelope(request_id=7, request=Hold(sender="x")), {"request_id": 7}, {"request_id": 7, "request": "hold"}):
-        assert refusal_of(frame(envelope), ERROR)[0] == 7
-    assert refusal_of(frame({"request_id": "7", "request": HELLO}), ERROR)[0] == -1
+        assert refusal_of(frame(envelope), ERROR).request_id == 7
+    assert refusal_of(frame({"request_id": "7", "request": HELLO}), ERROR).request_id == -1
     ours = Hello(protocol=PROTOCOL_VERSION, sender="x", role=Role.OPERATOR, software="x")
-    assert refusal_of(frame(ControlEnvelope(request_id=7, request=ours)), ERROR) == (7, "bad request: unknown field")
+    assert refusal_of(frame(ControlEnvelope(request_id=7, request=ours)), ERROR) == Unreadable(7, "bad request: unknown field")

@@ -12,8 +12,20 @@ from peer import SPEC, make_state
 from takeover.app.console import client as link
 from takeover.app.console.client import ConsoleClient
 from takeover.app.inputs.base import DeviceReading
-from takeover.data.schema import PROTOCOL_VERSION, Command, ControlEnvelope, Hello, Lease, Reply, ReplyEnvelope, RobotSpec, Stop
-from takeover.robot_bridge.protocol import ControlClient, Endpoints, Pull, Push, Router
+from takeover.data.schema import (
+    PROTOCOL_VERSION,
+    CameraFrame,
+    Command,
+    ControlEnvelope,
+    Hello,
+    Lease,
+    Reply,
+    ReplyEnvelope,
+    RobotSpec,
+    Stop,
+    ViewReport,
+)
+from takeover.robot_bridge.protocol import ClockOffset, ControlClient, Endpoints, Pull, Push, Router
 
 SECOND = 1_000_000_000
 PAD = DeviceReading("gamepad-0", "gamepad", "Pad", True, True, False, (0.5,) * 6, 0.0, 1)
@@ -97,6 +109,23 @@ def test_a_command_says_what_the_device_and_the_window_say(linked):
     after = linked.command()
     assert (after.deadman, after.neutral, after.device_alive, after.focused) == (False, True, False, False)
     assert after.seq > command.seq
+
+
+def test_pictures_are_never_reported_younger_than_their_making(linked):
+    """Where the clocks of two computers are known worse than the pictures are late."""
+    client, now = linked.client, time.monotonic_ns()
+    client._clock = ClockOffset()
+    client._clock.heard(now - 4 * SECOND, now - 2 * SECOND, now)
+    assert (client.clock_offset_ns, client.clock_error_ns) == (0, 2 * SECOND)
+    frame = CameraFrame(session="session-1", rec_seq=-1, camera="front", counter=1, t_source_ns=now, width=1, height=1, jpeg=b"")
+    client.frames = {"front": frame}
+    client._report_view()
+    client.frames = {"front": structs.replace(frame, t_source_ns=now - 5 * SECOND)}
+    client._next_report_ns = 0
+    client._report_view()
+    first, second = [request for request in linked.asked() if isinstance(request, ViewReport)]
+    assert first.age_ms == 0.0
+    assert 3000.0 <= second.age_ms < 60_000.0
 
 
 def test_a_window_that_hangs_loses_authority_after_100_ms(linked):
