@@ -38,6 +38,7 @@ LATE_REQUESTS: list[Mutation] = [
         LATE,
         ("hold: forgotten", "self.flush, self.asked_to_hold = True, False", "self.flush = True"),
         ("clear: a stop meanwhile", "if not self.io.inbox.clear_stop(stops):", "if self.io.inbox.clear_stop(stops) is None:"),
+        ("stop: cleared at once", "in (Mode.STOPPED, Mode.READY) or block is None:", "is Mode.STOPPED or block is None:"),
         ("drive: disk full", "return HoldReason.DISK_FULL, self.io.records.error", "return HoldReason.NONE, self.io.records.error"),
         ("drive: unrecorded", "if not self.lockstep and (trouble := self.io.records.trouble(now_ns)):", 'if trouble := "":'),
     ),

@@ -358,7 +358,7 @@ class ControlBase:
         if block is not None and block.max_failures and block.failures >= block.max_failures and not block.finishing:
             block.finishing = True
             self.io.event("practice_stopped", f"{block.failures} failures in {block.done} episodes", value=float(block.failures))
-        if self.mode.mode is Mode.STOPPED or block is None:
+        if self.mode.mode in (Mode.STOPPED, Mode.READY) or block is None:  # ready: STOP was cleared before this step was complete
             self._abort_block()
         elif block.complete:
             self.finish_block()

@@ -1,6 +1,7 @@
 """Checks of a bridge that move its robot: what is recorded of an episode, the loss of the recorder, STOP."""
 
 import itertools
+import math
 import time
 
 from takeover.data.schema import (
@@ -19,10 +20,15 @@ from takeover.data.schema import (
     Stop,
 )
 from takeover.robot_bridge.conformance.report import Failed, Suite, need
-from takeover.robot_bridge.conformance.rig import ME, SLACK_S, Rig
+from takeover.robot_bridge.conformance.rig import ME, SLACK_S, WAIT_S, Rig
 
 EPISODES: Suite[Rig] = Suite()
 AFTER: Suite[Rig] = Suite()
+
+TRIES = 3  # of what depends on when in its period the bridge hears it
+SETTLED_S = 0.3  # until a robot that was told to stop stands
+QUIET_S = 1.0  # longer than bridges pause between two episodes
+STILL_M = 0.002
 
 
 @EPISODES.check("fell silent as recorder in mode policy", "hold `recorder_lost` within 1.5 s, and all records come after a new hello")
@@ -123,6 +129,43 @@ def stop_and_clear(rig: Rig) -> str:
     rig.done(Clear(sender=ME))
     rig.mode(Mode.READY)
     return "ready"
+
+
+@EPISODES.check(
+    "sent Stop and Clear at once in mode policy, several times", "stays ready: no block runs, nothing is recorded, nothing moves"
+)
+def stop_and_clear_at_once(rig: Rig) -> str:
+    together = 0
+    for _ in range(TRIES):
+        rig.policy()
+        rig.peers.answer = lambda seen: rig.answered(seen, [rig.push()] * rig.spare_rows)  # moves whatever goes on
+        time.sleep(3 * rig.period_s)
+        together += _cleared_at_once(rig)
+        rig.until(lambda state: state.mode is Mode.READY and not state.block_running, "mode ready without a block", 2.0)
+        time.sleep(SETTLED_S)
+        since, before = rig.peers.acked, rig.now()
+        rig.stays(Mode.READY, QUIET_S)
+        after, more = rig.now(), [record for record in list(rig.peers.records) if record.rec_seq > since]
+        need(not after.block_running and after.block_number == before.block_number, "a block of episodes goes on")
+        need(not [record for record in more if isinstance(record, EpisodeStart | Step)], f"{len(more)} records came after Clear")
+        moved_m = math.dist(before.tool_position, after.tool_position)
+        need(moved_m < STILL_M, f"the tool moved by {moved_m * 1000:.1f} mm")
+    return f"stayed ready; Clear counted with its Stop {together} times of {TRIES}"
+
+
+def _cleared_at_once(rig: Rig) -> bool:
+    """Send Stop and Clear in one go; whether that Clear counted. One that comes too early to be needed is refused and sent again."""
+    rig.client.newest_state_seq = rig.now().seq
+    rig.client.send(Stop(sender=ME))
+    cleared, deadline = rig.client.send(Clear(sender=ME)), time.monotonic() + WAIT_S
+    reply = None
+    while reply is None or reply.request_id != cleared:
+        need(time.monotonic() < deadline, f"Clear was not answered within {WAIT_S:g} s")
+        reply = rig.client.poll(0.1)
+    if reply.reply.error:
+        rig.mode(Mode.STOPPED, 0.3 + SLACK_S)
+        rig.done(Clear(sender=ME))
+    return not reply.reply.error
 
 
 @AFTER.check("ended what was running", "mode ready, no block of episodes, every record received")

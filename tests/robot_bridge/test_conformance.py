@@ -76,6 +76,7 @@ BRIDGE_MISTAKES = [
     ("answer_nan_refused", "any(faulty(row) for row in", "any(False for row in"),
     ("records_sent_again", "self.recorder, self.next_send = peer, acked + 1", "self.recorder = peer"),
     ("stop_latches", 'return self.change("stopped")', 'return self.change("hold", "operator")'),
+    ("stop_and_clear_at_once", "if self.mode in MOVING: self.change(", 'if self.mode != "stopped": self.change('),
 ]
 ACTOR_MISTAKES = [
     ("rows", 'observation["seq"] + len(chunk) - 1', 'observation["seq"] - 1'),

@@ -127,6 +127,20 @@ def test_a_stop_between_the_look_at_a_clear_and_its_doing_stays(hand: ByHand) ->
     assert hand.io.inbox.stop_reason == "just now"
 
 
+def test_stop_and_clear_at_once_leave_no_block_behind(hand: ByHand) -> None:
+    hand.run()
+    hand.io.inbox.stop("pressed")
+    waiting(hand, Clear(sender="console"), hand.io.inbox.stops)
+    waiting(hand, START, hand.io.inbox.stops)
+    hand.tick()
+    assert (hand.mode, hand.control.book.episode, hand.control.book.block) == (Mode.READY, None, None)
+    assert hand.errors[-2] == ""
+    assert "is running; finish it first" in hand.errors[-1], "the episode that STOP ends is not yet"
+    waiting(hand, START, hand.io.inbox.stops)
+    hand.tick()
+    assert hand.errors[-1] == ""
+
+
 def test_a_stop_is_latched_before_the_driver_is_told(hand: ByHand) -> None:
     latched = []
     stop = hand.io._stop_robot
