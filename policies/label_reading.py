@@ -105,7 +105,7 @@ class LabelReading:
         try:
             note_uses(self._catalog, self._name, used, updates, time.time_ns())
         except CATALOG_FAILURES as error:  # a full disk: noted with a later update, which uses them as well
-            self.problem = f"{len(used)} labels are learned from, but that cannot be noted: {reason_of(error)}"
+            self.problem = f"labels are learned from ({len(used)}), but that cannot be noted: {reason_of(error)}"
             return
         self._unused, self.problem = [], ""
         self._published = False

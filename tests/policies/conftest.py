@@ -1,11 +1,13 @@
 """Steps and episodes of a small robot for learner tests, made with the real structs."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from takeover.data.recorder import Recorder
 from takeover.data.schema import (
     ActionGroup,
     ActionSpec,
@@ -18,9 +20,14 @@ from takeover.data.schema import (
     Outcome,
     OutcomeSource,
     RobotSpec,
+    RunConfig,
     Source,
     Step,
 )
+from takeover.data.workspace import Workspace
+from takeover.policies.learner_run import LearnerRun
+
+FAST = {"updates_per_step": 1, "clone_updates": 30, "critic_warmup": 10, "learning_starts": 5, "hidden": 16, "batch": 32, "actor_delay": 5}
 
 
 @pytest.fixture(autouse=True)
@@ -161,3 +168,33 @@ def make_script() -> Callable[..., Script]:
         return Script(spec or make_spec(), session)
 
     return make
+
+
+@pytest.fixture
+def recorder(tmp_path: Path) -> Iterator[Recorder]:
+    made = Recorder(Workspace(tmp_path / "w"))
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def make_run(tmp_path: Path) -> Iterator[Callable[..., LearnerRun]]:
+    """Learners on the recorder's workspace, in lockstep unless told otherwise; closed at the end."""
+    runs: list[LearnerRun] = []
+
+    def make(**changes: Any) -> LearnerRun:
+        fields: dict[str, Any] = {
+            "session_id": "run-a",
+            "workspace": str(tmp_path / "w"),
+            "sockets": "",
+            "task": "reach",
+            "clock": "lockstep",
+            "demonstrations": 1,
+            "learner_parameters": FAST,
+        }
+        runs.append(LearnerRun(RunConfig(**(fields | changes))))
+        return runs[-1]
+
+    yield make
+    for run in runs:
+        run.close()

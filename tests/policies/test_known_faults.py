@@ -5,7 +5,7 @@ Tests without a file are in this one; `test_every_fault_names_tests_that_exist` 
 
 import ast
 import errno
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,6 @@ import torch
 
 from takeover.data.recorder import Recorder
 from takeover.data.schema import Committed, ControlMode, EpisodeKind, Outcome, RobotSpec, RunConfig
-from takeover.data.workspace import Workspace
 from takeover.policies import nets
 from takeover.policies.checkpoint import newest_checkpoint, save_checkpoint
 from takeover.policies.hil_serl import HilSerlLearner
@@ -232,13 +231,6 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(tmp_path: Pat
     assert state is not None
     assert (state["values"], problems) == ({"updates": 1}, [])
     assert torch.equal(state["tensors"]["w"], torch.arange(4.0))
-
-
-@pytest.fixture
-def recorder(tmp_path: Path) -> Iterator[Recorder]:
-    made = Recorder(Workspace(tmp_path / "w"))
-    yield made
-    made.close()
 
 
 @pytest.mark.parametrize("name", ["hil-serl", "hg-dagger"])

@@ -1,8 +1,7 @@
 """What must not end a learner: a damaged file, a full disk, a missing picture, another task's episodes; nor keep it waiting."""
 
 import errno
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -11,34 +10,13 @@ import pytest
 from takeover.data.labels import Labels
 from takeover.data.recorder import Recorder
 from takeover.data.schema import ControlMode, EpisodeKind, RunConfig
-from takeover.data.workspace import Workspace
 from takeover.policies import label_reading
 from takeover.policies.learner_run import LearnerRun
 from takeover.policies.training import Training
 
-from .test_learner_run import FAST, commit, demonstration, policy_episode, replay_of, take
+from .conftest import FAST
+from .test_learner_run import commit, demonstration, policy_episode, replay_of, take
 from .test_picture_hil_serl import CAMERAS, SETTINGS, images
-
-
-@pytest.fixture
-def recorder(tmp_path: Path) -> Iterator[Recorder]:
-    made = Recorder(Workspace(tmp_path / "w"))
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def make_run(tmp_path: Path) -> Iterator[Callable[..., LearnerRun]]:
-    runs: list[LearnerRun] = []
-
-    def make(**changes: Any) -> LearnerRun:
-        fields = {"session_id": "run-a", "workspace": str(tmp_path / "w"), "sockets": "", "task": "reach", "clock": "realtime"}
-        runs.append(LearnerRun(RunConfig(**(fields | {"demonstrations": 1, "learner_parameters": FAST} | changes))))
-        return runs[-1]
-
-    yield make
-    for run in runs:
-        run.close()
 
 
 def test_a_damaged_episode_is_left_out_and_said(
@@ -53,7 +31,7 @@ def test_a_damaged_episode_is_left_out_and_said(
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 0x10
     path.write_bytes(data)
-    run = make_run()
+    run = make_run(clock="realtime")
     run.resume()
     assert replay_of(run).train_steps == 10, "of the two policy episodes one"
     status = run.training.status()
@@ -64,7 +42,7 @@ def test_a_damaged_episode_is_left_out_and_said(
 def test_labels_whose_use_cannot_be_noted_are_noted_later(
     recorder: Recorder, make_run: Callable[..., LearnerRun], make_script: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run, script = make_run(), make_script()
+    run, script = make_run(clock="realtime"), make_script()
     take(run, commit(recorder, demonstration(script)))
     take(run, commit(recorder, policy_episode(script)))
     recorder.close()
@@ -81,7 +59,7 @@ def test_labels_whose_use_cannot_be_noted_are_noted_later(
     monkeypatch.setattr(label_reading, "note_uses", note)
     run.reread_labels()
     run._on_update(7, {})
-    assert "1 labels are learned from, but that cannot be noted: No space left on device" in run.training.status().text
+    assert "labels are learned from (1), but that cannot be noted: No space left on device" in run.training.status().text
     full[0] = False
     run._on_update(8, {})
     assert len(noted) == 1
@@ -91,7 +69,7 @@ def test_labels_whose_use_cannot_be_noted_are_noted_later(
 def test_a_demonstration_that_a_label_gives_back_may_be_the_last_that_was_wanted(
     recorder: Recorder, make_run: Callable[..., LearnerRun], make_script: Callable[..., Any]
 ) -> None:
-    run, script = make_run(demonstrations=2), make_script()
+    run, script = make_run(clock="realtime", demonstrations=2), make_script()
     first, second = (commit(recorder, demonstration(script)) for _ in range(2))
     recorder.close()  # its worker has entered both in the catalog
     take(run, first)

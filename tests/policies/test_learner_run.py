@@ -1,51 +1,20 @@
 """The learner on disk, in this process: labels reach the replay, gaps are read from the store, bad checkpoints are passed over."""
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from takeover.data.labels import Labels
 from takeover.data.recorder import Recorder
-from takeover.data.schema import Committed, ControlMode, EpisodeKind, Outcome, RunConfig
-from takeover.data.workspace import Workspace
+from takeover.data.schema import Committed, ControlMode, EpisodeKind, Outcome
 from takeover.policies.checkpoint import newest_checkpoint
 from takeover.policies.hil_serl import HilSerlLearner
 from takeover.policies.learner_run import LearnerRun
 from takeover.policies.publish import published_versions
 from takeover.policies.resume import OtherSettings
 
-FAST = {"updates_per_step": 1, "clone_updates": 30, "critic_warmup": 10, "learning_starts": 5, "hidden": 16, "batch": 32, "actor_delay": 5}
-
-
-@pytest.fixture
-def recorder(tmp_path: Path) -> Iterator[Recorder]:
-    made = Recorder(Workspace(tmp_path / "w"))
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def make_run(tmp_path: Path) -> Iterator[Callable[..., LearnerRun]]:
-    runs: list[LearnerRun] = []
-
-    def make(**changes: Any) -> LearnerRun:
-        fields: dict[str, Any] = {
-            "session_id": "run-a",
-            "workspace": str(tmp_path / "w"),
-            "sockets": "",
-            "task": "reach",
-            "clock": "lockstep",
-            "demonstrations": 1,
-            "learner_parameters": FAST,
-        }
-        runs.append(LearnerRun(RunConfig(**(fields | changes))))
-        return runs[-1]
-
-    yield make
-    for run in runs:
-        run.close()
+from .conftest import FAST
 
 
 def commit(recorder: Recorder, records: list[Any]) -> list[Committed]:
