@@ -40,7 +40,9 @@ LATE_REQUESTS: list[Mutation] = [
         ("clear: a stop meanwhile", "if not self.io.inbox.clear_stop(stops):", "if self.io.inbox.clear_stop(stops) is None:"),
         ("stop: cleared at once", "in (Mode.STOPPED, Mode.READY) or block is None:", "is Mode.STOPPED or block is None:"),
         ("drive: disk full", "return HoldReason.DISK_FULL, self.io.records.error", "return HoldReason.NONE, self.io.records.error"),
-        ("drive: unrecorded", "if not self.lockstep and (trouble := self.io.records.trouble(now_ns)):", 'if trouble := "":'),
+        ("drive: unrecorded", "reason, detail = self.unrecorded(now_ns)", 'reason, detail = HoldReason.NONE, ""'),
+        ("recorder: disk", "if self.io.records.error:", "if False:"),
+        ("recorder: lost", "trouble = self.io.records.trouble(now_ns)", 'trouble = ""'),
     ),
     *of(
         "robot_bridge/control.py",

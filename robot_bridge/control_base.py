@@ -115,11 +115,17 @@ class ControlBase:
 
     def lacking(self, now_ns: int) -> tuple[HoldReason, str]:
         """Why nobody may drive, a person neither: nothing would be recorded, or people do not see what they would drive."""
-        if not self.lockstep and self.io.records.error:
+        reason, detail = self.unrecorded(now_ns)
+        return (reason, detail) if reason is not HoldReason.NONE else self.blind(now_ns)
+
+    def unrecorded(self, now_ns: int) -> tuple[HoldReason, str]:
+        """Why nothing would be recorded now. In lockstep the recorder is waited for."""
+        if self.lockstep:
+            return HoldReason.NONE, ""
+        if self.io.records.error:
             return HoldReason.DISK_FULL, self.io.records.error
-        if not self.lockstep and (trouble := self.io.records.trouble(now_ns)):
-            return HoldReason.RECORDER_LOST, trouble
-        return self.blind(now_ns)
+        trouble = self.io.records.trouble(now_ns)
+        return (HoldReason.RECORDER_LOST, trouble) if trouble else (HoldReason.NONE, "")
 
     def watch_hands(self) -> None:
         """Note whether the deadman is let go (real time; in lockstep only the answer to a step says it)."""

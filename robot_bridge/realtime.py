@@ -154,10 +154,9 @@ class RealTimeLoop(ControlLoop):
             return HoldReason.CONTROL_LATE, f"no control step for {STUCK_S} s"
         if sum(self._late) >= LATE_TO_HOLD:
             return HoldReason.CONTROL_LATE, f"{sum(self._late)} of {LATE_WINDOW} steps late"
-        if self.io.records.error:
-            return HoldReason.DISK_FULL, self.io.records.error
-        if trouble := self.io.records.trouble(now_ns):
-            return HoldReason.RECORDER_LOST, trouble
+        reason, detail = self.unrecorded(now_ns)
+        if reason is not HoldReason.NONE:
+            return reason, detail
         if self.mode.mode is Mode.TAKEOVER:
             return HoldReason.NONE, ""
         reason, detail = self._nobody_there(now_ns)
