@@ -208,6 +208,7 @@ ENDS: list[Mutation] = [
         ("console: lease of others", "if not wanted and not self.holds_lease:", "if False:"),
         ("console: who holds", " and state is not None and state.commander == self.sender", " and state is not None"),
     ),
+    *of("app/console/models/snapshot.py", "tests/app/console/test_models.py", ("console: link lost", "MS = 350.0", "MS = 500.0")),
     *of(
         "app/console/client_slots.py",
         "tests/app/console/test_link_limits.py",

@@ -159,7 +159,7 @@ class Bridge:
 
     def _compose_alive(self, seq: int, now_ns: int) -> State | None:
         """No heartbeat for a control thread that is stuck: everybody shall see that the link is lost."""
-        if isinstance(self.control, RealTimeLoop) and not self.control.check_alive(now_ns):
+        if isinstance(self.control, RealTimeLoop) and not (self.control.check_alive(now_ns) and self.control.heartbeat_due(now_ns)):
             return None
         return self._board.compose(seq, now_ns)
 

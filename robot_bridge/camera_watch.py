@@ -9,7 +9,7 @@ from takeover.robot_bridge.robots.base import Picture
 
 FROZEN_AFTER_S = 0.15  # three pictures at 20 Hz; with the step that acts on it, within 200 ms
 MOVED_M = 0.03  # of the tool: two pictures of a still scene may be identical, two with this between them are not
-BLIND_PICTURES = 3  # identical ones taken after such a motion: the camera repeats itself
+BLIND_PICTURES = 2  # identical ones taken after such a motion: the camera repeats itself
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,7 @@ LATE = 0.5  # of the period: a wake-up later than this is counted
 LATE_WINDOW = 20  # steps
 LATE_TO_HOLD = 10  # late ones among them
 STUCK_S = 0.5  # without a tick for this long the I/O side stops the robot
+SILENT_S, SILENT_PERIODS = 0.1, 2  # without a tick for the longer of the two: no heartbeat
 LOCK_SHARERS, LOCK_SHARERS_NICE = ("io",), -5  # not the cameras: rendering is heavy and would take the machine from the others
 REAL_TIME_PRIORITY = 20
 COLLECT_S = 5.0
@@ -93,6 +94,14 @@ class RealTimeLoop(ControlLoop):
             self.robot.stop()
             log.error("no control step for %.1f s: robot stopped", (now_ns - self.ticked_ns) / 1e9)
         return False
+
+    def heartbeat_due(self, now_ns: int) -> bool:
+        """I/O thread: whether a state may go out. People shall see within half a second that the loop hangs.
+
+        A start state takes its time, and so does the way back to a robot that is away.
+        """
+        silent_s = (now_ns - self.ticked_ns) / 1e9 if self.ticked_ns else 0.0
+        return self.mode.mode in (Mode.RESETTING, Mode.OFFLINE) or silent_s <= max(SILENT_S, SILENT_PERIODS * self.period_s)
 
     def _count_lateness(self, late_s: float) -> None:
         late = late_s > LATE * self.period_s

@@ -45,7 +45,6 @@ from takeover.data.schema import Resume as ResumeRequest
 from takeover.data.schema import UndoOutcome as UndoRequest
 from takeover.robot_bridge.protocol import ClockOffset, ControlClient, Dealer, Endpoints, Push, Subscriber, wait
 
-LINK_LOST_MS = 500.0
 GUI_HEARTBEAT_MS = 100.0
 COMMAND_PERIOD_S = 0.02
 REPLY_TIMEOUT_S = 1.5

@@ -6,10 +6,10 @@ It gives the link its devices (polled on the link thread) and answers acts of th
 import threading
 import time
 
-from takeover.app.console.client import LINK_LOST_MS, ConsoleClient, Notice
+from takeover.app.console.client import ConsoleClient, Notice
 from takeover.app.console.devices import Devices
 from takeover.app.console.models.episode import veto_of
-from takeover.app.console.models.snapshot import Snapshot
+from takeover.app.console.models.snapshot import LINK_LOST_MS, Snapshot
 from takeover.app.inputs.base import DeviceReading
 from takeover.app.inputs.keyboard import Keyboard
 from takeover.app.inputs.manager import DeviceManager

@@ -61,15 +61,14 @@ HOW = """
   and USB resets were not tried.
 - Rows 7 and 8 drive `takeover sim-server`, a process that stands in for hardware with its own clock, watchdog and monitor. The watchdog's
   figures are its own.
-- Row 5: a camera is frozen when its counter or its time stands for 150 ms, or when three pictures in a row have the pixels from before the
-  tool was measured to move 3 cm. The matrix says 200 ms. The check of the pixels is wider than that, 600 ms, and the only one of the row
-  that is: it has to wait for 3 cm of motion, for three pictures and for the step that holds, since two pictures of a still scene are
-  identical. It counts measured motion where the design counts commanded motion: a slow robot is flagged later, and one that is commanded
-  but blocked is not.
+- Row 5: a camera is frozen when its counter or its time stands for 150 ms, or when two pictures in a row have the pixels from before the
+  tool was measured to move 3 cm, since two pictures of a still scene are identical: the 200 ms count from those 3 cm, and from standing
+  still it takes as long as the way does. It counts measured motion where the design counts commanded motion: a slow robot is flagged
+  later, and one that is commanded but blocked is not.
 - Row 5: the policy is held for its cameras (`policy_cameras`). A person who drives is held too, for any camera, unless the station says
   that people see the robot itself (`line_of_sight = "yes"`; `"auto"`: in simulation alone). The row's own test drives in simulation.
-- Row 8: a window says that the link is lost 0.5 s after the newest state. A stuck control thread is noticed after 0.5 s, and only then the
-  states end: there the window is a second late, when the robot has long been stopped.
+- Row 8: a window says that the link is lost 0.35 s after the newest state, and no state leaves the bridge when no control
+  step has ended for 0.1 s (two periods, if that is longer; a robot that is reset or away has 0.5 s).
 - Row 14 loses, delays and swaps messages between operator and bridge. TCP itself never reorders; delay, stalls, narrow links and dropped
   connections over TCP are in `tests/robot_bridge/test_remote.py`.
 - Row 30: full is a limit that the kernel enforces on the living recorder; read-only and slow are made by the hook, in the recorder's own

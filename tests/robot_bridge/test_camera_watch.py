@@ -76,7 +76,7 @@ def test_equal_pixels_after_a_motion_are_not():
     for _ in range(6):
         camera.shoot(near, sees=False)
     assert not camera.frozen
-    for _ in range(3):
+    for _ in range(2):
         assert not camera.frozen
         camera.shoot(far, sees=False)
     assert camera.frozen

@@ -278,9 +278,11 @@ def test_dropped_steps_are_counted_and_never_caught_up(hand: ByHand, monkeypatch
 def test_a_stuck_control_thread_stops_the_robot_and_the_heartbeat_then_holds(hand: ByHand) -> None:
     moving(hand)
     now = time.monotonic_ns()
-    hand.control.ticked_ns = now - SECOND * 4 // 10
+    hand.control.ticked_ns = now - SECOND * 9 // 100
     assert hand.bridge._compose_alive(0, now) is not None
-    assert not hand.robot._stopped.is_set()
+    hand.control.ticked_ns = now - SECOND * 4 // 10
+    assert hand.bridge._compose_alive(0, now) is None, "people shall soon see that what drives hangs"
+    assert not hand.robot._stopped.is_set(), "its own watchdog has"
     hand.control.ticked_ns = now - SECOND * 6 // 10
     assert hand.bridge._compose_alive(0, now) is None
     assert hand.robot._stopped.is_set()
@@ -288,6 +290,9 @@ def test_a_stuck_control_thread_stops_the_robot_and_the_heartbeat_then_holds(han
     assert hand.bridge._compose_alive(0, now) is not None
     hand.tick()
     assert held(hand) is HoldReason.CONTROL_LATE
+    hand.control.change(ModeEvent.LOSE)
+    hand.control.ticked_ns = now - SECOND * 4 // 10
+    assert hand.bridge._compose_alive(0, now) is not None, "a robot that does not answer is no lost link"
 
 
 def test_nobody_there_nobody_drives(hand: ByHand) -> None:

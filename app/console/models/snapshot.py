@@ -14,7 +14,8 @@ from takeover.data.schema import (
     State,
 )
 
-LINK_LOST_MS = 500.0
+LINK_LOST_MS = 350.0  # without a state, of which 50 come a second: a person is told before 500, when receivers must take the link for lost
+PICTURE_OLD_MS = RECORDER_SILENT_MS = 500.0
 STATUS_STALE_MS = 3000.0
 SCRIPT = "operator"  # commander name of the scripted operator, which is no person
 
@@ -124,7 +125,7 @@ class Snapshot:
     @property
     def stale_cameras(self) -> list[str]:
         """Cameras whose picture is too old to correct by."""
-        return [name for name, age in self.picture_age_ms.items() if age > LINK_LOST_MS]
+        return [name for name, age in self.picture_age_ms.items() if age > PICTURE_OLD_MS]
 
 
 def duration(seconds: float) -> str:

@@ -1,6 +1,6 @@
 """The status line at the bottom of every page: (label, value, is a fault)."""
 
-from takeover.app.console.models.snapshot import LINK_LOST_MS, STATUS_STALE_MS, Snapshot, gigabytes, milliseconds
+from takeover.app.console.models.snapshot import RECORDER_SILENT_MS, STATUS_STALE_MS, Snapshot, gigabytes, milliseconds
 from takeover.data.schema import Mode
 
 Item = tuple[str, str, bool]
@@ -31,7 +31,7 @@ def status_items(view: Snapshot) -> tuple[list[Item], list[Item]]:
         text = view.learner.error or (f"update {view.learner.updates:,}, lag {lag:.1f} s" if view.learner.updates else view.learner.phase)
         left.append(("Learner", "not answering" if stale else text, stale or bool(view.learner.error)))
     if state is not None:
-        silent = state.recorder_age_ms < 0 or state.recorder_age_ms > LINK_LOST_MS
+        silent = state.recorder_age_ms < 0 or state.recorder_age_ms > RECORDER_SILENT_MS
         left.append(("Recorder", "not answering" if silent else f"{gigabytes(state.disk_free_bytes)} free", silent))
         if state.steps_dropped:
             left.append(("Control", f"{state.steps_dropped} of {state.steps_total + state.steps_dropped:,} steps missed", True))

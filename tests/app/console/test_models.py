@@ -70,7 +70,8 @@ def test_banner_names_the_key_of_the_device_in_use():
 
 
 def test_lost_link_wins_over_the_last_mode():
-    shown = view(state=make_state(mode=Mode.TAKEOVER), state_age_ms=501.0)
+    assert banner(view(state=make_state(mode=Mode.TAKEOVER), state_age_ms=349.0)).word != "LINK LOST"
+    shown = view(state=make_state(mode=Mode.TAKEOVER), state_age_ms=351.0)
     assert banner(shown).word == "LINK LOST"
     assert card(shown).title.startswith("Link lost")
     assert gate(shown).rows[0].ok is False
