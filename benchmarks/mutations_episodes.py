@@ -43,8 +43,9 @@ EPISODES: list[Mutation] = [
         "robot_bridge/ended_episodes.py",
         BOOK,
         ("outcome: known episode", "if found is None:", "if False:"),
-        ("outcome: last ones", "deque(maxlen=REMEMBERED_EPISODES)", "deque()"),
+        ("outcome: last ones", "deque[EndedEpisode] = deque(maxlen=REMEMBERED_EPISODES)", "deque[EndedEpisode] = deque()"),
         ("outcome: nothing to undo", "if not self._changes:", "if False:"),
+        ("outcome: undone, how far back", "deque(maxlen=REMEMBERED_EPISODES)  # (ep", "deque()  # (ep"),
         ("outcome: undone once", "self._changes.pop()", "self._changes[-1]"),
         (
             "event: not after the end",

@@ -33,7 +33,7 @@ class EndedEpisodes:
         self.control_hz = control_hz
         self.log = log
         self._ended: deque[EndedEpisode] = deque(maxlen=REMEMBERED_EPISODES)
-        self._changes: list[tuple[EndedEpisode, Outcome]] = []  # (episode, outcome before), newest last
+        self._changes: deque[tuple[EndedEpisode, Outcome]] = deque(maxlen=REMEMBERED_EPISODES)  # (episode, outcome before)
 
     @property
     def last(self) -> EndedEpisode | None:

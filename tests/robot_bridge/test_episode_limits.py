@@ -167,6 +167,16 @@ def test_outcomes_are_corrected_among_the_last_episodes_only() -> None:
         ended.relabel(Outcome.SUCCESS, "op-02", first)
 
 
+def test_as_many_outcomes_can_be_taken_back_as_episodes_are_remembered() -> None:
+    kept = Kept(reward="keys")
+    for _ in range(REMEMBERED_EPISODES + 3):
+        kept.episode(Outcome.SUCCESS, OutcomeSource.OPERATOR)
+    for _ in range(REMEMBERED_EPISODES):
+        kept.book.ended.undo("op-02")
+    with pytest.raises(EpisodeError, match="left to undo"):
+        kept.book.ended.undo("op-02")
+
+
 # --- how far back ---
 
 
