@@ -96,6 +96,7 @@ class StatusBoard:
             refused_requests=io.refused_requests,
             last_refusal=io.refusals.last,
             last_refusal_age_ms=(now_ns - io.refusals.last_ns) / 1e6 if io.refusals.last else -1.0,
+            recorder_notice=records.notice,
             gate=self._gate(now_ns, command_age_ms),
         )
 

@@ -89,6 +89,7 @@ class State(Telemetry, frozen=True, kw_only=True, tag="state"):
     refused_requests: int = 0  # control requests answered with an error
     last_refusal: str = ""  # the newest of all of these: sender, field, value, what is allowed
     last_refusal_age_ms: float = -1.0  # -1: none
+    recorder_notice: str = ""  # what the recorder wants known, no reason to hold: an episode that could not be closed
     gate: dict[str, str] = msgspec.field(default_factory=dict)  # start gate: item -> "" when passed, else what is missing
 
 

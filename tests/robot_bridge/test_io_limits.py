@@ -369,6 +369,8 @@ def test_a_notice_of_the_recorder_is_an_event_and_holds_nothing(hand: ByHand) ->
         hand.pump(0.1)
     assert [event.text for event in hand.events("recorder_notice")] == ["episode a cannot be closed", "episode b cannot be closed"]
     assert {event.source for event in hand.events("recorder_notice")} == {"recorder"}
+    assert (state := hand.bridge._compose_alive(0, time.monotonic_ns())) is not None
+    assert state.recorder_notice == "episode b cannot be closed"
     assert hand.io.records.error == ""
 
 

@@ -1,4 +1,4 @@
-"""What learner, evaluator and actor want everyone to know: one line at the picture, all of it on demand. Pure, no Qt."""
+"""What recorder, learner, evaluator and actor want everyone to know: one line at the picture, all of it on demand. Pure, no Qt."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,6 +20,8 @@ def notices(view: Snapshot) -> tuple[Notice, ...]:
     """Faults first, each text once. Empty when all is well, or when nobody was heard lately: old news is no news."""
     found: list[Notice] = []
     learner, actor, evaluator = view.learner, view.actor, view.evaluator
+    if view.state is not None and view.state.recorder_notice:
+        found.append(Notice("Recorder", view.state.recorder_notice))
     if learner is not None and view.learner_age_ms <= STATUS_STALE_MS:
         if learner.error:
             found.append(Notice("Learner", learner.error, fault=True))

@@ -77,6 +77,8 @@ def test_notices_come_faults_first_each_once_and_not_from_those_who_are_silent()
     assert (first.fault, first.text, [notice.text for notice in others]) == (True, "other settings", ["and more"])
     assert [n.who for n in notices(Snapshot(learner=learner, learner_age_ms=9e9, actor=actor, evaluator=evaluator))] == ["Evaluator"]
     assert notices(Snapshot()) == ()
+    kept = make_state(recorder_notice="episode e4 cannot be closed; its journal is kept")
+    assert [(n.who, n.text) for n in notices(Snapshot(state=kept))] == [("Recorder", "episode e4 cannot be closed; its journal is kept")]
     assert line(()) == ("", "")
     assert line(notices(Snapshot(learner=make_learner(notices=["two\nlines"]), learner_age_ms=0.0)))[0] == "Learner: two lines"
 
