@@ -149,7 +149,7 @@ BRIDGE: list[Mutation] = [
         "robot_bridge/bridge.py",
         LOOP,
         ("stuck: heartbeat", "not (self.control.check_alive(now_ns) and", "not ((self.control.check_alive(now_ns) or True) and"),
-        ("stuck: heartbeat while driven", "and self.control.heartbeat_due(now_ns)):", "):"),
+        ("stuck: heartbeat, soon", "and self.control.heartbeat_due(now_ns)):", "):"),
     ),
     *of(
         "robot_bridge/control.py",
@@ -193,9 +193,13 @@ BRIDGE: list[Mutation] = [
         ("hold: camera gone, block", "self.book.block.finishing = True  #", "pass  #"),
     ),
     *of(
-        "robot_bridge/control_base.py",
+        "robot_bridge/control_state.py",
         LOOP,
         ("speed: as asked", SLOW, "return self.config.limits.slow_scale"),
+    ),
+    *of(
+        "robot_bridge/control_base.py",
+        LOOP,
         ("hold: disarms in every way", DECISION_HELD, "pass"),
         ("flush: on a change", "self.flush, self.asked_to_hold = True, False", "self.asked_to_hold = False"),
         ("resume: device at rest", "if not command.command.neutral:", "if False:"),
@@ -251,12 +255,12 @@ BRIDGE: list[Mutation] = [
         ("step: unseen answers", "self.answered_by(chunk) and self._policy_sees(t_decision_ns)):", "self.answered_by(chunk)):"),
     ),
     *of(
-        "robot_bridge/control_base.py",
+        "robot_bridge/control_state.py",
         T + "practice_limits.py",
         ("practice: nobody need take over", "attended=not self.unattended,", ""),
     ),
     *of(
-        "robot_bridge/control_base.py",
+        "robot_bridge/control_state.py",
         IO,
         ("sight: judged", "lacking=self.lacking(time.monotonic_ns()),", ""),
     ),

@@ -74,7 +74,7 @@ DECIDE: list[Mutation] = [
         ("changed: how many", "self._unsaid += 1", "self._unsaid = 1"),
     ),
     *of(
-        "robot_bridge/control_base.py",
+        "robot_bridge/control_state.py",
         T + "changed_commands.py",
         ("changed: standing", "self.note_change(zero, result)", "pass"),
     ),

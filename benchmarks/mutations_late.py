@@ -39,6 +39,10 @@ LATE_REQUESTS: list[Mutation] = [
         ("hold: forgotten", "self.flush, self.asked_to_hold = True, False", "self.flush = True"),
         ("clear: a stop meanwhile", "if not self.io.inbox.clear_stop(stops):", "if self.io.inbox.clear_stop(stops) is None:"),
         ("stop: cleared at once", "in (Mode.STOPPED, Mode.READY) or block is None:", "is Mode.STOPPED or block is None:"),
+    ),
+    *of(
+        "robot_bridge/control_state.py",
+        LATE,
         ("drive: disk full", "return HoldReason.DISK_FULL, self.io.records.error", "return HoldReason.NONE, self.io.records.error"),
         ("drive: unrecorded", "reason, detail = self.unrecorded(now_ns)", 'reason, detail = HoldReason.NONE, ""'),
         ("recorder: disk", "if self.io.records.error:", "if False:"),

@@ -13,7 +13,7 @@ OTHER = "if self._record.user != self._recorder_user and 0 <= self.records.heart
 
 PRACTICE: list[Mutation] = [
     *of(
-        "robot_bridge/control_base.py",
+        "robot_bridge/control_state.py",
         TESTS,
         ("practice: slow", SLOW, "slow = not self.spec.has_watchdog"),
         ("practice: no watchdog, slow", SLOW, "slow = self.unattended"),
@@ -24,9 +24,13 @@ PRACTICE: list[Mutation] = [
         ("practice: clamps", "max(1, limits.clamps_to_hold - 1)", "limits.clamps_to_hold"),
         ("practice: clamps at least one", "max(1, limits.clamps_to_hold - 1)", "limits.clamps_to_hold - 1"),
         ("practice: mistakes", "max(1, limits.mistakes_per_episode // 2)", "limits.mistakes_per_episode"),
-        ("practice: failures", f"if {OVER}:", "if False:"),
         ("practice: somebody came", "block.max_failures = 0\n", "pass\n"),
         ("practice: time", "round(self.spec.max_steps / self.config.limits.slow_scale) if self.unattended else", "0 if False else"),
+    ),
+    *of(
+        "robot_bridge/control_base.py",
+        TESTS,
+        ("practice: failures", f"if {OVER}:", "if False:"),
         ("way: its velocity", "self.safety_state = SafetyState(velocity=velocity)", "self.safety_state = SafetyState()"),
     ),
     *of(

@@ -30,7 +30,7 @@ from takeover.data.schema import (
     Stop,
 )
 from takeover.robot_bridge.chunks import MAX_PLAN_S
-from takeover.robot_bridge.control_base import POLICY_SILENT_S
+from takeover.robot_bridge.control_state import POLICY_SILENT_S
 from takeover.robot_bridge.inbox import PendingRequest
 from takeover.robot_bridge.robots.base import RobotError
 

@@ -8,7 +8,7 @@ import pytest
 
 from takeover.data import audit
 from takeover.data.schema import EpisodeKind, HoldReason, Mode, Outcome, RobotSpec, SafetyLimits, Start
-from takeover.robot_bridge.control_base import practice_limits
+from takeover.robot_bridge.control_state import practice_limits
 from takeover.robot_bridge.robots.sim import SimRobot
 
 from .station import Station, eventually, station

@@ -33,7 +33,7 @@ from takeover.data.schema import (
     Stop,
 )
 from takeover.robot_bridge.control import WAY_TO_START_S
-from takeover.robot_bridge.control_base import practice_limits
+from takeover.robot_bridge.control_state import practice_limits
 from takeover.robot_bridge.names import MAX_SENDER
 from takeover.robot_bridge.protocol import Dealer
 from takeover.robot_bridge.protocol.keys import Client
