@@ -18,6 +18,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 
+from takeover.data.heap import give_back
+
 log = logging.getLogger("learner")
 
 TENSORS_NAME = "state.safetensors"
@@ -142,6 +144,8 @@ class CheckpointWriter:
                 self.problem = f"checkpoint not written: {error}; the one before is kept"
                 log.error("%s", self.problem)
             finally:
+                del state  # a copy of all that was learned: not kept until the next one
+                give_back()
                 with self._changed:
                     self._busy = False
                     self._changed.notify_all()

@@ -1,11 +1,11 @@
 """What the evaluator does beside evaluating: absorption of every version it looks at, and the steps-to-go head again as data grows."""
 
-import ctypes
 import logging
 from collections.abc import Callable
 
 from takeover.data.catalog import Catalog
 from takeover.data.hdf5_image import DamagedFile
+from takeover.data.heap import give_back
 from takeover.data.schema import RobotSpec
 from takeover.data.workspace import Workspace
 from takeover.policies.absorb import absorb
@@ -47,15 +47,8 @@ def take_stock(workspace: str, version: int, spec: RobotSpec, catalog: Catalog, 
         log.warning("steps to go or absorption: %s", error)
         return f"steps to go or absorption: {error}" if isinstance(error, OSError) else ""
     finally:
-        _give_back()
+        give_back()
     return ""
-
-
-def _give_back() -> None:
-    """What was freed goes back to the system: glibc keeps it, in more pieces after each fit, and the process looks as if it grew."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
 
 
 def _absorption(place: Workspace, version: int, spec: RobotSpec, catalog: Catalog, goes_on: Callable[[], bool]) -> None:

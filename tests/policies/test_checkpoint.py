@@ -4,6 +4,7 @@ import resource
 import shutil
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -177,3 +178,14 @@ def until(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def test_a_written_state_is_not_kept_until_the_next_one(tmp_path: Path) -> None:
+    tensor = torch.zeros(1000)
+    seen, writer = weakref.ref(tensor), CheckpointWriter(tmp_path)
+    writer.submit({"tensors": {"policy": tensor}})
+    del tensor
+    writer.flush()
+    assert writer.written == 1
+    assert seen() is None
+    writer.close()
