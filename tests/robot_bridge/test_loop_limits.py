@@ -293,6 +293,8 @@ def test_a_stuck_control_thread_stops_the_robot_and_the_heartbeat_then_holds(han
     hand.control.change(ModeEvent.LOSE)
     hand.control.ticked_ns = now - SECOND * 4 // 10
     assert hand.bridge._compose_alive(0, now) is not None, "a robot that does not answer is no lost link"
+    hand.control.ticked_ns = now - SECOND * 6 // 10
+    assert hand.bridge._compose_alive(0, now) is None, "not for ever"
 
 
 def test_nobody_there_nobody_drives(hand: ByHand) -> None:
