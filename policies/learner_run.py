@@ -17,7 +17,8 @@ from takeover.policies.base import LearnerError
 from takeover.policies.checkpoint import CheckpointWriter, newest_checkpoint
 from takeover.policies.event_files import EventFile
 from takeover.policies.label_reading import LabelReading
-from takeover.policies.publish import make_manifest, publish, published_versions, weights_bytes
+from takeover.policies.manifest import newest_version
+from takeover.policies.publish import make_manifest, publish, weights_bytes
 from takeover.policies.resume import check_same_settings, ingestion_log, kept_settings, with_pictures
 from takeover.policies.training import CommittedRecord, Publication, Training
 
@@ -48,7 +49,7 @@ class LearnerRun:
         self._labels = LabelReading(self._catalog, f"{config.session_id}/{config.learner}", config.task, self.training.quarantine.amend)
 
     def _free_version(self) -> int:
-        return max(published_versions(self.workspace), default=0) + 1
+        return newest_version(self.workspace) + 1
 
     # --- start ---
 

@@ -52,12 +52,31 @@ def version_folder(workspace: str | os.PathLike[str], version: int) -> Path:
     return policies_folder(workspace) / str(version)
 
 
+def version_numbers(workspace: str | os.PathLike[str]) -> list[int]:
+    """Numbers of the folders there are, ascending, also of those without a manifest: a look at the names alone."""
+    try:
+        names = os.listdir(policies_folder(workspace))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return sorted(int(name) for name in names if name.isdecimal())
+
+
+def is_published(workspace: str | os.PathLike[str], version: int) -> bool:
+    return os.path.isfile(os.path.join(workspace, "policies", str(version), MANIFEST_NAME))
+
+
 def published_versions(workspace: str | os.PathLike[str]) -> list[int]:
     """Versions on disk, ascending; unfinished ones (temporary names) are not among them."""
-    folder = policies_folder(workspace)
-    if not folder.is_dir():
-        return []
-    return sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit() and (path / MANIFEST_NAME).is_file())
+    return [version for version in version_numbers(workspace) if is_published(workspace, version)]
+
+
+def newest_version(workspace: str | os.PathLike[str]) -> int:
+    """The last of `published_versions`, without a look into every folder; 0: none."""
+    return next((version for version in reversed(version_numbers(workspace)) if is_published(workspace, version)), 0)
+
+
+def has_weights(workspace: str | os.PathLike[str], version: int) -> bool:
+    return (version_folder(workspace, version) / WEIGHTS_NAME).is_file()
 
 
 def read_manifest(folder: str | os.PathLike[str]) -> Manifest:
