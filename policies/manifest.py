@@ -11,6 +11,7 @@ from takeover.policies.base import PolicyRefused
 
 WEIGHTS_NAME = "weights.safetensors"
 MANIFEST_NAME = "manifest.json"
+PRUNED_NAME = "weights.pruned"  # empty; it stands where the weights were, see `pruning`
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,7 +67,7 @@ def is_published(workspace: str | os.PathLike[str], version: int) -> bool:
 
 
 def published_versions(workspace: str | os.PathLike[str]) -> list[int]:
-    """Versions on disk, ascending; unfinished ones (temporary names) are not among them."""
+    """Versions on disk, ascending, pruned ones too; unfinished ones (temporary names) are not among them."""
     return [version for version in version_numbers(workspace) if is_published(workspace, version)]
 
 
@@ -77,6 +78,20 @@ def newest_version(workspace: str | os.PathLike[str]) -> int:
 
 def has_weights(workspace: str | os.PathLike[str], version: int) -> bool:
     return (version_folder(workspace, version) / WEIGHTS_NAME).is_file()
+
+
+def is_pruned(folder: str | os.PathLike[str]) -> bool:
+    """Whether a version's weights went by the rule of `pruning`; its manifest is there."""
+    return (Path(folder) / PRUNED_NAME).exists() and not (Path(folder) / WEIGHTS_NAME).exists()
+
+
+def refuse_pruned(folder: str | os.PathLike[str]) -> None:
+    """Raises `PolicyRefused` for a version whose weights were pruned: what, where, and what to do."""
+    if is_pruned(folder):
+        raise PolicyRefused(
+            f"the weights of version {Path(folder).name} were pruned, {folder} keeps its manifest alone; take a version that "
+            f"`takeover policy ls` does not mark so (learner.keep_versions and learner.keep_every say which keep theirs)"
+        )
 
 
 def read_manifest(folder: str | os.PathLike[str]) -> Manifest:

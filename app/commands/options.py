@@ -142,6 +142,9 @@ def make_config(options: StationOptions, *, operator: Operator, clock: Clock = "
 
 def known_probes(place: Workspace, share: float, versions: tuple[int, ...]) -> None:
     """Raises `StartupError` for shares and versions that cannot be probed."""
+    from takeover.policies.base import PolicyRefused
+    from takeover.policies.manifest import refuse_pruned
+
     try:
         ProbeSchedule(share=share, versions=versions)
     except ValueError as error:
@@ -151,6 +154,10 @@ def known_probes(place: Workspace, share: float, versions: tuple[int, ...]) -> N
     for version in versions:
         if not (place.policies / str(version) / "manifest.json").is_file():
             raise StartupError(f"--probe-versions {version}: {place.policies} has no such version; `takeover policy ls` lists them")
+        try:
+            refuse_pruned(place.policies / str(version))
+        except PolicyRefused as error:
+            raise StartupError(f"--probe-versions {version}: {error}") from error
 
 
 def station_of(workspace: str) -> tuple[Workspace, Station]:

@@ -7,7 +7,7 @@ import tyro
 
 from takeover.app.commands.data_options import Where, existing, print_json
 from takeover.app.commands.policy_evaluate import prepared
-from takeover.app.commands.policy_options import Json, Version, config_of, manifest_of
+from takeover.app.commands.policy_options import Json, Version, config_of, runnable
 from takeover.app.commands.progress import listing, print_table, progress_display
 from takeover.app.processes.common import StartupError
 from takeover.app.supervisor import Progress
@@ -41,7 +41,7 @@ def absorb(command: Absorb) -> int:
     if command.segments < 0 or command.runs < 0:
         raise StartupError(f"--segments {command.segments} --runs {command.runs}: neither may be below 0")
     workspace = existing(command.workspace)
-    manifest_of(workspace, command.version)
+    runnable(workspace, command.version)
     config = config_of(workspace, command.robot)
     with prepared(str(workspace.path), config) as (robot, _), progress_display() as display:
 

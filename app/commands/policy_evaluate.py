@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from takeover.app.commands.data_options import Where, existing, print_json
-from takeover.app.commands.policy_options import Json, author_of, config_of, decisions_of, manifest_of, with_cameras
+from takeover.app.commands.policy_options import Json, author_of, config_of, decisions_of, runnable, with_cameras
 from takeover.app.commands.progress import progress_display
 from takeover.app.processes.common import StartupError
 from takeover.app.supervisor import Progress
@@ -56,7 +56,7 @@ def evaluate(command: Evaluate) -> int:
     if command.against not in ("", "trusted") and not command.against.isdigit():
         raise StartupError(f"--against {command.against}: a version's number, or trusted")
     workspace = existing(command.workspace)
-    manifest = manifest_of(workspace, command.version)
+    manifest = runnable(workspace, command.version)
     config = with_cameras(config_of(workspace, command.robot), manifest)
     with prepared(str(workspace.path), config) as (robot, outcomes), progress_display() as display:
 
@@ -137,7 +137,7 @@ def _compare(
             raise StartupError("no version is trusted; name one to compare with, or `takeover policy promote` one")
         if other == command.version:
             raise StartupError(f"version {other} against itself says nothing; name another")
-        manifest_of(workspace, other)
+        runnable(workspace, other)
         loaded = [load_for(workspace.path, version, robot.spec) for version in (command.version, other)]
         test = compare(loaded[0], loaded[1], robot, starts, outcomes, settings, show)
         result = GateResult(command.version, other, test.verdict, test.numbers, [])

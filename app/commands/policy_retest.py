@@ -9,7 +9,7 @@ import tyro
 
 from takeover.app.commands.data_options import Where, existing, print_json
 from takeover.app.commands.policy_evaluate import prepared
-from takeover.app.commands.policy_options import Json, config_of, decisions_of, manifest_of, with_cameras
+from takeover.app.commands.policy_options import Json, config_of, decisions_of, runnable, with_cameras
 from takeover.app.commands.progress import listing, print_table, progress_display
 from takeover.app.processes.common import StartupError
 from takeover.app.supervisor import Progress
@@ -53,7 +53,7 @@ def retest(command: Retest) -> int:
     if command.cases < 0:
         raise StartupError(f"--cases {command.cases}: 1 or more, or 0 for all")
     workspace = existing(command.workspace)
-    manifest = manifest_of(workspace, command.version)
+    manifest = runnable(workspace, command.version)
     config = with_cameras(config_of(workspace, command.robot), manifest)
     with prepared(str(workspace.path), config) as (robot, _), progress_display() as display:
         spec = robot.spec
@@ -61,7 +61,7 @@ def retest(command: Retest) -> int:
         other = other or standing(decisions_of(workspace), spec.robot_id, spec.task_id).trusted
         if not other:
             raise StartupError("no version is trusted; name the old one with --against")
-        manifest_of(workspace, other)
+        runnable(workspace, other)
         old, new = (load_for(workspace.path, version, spec) for version in (other, command.version))
         problems: list[str] = []
         found = find_cases(workspace, spec.robot_id, spec.task_id, problems)

@@ -26,7 +26,11 @@ HELDOUT = "heldout"
 
 @dataclass(frozen=True)
 class Ls:
-    """List the published versions: held-out success, what is trusted, refused, pinned, and which one acts."""
+    """List the published versions: held-out success, what is trusted, refused, pinned, and which one acts.
+
+    A learner in real time prunes the weights of old versions that nothing refers to: of those the manifest is left, they are marked
+    "weights pruned", and they can be shown but not run (docs/learning.md).
+    """
 
     json: Json = False
     workspace: Where = ""
@@ -65,7 +69,7 @@ def ls(command: Ls) -> int:
                 "updates": manifest.counters.get("updates", 0),
                 "successes": tried[-1].successes if tried else None,
                 "n": tried[-1].n if tried else None,
-                "marks": marks(decided, manifest, of_robot[manifest.robot_id, manifest.task_id]),
+                "marks": marks(decided, manifest, of_robot[manifest.robot_id, manifest.task_id]) + _pruned(workspace, manifest.version),
                 "sha256": manifest.sha256,
             }
         )
@@ -91,7 +95,7 @@ def show(command: Show) -> int:
     manifest = manifest_of(workspace, command.version)
     decided = decisions_of(workspace)
     published = [m.version for m in manifests(workspace)[0] if (m.robot_id, m.task_id) == (manifest.robot_id, manifest.task_id)]
-    held = marks(decided, manifest, published)
+    held = marks(decided, manifest, published) + _pruned(workspace, manifest.version)
     about = [decision for decision in decided if (decision.version, decision.sha256) == (manifest.version, manifest.sha256)]
     results = _evaluations(workspace)[manifest.sha256]
     if command.json:
@@ -125,6 +129,13 @@ def show(command: Show) -> int:
         table.add_row(decision.kind.replace("_", " "), f"{_moment(decision.wall_ns)} by {decision.author}{reason}")
     print_table(table)
     return 0
+
+
+def _pruned(workspace: "Workspace", version: int) -> list[str]:
+    """A mark for a version of which only the manifest is left."""
+    from takeover.policies.manifest import is_pruned, version_folder
+
+    return ["weights pruned"] if is_pruned(version_folder(workspace.path, version)) else []
 
 
 def _absorption(workspace: "Workspace", version: int) -> "Absorption | None":
