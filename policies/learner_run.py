@@ -259,6 +259,7 @@ class LearnerRun:
             "metrics": publication.metrics,
             "corrections": publication.corrections,
             "parameters": dict(self.config.learner_parameters),
+            "task_parameters": self.training.task_parameters,
             "session_id": self.config.session_id,
             "data_session": self.training.session or self.config.session_id,
             "wall_ns": time.time_ns(),

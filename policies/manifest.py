@@ -35,6 +35,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     metrics: dict[str, float] = msgspec.field(default_factory=dict)
     corrections: list[str] | None = None  # first in a batch since the parent, see `correction_name`; None: not noted
     parameters: dict[str, Any] = msgspec.field(default_factory=dict)
+    task_parameters: dict[str, float] | None = None  # of the newest episode learned from, where not the task's own; None: not noted
     session_id: str = ""  # of the run
     data_session: str = ""  # of the bridge whose steps it was last trained on
     wall_ns: int = 0

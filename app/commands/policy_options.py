@@ -59,6 +59,21 @@ def runnable(workspace: Workspace, version: int) -> "Manifest":
     return manifest
 
 
+def other_of(workspace: Workspace, manifest: "Manifest", against: str) -> "Manifest | None":
+    """What ``--against`` names, a number or ``trusted``, if there is one. Raises `StartupError` for a number that cannot be run."""
+    from takeover.policies.decisions import standing
+
+    if against.isdigit():
+        return runnable(workspace, int(against)) if int(against) else None
+    if against != "trusted":
+        return None
+    trusted = standing(decisions_of(workspace), manifest.robot_id, manifest.task_id).trusted
+    try:
+        return manifest_of(workspace, trusted) if trusted else None
+    except StartupError:
+        return None  # what runs it says what is wrong
+
+
 def manifests(workspace: Workspace) -> "tuple[list[Manifest], list[str]]":
     """Every published version's manifest, ascending, and what is wrong with those that cannot be read."""
     from takeover.policies.base import PolicyRefused
