@@ -194,6 +194,14 @@ class CatalogReading:
         with self.engine.connect() as connection:
             return [EvaluationRow(**row._mapping) for row in connection.execute(query)]
 
+    def versions_referred_to(self, first: int, last: int) -> set[int]:
+        """Those from ``first`` to ``last`` that were evaluated, or that drove when a person took over."""
+        evaluated, drove = evaluations.c.policy_version, segments.c.policy_version
+        with self.engine.connect() as connection:
+            found = set(connection.execute(select(evaluated).where(evaluated.between(first, last)).distinct()).scalars())
+            taken_over = select(drove).where(segments.c.kind == "takeover", drove.between(first, last)).distinct()
+            return found | set(connection.execute(taken_over).scalars())
+
     # --- labels as the learner and the index need them; written by `takeover.data.labels` ---
 
     def labels(self, targets: Sequence[str]) -> dict[str, dict[str, str]]:

@@ -3,7 +3,7 @@
 import math
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +35,11 @@ def absorb(
     runs: int = 5,
     on_progress: Progress | None = None,
     catalog: Catalog | None = None,
+    parameters: Mapping[str, float] | None = None,
 ) -> Absorption:
     """Measure and keep. ``environment`` and ``vary``: to retest each correction, ``runs`` times per policy; without them no retest.
+
+    ``parameters``: the environment's task parameters, where they are not the task's own.
 
     Stopped or repeated, retests that were run are not run again. Raises `PolicyRefused` when the version cannot be loaded, `ValueError`
     when there is no correction to look at, `AbsorptionCancelled`, `OSError`.
@@ -52,7 +55,8 @@ def absorb(
     measured = list(distances(workspace.path, new, spec, found.corrections, problems, lambda done, total: said("distances", done, total)))
     retests: dict[str, SegmentRetest] = {}
     if environment is not None and vary is not None:
-        retests = _retests(workspace, spec, measured, new, environment, vary, runs, problems, said)
+        kept = KeptRuns(workspace.path, parameters)
+        retests = _retests(workspace, spec, measured, new, environment, vary, runs, kept, problems, said)
     segments = [_segment(one, retests.get(one.correction.name)) for one, _ in measured]
     made = Absorption(
         version=version,
@@ -89,11 +93,11 @@ def _retests(
     environment: Restorable,
     vary: Vary,
     runs: int,
+    kept: KeptRuns,
     problems: list[str],
     said: Progress,
 ) -> dict[str, SegmentRetest]:
     cases = _cases(workspace, spec, [one.correction for one, _ in measured])
-    kept = KeptRuns(workspace.path)
     made: dict[str, SegmentRetest] = {}
     for done, (one, old) in enumerate(measured, 1):
         correction = one.correction

@@ -1,5 +1,6 @@
 """What an actor does with observations and new versions, without transport: load, check, swap, answer."""
 
+import itertools
 import time
 from pathlib import Path
 
@@ -11,9 +12,11 @@ from takeover.data.seeding import stream
 from takeover.policies.base import PolicyRefused, SeesPictures
 from takeover.policies.decision_watch import DecisionWatch
 from takeover.policies.frames import RelativePolicy, begin_episode
-from takeover.policies.publish import LoadedPolicy, load_policy, published_versions, version_folder
+from takeover.policies.manifest import has_weights, version_numbers
+from takeover.policies.publish import LoadedPolicy, load_policy, version_folder
 from takeover.policies.reward_live import SCORE, RewardWatch
 from takeover.policies.steps_to_go_file import HeadWatch
+from takeover.policies.version_watch import VersionWatch
 
 _CACHED = 4
 LATEST_FIRST_STEP = 2  # an observation up to this step may stand for the first: at most 10 mm off
@@ -40,6 +43,7 @@ class Acting:
         self.reward = RewardWatch(workspace, spec)
         self.reward.poll()
         self._decisions = DecisionWatch(workspace, spec.robot_id, spec.task_id)
+        self._versions = VersionWatch(workspace)
         self.progress = HeadWatch(workspace, spec)
         self._next: LoadedPolicy | None = None
         self._refused_version = 0
@@ -52,8 +56,9 @@ class Acting:
         self._generator = torch.Generator()
 
     def newest_on_disk(self) -> int:
-        """The newest version that may act; 0: none."""
-        return self._decisions.standing.may_act(published_versions(self.workspace))
+        """The newest version that may act; 0: none. Costs no more where many were published before."""
+        self._versions.poll()
+        return self._decisions.standing.may_act(self._versions.newest_first)
 
     @property
     def pinned(self) -> int:
@@ -72,10 +77,10 @@ class Acting:
             self._next = None
         if self.current is None or self._may_act(self.version):
             return False
-        published, pinned = published_versions(self.workspace), self._decisions.standing.pinned
-        others = [pinned] if pinned else [version for version in reversed(published) if self._may_act(version)]
+        pinned = self._decisions.standing.pinned
+        published = (v for v in reversed(version_numbers(self.workspace)) if self._may_act(v) and has_weights(self.workspace, v))
         problem = "it was refused, and there is no other version"
-        for version in others[:_TRIES]:
+        for version in [pinned] if pinned else itertools.islice(published, _TRIES):
             try:
                 self._use(self._load(version))
                 return True

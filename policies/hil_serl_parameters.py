@@ -4,7 +4,7 @@ import dataclasses
 import re
 from dataclasses import dataclass
 
-from takeover.policies.parameters import check_ranges, require
+from takeover.policies.parameters import check_kept, check_ranges, require
 
 RANGES = {
     "clone_learning_rate": (1e-6, 0.1),
@@ -102,6 +102,10 @@ class HilSerlParameters:
     """Directions and the action's x and y in the axes of the tool as it is turned now."""
     residual_scale: float = 0.0
     """Above 0: the cloned actor is frozen, and what is learned adds at most this much to its mean before the tanh."""
+    keep_versions: int = 100
+    """In real time: of the newest published versions so many keep their weights (`policies.pruning`); 0: all do, none is pruned."""
+    keep_every: int = 10
+    """Of the older ones those keep them whose number this divides; 0: none, beyond those that are referred to."""
     device: str = "auto"
     """Where it is computed: cuda, cuda:N or cpu; auto: on the first CUDA device, on the CPU where there is none."""
     written_gradients: bool = True
@@ -124,6 +128,7 @@ class HilSerlParameters:
 
     def __post_init__(self) -> None:
         check_ranges(self, RANGES)
+        check_kept(self.keep_versions, self.keep_every)
         require(self.learning_rate > 0.0, f"learning_rate = {self.learning_rate}; must be positive")
         require(8 <= self.hidden <= 2048, f"hidden = {self.hidden}; allowed 8..2048")
         require(1 <= self.ensemble <= 10, f"ensemble = {self.ensemble}; allowed 1..10")

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from takeover.policies.memory import STRATEGIES
-from takeover.policies.parameters import check_ranges, require
+from takeover.policies.parameters import check_kept, check_ranges, require
 
 RANGES = {
     "learning_rate": (1e-6, 0.1),
@@ -35,9 +35,14 @@ class ImitationParameters:
     """Most steps of policy episodes that are remembered (`policies.memory`); 0: all. Demonstrations are not counted and stay."""
     memory: str = "lfi"
     """What goes when there are more: fifo, filo, lfi (least intervened first) or mfi."""
+    keep_versions: int = 100
+    """In real time: of the newest published versions so many keep their weights (`policies.pruning`); 0: all do, none is pruned."""
+    keep_every: int = 10
+    """Of the older ones those keep them whose number this divides; 0: none, beyond those that are referred to."""
 
     def __post_init__(self) -> None:
         check_ranges(self, RANGES)
+        check_kept(self.keep_versions, self.keep_every)
         require(8 <= self.hidden <= 2048, f"hidden = {self.hidden}; allowed 8..2048")
         require(1 <= self.modes <= 50, f"modes = {self.modes}; allowed 1..50")
         require(1 <= self.history <= 20, f"history = {self.history}; allowed 1..20")

@@ -17,7 +17,9 @@ from takeover.policies.base import LearnerError
 from takeover.policies.checkpoint import CheckpointWriter, newest_checkpoint
 from takeover.policies.event_files import EventFile
 from takeover.policies.label_reading import LabelReading
-from takeover.policies.publish import make_manifest, publish, published_versions, weights_bytes
+from takeover.policies.manifest import newest_version
+from takeover.policies.pruning import Pruner
+from takeover.policies.publish import make_manifest, publish, weights_bytes
 from takeover.policies.resume import check_same_settings, ingestion_log, kept_settings, with_pictures
 from takeover.policies.training import CommittedRecord, Publication, Training
 
@@ -45,10 +47,11 @@ class LearnerRun:
         self._saved_updates = 0
         self._kept: dict[str, Any] = {}  # settings of the version that began this, which nobody gave
         self._catalog = Catalog.open(self.workspace)
+        self._pruner = Pruner(self.workspace, self._catalog, config.probe_versions)
         self._labels = LabelReading(self._catalog, f"{config.session_id}/{config.learner}", config.task, self.training.quarantine.amend)
 
     def _free_version(self) -> int:
-        return max(published_versions(self.workspace), default=0) + 1
+        return newest_version(self.workspace) + 1
 
     # --- start ---
 
@@ -150,6 +153,7 @@ class LearnerRun:
 
     def _count(self, records: Iterable[CommittedRecord]) -> None:
         for record in records:
+            self._pruner.saw(record)
             self.cursors[record.session] = max(self.cursors.get(record.session, -1), record.rec_seq)
 
     # --- between messages ---
@@ -163,7 +167,16 @@ class LearnerRun:
         if cloning and self.training.phase == "training":
             self.checkpoint()
         self._checkpoint_when_due()
-        return did
+        return self._prune() or did
+
+    def _prune(self) -> bool:
+        """A piece of it, some ms for every 50 versions; in lockstep, where a run has all its versions to the end, none."""
+        settings = getattr(self.training.learner, "parameters", None)
+        if self.training.lockstep or settings is None:
+            return False
+        pruned = self._pruner.work(settings.keep_versions, settings.keep_every)
+        self.training.notices["prune"] = self._pruner.problem
+        return pruned
 
     def reread_labels(self) -> None:
         """Labels since the last look are in the next batch: what they leave out leaves the replay, what they take back comes back."""
@@ -246,6 +259,7 @@ class LearnerRun:
             "metrics": publication.metrics,
             "corrections": publication.corrections,
             "parameters": dict(self.config.learner_parameters),
+            "task_parameters": self.training.task_parameters,
             "session_id": self.config.session_id,
             "data_session": self.training.session or self.config.session_id,
             "wall_ns": time.time_ns(),
@@ -257,6 +271,7 @@ class LearnerRun:
             manifest = msgspec.structs.replace(manifest, version=self._free_version())
             log.warning("%s; published as version %d", error, manifest.version)
             publish(self.workspace, manifest, data)
+        self._pruner.published(manifest.version)
         try:
             self._catalog.add_policy(
                 session_id=self.training.session or self.config.session_id,

@@ -11,6 +11,7 @@ from takeover.policies.base import PolicyRefused
 
 WEIGHTS_NAME = "weights.safetensors"
 MANIFEST_NAME = "manifest.json"
+PRUNED_NAME = "weights.pruned"  # empty; it stands where the weights were, see `pruning`
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,6 +35,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     metrics: dict[str, float] = msgspec.field(default_factory=dict)
     corrections: list[str] | None = None  # first in a batch since the parent, see `correction_name`; None: not noted
     parameters: dict[str, Any] = msgspec.field(default_factory=dict)
+    task_parameters: dict[str, float] | None = None  # of the newest episode learned from, where not the task's own; None: not noted
     session_id: str = ""  # of the run
     data_session: str = ""  # of the bridge whose steps it was last trained on
     wall_ns: int = 0
@@ -52,12 +54,45 @@ def version_folder(workspace: str | os.PathLike[str], version: int) -> Path:
     return policies_folder(workspace) / str(version)
 
 
-def published_versions(workspace: str | os.PathLike[str]) -> list[int]:
-    """Versions on disk, ascending; unfinished ones (temporary names) are not among them."""
-    folder = policies_folder(workspace)
-    if not folder.is_dir():
+def version_numbers(workspace: str | os.PathLike[str]) -> list[int]:
+    """Numbers of the folders there are, ascending, also of those without a manifest: a look at the names alone."""
+    try:
+        names = os.listdir(policies_folder(workspace))
+    except (FileNotFoundError, NotADirectoryError):
         return []
-    return sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit() and (path / MANIFEST_NAME).is_file())
+    return sorted(int(name) for name in names if name.isdecimal())
+
+
+def is_published(workspace: str | os.PathLike[str], version: int) -> bool:
+    return os.path.isfile(os.path.join(workspace, "policies", str(version), MANIFEST_NAME))
+
+
+def published_versions(workspace: str | os.PathLike[str]) -> list[int]:
+    """Versions on disk, ascending, pruned ones too; unfinished ones (temporary names) are not among them."""
+    return [version for version in version_numbers(workspace) if is_published(workspace, version)]
+
+
+def newest_version(workspace: str | os.PathLike[str]) -> int:
+    """The last of `published_versions`, without a look into every folder; 0: none."""
+    return next((version for version in reversed(version_numbers(workspace)) if is_published(workspace, version)), 0)
+
+
+def has_weights(workspace: str | os.PathLike[str], version: int) -> bool:
+    return (version_folder(workspace, version) / WEIGHTS_NAME).is_file()
+
+
+def is_pruned(folder: str | os.PathLike[str]) -> bool:
+    """Whether a version's weights went by the rule of `pruning`; its manifest is there."""
+    return (Path(folder) / PRUNED_NAME).exists() and not (Path(folder) / WEIGHTS_NAME).exists()
+
+
+def refuse_pruned(folder: str | os.PathLike[str]) -> None:
+    """Raises `PolicyRefused` for a version whose weights were pruned: what, where, and what to do."""
+    if is_pruned(folder):
+        raise PolicyRefused(
+            f"the weights of version {Path(folder).name} were pruned, {folder} keeps its manifest alone; take a version that "
+            f"`takeover policy ls` does not mark so (learner.keep_versions and learner.keep_every say which keep theirs)"
+        )
 
 
 def read_manifest(folder: str | os.PathLike[str]) -> Manifest:

@@ -4,6 +4,7 @@
 """
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
@@ -24,10 +25,14 @@ class StartOutcome(msgspec.Struct, frozen=True, kw_only=True):
     steps: int
 
 
-def conditions_of(robot_id: str, task_id: str, control_hz: float, parameters: dict[str, float]) -> str:
+def conditions_of(robot_id: str, task_id: str, control_hz: float, parameters: Mapping[str, float]) -> str:
     """One name for all that an outcome depends on besides weights and start."""
-    changed = ",".join(f"{name}={value!r}" for name, value in sorted(parameters.items()))
-    return f"{robot_id}:{task_id}@{control_hz:g} {changed}".strip()
+    return f"{robot_id}:{task_id}@{control_hz:g} {parameters_text(parameters)}".strip()
+
+
+def parameters_text(parameters: Mapping[str, float]) -> str:
+    """Task parameters that are not the task's own, in one order; "" without any."""
+    return ",".join(f"{name}={value!r}" for name, value in sorted(parameters.items()))
 
 
 class Outcomes:

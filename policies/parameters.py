@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 P = TypeVar("P")
+LEAST_KEPT = 10  # published versions: fewer, and one could go before the robot has taken it
+MOST_KEPT = 1_000_000
 
 
 def parse_parameters(cls: type[P], given: dict[str, Any], *, name: str) -> P:
@@ -47,6 +49,13 @@ def check_ranges(parameters: object, ranges: Mapping[str, tuple[float, float]]) 
     for name, (least, most) in ranges.items():
         value = getattr(parameters, name)
         require(least <= value <= most, f"{name} = {value}; allowed {least:g}..{most:g}")
+
+
+def check_kept(versions: int, every: int) -> None:
+    """The settings ``keep_versions`` and ``keep_every``, which every learner has. Raises `ValueError`."""
+    allowed = f"allowed 0 (all keep their weights), or {LEAST_KEPT}..{MOST_KEPT}"
+    require(versions == 0 or LEAST_KEPT <= versions <= MOST_KEPT, f"keep_versions = {versions}; {allowed}")
+    require(0 <= every <= MOST_KEPT, f"keep_every = {every}; allowed 0..{MOST_KEPT}")
 
 
 def require(condition: bool, message: str) -> None:

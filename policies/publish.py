@@ -15,13 +15,16 @@ from takeover.data.schema import RobotSpec
 from takeover.data.spaces import differences, spaces_of
 from takeover.policies.base import Policy, PolicyRefused, PolicyWeights
 from takeover.policies.inference import build_policy
+from takeover.policies.lease import Lease
 from takeover.policies.manifest import (
     MANIFEST_NAME,
+    PRUNED_NAME,
     WEIGHTS_NAME,
     Manifest,
     policies_folder,
     published_versions,
     read_manifest,
+    refuse_pruned,
     version_folder,
 )
 
@@ -48,6 +51,7 @@ class LoadedPolicy(msgspec.Struct, frozen=True):
 
     policy: Policy
     manifest: Manifest
+    lease: Lease | None = None  # its weights are not pruned while this is there
 
 
 def weights_bytes(weights: PolicyWeights) -> bytes:
@@ -73,11 +77,13 @@ def make_manifest(weights: PolicyWeights, content: bytes, spec: RobotSpec, **fie
 def publish(workspace: str | os.PathLike[str], manifest: Manifest, content: bytes, *, sync: bool = True) -> Path:
     """Write one version: a temporary folder, flushed, then renamed. A version that is already there is replaced only by itself.
 
-    Raises `FileExistsError` when other weights have this number.
+    One whose weights were pruned gets them back. Raises `FileExistsError` when other weights have this number.
     """
     target = version_folder(workspace, manifest.version)
     if target.exists():
         if read_manifest(target).sha256 == manifest.sha256:
+            if not (target / WEIGHTS_NAME).exists():
+                _put_back(target, content, sync)
             return target
         raise FileExistsError(f"{target} holds other weights; versions are never overwritten")
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -96,18 +102,32 @@ def publish(workspace: str | os.PathLike[str], manifest: Manifest, content: byte
     return target
 
 
+def _put_back(target: Path, content: bytes, sync: bool) -> None:
+    temporary = target / f".{WEIGHTS_NAME}.{os.getpid()}.tmp"
+    try:
+        _write(temporary, content, sync)
+        temporary.rename(target / WEIGHTS_NAME)
+    finally:
+        temporary.unlink(missing_ok=True)
+    (target / PRUNED_NAME).unlink(missing_ok=True)
+    if sync:
+        _sync_folder(target)
+
+
 def load_policy(folder: str | os.PathLike[str], spec: RobotSpec) -> LoadedPolicy:
     """Read and check one version: hash, architecture, shapes, finiteness, the robot's spaces.
 
-    Raises `PolicyRefused` with the reason; nothing is loaded in part.
+    Its weights stay on disk as long as the result does. Raises `PolicyRefused` with the reason; nothing is loaded in part.
     """
     manifest = read_manifest(folder)
     path = Path(folder) / WEIGHTS_NAME
     try:
+        lease = Lease(path)
         if path.stat().st_size > MAX_WEIGHTS_BYTES:
             raise PolicyRefused(f"{path} is larger than {MAX_WEIGHTS_BYTES} bytes")
         data = path.read_bytes()
     except OSError as error:
+        refuse_pruned(folder)
         raise PolicyRefused(f"cannot read {path}: {error.strerror}") from error
     found = hashlib.sha256(data).hexdigest()
     if found != manifest.sha256:
@@ -125,7 +145,7 @@ def load_policy(folder: str | os.PathLike[str], spec: RobotSpec) -> LoadedPolicy
     except (SafetensorError, KeyError, ValueError) as error:
         raise PolicyRefused(f"{path}: {error}") from error
     weights = PolicyWeights(manifest.architecture, manifest.config, tensors)
-    return LoadedPolicy(build_policy(weights, spec), manifest)
+    return LoadedPolicy(build_policy(weights, spec), manifest, lease)
 
 
 def _write(path: Path, data: bytes, sync: bool) -> None:

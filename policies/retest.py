@@ -6,7 +6,7 @@ Cases are not copied: episode files keep the states (``hil/sim_state``), a case 
 
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol, get_args
@@ -24,6 +24,7 @@ from takeover.data.statistics import wilson
 from takeover.data.workspace import Workspace
 from takeover.policies.evaluation import Environment, EvaluationCancelled, drive
 from takeover.policies.manifest import policies_folder
+from takeover.policies.outcomes import parameters_text
 from takeover.policies.publish import LoadedPolicy
 
 FILE = "retests.jsonl"
@@ -66,6 +67,7 @@ class CaseRuns(msgspec.Struct, frozen=True, kw_only=True):
     seq: int
     sha256: str  # of the weights
     limit: int  # steps per run
+    conditions: str = ""  # task parameters, `outcomes.parameters_text`
     successes: list[bool]  # run 0 with the state's own noise, run i > 0 with noise that is a function of (case, i)
 
 
@@ -149,9 +151,10 @@ def find_cases(workspace: Workspace, robot_id: str, task_id: str, problems: list
 
 
 class KeptRuns:
-    """What was run before. One process writes."""
+    """What was run before under the same task parameters. One process writes."""
 
-    def __init__(self, workspace: str | os.PathLike[str]) -> None:
+    def __init__(self, workspace: str | os.PathLike[str], parameters: Mapping[str, float] | None = None) -> None:
+        self._conditions = parameters_text(parameters or {})
         self.path: Path = policies_folder(workspace) / FILE
         self.unreadable = 0  # lines that were passed over: their cases are run again
         self._known: dict[tuple[str, int, str, int], CaseRuns] = {}
@@ -169,7 +172,8 @@ class KeptRuns:
 
     def put(self, case: Case, sha256: str, limit: int, successes: list[bool]) -> None:
         """Keep a case's runs, on disk when this returns. Raises `OSError`."""
-        made = CaseRuns(episode_id=case.episode_id, seq=case.seq, sha256=sha256, limit=limit, successes=successes)
+        conditions = self._conditions
+        made = CaseRuns(episode_id=case.episode_id, seq=case.seq, sha256=sha256, limit=limit, conditions=conditions, successes=successes)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         fd = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
@@ -182,7 +186,8 @@ class KeptRuns:
         self._add(made)
 
     def _add(self, made: CaseRuns) -> None:
-        self._known[made.episode_id, made.seq, made.sha256, made.limit] = made
+        if made.conditions == self._conditions:
+            self._known[made.episode_id, made.seq, made.sha256, made.limit] = made
 
 
 def run_case(loaded: LoadedPolicy, environment: Restorable, case: Case, runs: int, limit: int, kept: KeptRuns, vary: Vary) -> int:

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-HOW = frozenset({"device", "written_gradients", "compile", "bf16"})
-"""How it is computed, not what is learned: may differ."""
+HOW = frozenset({"device", "written_gradients", "compile", "bf16", "keep_versions", "keep_every"})
+"""How it is computed, and what of it stays on disk, not what is learned: may differ."""
 STRETCHES = frozenset({"horizon"})
 """Changes other settings when a learner is made; those are what is saved and compared."""
 

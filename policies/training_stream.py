@@ -27,6 +27,7 @@ class TrainingStream(ABC):
         self.lockstep = config.clock == "lockstep"
         self.learner: Learner | None = None
         self.spec: RobotSpec | None = None
+        self.task_parameters: dict[str, float] | None = None  # of the newest episode, where not the task's own; None: none was seen
         self.clock = CorrectionClock()
         self.versions: list[tuple[int, int]] = []
         self.finished_train_step = -1
@@ -93,6 +94,9 @@ class TrainingStream(ABC):
             self.quarantine.leave_out(start.episode_id, f"it is of task {start.spec.task_id}, the learner's is {self.config.task}")
             return
         self.make_learner(start.spec)
+        if start.kind in (EpisodeKind.DEMONSTRATION, EpisodeKind.POLICY):
+            own = {parameter.name: parameter.nominal for parameter in start.spec.parameters}
+            self.task_parameters = {name: value for name, value in start.parameters.items() if own.get(name) != value}
         if self.spec is not None and (problem := wrong_start(start, self.spec)):
             self._leave_out(start, problem)
         else:

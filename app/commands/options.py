@@ -91,7 +91,7 @@ def make_config(options: StationOptions, *, operator: Operator, clock: Clock = "
         operator_parameters(operator_values)
     except ValueError as error:
         raise StartupError(str(error)) from error
-    task_parameters = {name: _number(f"task.{name}", value) for name, value in groups["task"].items()}
+    task_parameters = task_numbers(groups["task"])
     known_settings(place, learner, station.learner_parameters, groups["learner"])
     learner_parameters = station.learner_parameters | {name: _scalar(value) for name, value in groups["learner"].items()}
     policy_cameras = list(options.policy_cameras) or station.policy_cameras
@@ -142,6 +142,9 @@ def make_config(options: StationOptions, *, operator: Operator, clock: Clock = "
 
 def known_probes(place: Workspace, share: float, versions: tuple[int, ...]) -> None:
     """Raises `StartupError` for shares and versions that cannot be probed."""
+    from takeover.policies.base import PolicyRefused
+    from takeover.policies.manifest import refuse_pruned
+
     try:
         ProbeSchedule(share=share, versions=versions)
     except ValueError as error:
@@ -151,6 +154,10 @@ def known_probes(place: Workspace, share: float, versions: tuple[int, ...]) -> N
     for version in versions:
         if not (place.policies / str(version) / "manifest.json").is_file():
             raise StartupError(f"--probe-versions {version}: {place.policies} has no such version; `takeover policy ls` lists them")
+        try:
+            refuse_pruned(place.policies / str(version))
+        except PolicyRefused as error:
+            raise StartupError(f"--probe-versions {version}: {error}") from error
 
 
 def station_of(workspace: str) -> tuple[Workspace, Station]:
@@ -227,6 +234,11 @@ def parse_parameters(pairs: tuple[str, ...]) -> dict[str, dict[str, str]]:
             raise StartupError(f"--set {pair}: expected GROUP.NAME=VALUE with GROUP one of {', '.join(groups)}")
         groups[group][name] = value
     return groups
+
+
+def task_numbers(given: Mapping[str, str]) -> dict[str, float]:
+    """The group ``task`` of `parse_parameters`. Raises `StartupError`."""
+    return {name: _number(f"task.{name}", value) for name, value in given.items()}
 
 
 def _number(name: str, value: str) -> float:

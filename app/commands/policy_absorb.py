@@ -3,11 +3,13 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
+import msgspec
 import tyro
 
 from takeover.app.commands.data_options import Where, existing, print_json
 from takeover.app.commands.policy_evaluate import prepared
-from takeover.app.commands.policy_options import Json, Version, config_of, manifest_of
+from takeover.app.commands.policy_options import Json, Version, config_of, runnable
+from takeover.app.commands.policy_parameters import Parameters, judged_at
 from takeover.app.commands.progress import listing, print_table, progress_display
 from takeover.app.processes.common import StartupError
 from takeover.app.supervisor import Progress
@@ -28,6 +30,7 @@ class Absorb:
     """How many corrections, newest first; 0: all."""
     runs: int = 5
     """Retest runs of each policy per correction; 0: no retests."""
+    set: Parameters = ()
     robot: Annotated[str, tyro.conf.arg(metavar="NAME", help_behavior_hint="", help="As in `takeover run` (default: the station's).")] = ""
     json: Json = False
     workspace: Where = ""
@@ -41,19 +44,21 @@ def absorb(command: Absorb) -> int:
     if command.segments < 0 or command.runs < 0:
         raise StartupError(f"--segments {command.segments} --runs {command.runs}: neither may be below 0")
     workspace = existing(command.workspace)
-    manifest_of(workspace, command.version)
-    config = config_of(workspace, command.robot)
-    with prepared(str(workspace.path), config) as (robot, _), progress_display() as display:
+    manifest = runnable(workspace, command.version)
+    judged = judged_at(config_of(workspace, command.robot), manifest, command.set)
+    with prepared(str(workspace.path), judged.config) as (robot, _), progress_display() as display:
 
         def show(what: str, done: int, total: int) -> bool:
             display.show(Progress(what, done, total, f"correction {done}"))
             return True
 
         retests: dict[str, Any] = {"environment": robot, "vary": reseeded, "runs": command.runs} if command.runs else {}
-        made = measure(workspace, command.version, robot.spec, limit=command.segments, on_progress=show, **retests)
+        at = judged.config.task_parameters
+        made = measure(workspace, command.version, robot.spec, limit=command.segments, on_progress=show, parameters=at, **retests)
     if command.json:
-        print_json(made)
+        print_json(msgspec.to_builtins(made) | judged.as_json)
         return 0
+    judged.say()
     _print(made)
     return 0
 

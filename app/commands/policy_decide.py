@@ -14,8 +14,8 @@ from takeover.app.commands.policy_options import (
     config_of,
     decision_rows,
     decisions_of,
-    manifest_of,
     manifests,
+    runnable,
 )
 from takeover.app.processes.common import StartupError
 from takeover.data.schema import RunConfig
@@ -48,13 +48,13 @@ class Rollback(Deciding):
 def promote(command: Promote) -> int:
     """Returns 0."""
     workspace = existing(command.workspace)
-    manifest = manifest_of(workspace, command.version)
+    manifest = runnable(workspace, command.version)
     config = config_of(workspace, command.robot)
-    check_policy(manifest, config)
+    loaded = check_policy(manifest, config)
     now = _standing(command, manifest)
     if now.trusted == manifest.version and now.trusted_sha256 == manifest.sha256 and not now.pinned:
         raise StartupError(f"version {manifest.version} is trusted already")
-    return _decide(command, config, "promoted", manifest, now, f"version {manifest.version} is trusted")
+    return _decide(command, config, "promoted", loaded.manifest, now, f"version {manifest.version} is trusted")
 
 
 def rollback(command: Rollback) -> int:
@@ -79,11 +79,12 @@ def rollback(command: Rollback) -> int:
     if not version:
         why = f"version {now.trusted} is trusted and acts, and none was trusted before it" if now.trusted else "no version is trusted"
         raise StartupError(f"{why}; name the version to go back to")
-    manifest = manifest_of(workspace, version)
-    check_policy(manifest, config)
+    loaded = check_policy(runnable(workspace, version), config)
     if version == now.pinned:
         raise StartupError(f"version {version} is what the robot is held to already")
-    return _decide(command, config, "rolled_back", manifest, now, f"version {version} acts, until one is promoted or the rollback released")
+    return _decide(
+        command, config, "rolled_back", loaded.manifest, now, f"version {version} acts, until one is promoted or the rollback released"
+    )
 
 
 def _robot(config: RunConfig) -> tuple[str, str]:

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from takeover.app.commands.data_options import Where, existing, print_json
-from takeover.app.commands.policy_options import Json, author_of, config_of, decisions_of, manifest_of, with_cameras
+from takeover.app.commands.policy_options import Json, author_of, config_of, decisions_of, other_of, runnable, with_cameras
+from takeover.app.commands.policy_parameters import Judged, Parameters, judged_at
 from takeover.app.commands.progress import progress_display
 from takeover.app.processes.common import StartupError
 from takeover.app.supervisor import Progress
 from takeover.data.catalog import Catalog
-from takeover.data.schema import RunConfig
 from takeover.data.seeding import HELDOUT_STARTS, heldout_start
 from takeover.data.statistics import wilson
 
@@ -41,6 +41,7 @@ class Evaluate:
     """Not worse means: loses less than this in success rate."""
     alpha: float = 0.05
     """Error rate of each answer, over all looks at the pairs."""
+    set: Parameters = ()
     by: Annotated[str, tyro.conf.arg(metavar="NAME", help_behavior_hint="", help="Who decides (default: the station's person).")] = ""
     robot: Annotated[str, tyro.conf.arg(metavar="NAME", help_behavior_hint="", help="As in `takeover run` (default: the station's).")] = ""
     json: Json = False
@@ -56,17 +57,18 @@ def evaluate(command: Evaluate) -> int:
     if command.against not in ("", "trusted") and not command.against.isdigit():
         raise StartupError(f"--against {command.against}: a version's number, or trusted")
     workspace = existing(command.workspace)
-    manifest = manifest_of(workspace, command.version)
-    config = with_cameras(config_of(workspace, command.robot), manifest)
-    with prepared(str(workspace.path), config) as (robot, outcomes), progress_display() as display:
+    manifest = runnable(workspace, command.version)
+    against = other_of(workspace, manifest, command.against)
+    judged = judged_at(with_cameras(config_of(workspace, command.robot), manifest), manifest, command.set, against)
+    with prepared(str(workspace.path), judged.config) as (robot, outcomes), progress_display() as display:
 
         def show(done: int, total: int) -> bool:
             display.show(Progress(f"version {command.version}", done, total, f"start {done}"))
             return True
 
         if command.against:
-            return _compare(command, manifest, robot, outcomes, show, config)
-        return _alone(command, manifest, robot, outcomes, show)
+            return _compare(command, manifest, robot, outcomes, show, judged)
+        return _alone(command, manifest, robot, outcomes, show, judged)
 
 
 @contextmanager
@@ -96,7 +98,9 @@ def prepared(workspace: str, config: Any) -> "Iterator[tuple[Robot, Outcomes]]":
         robot.close()
 
 
-def _alone(command: Evaluate, manifest: "Manifest", robot: "Robot", outcomes: "Outcomes", show: Callable[[int, int], bool]) -> int:
+def _alone(
+    command: Evaluate, manifest: "Manifest", robot: "Robot", outcomes: "Outcomes", show: Callable[[int, int], bool], judged: Judged
+) -> int:
     from takeover.policies.gating import load_for, run_start
 
     loaded = load_for(existing(command.workspace).path, command.version, robot.spec)
@@ -105,17 +109,19 @@ def _alone(command: Evaluate, manifest: "Manifest", robot: "Robot", outcomes: "O
     for index in range(command.starts):
         successes += run_start(loaded, robot, heldout_start(index), outcomes)
         show(index + 1, command.starts)
-    _note(command, manifest, "heldout", successes, command.starts, time.monotonic() - started_s)
+    _note(command, manifest, judged.protocol("heldout"), successes, command.starts, time.monotonic() - started_s)
     low, high = wilson(successes, command.starts)
     if command.json:
-        print_json({"version": command.version, "successes": successes, "n": command.starts, "interval": [low, high]})
+        found = {"version": command.version, "successes": successes, "n": command.starts, "interval": [low, high]}
+        print_json(found | judged.as_json)
     else:
+        judged.say()
         print(f"version {command.version}: {successes} of {command.starts} ({100 * low:.0f} to {100 * high:.0f} %)")
     return 0
 
 
 def _compare(
-    command: Evaluate, manifest: "Manifest", robot: "Robot", outcomes: "Outcomes", show: Callable[[int, int], bool], config: RunConfig
+    command: Evaluate, manifest: "Manifest", robot: "Robot", outcomes: "Outcomes", show: Callable[[int, int], bool], judged: Judged
 ) -> int:
     from takeover.policies.decisions import standing
     from takeover.policies.gate import GateSettings
@@ -127,8 +133,8 @@ def _compare(
     starts = [heldout_start(index) for index in range(command.starts)]
     started_s = time.monotonic()
     if command.decide:
-        author = author_of(command.by, config.person)
-        variant = partial(make_variant, config)
+        author = author_of(command.by, judged.config.person)
+        variant = partial(make_variant, judged.config)
         result = gate(workspace.path, command.version, robot, starts, outcomes, settings, show, author, variant)
     else:
         now = standing(decisions_of(workspace), robot.spec.robot_id, robot.spec.task_id)
@@ -137,16 +143,17 @@ def _compare(
             raise StartupError("no version is trusted; name one to compare with, or `takeover policy promote` one")
         if other == command.version:
             raise StartupError(f"version {other} against itself says nothing; name another")
-        manifest_of(workspace, other)
+        runnable(workspace, other)
         loaded = [load_for(workspace.path, version, robot.spec) for version in (command.version, other)]
         test = compare(loaded[0], loaded[1], robot, starts, outcomes, settings, show)
         result = GateResult(command.version, other, test.verdict, test.numbers, [])
     numbers = result.numbers
     if numbers:
-        _note(command, manifest, "paired", numbers["candidate_successes"], numbers["pairs"], time.monotonic() - started_s)
+        _note(command, manifest, judged.protocol("paired"), numbers["candidate_successes"], numbers["pairs"], time.monotonic() - started_s)
     if command.json:
-        print_json(as_json(result))
+        print_json(as_json(result) | judged.as_json)
         return 0
+    judged.say()
     print(result.text)
     for decision in result.decisions:
         print(f"decision {decision.number}: version {decision.version} {decision.kind.replace('_', ' ')}, by {decision.author}")

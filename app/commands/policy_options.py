@@ -8,12 +8,13 @@ import tyro
 from takeover.app.commands.data_options import Where
 from takeover.app.commands.options import known_robot, station_of
 from takeover.app.processes.common import StartupError
-from takeover.data.schema import RobotSpec, RunConfig
+from takeover.data.schema import RunConfig
 from takeover.data.workspace import Workspace
 
 if TYPE_CHECKING:
     from takeover.policies.decisions import Decision
     from takeover.policies.manifest import Manifest
+    from takeover.policies.publish import LoadedPolicy
 
 Version = Annotated[int, tyro.conf.Positional, tyro.conf.arg(metavar="VERSION")]
 Json = Annotated[bool, tyro.conf.arg(help="One JSON document on stdout.")]
@@ -43,6 +44,34 @@ def manifest_of(workspace: Workspace, version: int) -> "Manifest":
         return read_manifest(version_folder(workspace.path, version))
     except PolicyRefused as error:
         raise StartupError(str(error)) from error
+
+
+def runnable(workspace: Workspace, version: int) -> "Manifest":
+    """`manifest_of` a version that is to be run. Raises `StartupError` for one whose weights were pruned, too."""
+    from takeover.policies.base import PolicyRefused
+    from takeover.policies.manifest import refuse_pruned, version_folder
+
+    manifest = manifest_of(workspace, version)
+    try:
+        refuse_pruned(version_folder(workspace.path, version))
+    except PolicyRefused as error:
+        raise StartupError(str(error)) from error
+    return manifest
+
+
+def other_of(workspace: Workspace, manifest: "Manifest", against: str) -> "Manifest | None":
+    """What ``--against`` names, a number or ``trusted``, if there is one. Raises `StartupError` for a number that cannot be run."""
+    from takeover.policies.decisions import standing
+
+    if against.isdigit():
+        return runnable(workspace, int(against)) if int(against) else None
+    if against != "trusted":
+        return None
+    trusted = standing(decisions_of(workspace), manifest.robot_id, manifest.task_id).trusted
+    try:
+        return manifest_of(workspace, trusted) if trusted else None
+    except StartupError:
+        return None  # what runs it says what is wrong
 
 
 def manifests(workspace: Workspace) -> "tuple[list[Manifest], list[str]]":
@@ -107,8 +136,11 @@ def with_cameras(config: RunConfig, manifest: "Manifest") -> RunConfig:
     return msgspec.structs.replace(config, policy_cameras=cameras or config.policy_cameras)
 
 
-def check_policy(manifest: "Manifest", config: RunConfig) -> RobotSpec:
-    """See that a version's weights may act on the robot of ``config``; returns that robot's spec. Raises `StartupError` with the reason."""
+def check_policy(manifest: "Manifest", config: RunConfig) -> "LoadedPolicy":
+    """See that a version's weights may act on the robot of ``config``: while the result is held they stay on disk.
+
+    Raises `StartupError` with the reason.
+    """
     from takeover.policies.base import PolicyRefused
     from takeover.policies.publish import load_policy, version_folder
     from takeover.robot_bridge.robots.base import RobotError
@@ -126,10 +158,9 @@ def check_policy(manifest: "Manifest", config: RunConfig) -> RobotSpec:
             f"{spec.robot_id}:{spec.task_id}; name another with --robot"
         )
     try:
-        load_policy(version_folder(config.workspace, manifest.version), spec)
+        return load_policy(version_folder(config.workspace, manifest.version), spec)
     except PolicyRefused as error:
         raise StartupError(f"version {manifest.version} must not act: {error}") from error
-    return spec
 
 
 def author_of(by: str, person: str) -> str:

@@ -9,7 +9,8 @@ import tyro
 
 from takeover.app.commands.data_options import Where, existing, print_json
 from takeover.app.commands.policy_evaluate import prepared
-from takeover.app.commands.policy_options import Json, config_of, decisions_of, manifest_of, with_cameras
+from takeover.app.commands.policy_options import Json, config_of, decisions_of, other_of, runnable, with_cameras
+from takeover.app.commands.policy_parameters import Judged, Parameters, judged_at
 from takeover.app.commands.progress import listing, print_table, progress_display
 from takeover.app.processes.common import StartupError
 from takeover.app.supervisor import Progress
@@ -35,6 +36,7 @@ class Retest:
     """Runs of each policy per case; the first with the recorded state's own noise, the others with other noise, the same for both."""
     cases: int = DEFAULT_CASES
     """How many cases, newest episodes first; 0: all."""
+    set: Parameters = ()
     robot: Annotated[str, tyro.conf.arg(metavar="NAME", help_behavior_hint="", help="As in `takeover run` (default: the station's).")] = ""
     json: Json = False
     workspace: Where = ""
@@ -53,15 +55,16 @@ def retest(command: Retest) -> int:
     if command.cases < 0:
         raise StartupError(f"--cases {command.cases}: 1 or more, or 0 for all")
     workspace = existing(command.workspace)
-    manifest = manifest_of(workspace, command.version)
-    config = with_cameras(config_of(workspace, command.robot), manifest)
-    with prepared(str(workspace.path), config) as (robot, _), progress_display() as display:
+    manifest = runnable(workspace, command.version)
+    against = other_of(workspace, manifest, command.against)
+    judged = judged_at(with_cameras(config_of(workspace, command.robot), manifest), manifest, command.set, against)
+    with prepared(str(workspace.path), judged.config) as (robot, _), progress_display() as display:
         spec = robot.spec
         other = int(command.against) if command.against != "trusted" else 0
         other = other or standing(decisions_of(workspace), spec.robot_id, spec.task_id).trusted
         if not other:
             raise StartupError("no version is trusted; name the old one with --against")
-        manifest_of(workspace, other)
+        runnable(workspace, other)
         old, new = (load_for(workspace.path, version, spec) for version in (other, command.version))
         problems: list[str] = []
         found = find_cases(workspace, spec.robot_id, spec.task_id, problems)
@@ -75,14 +78,16 @@ def retest(command: Retest) -> int:
             return True
 
         started_s = time.monotonic()
-        kept = KeptRuns(workspace.path)
+        kept = KeptRuns(workspace.path, judged.config.task_parameters)
         result = run_retest(old, new, robot, cases, kept, reseeded, runs=command.runs, problems=problems, on_progress=show)
-    _note(workspace, (old, new), result, time.monotonic() - started_s)
-    _print(command, result)
+    _note(workspace, (old, new), result, time.monotonic() - started_s, judged.protocol("retest"))
+    _print(command, result, judged)
     return 0
 
 
-def _note(workspace: "Workspace", loaded: "tuple[LoadedPolicy, LoadedPolicy]", result: "RetestResult", wall_s: float) -> None:
+def _note(
+    workspace: "Workspace", loaded: "tuple[LoadedPolicy, LoadedPolicy]", result: "RetestResult", wall_s: float, protocol: str
+) -> None:
     """One row per policy; none when no case could be run."""
     if not result.cases:
         return
@@ -94,19 +99,20 @@ def _note(workspace: "Workspace", loaded: "tuple[LoadedPolicy, LoadedPolicy]", r
                 policy_version=manifest.version,
                 policy_sha256=manifest.sha256,
                 task_id=manifest.task_id,
-                protocol="retest",
+                protocol=protocol,
                 successes=successes,
                 n=result.rate("old")[1],
                 wall_s=wall_s / 2,
             )
 
 
-def _print(command: Retest, result: "RetestResult") -> None:
+def _print(command: Retest, result: "RetestResult", judged: Judged) -> None:
     from takeover.policies.retest import VERDICTS, as_json
 
     if command.json:
-        print_json(as_json(result))
+        print_json(as_json(result) | judged.as_json)
         return
+    judged.say()
     table = listing(f"version {result.new_version} against {result.old_version}, {command.runs} runs each")
     for column in ("episode", "step", "case", "old", "new", "difference, 95 %", "verdict"):
         table.add_column(column, no_wrap=True)

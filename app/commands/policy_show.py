@@ -11,6 +11,7 @@ import msgspec
 from takeover.app.commands import policy_absorb
 from takeover.app.commands.data_options import Where, existing, opened_catalog, print_json
 from takeover.app.commands.policy_options import Json, Version, decision_rows, decisions_of, manifest_of, manifests, marks
+from takeover.app.commands.policy_parameters import text_of
 from takeover.app.commands.progress import listing, print_table
 from takeover.app.processes.common import StartupError
 from takeover.data.catalog_place import has_catalog
@@ -26,7 +27,11 @@ HELDOUT = "heldout"
 
 @dataclass(frozen=True)
 class Ls:
-    """List the published versions: held-out success, what is trusted, refused, pinned, and which one acts."""
+    """List the published versions: held-out success, what is trusted, refused, pinned, and which one acts.
+
+    A learner in real time prunes the weights of old versions that nothing refers to: of those the manifest is left, they are marked
+    "weights pruned", and they can be shown but not run (docs/learning.md).
+    """
 
     json: Json = False
     workspace: Where = ""
@@ -65,7 +70,7 @@ def ls(command: Ls) -> int:
                 "updates": manifest.counters.get("updates", 0),
                 "successes": tried[-1].successes if tried else None,
                 "n": tried[-1].n if tried else None,
-                "marks": marks(decided, manifest, of_robot[manifest.robot_id, manifest.task_id]),
+                "marks": marks(decided, manifest, of_robot[manifest.robot_id, manifest.task_id]) + _pruned(workspace, manifest.version),
                 "sha256": manifest.sha256,
             }
         )
@@ -91,7 +96,7 @@ def show(command: Show) -> int:
     manifest = manifest_of(workspace, command.version)
     decided = decisions_of(workspace)
     published = [m.version for m in manifests(workspace)[0] if (m.robot_id, m.task_id) == (manifest.robot_id, manifest.task_id)]
-    held = marks(decided, manifest, published)
+    held = marks(decided, manifest, published) + _pruned(workspace, manifest.version)
     about = [decision for decision in decided if (decision.version, decision.sha256) == (manifest.version, manifest.sha256)]
     results = _evaluations(workspace)[manifest.sha256]
     if command.json:
@@ -106,6 +111,7 @@ def show(command: Show) -> int:
     data, counters = manifest.data, manifest.counters
     for name, value in (
         ("robot, task", f"{manifest.robot_id}, {manifest.task_id}"),
+        ("task parameters", "not noted" if manifest.task_parameters is None else text_of(manifest.task_parameters)),
         ("learner, parent", f"{manifest.learner}, {manifest.parent or 'none'}"),
         ("created (UTC)", _moment(manifest.wall_ns)),
         ("data", ", ".join(f"{key} {value:,}" for key, value in data.items())),
@@ -125,6 +131,13 @@ def show(command: Show) -> int:
         table.add_row(decision.kind.replace("_", " "), f"{_moment(decision.wall_ns)} by {decision.author}{reason}")
     print_table(table)
     return 0
+
+
+def _pruned(workspace: "Workspace", version: int) -> list[str]:
+    """A mark for a version of which only the manifest is left."""
+    from takeover.policies.manifest import is_pruned, version_folder
+
+    return ["weights pruned"] if is_pruned(version_folder(workspace.path, version)) else []
 
 
 def _absorption(workspace: "Workspace", version: int) -> "Absorption | None":

@@ -20,9 +20,9 @@ from takeover.policies.decisions import DecisionConflict, DecisionError
 from takeover.policies.evaluation import EvaluationCancelled, evaluate
 from takeover.policies.forgetting import said
 from takeover.policies.gating import gate, gate_is_due, run_start
-from takeover.policies.manifest import Manifest
+from takeover.policies.manifest import Manifest, newest_version
 from takeover.policies.outcomes import Outcomes, conditions_of
-from takeover.policies.publish import load_policy, published_versions, version_folder
+from takeover.policies.publish import load_policy, version_folder
 from takeover.policies.torch_setup import configure
 from takeover.robot_bridge.protocol import Endpoints, Publisher, Router
 from takeover.robot_bridge.robots.base import Robot, RobotError
@@ -126,7 +126,7 @@ class _Evaluator:
 
     def _look_at_newest(self) -> bool:
         """Whether there is a version to look at. With the gate on it is judged first: it may act already."""
-        newest = max(published_versions(self._workspace), default=0)
+        newest = newest_version(self._workspace)
         try:
             problem = self._gate(newest) if newest and self._context.config.gate else ""
             self._error = problem or self._error

@@ -129,6 +129,7 @@ def test_a_worse_version_is_refused_and_leaves_the_robot(config: RunConfig, even
     assert (first.kind, first.version, first.author) == ("promoted", 1, "gate")
     assert [(d.kind, d.version, d.author) for d in made] == [("refused", 2, "gate"), ("rolled_back", 1, "gate")]
     numbers = made[0].evidence
+    assert numbers["conditions"] == "sim:peg-insert@20 clearance_m=0.004", "the station's own task parameters"
     assert numbers["trusted_successes"] > numbers["candidate_successes"]
     audited = [entry for entry in entries(workspace) if entry.get("who") == "gate"]
     assert len(audited) == 3

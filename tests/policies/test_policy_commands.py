@@ -11,6 +11,7 @@ from takeover.app.commands.options import StationOptions, make_config
 from takeover.data import audit
 from takeover.data.catalog import Catalog
 from takeover.data.workspace import Workspace
+from takeover.policies import pruning
 from takeover.policies.decisions import current_standing, decisions_path, read_decisions
 from takeover.policies.publish import WEIGHTS_NAME, make_manifest, publish, version_folder, weights_bytes
 from takeover.policies.registry import make_learner
@@ -119,6 +120,35 @@ def test_what_cannot_be_is_refused_in_one_line(workspace: Path, capsys: pytest.C
 def test_another_robot_can_be_named(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     said(capsys, workspace, "promote", "4", "--robot", "sim:pick-lift")
     assert (current_standing(workspace, "sim", "pick-lift").trusted, current_standing(workspace, *PEG).trusted) == (4, 0)
+
+
+def test_a_version_whose_weights_were_pruned_is_marked_and_not_run(
+    workspace: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pruning, "AT_ONCE", 1)
+    with Catalog.open(workspace) as catalog:
+        assert pruning.Pruner(workspace, catalog).work(3, 0)
+    assert {row["version"]: row["marks"] for row in said(capsys, workspace, "ls")["policies"]} == {
+        1: ["weights pruned"],
+        2: [],
+        3: ["acts"],
+        4: ["acts"],
+    }
+    assert said(capsys, workspace, "show", "1")["marks"] == ["weights pruned"]
+    assert main(["policy", "show", "1", "--workspace", str(workspace)]) == 0
+    assert "version 1: weights pruned" in capsys.readouterr().out
+    for argv in (
+        "promote 1",
+        "rollback 1",
+        "evaluate 1",
+        "evaluate 3 --against 1",
+        "retest 1 --against 3",
+        "retest 3 --against 1",
+        "absorb 1",
+    ):
+        text = refused(capsys, workspace, *argv.split())
+        assert f"the weights of version 1 were pruned, {version_folder(workspace, 1)} keeps its manifest alone" in text, argv
+        assert "`takeover policy ls` does not mark so" in text
 
 
 @pytest.mark.parametrize("command", ["promote", "rollback"])
