@@ -162,6 +162,7 @@ class Viewer:
         self._remote = remote
         self.own_ms = -1.0  # not known yet: nothing is said
         self.bytes_per_s = 0.0  # of the camera, as watched lately
+        self.picture_bytes = 0  # of the newest picture
 
     def watch(self, seconds: float) -> list[float]:
         """Ages of the newest picture at every look, ms, beyond ``own_ms``."""
@@ -177,7 +178,7 @@ class Viewer:
                 if self.own_ms >= 0 and time.monotonic() > next_report:
                     next_report = time.monotonic() + 1.0
                     self._remote.operator.client.send(ViewReport(sender="console", age_ms=max(0.0, ages[-1])))
-        self.bytes_per_s = size / seconds
+        self.bytes_per_s, self.picture_bytes = size / seconds, len(newest.jpeg) if newest is not None else 0
         return ages
 
     def watch_until(self, condition: Callable[[list[float]], bool], seconds: float, what: str) -> None:
@@ -198,11 +199,13 @@ def test_pictures_get_coarser_on_a_narrow_link_and_better_again(remote_with_came
     ages = sorted(viewer.watch(4.0))
     assert quality.index == 0
     viewer.own_ms = ages[round(0.9 * (len(ages) - 1))]
-    began = time.monotonic()
+    began, best = time.monotonic(), viewer.picture_bytes
     remote.proxy.bytes_per_s = OTHER_BYTES_PER_S + 0.27 * 2 * viewer.bytes_per_s
     viewer.watch_until(lambda ages: quality.index >= 1, 40.0, "coarser on a narrow link")
     viewer.watch_until(
-        lambda ages: time.monotonic() - began > 8.0 and sorted(ages[-10:])[5] < 3000.0, 60.0, "pictures small enough to come in time"
+        lambda ages: time.monotonic() - began > 8.0 and sorted(ages[-10:])[5] < 3000.0 and viewer.picture_bytes < 0.9 * best,
+        60.0,
+        "pictures small enough to come in time",
     )
     worst = quality.index
     remote.proxy.bytes_per_s = 0.0
