@@ -91,7 +91,7 @@ def _held(rig: Rig, duration_s: float) -> None:
 
 
 @check(
-    "ended an episode with success, and asked for a hold at once and between two episodes; asked for one at once after Start, several times",
+    "ended an episode with success, and asked for a hold at once and between two episodes; asked for one at once after Start",
     "granted: hold `operator`, nothing moves until `Resume`, which leads to policy",
 )
 def hold_between_episodes(rig: Rig) -> str:
