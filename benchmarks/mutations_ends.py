@@ -104,9 +104,35 @@ ENDS: list[Mutation] = [
     *of(
         "app/commands/keys.py",
         "tests/app/test_keys_command.py",
-        ("keys: admission noted", '"key_allowed", name=client.name, roles=roles, public_key=client.public_key)', '"key_allowed")'),
-        ("keys: revocation noted", '"key_revoked", name=gone.name, public_key=gone.public_key)', '"key_revoked")'),
-        ("keys: trust noted", 'audit.append(workspace, "keys", "bridge_trusted",', "dict(workspace=workspace,"),
+        ("keys: admission noted", ', note=noted("key_allowed", roles=roles)', ""),
+        ("keys: revocation noted", 'folder.revoke(what.name, noted("key_revoked"))', "folder.revoke(what.name)"),
+        ("keys: trust noted", ', note=noted("bridge_trusted")', ""),
+        ("keys: own one noted", 'folder.new(what.name, noted("key_made"))', "folder.new(what.name)"),
+        ("keys: which one, noted", "name=card.name, **details, public_key=card.public_key)", "**details)"),
+    ),
+    *of(
+        "robot_bridge/protocol/keys.py",
+        "tests/app/test_keys_command.py",
+        (
+            "keys: admitted after it is noted",
+            'note(client)\n        self._save("allowed.json", table)',
+            'self._save("allowed.json", table)\n        note(client)',
+        ),
+        (
+            "keys: revoked after it is noted",
+            'note(gone)\n        self._save("allowed.json", table)',
+            'self._save("allowed.json", table)\n        note(gone)',
+        ),
+        (
+            "keys: trusted after it is noted",
+            'note(read)\n        self._save("bridges.json", table)',
+            'self._save("bridges.json", table)\n        note(read)',
+        ),
+        (
+            "keys: made after it is noted",
+            "note(Card(name=name, public_key=key.public_key))\n        _write(path, _text(key), 0o600)",
+            "_write(path, _text(key), 0o600)\n        note(Card(name=name, public_key=key.public_key))",
+        ),
     ),
     *of(
         "robot_bridge/robots/sim_server.py",

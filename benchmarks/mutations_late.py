@@ -31,7 +31,13 @@ LATE_REQUESTS: list[Mutation] = [
             "if control.actor",
         ),
         ("hold: before an episode", "Mode.HOLD, Mode.RESETTING):", "Mode.HOLD):"),
-        ("hold: remembered", "control.asked_to_hold = True", "pass"),
+        ("hold: remembered", "control.asked_to_hold, control.hold_asker = True,", "control.hold_asker ="),
+        ("hold: before the end", '= (outcome, source, discard), ""', "= (outcome, source, discard), control.hold_asker"),
+        (
+            "stop: its cause stands",
+            "if control.end_request is not None and control.end_request[1] is OutcomeSource.STOP:",
+            "if False:",
+        ),
     ),
     *of(
         "robot_bridge/control_base.py",
@@ -52,6 +58,8 @@ LATE_REQUESTS: list[Mutation] = [
         "robot_bridge/control.py",
         LATE,
         ("hold: asked for in practice", "            and not self.asked_to_hold\n", ""),
+        ("hold: as the episode ends", "if asker and self.mode.mode is Mode.RESETTING:", "if False:"),
+        ("hold: over, as the episode ends", 'self.hold_asker if self.asked_to_hold else ""', "self.hold_asker"),
         (
             "requests: robot away",
             "self.requests.handle_all()  # answered also while the robot is not\n        reading = self._read()",

@@ -1,10 +1,11 @@
 """Random faults, one after the other, at a whole station in real time: does the robot stand when it must, and does the station go on?
 
 Every process, the window (offscreen), cameras and the scripted operator run; the robot is the simulator server, a process of its own
-with its own watchdog and monitor. Each event kills a process, stops it for 0.3-3 s, or sticks one of its threads for as long. Then:
-the recorded steps (and the robot's monitor) must show that nothing moved for longer than the bound, unless the event does not concern
-what moves it; the station must drive again by itself. At the end every step that the recorder had acknowledged must be in a file or a
-journal, every file must verify, and no process, socket or thread may be left.
+with its own watchdog and monitor. Each event kills a process (another robot is started in its place after 0.3-3 s, the others by the
+launcher), stops it for 0.3-3 s, or sticks one of its threads for as long. Then: the recorded steps (and the robot's monitor) must show
+that nothing moved for longer than the bound, unless the event does not concern what moves it; the station must drive again by itself.
+At the end every step that the recorder had acknowledged must be in a file or a journal, every file must verify, and no process, socket
+or thread may be left.
 
     python -m benchmarks.torture [--events 100] [--seed 0] [--out docs/results/torture.txt] [--state FILE]
 
@@ -23,10 +24,10 @@ from typing import Any
 from benchmarks.result_text import commit
 from benchmarks.torture_events import strike
 from benchmarks.torture_report import report
+from benchmarks.torture_robot import TortureRobot
 from benchmarks.torture_run import NotBack, Torturer, left_behind
 from benchmarks.whole_station import whole_station
 from tests.faults.test_recorder import on_disk
-from tests.robot_bridge.test_sim_server import Server
 
 MAX_SESSIONS = 20  # stations that had to be started by hand
 
@@ -76,24 +77,21 @@ def session(ledger: Ledger, workspace: Path, events: int) -> None:
     content["monitors"].append({})
     threads = set(threading.enumerate())
     with tempfile.TemporaryDirectory(prefix="tk") as folder:
-        server = Server(Path(folder))
+        robot = TortureRobot(Path(folder))
         try:
-            with whole_station(
-                workspace, f"torture-{number}", content["seed"], robot="sim-server", robot_address=server.address
-            ) as station:
-                torturer = Torturer(station, server)
-                try:
-                    while ledger.done < events and _strike(ledger, torturer, events):
-                        ledger.acknowledged(station.rig.watch.committed)
-                        content["monitors"][-1] = torturer.monitor()
-                        content["wall_s"] = before_s + time.monotonic() - began_s
-                        ledger.save()
-                finally:
-                    torturer.close()
+            with whole_station(workspace, f"torture-{number}", content["seed"], robot="sim-server", robot_address=robot.address) as station:
+                torturer = Torturer(station, robot)
+                goes_on = True
+                while goes_on and ledger.done < events:
+                    goes_on = _strike(ledger, torturer, events)
+                    ledger.acknowledged(station.rig.watch.committed)
+                    content["monitors"][-1] = robot.monitor()  # also of an event that ended this session
+                    content["wall_s"] = before_s + time.monotonic() - began_s
+                    ledger.save()
             ledger.acknowledged(station.rig.watch.committed)
             problems = left_behind(torturer.pids, Path(station.rig.config.sockets))
         finally:
-            server.close()
+            robot.close()
     time.sleep(0.5)
     problems += [f"thread {thread.name} is left" for thread in set(threading.enumerate()) - threads]
     content["problems"] += [f"after session {number}: {problem}" for problem in problems]

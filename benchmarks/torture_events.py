@@ -16,7 +16,7 @@ THREADS = {
     "console": ("gui", "link", "devices"),
 }
 PROCESSES = ("bridge", "recorder", "actor", "learner", "evaluator", "operator", "console")
-ROBOT = "robot"  # the simulator server: stopped, never killed, because its monitor is the witness
+ROBOT = "robot"  # the simulator server, whose monitor is the witness
 MOVING = (Mode.POLICY, Mode.TAKEOVER)
 HALTED = (Mode.HOLD, Mode.OFFLINE, Mode.STOPPED, Mode.READY)
 TURN_MS = 100.0  # until a thread that is to be stuck comes to the place
@@ -48,7 +48,7 @@ class Strike:
     do: str  # "kill", "stop" (and continue) or "stick"
     process: str
     thread: str
-    seconds: float  # of a stop or a stuck thread
+    seconds: float  # of a stop or a stuck thread; of a robot that was killed, until another one is started
     wait_s: float  # of undisturbed driving before it
 
     @property
@@ -71,7 +71,7 @@ class Strike:
         return Limits(human, policy)
 
     def __str__(self) -> str:
-        return f"{self.do} {self.target}" + (f" {self.seconds:.1f} s" if self.do != "kill" else "")
+        return f"{self.do} {self.target}" + (f" {self.seconds:.1f} s" if self.do != "kill" or self.process == ROBOT else "")
 
 
 def strike(seed: int, index: int) -> Strike:
@@ -82,7 +82,7 @@ def strike(seed: int, index: int) -> Strike:
         process = chance.choice(sorted(THREADS))
         thread = chance.choice(THREADS[process])
     else:
-        process, thread = chance.choice(PROCESSES if do == "kill" else (*PROCESSES, ROBOT)), ""
+        process, thread = chance.choice((*PROCESSES, ROBOT)), ""
     return Strike(index, do, process, thread, round(chance.uniform(0.3, 3.0), 1), round(chance.uniform(0.2, 1.5), 2))
 
 
@@ -112,7 +112,7 @@ def motion(struck: Strike, fault_ns: int, end_ns: int, steps: Sequence[Step], st
     if limits is None:
         return Motion(0.0, 0.0, False)
     if struck.process == ROBOT and limits.policy_ms is not None:
-        # a robot that does not answer completes no step: when the bridge said that it moves nothing any more
+        # a robot that hangs or is gone completes no step: when the bridge said that it moves nothing any more
         halts = [state.t_ns for state in states if state.t_ns > fault_ns and state.mode in (*HALTED, Mode.RESETTING)]
         return Motion((min([end_ns, *halts]) - fault_ns) / 1e6, limits.policy_ms, True)
     held_ns = end_ns

@@ -9,11 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.torture_events import HALTED, MOVING, ROBOT, STANDSTILL_MS, WATCHDOG_MS, Strike, motion, moved_while_held
+from benchmarks.torture_robot import TortureRobot
 from benchmarks.whole_station import WholeStation
 from takeover.data.schema import State
-from takeover.robot_bridge.robots.sim_remote import _Link
-from takeover.robot_bridge.robots.sim_wire import Request
-from tests.robot_bridge.test_sim_server import Server
 
 BACK_S = 60.0  # by then it must go on by itself
 STEPS_AGAIN = 10
@@ -27,21 +25,11 @@ class NotBack(RuntimeError):
 class Torturer:
     """One station and its robot. One thread."""
 
-    def __init__(self, station: WholeStation, server: Server) -> None:
+    def __init__(self, station: WholeStation, robot: TortureRobot) -> None:
         self._station = station
         self._rig = station.rig
-        self._server = server
-        self._link = _Link(server.address)
+        self._robot = robot
         self.pids: set[int] = set()  # of every process that was ever there
-
-    def close(self) -> None:
-        self._link.close()
-
-    def monitor(self) -> dict[str, Any]:
-        report = self._link.ask(Request(op="monitor"), 5.0).monitor
-        if report is None:
-            raise RuntimeError("the simulator server did not say what its monitor saw")
-        return report
 
     # --- waiting ---
 
@@ -94,7 +82,7 @@ class Torturer:
         self._wait(self._moves, BACK_S, "motion before the event")
         time.sleep(struck.wait_s)
         self._wait(self._moves, BACK_S, "motion before the event")
-        before = self.monitor()
+        before = self._robot.monitor()
         state = self._rig.watch.state
         fault_ns, end_ns = self._strike(struck)
         with contextlib.suppress(NotBack):  # a run of steps may end with the episode; what is there is judged
@@ -111,7 +99,7 @@ class Torturer:
             time.sleep(struck.seconds)
             return fault_ns, fault_ns + int(struck.seconds * 1e9)
         if struck.do == "stop":
-            pid = self._server.process.pid if struck.process == ROBOT else launcher.pids()[struck.process]
+            pid = self._robot.pid if struck.process == ROBOT else launcher.pids()[struck.process]
             fault_ns = time.monotonic_ns()
             os.kill(pid, signal.SIGSTOP)
             try:
@@ -120,6 +108,13 @@ class Torturer:
                 end_ns = time.monotonic_ns()
                 os.kill(pid, signal.SIGCONT)
             return fault_ns, end_ns
+        if struck.process == ROBOT:
+            fault_ns = self._robot.kill()
+            try:
+                time.sleep(struck.seconds)
+            finally:
+                self._robot.start()
+            return fault_ns, time.monotonic_ns()
         before = launcher.restarts()[struck.process]
         fault_ns = self._rig.kill(struck.process, signal.SIGKILL)
         self._wait(
@@ -142,7 +137,7 @@ class Torturer:
                     problems.append(f"motion {moved.last_ms:.0f} ms after the fault, the limit is {moved.limit_ms:.0f} ms")
         if count := moved_while_held([step for step in steps if step.t_applied_ns > fault_ns]):
             problems.append(f"{count} held steps with a command other than zero")
-        now = self.monitor()
+        now = self._robot.monitor()
         if now["violations"] != before["violations"]:
             problems.append(f"{now['violations'] - before['violations']} violations: {now['counts']} {now['first'][-3:]}")
         halted = next((state for state in states if state.t_ns > fault_ns and state.mode in HALTED), None)
@@ -152,7 +147,7 @@ class Torturer:
         """The robot's own watchdog must have stopped it; and nothing moved while nobody drove."""
         if (end_ns - fault_ns) / 1e6 <= STANDSTILL_MS:
             return []
-        trips = self.monitor()["watchdog_trips"][len(before["watchdog_trips"]) :]
+        trips = self._robot.monitor()["watchdog_trips"][len(before["watchdog_trips"]) :]
         result["limit_ms"] = STANDSTILL_MS
         if not trips:
             return ["the robot's watchdog did not stop it"]

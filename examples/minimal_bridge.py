@@ -23,7 +23,8 @@ MESSAGES = {"control": "type:ControlEnvelope? request_id:i request:m newest_stat
 REQUESTS = {"hello": "protocol:i role:observer|labeler|operator|learner software:s", "stop": "reason:s?", "hold": "", "resume": "",
             "start": "kind:demonstration|policy|evaluation|manual_reset episodes:i? unattended:b? max_failures:i?", "finish": "now:b?",
             "lease": "release:b? device_kind:s?", "set_outcome": "outcome:success|failure episode_id:s?", "next": "discard:b?", "clear": ""}
-ALLOWED = {"start": ["ready"], "hold": MOVING, "resume": ["hold"], "clear": ["stopped"], "set_outcome": MOVING, "next": MOVING}  # in modes
+RUN, PLAN, REPEATS = (*MOVING, "resetting"), int(3 * HZ), int(T_CMD / PERIOD)  # modes of a block; steps of a plan, of its last row
+ALLOWED = {"start": ["ready"], "finish": RUN, "hold": RUN, "resume": ["hold"], "clear": ["stopped"], "set_outcome": MOVING, "next": MOVING}
 SOCKETS = {"state": (zmq.PUB, -1), "observation": (zmq.PUB, -1), "command": (zmq.PULL, 1 << 16), "policy_action": (zmq.PULL, 1 << 18),
            "control": (zmq.ROUTER, 1 << 16), "record": (zmq.ROUTER, 1 << 16)}  # pattern, most bytes of a message
 def need(good, why):  # whatever else is raised while a message is dealt with: it cannot be read
@@ -36,7 +37,6 @@ def checked(message, what, strict=True):  # unknown fields are refused in what m
     for name in {*message, *fields} if strict else fields:
         good = name in fields and (fits(message[name], fields[name].strip("?")) if name in message else "?" in fields[name])
         if not good: raise ValueError(f"{what}: field {name!r} is unknown, missing or of the wrong type")
-    return message
 def faulty(row): return len(row) != A or not all(math.isfinite(value) for value in row)
 class Bridge:
     def __init__(self, folder):
@@ -48,7 +48,7 @@ class Bridge:
             self.poller.register(socket, zmq.POLLIN if kind != zmq.PUB else 0)
         self.mode, self.reason, self.flush, self.flushed_at, self.seq, self.step, self.undecided = "ready", "", True, 0, -1, None, False
         self.peers, self.holder, self.owner, self.token, self.heard, self.refused, self.states, self.steps = {}, "", b"", "", 0.0, 0, [], 0
-        self.command, self.arrived, self.command_seq, self.armed, self.needs_neutral, self.late = None, 0.0, -1, False, True, 0
+        self.command, self.arrived, self.command_seq, self.armed, self.needs_neutral, self.late, self.pause = None, 0, -1, False, True, 0, 0
         self.place, self.goal, self.action, self.chunk, self.chunk_at, self.source = [0.0] * A, [0.1] * A, [0.0] * A, None, 0.0, 0
         self.size, self.blocks, self.done, self.end, self.last, self.number, self.episode, self.auto = -1, 0, 0, None, (None, ""), 0, "", 0
         self.rec_seq = self.next_send = self.run_id = self.bad = self.recorder_at = 0; self.records, self.recorder, self.ack = [], None, {}
@@ -103,10 +103,10 @@ class Bridge:
             self.size, self.blocks, self.done = r.get("episodes", 0), self.blocks + 1, 0
         need(kind != "resume" or not self.held_by() or (self.age() <= T_CMD and self.command["neutral"]), "centre the device and command")
         self.change(*dict(start=["resetting"], resume=["policy"], clear=["ready"], hold=["hold", "operator"]).get(kind, [self.mode]))
-        self.size = self.done + 1 if kind == "finish" else self.size
+        self.pause, self.size = kind == "hold", self.done + 1 if kind == "finish" else self.size  # the newest wish outlasts an episode
         if kind in ("next", "set_outcome") or r.get("now"): self.end = (r["outcome"], "operator") if "outcome" in r else ("aborted", "next")
     def change(self, mode, reason=""):
-        if mode == self.mode: return
+        if mode == self.mode or (self.mode, mode) == ("resetting", "hold"): return  # held as soon as the start state is made
         self.record("event", kind="mode", source="bridge", text=f"{self.mode} -> {mode} {reason}", seq=self.seq)
         if "hold" in (mode, self.mode): self.armed, self.needs_neutral, self.run_id = False, True, self.run_id + (mode != "hold")
         self.mode, self.reason, self.flush, self.late = mode, reason, True, 0
@@ -133,6 +133,7 @@ class Bridge:
             seen, self.episode, self.steps, self.run_id = [*self.place, *self.goal], secrets.token_hex(13), 0, 0
             self.record("episode_start", number=self.number - 1, kind="policy", spec=SPEC, station_id="example", operator="", start_seed=0,
                         policy_version=self.chunk["policy_version"], policy_sha256="", config_sha256=""); self.change("policy")
+            if self.pause: self.change("hold", "operator")
         self.seq, self.flushed_at, self.undecided = self.seq + 1, self.seq + 1 if self.flush else self.flushed_at, True
         self.seen = {"seq": self.seq, "mode": self.mode, "episode_step": self.steps, "run_id": self.run_id, "observation": seen}
         self.send("observation", {**self.seen, "type": "observation", "session": self.session, "t_robot_ns": time.monotonic_ns(),
@@ -140,7 +141,7 @@ class Bridge:
     def row(self):  # what the policy says about this step; None: nothing that counts
         if not self.chunk or not (self.seq if self.flush else self.flushed_at) <= self.chunk["from_seq"] <= self.seq: return None
         i, rows, valid = self.seq - self.chunk["from_seq"], self.chunk["actions"], self.seq <= self.chunk["valid_until_seq"]
-        return "fault" if self.chunk["fault"] else rows[min(i, len(rows) - 1)] if valid and i < len(rows) + int(T_CMD / PERIOD) else None
+        return "fault" if self.chunk["fault"] else rows[min(i, len(rows) - 1)] if valid and i < min(len(rows), PLAN) + REPEATS else None
     def decide(self):  # who drives this step, and with what
         c, policy, age, self.undecided = self.command, self.row(), self.age(), False
         loss = "command_stale" if age > T_CMD or not c["gui_alive"] else "device_lost" if not c["device_alive"] else \
@@ -150,7 +151,7 @@ class Bridge:
         elif not loss and not c["deadman"] and (c["neutral"] or not self.needs_neutral): self.armed, self.needs_neutral = True, False
         if self.mode == "takeover" and (loss or not c["deadman"]): self.change("hold" if loss else "policy", loss); policy = self.row()
         elif self.mode in ("policy", "hold") and not loss and c["deadman"] and self.armed:
-            self.change("takeover"); self.armed, self.ramp, self.ramp_from = False, RAMP, self.action
+            self.change("takeover"); self.armed, self.pause, self.ramp, self.ramp_from = False, False, RAMP, self.action
         if self.mode == "policy":
             waits = self.chunk and len(self.chunk["actions"]) > 1 and self.seq - self.flushed_at < HZ  # for a slow actor
             self.late = self.late + 1 if policy is None and not waits else 0
@@ -176,15 +177,14 @@ class Bridge:
         self.states = [*self.states[-127:], (seq, now)]  # when each was sent: how old a command is, without comparing clocks
         chunk = self.chunk or {}; self.send("state", {**STATE, **dict.fromkeys(ZERO, 0), "session": self.session, "seq": seq,
             "mode": self.mode, "step_seq": self.seq, "action": self.action, "hold_reason": self.reason, "source": [self.source],
-            "observation": self.seen["observation"], "tool_position": [*self.place, 0.0], "commander": self.held_by(),
-            "policy_age_ms": age(chunk, self.chunk_at), "device_id": (self.command or {}).get("device_id", ""),
-            "command_age_ms": age(self.command, self.arrived), "episode_id": self.episode,
+            "observation": self.seen["observation"], "tool_position": [*self.place, 0.0], "commander": self.held_by(), "gripper_width_m": 0,
+            "policy_age_ms": age(chunk, self.chunk_at), "device_id": (self.command or {}).get("device_id", ""), "episode_id": self.episode,
             "episode_kind": "policy" if self.episode else None, "episode_number": self.number - 1, "episode_step": self.steps,
             "block_done": self.done, "block_size": max(self.size, 0), "block_number": self.blocks, "block_running": self.size >= 0,
             "last_outcome": self.last[0], "last_outcome_episode": self.last[1], "policy_version": chunk.get("policy_version", 0),
             "record_backlog": len(self.records), "refused_commands": self.refused, "recorder_age_ms": age(self.recorder, self.recorder_at),
-            "disk_free_bytes": self.ack.get("disk_free_bytes", -1), "bad_messages": self.bad, "t_ns": time.monotonic_ns(),
-            "gripper_width_m": 0, "mode_since_ns": 0, "gate": {"command_echo": "" if self.command else "no commands arrive"}})
+            "disk_free_bytes": self.ack.get("disk_free_bytes", -1), "bad_messages": self.bad, "t_ns": int(now * 1e9), "mode_since_ns": 0,
+            "command_age_ms": age(self.command, self.arrived), "gate": {"command_echo": "" if self.command else "no commands arrive"}})
     def run(self):
         state_due = tick_due = time.monotonic()
         while True:

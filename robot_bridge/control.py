@@ -39,6 +39,7 @@ class ControlLoop(ControlStep):
         self.requests = RequestHandler(self)
         self._reconnect_ns = 0
         self._gone_steps = 0  # in a row, held without a camera
+        self.hold_asker = ""  # whose hold outlasts the episode; "": nobody's, or somebody has ended the episode since
 
     # --- what the clocks decide ---
 
@@ -77,7 +78,10 @@ class ControlLoop(ControlStep):
             return
         self.requests.handle_all()  # answered also while the robot is not
         reading = self._read()
+        asker = self.hold_asker if self.asked_to_hold else ""
         self._complete(reading)
+        if asker and self.mode.mode is Mode.RESETTING:  # the episode ended in the period in which somebody asked for a hold
+            self.change(ModeEvent.HOLD, HoldReason.OPERATOR, asker)
         if self.mode.mode is Mode.RESETTING and time.monotonic_ns() >= self.reset_due_ns and self.travels_to_start(reading):
             self._offer_pictures()
             return

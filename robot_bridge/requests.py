@@ -153,16 +153,23 @@ class RequestHandler:
         control.book.block.finishing = True
         episode = control.book.episode
         if request.now and episode is not None and episode.recorded:
-            control.end_request = (Outcome.ABORTED, OutcomeSource.NEXT, False)
+            self._end(Outcome.ABORTED, OutcomeSource.NEXT)
         elif episode is None or not episode.recorded:
             control.finish_block()
+
+    def _end(self, outcome: Outcome, source: OutcomeSource, discard: bool = False) -> None:
+        """The running episode ends with this step. Raises `Refused` when a STOP ends it already: that cause stands."""
+        control = self._control
+        if control.end_request is not None and control.end_request[1] is OutcomeSource.STOP:
+            raise Refused("STOP ends this episode")
+        control.end_request, control.hold_asker = (outcome, source, discard), ""
 
     def _hold(self, request: Hold) -> None:
         control = self._control
         if control.mode.mode not in (Mode.POLICY, Mode.TAKEOVER, Mode.HOLD, Mode.RESETTING):  # the next episode would move it
             raise Refused(f"nothing moves in mode {control.mode.mode}")
         control.change(ModeEvent.HOLD, HoldReason.OPERATOR, request.sender)
-        control.asked_to_hold = True
+        control.asked_to_hold, control.hold_asker = True, request.sender
 
     def _resume(self, request: Resume) -> None:
         control = self._control
@@ -187,7 +194,7 @@ class RequestHandler:
         if episode is not None and episode.recorded and request.episode_id in ("", episode.id):
             if request.outcome not in (Outcome.SUCCESS, Outcome.FAILURE):
                 raise Refused("a running episode is ended by success or failure")
-            control.end_request = (request.outcome, OutcomeSource.OPERATOR, False)
+            self._end(request.outcome, OutcomeSource.OPERATOR)
         else:
             control.book.ended.relabel(request.outcome, request.sender, request.episode_id)
 
@@ -198,7 +205,7 @@ class RequestHandler:
         control = self._control
         episode = control.book.episode
         if episode is not None and episode.recorded:
-            control.end_request = (Outcome.ABORTED, OutcomeSource.NEXT, request.discard)
+            self._end(Outcome.ABORTED, OutcomeSource.NEXT, request.discard)
         elif request.discard:
             control.book.discard_last(request.sender)
         elif control.waiting_for_next or control.waiting_for_press:

@@ -1,9 +1,10 @@
 """`takeover keys`: who may reach this bridge over a network. `takeover audit`: who changed what."""
 
 import datetime
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -12,6 +13,7 @@ from takeover.data import audit
 from takeover.data.schema import Role
 from takeover.data.workspace import Workspace
 from takeover.robot_bridge.protocol import KeyFolder, KeyProblem
+from takeover.robot_bridge.protocol.keys import Card
 
 WorkspaceOption = Annotated[str, tyro.conf.arg(metavar="DIR", help_behavior_hint="")]
 NameArgument = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
@@ -96,30 +98,31 @@ def keys_folder(workspace: str) -> KeyFolder:
 
 
 def keys(command: Keys) -> int:
-    """Raises `StartupError` with one line."""
+    """Raises `StartupError` with one line. No key changes without its line in the audit log, which is written first."""
     what = command.command
     folder = keys_folder(what.workspace)
     workspace = folder.path.parent
+
+    def noted(change: str, **details: Any) -> Callable[[Card], None]:
+        return lambda card: audit.append(workspace, "keys", change, name=card.name, **details, public_key=card.public_key)
+
     try:
         workspace.mkdir(parents=True, exist_ok=True)
         if isinstance(what, New):
-            made = folder.new(what.name)
-            audit.append(workspace, "keys", "key_made", name=made.name, public_key=made.public_key)
+            folder.new(what.name, noted("key_made"))
             print(folder.card(what.name), end="")
         elif isinstance(what, Show):
             print(folder.card(what.name), end="")
         elif isinstance(what, Allow):
             roles = sorted(set(what.role))
-            client = folder.allow(what.card, [Role(role) for role in roles], what.name, replace=what.replace)
-            audit.append(workspace, "keys", "key_allowed", name=client.name, roles=roles, public_key=client.public_key)
+            wanted = [Role(role) for role in roles]
+            client = folder.allow(what.card, wanted, what.name, replace=what.replace, note=noted("key_allowed", roles=roles))
             print(f"{client.name} is admitted as {', '.join(roles)}")
         elif isinstance(what, Revoke):
-            gone = folder.revoke(what.name)
-            audit.append(workspace, "keys", "key_revoked", name=gone.name, public_key=gone.public_key)
+            folder.revoke(what.name, noted("key_revoked"))
             print(f"{what.name} is admitted no more")
         elif isinstance(what, Trust):
-            bridge = folder.trust(what.card, replace=what.replace)
-            audit.append(workspace, "keys", "bridge_trusted", name=bridge.name, public_key=bridge.public_key)
+            bridge = folder.trust(what.card, replace=what.replace, note=noted("bridge_trusted"))
             print(f"the bridge {bridge.name} is known")
         else:
             _print_all(folder)

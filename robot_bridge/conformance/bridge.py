@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection
 
 from takeover.robot_bridge.conformance.bridge_episodes import AFTER, EPISODES
 from takeover.robot_bridge.conformance.bridge_hands import HANDS
+from takeover.robot_bridge.conformance.bridge_late import LATE
 from takeover.robot_bridge.conformance.bridge_messages import ANSWERS, MALFORMED
 from takeover.robot_bridge.conformance.bridge_passive import PASSIVE
 from takeover.robot_bridge.conformance.bridge_policy import BEFORE, POLICY
@@ -12,7 +13,7 @@ from takeover.robot_bridge.conformance.rig import Rig
 from takeover.robot_bridge.protocol import Endpoints
 
 STANDING = (PASSIVE, MALFORMED)
-DRIVING = (BEFORE, ANSWERS, POLICY, EPISODES, HANDS, AFTER)
+DRIVING = (BEFORE, ANSWERS, POLICY, EPISODES, LATE, HANDS, AFTER)
 NOT_DRIVEN = "moves the robot: only with --drive"
 NOT_LOOKED_AT = (
     "a takeover of some action groups only (`authority`)",
@@ -20,6 +21,7 @@ NOT_LOOKED_AT = (
     "requests with an old `newest_state_seq`, which a bridge on a network refuses",
     "what others send on `event`, and `ViewReport`",
     "cameras: their pictures, the holds for those that fail or freeze, and whether people see the robot itself",
+    "a request that came in time and waited in the bridge itself for more than a second (a loop that was stuck, a robot that was away)",
     "chunks, holds, takeovers and whatever else moves the robot, without `--drive`",
 )
 

@@ -20,7 +20,7 @@ from takeover.data.schema import (
     Stop,
 )
 from takeover.robot_bridge.conformance.report import Failed, Suite, need
-from takeover.robot_bridge.conformance.rig import ME, SLACK_S, WAIT_S, Rig
+from takeover.robot_bridge.conformance.rig import ME, SLACK_S, Rig
 
 EPISODES: Suite[Rig] = Suite()
 AFTER: Suite[Rig] = Suite()
@@ -155,17 +155,11 @@ def stop_and_clear_at_once(rig: Rig) -> str:
 
 def _cleared_at_once(rig: Rig) -> bool:
     """Send Stop and Clear in one go; whether that Clear counted. One that comes too early to be needed is refused and sent again."""
-    rig.client.newest_state_seq = rig.now().seq
-    rig.client.send(Stop(sender=ME))
-    cleared, deadline = rig.client.send(Clear(sender=ME)), time.monotonic() + WAIT_S
-    reply = None
-    while reply is None or reply.request_id != cleared:
-        need(time.monotonic() < deadline, f"Clear was not answered within {WAIT_S:g} s")
-        reply = rig.client.poll(0.1)
-    if reply.reply.error:
+    _, error = rig.together(Stop(sender=ME), Clear(sender=ME))
+    if error:
         rig.mode(Mode.STOPPED, 0.3 + SLACK_S)
         rig.done(Clear(sender=ME))
-    return not reply.reply.error
+    return not error
 
 
 @AFTER.check("ended what was running", "mode ready, no block of episodes, every record received")

@@ -142,13 +142,23 @@ def resume_needs_commands(rig: Rig) -> str:
     return error
 
 
-@check("in a hold: sent a Resume whose `newest_state_seq` names a state of 1.2 s ago, then one with the newest", "refused, then policy")
+@check(
+    "in mode policy: sent a Hold whose `newest_state_seq` names a state of 1.2 s ago; then a Resume like it, one that names a state "
+    "that was never sent, and one with the newest",
+    "hold `operator`; refused, refused, then policy",
+)
 def old_request_refused(rig: Rig) -> str:
-    _held(rig)
-    rig.client.newest_state_seq = rig.now().seq
+    rig.policy()
+    old = rig.now().seq
     time.sleep(1.2)
+    rig.client.newest_state_seq = old
+    held = rig.client.ask(Hold(sender=ME), 2.0).error
+    need(not held, f"a Hold was refused, which is never too old: {held}")
+    rig.hold("operator")
     error = rig.client.ask(Resume(sender=ME), 2.0).error
     need(error, "Resume was granted")
+    rig.client.newest_state_seq = rig.now().seq + 10**6
+    need(rig.client.ask(Resume(sender=ME), 2.0).error, "Resume was granted to one who saw a state that was never sent")
     rig.done(Resume(sender=ME))
     rig.mode(Mode.POLICY)
     return error
@@ -270,7 +280,10 @@ def late_link_holds(rig: Rig) -> str:
     return held.hold_detail or held.hold_reason.value
 
 
-@check("took over; a second operator asked for the lease, and sent commands with ours", "refused; the takeover goes on")
+@check(
+    "took over; a second operator asked for the lease; in a hold it asked to resume, and then we did",
+    "refused by our name, the takeover goes on; refused, then policy",
+)
 def second_commander_refused(rig: Rig) -> str:
     rig.takeover()
     other = ControlClient(rig.endpoints, "check-other", Role.OPERATOR)
@@ -278,12 +291,16 @@ def second_commander_refused(rig: Rig) -> str:
         other.hello("check", 2.0)
         reply = other.ask(Lease(sender="check-other", device_kind="gamepad"), 2.0)
         need(reply.error and not reply.lease, "granted")
-        refused = other.ask(Resume(sender="check-other"), 2.0)
+        need(ME in reply.error, f"the refusal does not name the holder: {reply.error}")
+        rig.stays(Mode.TAKEOVER, 0.3)
+        _held(rig)
+        rig.until(lambda state: 0 <= state.command_age_ms < 100, "our commands")
+        refused = other.ask(Resume(sender="check-other"), 2.0)  # nothing stands against it but the lease
         need(refused.error, "somebody without the lease resumed")
     finally:
         other.close()
-    rig.stays(Mode.TAKEOVER, 0.3)
-    return reply.error
+    _resumes(rig)
+    return f"{reply.error}; {refused.error}"
 
 
 def _held_for_absence(rig: Rig, before: State, *reasons: str) -> State:

@@ -47,7 +47,7 @@ def handshake(rig: Rig) -> str:
     return f"{spec.robot_id} on {spec.task_id}, {spec.control_hz:g} Hz, A = {action.size}, D = {spec.observation.size}"
 
 
-@check("asked for the lease and a hold without a handshake", "both refused")
+@check("asked for the lease and a hold without a handshake", "both refused, for want of a hello")
 def nothing_before_hello(rig: Rig) -> str:
     errors = []
     with rig.raw() as client:
@@ -57,6 +57,8 @@ def nothing_before_hello(rig: Rig) -> str:
                 envelope is not None and envelope.reply.error and not envelope.reply.lease, f"{request['type']} was granted or not answered"
             )
             errors.append(envelope.reply.error if envelope is not None else "")
+    # a hold would be refused in mode ready, a lease while somebody has it
+    need(all("hello" in error for error in errors), f"refused, but not for want of a hello: {'; '.join(errors)}")
     return errors[0]
 
 

@@ -19,7 +19,8 @@ from takeover.robot_bridge.conformance.rig import AMPLITUDE, ME, SLACK_S, Answer
 BEFORE: Suite[Rig] = Suite()
 POLICY: Suite[Rig] = Suite()
 
-ROWS = 8
+ROWS, MAX_ROWS = 8, 1024
+PLAN_S = 3.0  # of a chunk that counts
 
 
 @BEFORE.check("asked for policy episodes before any actor had answered, and without a recorder", "refused")
@@ -198,6 +199,34 @@ def chunk_ends(rig: Rig) -> str:
     repeats = math.floor(rig.command_life_s * rig.spec.control_hz + 1e-9)
     need(used and max(used) <= 2 + repeats, f"rows {used} were used, at most {2 + repeats} repeats are allowed")
     return f"rows {used}"
+
+
+@POLICY.check(
+    f"sent one chunk of {PLAN_S + 2:g} s that is valid throughout, and answered no more",
+    f"a plan counts for {PLAN_S:g} s, its last row for at most T_cmd more; then hold `policy_late`",
+)
+def long_chunk_ends(rig: Rig) -> str:
+    rows = math.ceil((PLAN_S + 2.0) * rig.spec.control_hz)
+    if rows > MAX_ROWS:
+        raise Skipped(f"{MAX_ROWS} rows are no {PLAN_S + 2:g} s at {rig.spec.control_hz:g} Hz")
+    if rig.policy(PLAN_S + 1.0).episode_max_steps * rig.period_s < PLAN_S + 1.0:
+        raise Skipped(f"episodes of this bridge end before {PLAN_S + 1:g} s")
+    since, sent = rig.peers.acked, [rig.now().step_seq]
+
+    def answer(seen: Observation) -> PolicyAction | None:
+        if len(sent) > 1:
+            return None
+        sent.append(seen.seq)
+        return rig.answered(seen, [[0.0] * rig.spec.action.size] * rows, policy_version=9)
+
+    rig.peers.answer = answer
+    rig.hold("policy_late", timeout_s=PLAN_S + rig.silence_s + rig.command_life_s)
+    time.sleep(0.2)
+    used = [step.seq - step.policy_from_seq for step in rig.steps_after(since) if step.policy_version == 9]
+    allowed = math.floor(PLAN_S * rig.spec.control_hz + 1e-9) + math.floor(rig.command_life_s * rig.spec.control_hz + 1e-9)
+    need(used, "none of its rows was used")
+    need(max(used) < allowed, f"row {max(used)} was used, after {max(used) * rig.period_s:.2f} s")
+    return f"{len(used)} rows, {max(used) * rig.period_s:.2f} s"
 
 
 @POLICY.check("answered nothing any more", "the rows that it has are used, then one step without motion, then hold `policy_late`")

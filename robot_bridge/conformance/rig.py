@@ -144,6 +144,18 @@ class Rig:
         last = f"mode {state.mode} {state.hold_reason} {state.hold_detail}".strip() if state is not None else "no state at all"
         raise Failed(f"no {what} within {timeout_s:g} s; {last}")
 
+    def together(self, *requests: ControlRequest) -> list[str]:
+        """Send them in one go; their errors, in the same order."""
+        self.client.newest_state_seq = self.now().seq
+        sent = [self.client.send(request) for request in requests]
+        errors: dict[int, str] = {}
+        deadline = time.monotonic() + WAIT_S
+        while not errors.keys() >= set(sent):
+            need(time.monotonic() < deadline, f"{', '.join(type(request).__name__ for request in requests)}: not all answered")
+            if (envelope := self.client.poll(0.1)) is not None:
+                errors[envelope.request_id] = envelope.reply.error
+        return [errors[number] for number in sent]
+
     def mode(self, mode: Mode, timeout_s: float = WAIT_S) -> State:
         return self.until(lambda state: state.mode is mode, f"mode {mode}", timeout_s)
 
@@ -257,11 +269,15 @@ class Rig:
             self.mode(Mode.POLICY)
         else:
             self.ready()
-            self.until(lambda state: self._heard(state) and self._recorded(state), "answers from our own actor and recorder")
+            self.partners()
             self.done(Start(sender=ME, kind=EpisodeKind.POLICY))
             self.until(lambda state: state.mode is Mode.POLICY or self._reset_by_hand(state), "mode policy", 20.0)
         time.sleep(3 * self.period_s)  # the deadman is seen released
         return self.mode(Mode.POLICY)
+
+    def partners(self) -> None:
+        """Until the bridge hears our operator, actor and recorder."""
+        self.until(lambda state: self._heard(state) and self._recorded(state), "answers from our own actor and recorder")
 
     def _heard(self, state: State) -> bool:
         return 0 <= state.policy_age_ms < 150 and 0 <= state.command_age_ms < 100

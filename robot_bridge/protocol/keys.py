@@ -7,6 +7,7 @@ A folder of mode 0700: ``own/NAME.json`` (0600: with the secret key), ``allowed.
 import os
 import re
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -44,6 +45,13 @@ class Allowed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     roles: list[Role]
 
 
+Note = Callable[[Card], None]
+
+
+def _nothing(card: Card) -> None:
+    """Nobody is told."""
+
+
 @dataclass(frozen=True)
 class Client:
     """Who an admitted key belongs to and what it may do."""
@@ -53,12 +61,15 @@ class Client:
 
 
 class KeyFolder:
-    """See the module's docstring. Every method raises `KeyProblem` with one line."""
+    """See the module's docstring. Every method raises `KeyProblem` with one line.
+
+    ``note`` hears of a change before it is made: what it raises leaves every key as it was.
+    """
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
 
-    def new(self, name: str) -> OwnKey:
+    def new(self, name: str, note: Note = _nothing) -> OwnKey:
         """Make a key pair of one's own."""
         _check_name(name)
         own = self.path / "own"
@@ -70,6 +81,7 @@ class KeyFolder:
             raise KeyProblem(f"{path} exists already; a key is never overwritten: choose another name, or delete it")
         public, secret = zmq.curve_keypair()
         key = OwnKey(name=name, public_key=public.decode(), secret_key=secret.decode())
+        note(Card(name=name, public_key=key.public_key))
         _write(path, _text(key), 0o600)
         return key
 
@@ -101,7 +113,7 @@ class KeyFolder:
         key = self.own(name)
         return _text(Card(name=key.name, public_key=key.public_key)).decode()
 
-    def allow(self, card: Path | str, roles: list[Role], name: str = "", *, replace: bool = False) -> Card:
+    def allow(self, card: Path | str, roles: list[Role], name: str = "", *, replace: bool = False, note: Note = _nothing) -> Card:
         """Admit a client by its card with ``roles``; the one who runs the bridge decides about those. ``replace``: of a name that is
         admitted already with another key. What is admitted now."""
         read = self.read_card(card)
@@ -119,19 +131,22 @@ class KeyFolder:
                 f"`takeover keys revoke {name}` ends what it may do"
             )
         table[name] = Allowed(public_key=read.public_key, roles=sorted(set(roles)))
+        client = Card(name=name, public_key=read.public_key)
+        note(client)
         self._save("allowed.json", table)
-        return Card(name=name, public_key=read.public_key)
+        return client
 
-    def revoke(self, name: str) -> Card:
+    def revoke(self, name: str, note: Note = _nothing) -> Card:
         """Admit ``name`` no more. What was admitted."""
         table = self._allowed()
         if name not in table:
             raise KeyProblem(f"{name!r} is not admitted; admitted: {', '.join(sorted(table)) or 'nobody'}")
-        gone = table.pop(name)
+        gone = Card(name=name, public_key=table.pop(name).public_key)
+        note(gone)
         self._save("allowed.json", table)
-        return Card(name=name, public_key=gone.public_key)
+        return gone
 
-    def trust(self, card: Path | str, *, replace: bool = False) -> Card:
+    def trust(self, card: Path | str, *, replace: bool = False, note: Note = _nothing) -> Card:
         """Remember a bridge's public key. ``replace``: of one that is known already with another."""
         read = self.read_card(card)
         _check_name(read.name)
@@ -142,6 +157,7 @@ class KeyFolder:
                 "another bridge needs a card with another name"
             )
         table[read.name] = read
+        note(read)
         self._save("bridges.json", table)
         return read
 

@@ -81,3 +81,34 @@ def test_a_bridge_with_another_key_is_refused_until_it_is_replaced(
 def test_a_key_of_ones_own_is_noted_without_its_secret(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     _, public = card(tmp_path, capsys, "desk", "alice")
     assert noted(tmp_path / "alice") == [{"what": "key_made", "name": "desk", "public_key": public}]
+
+
+@pytest.fixture
+def admitted(tmp_path: Path, workspace: Path, capsys: pytest.CaptureFixture[str]) -> tuple[str, str]:
+    """A workspace in which ``desk`` is admitted, and whose audit log cannot be written any more; (card of desk, of a bridge)."""
+    desk, robot = card(tmp_path, capsys, "desk", "alice")[0], card(tmp_path, capsys, "robot", "lab")[0]
+    assert main(["keys", "allow", desk, "--workspace", str(workspace), "--role", "observer"]) == 0
+    capsys.readouterr()
+    (workspace / audit.FILE).unlink()
+    (workspace / audit.FILE).mkdir()
+    return desk, robot
+
+
+@pytest.mark.parametrize("change", ["new", "allow", "revoke", "trust"])
+def test_no_key_changes_without_its_line_in_the_audit_log(
+    admitted: tuple[str, str], workspace: Path, capsys: pytest.CaptureFixture[str], change: str
+) -> None:
+    desk, robot = admitted
+    more = {"new": ["mine"], "allow": [desk, "--role", "operator"], "revoke": ["desk"], "trust": [robot]}[change]
+
+    def files() -> dict[str, bytes]:
+        return {str(path): path.read_bytes() for path in (workspace / "keys").rglob("*.json")}
+
+    before = files()
+    line = refused(capsys, "keys", change, *more, "--workspace", str(workspace))
+    assert str(workspace / audit.FILE) in line
+    assert files() == before
+    (workspace / audit.FILE).rmdir()
+    assert main(["keys", change, *more, "--workspace", str(workspace)]) == 0
+    assert files() != before
+    assert len(noted(workspace)) == 1

@@ -13,6 +13,7 @@ from takeover.data.schema import (
     PROTOCOL_VERSION,
     Clear,
     ControlRequest,
+    EpisodeEnd,
     EpisodeKind,
     Finish,
     Hello,
@@ -20,6 +21,8 @@ from takeover.data.schema import (
     HoldReason,
     Mode,
     Next,
+    Outcome,
+    OutcomeSource,
     Ready,
     Resume,
     Role,
@@ -156,6 +159,26 @@ def test_a_stop_is_latched_before_the_driver_is_told(hand: ByHand) -> None:
     client.close()
 
 
+ENDS = [
+    Finish(sender="console", now=True),
+    Next(sender="console"),
+    SetOutcome(sender="console", outcome="success"),  # type: ignore[arg-type]
+]
+
+
+@pytest.mark.parametrize("request_", ENDS, ids=lambda made: type(made).__name__)
+def test_what_ends_an_episode_after_its_stop_does_not_replace_the_cause(hand: ByHand, request_: ControlRequest) -> None:
+    hand.run()
+    hand.tick()
+    hand.io.inbox.stop("pressed")
+    waiting(hand, request_, hand.io.inbox.stops)
+    hand.tick(2)
+    assert hand.errors == ["STOP ends this episode"]
+    (end,) = [record for record in hand.records if isinstance(record, EpisodeEnd)]
+    assert (end.outcome, end.outcome_source) == (Outcome.ABORTED, OutcomeSource.STOP)
+    assert hand.mode is Mode.STOPPED
+
+
 # --- late ---
 
 
@@ -245,6 +268,68 @@ def test_a_hold_between_episodes_keeps_the_next_from_beginning(hand: ByHand) -> 
     time.sleep(0.5)
     hand.tick(3)
     assert hand.mode is Mode.POLICY
+
+
+def solve(hand: ByHand) -> None:
+    """The task says at the next step that it is solved."""
+    evaluate = hand.robot.evaluate
+
+    def solved() -> Any:
+        hand.robot.evaluate = evaluate
+        return replace(evaluate(), success=True, terminated=True)
+
+    hand.robot.evaluate = solved
+
+
+@pytest.mark.parametrize("by", ["task", *ENDS[1:]], ids=["task", "Next", "SetOutcome"])
+def test_a_hold_in_the_period_in_which_the_episode_ends_outlasts_it(hand: ByHand, by: Any) -> None:
+    hand.answers = [[0.3, 0.0, 0.0, 0.0]]
+    hand.run()
+    hand.tick()
+    if by == "task":
+        solve(hand)
+    else:
+        waiting(hand, by, hand.io.inbox.stops)
+    waiting(hand, Hold(sender="console"))
+    hand.tick()
+    assert not any(hand.errors)
+    assert len([record for record in hand.records if isinstance(record, EpisodeEnd)]) == 1
+    assert (hand.mode, hand.control.mode.reason) == (Mode.HOLD, HoldReason.OPERATOR)
+    time.sleep(0.5)
+    hand.tick(10)
+    before = hand.control.reading
+    hand.tick(round(2.0 * hand.control.spec.control_hz))
+    assert hand.mode is Mode.HOLD, "nothing but a person leads out of it"
+    assert before is not None
+    assert hand.robot.read().tool_position == pytest.approx(before.tool_position, abs=1e-3)
+    assert hand.ask(Resume(sender="console")) == ""
+    time.sleep(0.5)
+    hand.tick(3)
+    assert hand.mode is Mode.POLICY
+
+
+@pytest.mark.parametrize("request_", ENDS[1:], ids=lambda made: type(made).__name__)
+def test_who_ends_a_held_episode_goes_on_with_the_next(hand: ByHand, request_: ControlRequest) -> None:
+    """Also in the very period of the hold: what was asked last counts. And a hold that is over holds no later one."""
+    hand.run()
+    hand.tick()
+    waiting(hand, Hold(sender="console"))
+    waiting(hand, request_, hand.io.inbox.stops)
+    hand.tick()
+    time.sleep(0.5)
+    hand.tick(3)
+    assert hand.mode is Mode.POLICY
+    assert hand.ask(Hold(sender="console")) == ""
+    hand.tick()
+    assert hand.ask(Resume(sender="console")) == ""
+    hand.tick(2)
+    assert hand.mode is Mode.POLICY
+    solve(hand)
+    hand.tick()
+    time.sleep(0.5)
+    hand.tick(3)
+    assert hand.mode is Mode.POLICY
+    assert not any(hand.errors)
 
 
 @pytest.mark.parametrize("reason", [HoldReason.RECORDER_LOST, HoldReason.DISK_FULL])
