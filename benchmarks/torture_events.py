@@ -12,6 +12,7 @@ THREADS = {
     "recorder": ("recorder",),
     "actor": ("actor",),
     "learner": ("learner",),
+    "evaluator": ("evaluator",),
     "operator": ("operator",),
     "console": ("gui", "link", "devices"),
 }

@@ -2,6 +2,8 @@
 
 import ast
 import importlib.util
+import itertools
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,7 +16,8 @@ from benchmarks.torture_report import report
 from benchmarks.torture_robot import TortureRobot, joined
 from benchmarks.torture_run import Torturer
 from benchmarks.whole_station import WholeStation, Worker
-from takeover.data.schema import EpisodeKind, HoldReason, Mode, State
+from takeover.data.schema import EpisodeKind, EvaluatorStatus, HoldReason, Mode, State
+from takeover.robot_bridge.protocol import Subscriber
 from takeover.robot_bridge.robots.base import RobotError
 from takeover.robot_bridge.robots.sim_remote import RemoteSimRobot
 from tests.faults.rig import HOOKS, rig
@@ -36,7 +39,7 @@ def test_every_process_is_killed_and_stopped() -> None:
     everything = {*PROCESSES, ROBOT}
     assert {process for do, process in struck if do == "kill"} == everything
     assert {process for do, process in struck if do == "stop"} == everything
-    assert {process for do, process in struck if do == "stick"} == set(THREADS)
+    assert {process for do, process in struck if do == "stick"} == set(THREADS) == set(PROCESSES)
 
 
 def test_every_thread_that_is_stuck_has_a_place_where() -> None:
@@ -61,6 +64,20 @@ def test_every_thread_that_is_stuck_has_a_place_where() -> None:
             }
             missing += [] if method in methods else [(name, module, owner, method)]
     assert missing == []
+
+
+def test_the_evaluators_loop_is_stuck_for_as_long_as_it_is_told() -> None:
+    with rig(("bridge", "recorder", "evaluator")) as station:
+        with Subscriber[EvaluatorStatus](station.endpoints, "evaluator_status", EvaluatorStatus, latest=False) as statuses:
+            assert statuses.receive(10.0) is not None
+            asked = station.hook("evaluator", "stick", "evaluator", 2.0) / 1e9
+            heard = [asked]
+            while time.monotonic() < asked + 4.0:
+                if statuses.receive(0.1) is not None:
+                    heard.append(time.monotonic())
+        assert max(later - before for before, later in itertools.pairwise(heard)) > 1.5
+        assert heard[-1] > asked + 2.0, "it goes on"
+        assert station.launcher.restarts()["evaluator"] == 0
 
 
 def test_a_killed_robot_is_judged_by_what_the_bridge_says_and_says_how_long_it_was_gone() -> None:

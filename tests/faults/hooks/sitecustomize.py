@@ -26,6 +26,7 @@ WHERE = {
     "operator": ("__main__", "OperatorLoop", "_read_state"),
     "actor": ("takeover.policies.acting", "Acting", "answer"),
     "learner": ("takeover.policies.learner_run", "LearnerRun", "work"),
+    "evaluator": ("__main__", "_Evaluator", "_tell"),
     "gui": ("takeover.app.console.controller", "Controller", "snapshot"),
     "link": ("takeover.app.console.client", "ConsoleClient", "_command"),
     "devices": ("takeover.app.inputs.gamepad", "GamepadHub", "update"),
