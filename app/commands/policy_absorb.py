@@ -7,7 +7,7 @@ import tyro
 
 from takeover.app.commands.data_options import Where, existing, print_json
 from takeover.app.commands.policy_evaluate import prepared
-from takeover.app.commands.policy_options import Json, Version, config_of, manifest_of
+from takeover.app.commands.policy_options import Json, Version, config_of, manifest_of, with_cameras
 from takeover.app.commands.progress import listing, print_table, progress_display
 from takeover.app.processes.common import StartupError
 from takeover.app.supervisor import Progress
@@ -41,8 +41,7 @@ def absorb(command: Absorb) -> int:
     if command.segments < 0 or command.runs < 0:
         raise StartupError(f"--segments {command.segments} --runs {command.runs}: neither may be below 0")
     workspace = existing(command.workspace)
-    manifest_of(workspace, command.version)
-    config = config_of(workspace, command.robot)
+    config = with_cameras(config_of(workspace, command.robot), manifest_of(workspace, command.version))
     with prepared(str(workspace.path), config) as (robot, _), progress_display() as display:
 
         def show(what: str, done: int, total: int) -> bool:
@@ -112,4 +111,6 @@ def lines(made: "Absorption") -> list[str]:
     ):
         if count:
             said.append(f"{count} corrections {text}")
+    if made.without_picture:
+        said.append(f"{made.without_picture} steps left out: a picture that a policy needs is not stored or cannot be read")
     return said
