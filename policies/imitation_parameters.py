@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from takeover.policies.memory import STRATEGIES
-from takeover.policies.parameters import check_ranges, require
+from takeover.policies.parameters import check_device, check_ranges, require
 
 RANGES = {
     "learning_rate": (1e-6, 0.1),
@@ -35,6 +35,8 @@ class ImitationParameters:
     """Most steps of policy episodes that are remembered (`policies.memory`); 0: all. Demonstrations are not counted and stay."""
     memory: str = "lfi"
     """What goes when there are more: fifo, filo, lfi (least intervened first) or mfi."""
+    device: str = "auto"
+    """Where it is computed: cuda, cuda:N or cpu; auto: on the first CUDA device, on the CPU where there is none."""
 
     def __post_init__(self) -> None:
         check_ranges(self, RANGES)
@@ -46,4 +48,5 @@ class ImitationParameters:
         require(0.0 <= self.updates_per_step <= 20.0, f"updates_per_step = {self.updates_per_step}; allowed 0..20")
         require(0.0 <= self.pre_intervention_s <= 10.0, f"pre_intervention_s = {self.pre_intervention_s}; allowed 0..10")
         require(self.memory_steps == 0 or self.memory_steps >= 100, f"memory_steps = {self.memory_steps}; 0 (all), or at least 100")
+        check_device(self.device)
         require(self.memory in STRATEGIES, f"memory = {self.memory!r}; known: {', '.join(STRATEGIES)}")

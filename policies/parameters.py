@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -47,6 +48,12 @@ def check_ranges(parameters: object, ranges: Mapping[str, tuple[float, float]]) 
     for name, (least, most) in ranges.items():
         value = getattr(parameters, name)
         require(least <= value <= most, f"{name} = {value}; allowed {least:g}..{most:g}")
+
+
+def check_device(device: str) -> None:
+    """Where something is computed, by name; whether it is there is another question. Raises `ValueError`."""
+    known = re.fullmatch(r"auto|cpu|cuda(:\d+)?", device)
+    require(known is not None, f"device = {device!r}; allowed auto, cpu, cuda, cuda:N")
 
 
 def require(condition: bool, message: str) -> None:
