@@ -2,6 +2,7 @@
 
 import contextlib
 import datetime
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from takeover.data.episode_checks import contradictions
 from takeover.data.episode_read import open_episode, read_bounds, read_events, read_records, texts
 from takeover.data.episode_schema import EpisodeRecords
 from takeover.data.hdf5_image import USER_BLOCK_BYTES, DamagedFile, check_seal, sealed_digest, write_durably
-from takeover.data.schema import EpisodeStart, Event
+from takeover.data.schema import EpisodeStart, Event, PolicyImage
 from takeover.data.workspace import Workspace
 
 __all__ = ["EpisodeReader", "episode_path", "open_episode", "read_bounds", "read_events", "read_records", "verify_file", "write_episode"]
@@ -213,6 +214,18 @@ class EpisodeReader:
         step = max(0, int(np.searchsorted(times, t_ns, side="right")) - 1)
         row = int(self.column("frame_index", held=True)[step])
         return self._hil["frames"][camera][row] if self._hil["image_valid"][camera][row] else None
+
+    def policy_images(self, step: int, cameras: Sequence[str]) -> list[PolicyImage]:
+        """What the policy saw before step number ``step`` through ``cameras``, each that gave a picture. Nothing else is decoded.
+
+        Raises `OSError` where a stored picture cannot be read.
+        """
+        row, found = int(self.column("frame_index")[step]), []
+        for camera in cameras:
+            if camera in self.policy_cameras and self._hil["image_valid"][camera][row]:
+                picture = self._hil["frames"][camera][row]
+                found.append(PolicyImage(camera=camera, height=picture.shape[0], width=picture.shape[1], data=picture.tobytes()))
+        return found
 
     def simulator_states(self) -> list[tuple[str, int, bytes]]:
         """Exact simulator states as (takeover | failure | a mark's kind | ..., seq, bytes)."""

@@ -69,6 +69,7 @@ def absorb(
         later=found.later,
         unattended=found.unattended,
         problems=problems,
+        without_picture=sum(segment.without_picture for segment in segments),
     )
     _write(version_folder(workspace.path, version) / FILE, msgspec.json.format(msgspec.json.encode(made), indent=1))
     return made
@@ -143,6 +144,7 @@ def _segment(one: Distance, retested: SegmentRetest | None) -> SegmentAbsorption
         gripper_before=one.gripper_before,
         gripper_after=one.gripper_after,
         retest=retested,
+        without_picture=one.without_picture,
     )
 
 

@@ -2,8 +2,9 @@
 
 A correction is an intervention of a recorded policy episode that labels leave in; its steps are those that a person drove, ramp-in
 excluded, and that labels call an example. Both policies are asked at the recorded observations, deterministic, with the history of the
-run up to there. The distance is that of the continuous action, |a_policy - a_person| in canonical units (1 is the largest command of
-one axis); a discrete gripper is counted on its own, as the share of steps with another command.
+run up to there; one that sees pictures, at the pictures that are stored of the step, and a step without them is left out for both. The
+distance is that of the continuous action, |a_policy - a_person| in canonical units (1 is the largest command of one axis); a discrete
+gripper is counted on its own, as the share of steps with another command.
 """
 
 import itertools
@@ -26,12 +27,13 @@ from takeover.data.hdf5_image import DamagedFile
 from takeover.data.schema import ControlMode, EpisodeKind, RobotSpec
 from takeover.data.training_labels import training_labels
 from takeover.data.workspace import Workspace
-from takeover.policies.base import FloatArray, Policy, PolicyRefused
+from takeover.policies.base import FloatArray, Policy, PolicyRefused, SeesPictures
 from takeover.policies.frames import begin_episode
 from takeover.policies.gating import load_for
 from takeover.policies.inference import split_action
 from takeover.policies.manifest import Manifest, correction_name, read_manifest, version_folder
 from takeover.policies.publish import LoadedPolicy
+from takeover.policies.recorded_pictures import RecordedPictures
 from takeover.policies.replay import gripper_index
 
 BLOCK = 5
@@ -40,6 +42,7 @@ LABELS_AT_ONCE = 50  # episodes
 Closeness = Literal["closer", "not shown", "farther"]
 Progress = Callable[[int, int], bool]
 Doubles = npt.NDArray[np.float64]
+Steps = npt.NDArray[np.int64]
 
 
 class AbsorptionCancelled(RuntimeError):
@@ -54,11 +57,12 @@ class Correction:
     number: int
     seq: int  # control step of the takeover
     acted: int  # the version that acted when the person took over
-    steps: npt.NDArray[np.int64]
+    steps: Steps
     observations: FloatArray  # (N, D)
     actions: Doubles  # (N, A) applied
     run: npt.NDArray[np.int64]  # (N,)
     used: bool | None  # whether a batch before this version held a step of it; None: not noted
+    path: Path  # the episode's file: pictures stay there until a policy asks for them
 
     @property
     def name(self) -> str:
@@ -68,7 +72,8 @@ class Correction:
 @dataclass(frozen=True)
 class Distance:
     """Per segment. ``before`` and ``after``: mean distance of the version that acted and of the new one; ``interval``: 95 % of after -
-    before, by a bootstrap over blocks of steps; ``gripper_before`` and ``gripper_after``: share of other commands, None without one."""
+    before, by a bootstrap over blocks of steps; ``gripper_before`` and ``gripper_after``: share of other commands, None without one.
+    ``without_picture``: steps that were left out of ``n``, since a policy needs pictures that are not there."""
 
     correction: Correction
     n: int
@@ -77,6 +82,7 @@ class Distance:
     interval: tuple[float, float]
     gripper_before: float | None
     gripper_after: float | None
+    without_picture: int = 0
 
     @property
     def verdict(self) -> Closeness:
@@ -124,8 +130,9 @@ def find_corrections(workspace: Workspace, manifest: Manifest, limit: int = 0, c
     found = Found()
     used, whole = used_corrections(workspace.path, manifest)
     for row, labels in _corrected(workspace, manifest, catalog):
+        path = workspace.path / row.path
         try:
-            with EpisodeReader(workspace.path / row.path) as reader:
+            with EpisodeReader(path) as reader:
                 columns = {name: reader.column(name).astype(np.int64) for name in ("seq", "run_id", "policy_version", "control_mode")}
                 observations, actions = reader.observations.astype(np.float32), reader.actions.astype(np.float64)
                 interventions = reader.interventions
@@ -149,7 +156,7 @@ def find_corrections(workspace: Workspace, manifest: Manifest, limit: int = 0, c
                 known = True if name in used else False if whole else None
                 seq = int(columns["seq"][one["start"]])
                 found.corrections.append(
-                    Correction(row.id, int(one["id"]), seq, acted, steps, observations, actions, columns["run_id"], known)
+                    Correction(row.id, int(one["id"]), seq, acted, steps, observations, actions, columns["run_id"], known, path)
                 )
                 if limit and len(found.corrections) >= limit:
                     return found
@@ -166,12 +173,47 @@ def _corrected(workspace: Workspace, manifest: Manifest, catalog: Catalog | None
             yield from ((row, labels[row.id]) for row in rows)
 
 
-def actions_of(policy: Policy, correction: Correction) -> Doubles:
-    """(n, A) what a policy would do at the correction's steps: deterministic, its history that of the run up to each of them."""
-    wanted = set(correction.steps.tolist())
+def asked(
+    policies: Sequence[Policy], correction: Correction, pictures: RecordedPictures, on_step: Callable[[], None]
+) -> tuple[Steps, list[Doubles]]:
+    """(n,) steps of the correction at which all ``policies`` can be asked, and (n, A) what each would do there.
+
+    Where one sees pictures, only those of the correction's steps are read, ``on_step`` is called before each. Raises `ValueError` naming
+    the correction, where its file cannot be opened or a picture has another size than a policy needs.
+    """
+    seeing = [policy for policy in policies if isinstance(policy, SeesPictures)]
+    cameras = list(dict.fromkeys(camera for policy in seeing for camera in policy.cameras))
+    if not seeing:
+        return correction.steps, [actions_of(policy, correction, correction.steps) for policy in policies]
+    kept: list[int] = []
+    made: list[list[Doubles]] = [[] for _ in policies]
+    for step in correction.steps.tolist():
+        on_step()
+        try:
+            images = pictures.of(correction.path, step, cameras)
+            if images is None:
+                continue
+            for policy, actions in zip(policies, made, strict=True):
+                if isinstance(policy, SeesPictures):
+                    policy.look(images)
+                    actions.append(policy.act(correction.observations[step], sample=False).actions[0].astype(np.float64))
+        except (OSError, ValueError) as error:
+            raise ValueError(f"correction {correction.name}, step {step}: {error}") from error
+        kept.append(step)
+    if not kept:
+        none = f"none of its {len(correction.steps)} steps has pictures of {', '.join(cameras)}"
+        raise ValueError(f"correction {correction.name}: {none}")
+    steps = np.array(kept, np.int64)
+    said = zip(policies, made, strict=True)
+    return steps, [np.array(own) if isinstance(policy, SeesPictures) else actions_of(policy, correction, steps) for policy, own in said]
+
+
+def actions_of(policy: Policy, correction: Correction, steps: Steps) -> Doubles:
+    """(n, A) what a policy would do at ``steps``: deterministic, its history that of the run up to each of them."""
+    wanted = set(steps.tolist())
     made: list[Doubles] = []
     run = None
-    for index in range(int(correction.steps[-1]) + 1):
+    for index in range(int(steps[-1]) + 1):
         if correction.run[index] != run:
             if run is None:
                 begin_episode(policy, correction.observations[0])
@@ -195,22 +237,30 @@ def block_interval(values: Doubles, *, block: int = BLOCK, resamples: int = 1000
     return float(low), float(high)
 
 
-def distance(spec: RobotSpec, old: Policy, new: Policy, correction: Correction) -> Distance:
-    """Both policies against what the person did. Raises `ValueError` naming the step where an action is not finite."""
+def distance(
+    spec: RobotSpec,
+    old: Policy,
+    new: Policy,
+    correction: Correction,
+    pictures: RecordedPictures,
+    on_step: Callable[[], None] = lambda: None,
+) -> Distance:
+    """Both policies against what the person did. Raises as `asked`, and `ValueError` naming the step where an action is not finite."""
     arm, gripper = split_action(spec)
-    person = correction.actions[correction.steps]
+    steps, answers = asked((old, new), correction, pictures, on_step)
+    person = correction.actions[steps]
     off: list[Doubles] = []
     other: list[float | None] = []
-    for policy in (old, new):
-        said = actions_of(policy, correction)
+    for said in answers:
         bad = np.flatnonzero(~np.isfinite(said - person).all(1))
         if len(bad):
-            raise ValueError(f"correction {correction.name}, step {correction.steps[bad[0]]}: an action is not finite")
+            raise ValueError(f"correction {correction.name}, step {steps[bad[0]]}: an action is not finite")
         off.append(np.linalg.norm(said[:, arm] - person[:, arm], axis=1))
         wrong = [gripper_index(a) != gripper_index(b) for a, b in zip(said[:, gripper], person[:, gripper], strict=True)]
         other.append(float(np.mean(wrong)) if gripper >= 0 else None)
     interval = block_interval(off[1] - off[0])
-    return Distance(correction, len(person), float(off[0].mean()), float(off[1].mean()), interval, other[0], other[1])
+    left_out = len(correction.steps) - len(steps)
+    return Distance(correction, len(steps), float(off[0].mean()), float(off[1].mean()), interval, other[0], other[1], left_out)
 
 
 def distances(
@@ -223,21 +273,29 @@ def distances(
 ) -> Iterator[tuple[Distance, LoadedPolicy]]:
     """Each correction's distances and the policy that acted; versions that cannot be loaded are named in ``problems``.
 
-    Raises `AbsorptionCancelled` when ``on_progress(done, total)`` returns False.
+    Raises `AbsorptionCancelled` when ``on_progress(done, total)`` returns False: it is called after each correction, and before each
+    step whose pictures are looked at.
     """
     loaded: dict[int, LoadedPolicy | None] = {}
-    for done, correction in enumerate(corrections, 1):
-        if correction.acted not in loaded:
-            try:
-                loaded[correction.acted] = load_for(workspace, correction.acted, spec)
-            except PolicyRefused as error:
-                loaded[correction.acted] = None
-                problems.append(f"version {correction.acted}, which acted: {error}")
-        old = loaded[correction.acted]
-        if old is not None:
-            try:
-                yield distance(spec, old.policy, new.policy, correction), old
-            except ValueError as error:
-                problems.append(str(error))
-        if on_progress is not None and not on_progress(done, len(corrections)):
-            raise AbsorptionCancelled(f"stopped after {done} of {len(corrections)} corrections")
+    done, total = 0, len(corrections)
+
+    def go_on() -> None:
+        if on_progress is not None and not on_progress(done, total):
+            raise AbsorptionCancelled(f"stopped after {done} of {total} corrections")
+
+    with RecordedPictures() as pictures:
+        for correction in corrections:
+            if correction.acted not in loaded:
+                try:
+                    loaded[correction.acted] = load_for(workspace, correction.acted, spec)
+                except PolicyRefused as error:
+                    loaded[correction.acted] = None
+                    problems.append(f"version {correction.acted}, which acted: {error}")
+            old = loaded[correction.acted]
+            if old is not None:
+                try:
+                    yield distance(spec, old.policy, new.policy, correction, pictures, go_on), old
+                except ValueError as error:
+                    problems.append(str(error))
+            done += 1
+            go_on()

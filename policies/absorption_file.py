@@ -23,7 +23,8 @@ class SegmentRetest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SegmentAbsorption(msgspec.Struct, frozen=True, kw_only=True):
-    """One correction; see `absorption.Distance`. ``interval`` None: too few steps."""
+    """One correction; see `absorption.Distance`. ``interval`` None: too few steps. ``n`` steps were compared, ``without_picture`` more
+    were left out."""
 
     episode_id: str
     intervention_id: int
@@ -37,6 +38,7 @@ class SegmentAbsorption(msgspec.Struct, frozen=True, kw_only=True):
     gripper_before: float | None = None
     gripper_after: float | None = None
     retest: SegmentRetest | None = None
+    without_picture: int = 0
 
 
 class Absorption(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,6 +54,7 @@ class Absorption(msgspec.Struct, frozen=True, kw_only=True):
     later: int
     unattended: int
     problems: list[str]
+    without_picture: int = 0  # steps of all segments that were left out, since a policy needs pictures that are not there
 
 
 def read_absorption(workspace: str | os.PathLike[str], version: int) -> Absorption | None:

@@ -53,7 +53,10 @@ class Policy(Protocol):
 
 @runtime_checkable
 class SeesPictures(Protocol):
-    """A `Policy` that wants the pictures of an observation before it acts on it."""
+    """A `Policy` that wants the pictures of an observation before it acts on it.
+
+    It has no memory beside them: what it does follows from one observation and its pictures, so it can be asked at any recorded step.
+    """
 
     @property
     def cameras(self) -> tuple[str, ...]: ...

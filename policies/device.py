@@ -1,6 +1,7 @@
-"""Where a learner computes."""
+"""Where a learner computes, and how batches get there."""
 
 import torch
+from torch import Tensor
 
 from takeover.policies.base import LearnerError
 
@@ -17,6 +18,13 @@ def choose_device(wanted: str) -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= count:
         raise LearnerError(f"device = {wanted!r}, but this machine has {count} CUDA devices; set device=auto or device=cpu")
     return device
+
+
+def sent(batch: Tensor, device: torch.device) -> Tensor:
+    """A batch from the CPU on ``device``, where it is itself; to a GPU through page-locked memory, without waiting."""
+    if batch.device == device or device.type == "cpu":
+        return batch
+    return batch.pin_memory().to(device, non_blocking=True)
 
 
 def device_name(device: torch.device) -> str:

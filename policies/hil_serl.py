@@ -57,7 +57,7 @@ class HilSerlLearner(SacNetworks):
             frames=self._frames,
         )
         self._stage = Stage(self.replay.columns, self._arm, self._gripper if self.discrete_gripper else None, self.device)
-        self._progress = ProgressReward(spec, p.progress_reward, seed, self._frames)
+        self._progress = ProgressReward(spec, p.progress_reward, seed, self._frames, p.device)
         self.updates = 0
         self.cloned = False
         self.skipped = 0  # updates refused because a loss or gradient was not finite

@@ -1,10 +1,9 @@
 """Settings of ``hil-serl``, checked once."""
 
 import dataclasses
-import re
 from dataclasses import dataclass
 
-from takeover.policies.parameters import check_kept, check_ranges, require
+from takeover.policies.parameters import check_device, check_kept, check_ranges, require
 
 RANGES = {
     "clone_learning_rate": (1e-6, 0.1),
@@ -158,8 +157,7 @@ class HilSerlParameters:
         require(0.0 <= self.pre_takeover_s <= 10.0, f"pre_takeover_s = {self.pre_takeover_s}; allowed 0..10")
         require(0.0 <= self.progress_reward <= 100.0, f"progress_reward = {self.progress_reward}; allowed 0..100")
         require(0.0 <= self.residual_scale <= 10.0, f"residual_scale = {self.residual_scale}; allowed 0..10")
-        known = re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device)
-        require(known is not None, f"device = {self.device!r}; allowed auto, cpu, cuda, cuda:N")
+        check_device(self.device)
         require(self.observations in ("state", "pictures"), f"observations = {self.observations!r}; allowed: state, pictures")
         require(2 <= self.camera_features <= 1024, f"camera_features = {self.camera_features}; allowed 2..1024")
         require(1 <= self.crops <= 8, f"crops = {self.crops}; allowed 1..8")

@@ -21,6 +21,7 @@ from takeover.policies import nets
 from takeover.policies.base import LearnerError, PolicyWeights
 from takeover.policies.class_weights import SCHEMES, StepClass, target_shares, weights
 from takeover.policies.correction_use import CorrectionUse
+from takeover.policies.device import choose_device, sent
 from takeover.policies.flat import Adam, Layout
 from takeover.policies.imitation_parameters import ImitationParameters
 from takeover.policies.imitation_table import Stored, Table, class_of, counted, driven_steps, weights_or_none
@@ -34,7 +35,7 @@ from takeover.policies.same_settings import differing
 
 
 class ImitationLearner:
-    """Weighted cloning. Construct with `make`."""
+    """Weighted cloning; network and optimiser are on ``device``, steps on the CPU. Construct with `make`."""
 
     swap = "episode"
 
@@ -43,14 +44,15 @@ class ImitationLearner:
         self.spec = spec
         self.parameters = parameters
         p = parameters
+        self.device = choose_device(p.device)
         self._arm, self._gripper = split_action(spec)
         outputs = nets.mixture_outputs(len(self._arm), p.modes, self._gripper >= 0)
         self._layout = Layout(nets.mlp_layout("policy", spec.observation.size * p.history, p.hidden, outputs))
         self.generator = torch.Generator().manual_seed(int(stream(seed, "learner").integers(2**62)))
-        self._flat = nets.initialise(self._layout, self.generator, last_scale=0.1).requires_grad_()
-        self._optimiser = Adam(self._layout.size, p.learning_rate)
-        self._mean = torch.zeros(spec.observation.size)
-        self._scale = torch.ones(spec.observation.size)
+        self._flat = nets.initialise(self._layout, self.generator, last_scale=0.1).to(self.device).requires_grad_()
+        self._optimiser = Adam(self._layout.size, p.learning_rate, device=self.device)
+        self._mean = torch.zeros(spec.observation.size, device=self.device)
+        self._scale = torch.ones(spec.observation.size, device=self.device)
         self.updates = 0
         self.cloned = False
         self.skipped = 0
@@ -177,7 +179,9 @@ class ImitationLearner:
         rows = [o for stored in counted(self._episodes.values()) for o in stored.observations]
         if not rows:
             raise LearnerError("no demonstrations to clone; record some first")
-        self._mean, self._scale = fit_normaliser(torch.from_numpy(np.stack(rows)[:, -1]), self.spec.observation.units)
+        mean, scale = fit_normaliser(torch.from_numpy(np.stack(rows)[:, -1]), self.spec.observation.units)
+        self._mean.copy_(mean)
+        self._scale.copy_(scale)
         total = self.parameters.clone_updates
         for i in range(total):
             self._optimiser.learning_rate = self.parameters.learning_rate * (0.1 + 0.45 * (1.0 + math.cos(math.pi * i / total)))
@@ -218,13 +222,7 @@ class ImitationLearner:
         index = table.sample(self.parameters.batch, shares, self.generator)
         if self._corrections:
             self._corrections.seen(table.corrections[index].tolist())
-        observation = nets.normalise(table.observations[index], self._mean, self._scale).flatten(1)
-        action = table.actions[index]
-        outputs = nets.mlp(self._layout.views(self._flat), "policy", observation)
-        logits, means, log_stds, gripper = nets.split_mixture(outputs, len(self._arm), self.parameters.modes, self.parameters.min_std)
-        loss = -nets.mixture_log_density(logits, means, log_stds, action[:, self._arm]).mean()
-        if self._gripper >= 0:
-            loss = loss + torch.nn.functional.cross_entropy(gripper, table.gripper[index])
+        loss = self._loss(table, index)
         (gradient,) = torch.autograd.grad(loss, [self._flat])
         if math.isfinite(float(loss.detach())) and math.isfinite(float(gradient.sum())):
             norm = float(gradient.norm())
@@ -233,6 +231,17 @@ class ImitationLearner:
                 self._flat.mul_(1.0 - self._optimiser.learning_rate * self.parameters.weight_decay)
         found = {f"weight_{c.name.lower()}": w for c, w in weights(table.counts, scheme).items() if c != StepClass.TRANSITION}
         return {"cloning_loss": float(loss.detach())} | found
+
+    def _loss(self, table: Table, index: Tensor) -> Tensor:
+        """Of the batch of rows ``index`` (B,)."""
+        p, device = self.parameters, self.device
+        observation = nets.normalise(sent(table.observations[index], device), self._mean, self._scale).flatten(1)
+        outputs = nets.mlp(self._layout.views(self._flat), "policy", observation)
+        logits, means, log_stds, gripper = nets.split_mixture(outputs, len(self._arm), p.modes, p.min_std)
+        loss = -nets.mixture_log_density(logits, means, log_stds, sent(table.actions[index][:, self._arm], device)).mean()
+        if self._gripper >= 0:
+            loss = loss + torch.nn.functional.cross_entropy(gripper, sent(table.gripper[index], device))
+        return loss
 
     def _steps(self) -> Table:
         """Everything a batch may hold, made anew after steps and labels."""
@@ -249,8 +258,9 @@ class ImitationLearner:
     # --- state, weights ---
 
     def weights(self) -> PolicyWeights:
-        tensors = {name: tensor.clone() for name, tensor in self._layout.views(self._flat.detach()).items()}
-        tensors |= {"normaliser.mean": self._mean.clone(), "normaliser.scale": self._scale.clone()}
+        """On the CPU."""
+        flat = self._layout.views(self._flat.detach()) | {"normaliser.mean": self._mean, "normaliser.scale": self._scale}
+        tensors = {name: tensor.clone().cpu() for name, tensor in flat.items()}
         p = self.parameters
         return PolicyWeights("gaussian_mixture", {"hidden": p.hidden, "modes": p.modes, "history": p.history}, tensors)
 
@@ -266,7 +276,7 @@ class ImitationLearner:
         self._optimiser.restore({key: tensors[f"adam.{key}"] for key in ("count", "moment1", "moment2")})
 
     def state(self) -> dict[str, Any]:
-        """``tensors`` and JSON-able ``values``; the steps are read from the store again."""
+        """``tensors`` (on the CPU) and JSON-able ``values``; the steps are read from the store again."""
         values = {
             "learner": self.name,
             "parameters": asdict(self.parameters),
@@ -278,8 +288,9 @@ class ImitationLearner:
             "learning_rate": self._optimiser.learning_rate,
             "unused_corrections": self._corrections.state(),
         }
-        good = {f"good.{name}": tensor for name, tensor in (self._good or {}).items()}
-        return {"tensors": self._state_tensors() | good | {"generator": self.generator.get_state()}, "values": values}
+        tensors = self._state_tensors() | {f"good.{name}": tensor for name, tensor in (self._good or {}).items()}
+        on_cpu = {name: tensor.cpu() for name, tensor in tensors.items()}
+        return {"tensors": on_cpu | {"generator": self.generator.get_state()}, "values": values}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """After the same steps were ingested again. Raises `LearnerError` for a state of another learner or other settings."""

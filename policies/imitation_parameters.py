@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from takeover.policies.memory import STRATEGIES
-from takeover.policies.parameters import check_kept, check_ranges, require
+from takeover.policies.parameters import check_device, check_kept, check_ranges, require
 
 RANGES = {
     "learning_rate": (1e-6, 0.1),
@@ -39,6 +39,8 @@ class ImitationParameters:
     """In real time: of the newest published versions so many keep their weights (`policies.pruning`); 0: all do, none is pruned."""
     keep_every: int = 10
     """Of the older ones those keep them whose number this divides; 0: none, beyond those that are referred to."""
+    device: str = "auto"
+    """Where it is computed: cuda, cuda:N or cpu; auto: on the first CUDA device, on the CPU where there is none."""
 
     def __post_init__(self) -> None:
         check_ranges(self, RANGES)
@@ -51,4 +53,5 @@ class ImitationParameters:
         require(0.0 <= self.updates_per_step <= 20.0, f"updates_per_step = {self.updates_per_step}; allowed 0..20")
         require(0.0 <= self.pre_intervention_s <= 10.0, f"pre_intervention_s = {self.pre_intervention_s}; allowed 0..10")
         require(self.memory_steps == 0 or self.memory_steps >= 100, f"memory_steps = {self.memory_steps}; 0 (all), or at least 100")
+        check_device(self.device)
         require(self.memory in STRATEGIES, f"memory = {self.memory!r}; known: {', '.join(STRATEGIES)}")

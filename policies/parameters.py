@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -56,6 +57,12 @@ def check_kept(versions: int, every: int) -> None:
     allowed = f"allowed 0 (all keep their weights), or {LEAST_KEPT}..{MOST_KEPT}"
     require(versions == 0 or LEAST_KEPT <= versions <= MOST_KEPT, f"keep_versions = {versions}; {allowed}")
     require(0 <= every <= MOST_KEPT, f"keep_every = {every}; allowed 0..{MOST_KEPT}")
+
+
+def check_device(device: str) -> None:
+    """Where something is computed, by name; whether it is there is another question. Raises `ValueError`."""
+    known = re.fullmatch(r"auto|cpu|cuda(:\d+)?", device)
+    require(known is not None, f"device = {device!r}; allowed auto, cpu, cuda, cuda:N")
 
 
 def require(condition: bool, message: str) -> None:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from takeover.data.schema import RobotSpec
 from takeover.policies import nets
+from takeover.policies.device import sent
 from takeover.policies.flat import Adam, Layout
 from takeover.policies.gripper_critic import gripper_columns
 from takeover.policies.inference import split_action
@@ -47,17 +48,17 @@ class CloningSettings:
 def clone_encoder(
     spec: RobotSpec, shape: EncoderShape, encoder: Tensor, data: CloningSet, settings: CloningSettings, generator: torch.Generator
 ) -> Iterator[tuple[float, float]]:
-    """Train the flat parameters ``encoder`` in place; yields (progress in [0, 1], loss) after every update.
+    """Train the flat parameters ``encoder`` in place, on their device; yields (progress in [0, 1], loss) after every update.
 
     A loss that is not finite raises `FloatingPointError` before anything is changed by it.
     """
     arm, gripper = split_action(spec)
     inputs = spec.observation.size + shape.size
     layouts = shape.layout(), Layout(nets.mlp_layout("head", inputs, settings.hidden, len(arm) + (3 if gripper >= 0 else 0)))
-    head = nets.initialise(layouts[1], generator, last_scale=0.1)
+    head = nets.initialise(layouts[1], generator, last_scale=0.1).to(encoder.device)
     everything = torch.cat([encoder.detach(), head]).requires_grad_()
     sizes = [layout.size for layout in layouts]
-    optimiser = Adam(everything.numel(), settings.learning_rate)
+    optimiser = Adam(everything.numel(), settings.learning_rate, device=encoder.device)
     mean, scale = fit_normaliser(data.observations, spec.observation.units)
     numbers = nets.normalise(data.observations, mean, scale)
     for i in range(settings.updates):
@@ -65,8 +66,8 @@ def clone_encoder(
         chosen = torch.randint(len(numbers), (settings.batch,), generator=generator)
         pictures = random_crops(data.frames[chosen.numpy()], generator)
         views = [layout.views(part) for layout, part in zip(layouts, torch.split(everything, sizes), strict=True)]
-        outputs = nets.mlp(views[1], "head", torch.cat([numbers[chosen], encode(shape, views[0], pictures)], 1))
-        loss = _loss(outputs, data.actions[chosen], arm, gripper)
+        outputs = outputs_of(shape, (views[0], views[1]), numbers[chosen], pictures)
+        loss = _loss(outputs, sent(data.actions[chosen], encoder.device), arm, gripper)
         value = float(loss.detach())
         (gradient,) = torch.autograd.grad(loss, [everything])
         norm = float(gradient.norm())
@@ -79,6 +80,12 @@ def clone_encoder(
         yield (i + 1) / settings.updates, value
 
 
+def outputs_of(shape: EncoderShape, views: tuple[dict[str, Tensor], dict[str, Tensor]], numbers: Tensor, pictures: Tensor) -> Tensor:
+    """Encoder and head on their device, for a batch of the robot's numbers (B, D) and pictures from the CPU."""
+    device = views[1]["head.w0"].device
+    return nets.mlp(views[1], "head", torch.cat([sent(numbers, device), encode(shape, views[0], sent(pictures, device))], 1))
+
+
 def _loss(outputs: Tensor, actions: Tensor, arm: list[int], gripper: int) -> Tensor:
     loss = (outputs[:, : len(arm)].tanh() - actions[:, arm]).square().sum(-1).mean()
     if gripper >= 0:
@@ -89,4 +96,4 @@ def _loss(outputs: Tensor, actions: Tensor, arm: list[int], gripper: int) -> Ten
 @torch.inference_mode()
 def encode_frames(shape: EncoderShape, encoder: Tensor, frames: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
     """Frames (n, cameras, H, W, 3) through the encoder as it is -> (n, features) float32."""
-    return encode(shape, shape.layout().views(encoder), torch.from_numpy(frames)).numpy()
+    return encode(shape, shape.layout().views(encoder), sent(torch.from_numpy(frames), encoder.device)).cpu().numpy()

@@ -43,7 +43,7 @@ class PictureHilSerlLearner(HilSerlLearner):
         self.shape = EncoderShape(tuple(spec.policy_cameras), features=p.camera_features)
         super().__init__(widened(spec, self.shape.names()), seed, parameters)
         self.encoder_generator = torch.Generator().manual_seed(int(stream(seed, "encoder").integers(2**62)))
-        self._encoder = initialise_encoder(self.shape, self.encoder_generator)
+        self._encoder = initialise_encoder(self.shape, self.encoder_generator).to(self.device)
         self._features = FeatureReplay(
             spec,
             self.shape.names(),
@@ -175,12 +175,12 @@ class PictureHilSerlLearner(HilSerlLearner):
     def weights(self) -> PolicyWeights:
         """As `HilSerlLearner.weights`, with the encoder."""
         inner = super().weights()
-        encoder = {name: view.clone() for name, view in self.shape.layout().views(self._encoder).items()}
+        encoder = {name: view.clone().cpu() for name, view in self.shape.layout().views(self._encoder).items()}
         return PolicyWeights(ARCHITECTURE, inner.config | encoder_config(self.shape), inner.tensors | encoder, inner.metrics)
 
     def state(self) -> dict[str, Any]:
         state = super().state()
-        state["tensors"] = state["tensors"] | {"encoder": self._encoder.clone()}
+        state["tensors"] = state["tensors"] | {"encoder": self._encoder.clone().cpu()}
         state["values"] = state["values"] | {"cameras": list(self.shape.cameras)}
         return state
 

@@ -25,11 +25,11 @@ from takeover.policies.transition_buffer import Columns
 class ProgressReward:
     """Does nothing at all where ``weight`` is 0."""
 
-    def __init__(self, spec: RobotSpec, weight: float, seed: int, frames: Frames | None = None) -> None:
-        """``frames``: what the learner's transitions are in."""
+    def __init__(self, spec: RobotSpec, weight: float, seed: int, frames: Frames | None = None, device: str = "auto") -> None:
+        """``frames``: what the learner's transitions are in; ``device``: where the head is fitted."""
         self._frames = frames
         self._spec, self._weight = spec, weight
-        self._settings = FitSettings(seed=seed)
+        self._settings = FitSettings(seed=seed, device=device)
         self._head: Head | None = None
         self._running: tuple[EpisodeStart, list[Step]] | None = None
         self._episodes: dict[str, tuple[EpisodeStart, list[Step], EpisodeEnd]] = {}

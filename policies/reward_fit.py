@@ -9,7 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from takeover.policies import nets
-from takeover.policies.flat import Adam
+from takeover.policies.base import LearnerError
+from takeover.policies.device import choose_device, sent
+from takeover.policies.flat import Adam, Layout
 from takeover.policies.normaliser import fit_normaliser
 from takeover.policies.reward_data import RewardEpisode
 from takeover.policies.reward_model import MEAN, SCALE, RewardConfig, RewardModel, first_success
@@ -77,16 +79,25 @@ def check_enough(training: Sequence[RewardEpisode], settings: RewardSettings) ->
         raise RewardError(f"too few negatives: {said}; {settings.min_negatives} are needed, 1,000 are good")
 
 
-def fit(config: RewardConfig, examples: Examples, units: Sequence[str], settings: RewardSettings, progress: Progress) -> dict[str, Tensor]:
-    """Train the head on ``examples``: its tensors and the normaliser. A function of its arguments alone.
+def training_device(settings: RewardSettings) -> torch.device:
+    """Raises `RewardError` for one that is not there."""
+    try:
+        return choose_device(settings.device)
+    except LearnerError as error:
+        raise RewardError(str(error)) from error
 
-    Raises `RewardCancelled`, `RewardError` for a loss that is not finite.
+
+def fit(config: RewardConfig, examples: Examples, units: Sequence[str], settings: RewardSettings, progress: Progress) -> dict[str, Tensor]:
+    """Train the head on ``examples``: its tensors and the normaliser, on the CPU. On one kind of device a function of its arguments alone.
+
+    Raises `RewardCancelled`, `RewardError` for a loss that is not finite and a device that is not there.
     """
+    device = training_device(settings)
     generator = torch.Generator().manual_seed(settings.seed)
     x, mean, scale = _normalised(config, examples, units)
     layout = config.head_layout()
-    flat = nets.initialise(layout, generator).requires_grad_()
-    optimiser = Adam(layout.size, settings.learning_rate)
+    flat = nets.initialise(layout, generator).to(device).requires_grad_()
+    optimiser = Adam(layout.size, settings.learning_rate, device=device)
     target = examples.labels * (1.0 - 2.0 * settings.smoothing) + settings.smoothing
     positives, negatives = (torch.nonzero(examples.labels == value).squeeze(1) for value in (1.0, 0.0))
     hard = torch.nonzero(examples.hard & (examples.labels == 0.0)).squeeze(1)
@@ -95,9 +106,7 @@ def fit(config: RewardConfig, examples: Examples, units: Sequence[str], settings
     for update in range(settings.updates):
         chosen = balanced(positives, negatives, hard, settings.batch, generator)
         batch = x[chosen] + noise * torch.randn(len(chosen), x.shape[1], generator=generator)
-        logits = nets.critics(layout.views(flat), batch).squeeze(-1)
-        loss = F.binary_cross_entropy_with_logits(logits, target[chosen].expand_as(logits))
-        (gradient,) = torch.autograd.grad(loss, [flat])
+        (gradient,) = torch.autograd.grad(head_loss(layout, flat, batch, target[chosen]), [flat])
         if not bool(torch.isfinite(gradient).all()):
             raise RewardError(f"the loss is not finite at update {update}; look for wild numbers in the observations")
         optimiser.step(flat, gradient)
@@ -105,8 +114,14 @@ def fit(config: RewardConfig, examples: Examples, units: Sequence[str], settings
             flat.mul_(1.0 - settings.learning_rate * settings.weight_decay)
         if update % 50 == 49 and not progress(update + 1, settings.updates):
             raise RewardCancelled("stopped; nothing was written")
-    tensors = {name: tensor.detach().clone() for name, tensor in layout.views(flat).items()}
+    tensors = {name: tensor.detach().clone().cpu() for name, tensor in layout.views(flat).items()}
     return tensors | {MEAN: mean, SCALE: scale}
+
+
+def head_loss(layout: Layout, flat: Tensor, batch: Tensor, target: Tensor) -> Tensor:
+    """Of the head ``flat``, on its device, for a batch (B, width) and its targets (B,) from the CPU."""
+    logits = nets.critics(layout.views(flat), sent(batch, flat.device)).squeeze(-1)
+    return F.binary_cross_entropy_with_logits(logits, sent(target, flat.device).expand_as(logits))
 
 
 def _normalised(config: RewardConfig, examples: Examples, units: Sequence[str]) -> tuple[Tensor, Tensor, Tensor]:

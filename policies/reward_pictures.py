@@ -19,9 +19,10 @@ from torch import Tensor
 
 from takeover.data.hdf5_image import DamagedFile
 from takeover.data.workspace import Workspace
+from takeover.policies.device import sent
 from takeover.policies.flat import Adam, Layout
 from takeover.policies.reward_data import Pixels, Recorded, RewardEpisode, pictures_after
-from takeover.policies.reward_fit import Progress, RewardCancelled, balanced
+from takeover.policies.reward_fit import Progress, RewardCancelled, balanced, training_device
 from takeover.policies.reward_model import RewardConfig, RewardModel, encode, encoder_shapes, small
 from takeover.policies.reward_settings import RewardError, RewardSettings
 from takeover.policies.reward_store import RewardManifest, load_reward, rewards_folder
@@ -157,25 +158,21 @@ def _collect(config: RewardConfig, training: Sequence[RewardEpisode]) -> tuple[P
 def _train_encoder(
     config: RewardConfig, training: Sequence[RewardEpisode], settings: RewardSettings, progress: Progress
 ) -> dict[str, Tensor]:
-    """End to end with a linear layer on top, which is thrown away."""
+    """End to end with a linear layer on top, which is thrown away. What comes back is on the CPU."""
+    device = training_device(settings)
     pictures, labels = _collect(config, training)
     generator = torch.Generator().manual_seed(settings.seed)
     width = config.features * len(config.cameras)
     layout = Layout(encoder_shapes(config.cameras, config.features, config.picture_size) | {"top.w": (width, 1), "top.b": (1,)})
-    flat = _initial(layout, generator).requires_grad_()
-    optimiser = Adam(layout.size, settings.learning_rate)
+    flat = _initial(layout, generator).to(device).requires_grad_()
+    optimiser = Adam(layout.size, settings.learning_rate, device=device)
     positives, negatives = (torch.nonzero(labels == value).squeeze(1) for value in (1.0, 0.0))
     none = torch.zeros(0, dtype=torch.long)
     target = labels * (1.0 - 2.0 * settings.smoothing) + settings.smoothing
     for update in range(settings.encoder_updates):
         chosen = balanced(positives, negatives, none, BATCH, generator)
-        views = layout.views(flat)
-        parts = []
-        for number in range(len(config.cameras)):
-            x = small(pictures[chosen.numpy(), number], config.picture_size)
-            parts.append(encode(views, number, _shifted(x, generator)))
-        logits = (torch.cat(parts, 1) @ views["top.w"] + views["top.b"]).squeeze(1)
-        loss = F.binary_cross_entropy_with_logits(logits, target[chosen])
+        seen = [small(pictures[chosen.numpy(), number], config.picture_size) for number in range(len(config.cameras))]
+        loss = encoder_loss(layout, flat, [_shifted(x, generator) for x in seen], target[chosen])
         (gradient,) = torch.autograd.grad(loss, [flat])
         if not bool(torch.isfinite(gradient).all()):
             raise RewardError(f"the picture encoder's loss is not finite at update {update}")
@@ -183,7 +180,15 @@ def _train_encoder(
         if update % 10 == 9 and not progress(update + 1, settings.encoder_updates):
             raise RewardCancelled("stopped; nothing was written")
     views = layout.views(flat.detach())
-    return {name: tensor.clone() for name, tensor in views.items() if not name.startswith("top.")}
+    return {name: tensor.clone().cpu() for name, tensor in views.items() if not name.startswith("top.")}
+
+
+def encoder_loss(layout: Layout, flat: Tensor, pictures: Sequence[Tensor], target: Tensor) -> Tensor:
+    """Of encoder and layer ``flat``, on their device, for each camera's pictures (B, 3, S, S) and targets (B,) from the CPU."""
+    views = layout.views(flat)
+    parts = [encode(views, number, sent(x, flat.device)) for number, x in enumerate(pictures)]
+    logits = (torch.cat(parts, 1) @ views["top.w"] + views["top.b"]).squeeze(1)
+    return F.binary_cross_entropy_with_logits(logits, sent(target, flat.device))
 
 
 def _initial(layout: Layout, generator: torch.Generator) -> Tensor:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from takeover.policies.parameters import parse_parameters, require
+from takeover.policies.parameters import check_device, parse_parameters, require
 
 AUTHOR = "reward-v"
 """Outcomes that a classifier gave are labels by ``reward-v<version>``; a person's outcome always stands against them."""
@@ -61,6 +61,8 @@ class RewardSettings:
     encoder_updates: int = 300
     """Batches with which a new picture encoder is trained; afterwards it is frozen and its features are kept."""
     seed: int = 0
+    device: str = "auto"
+    """Where it is trained: cuda, cuda:N or cpu; auto: on the first CUDA device, on the CPU where there is none."""
 
     def __post_init__(self) -> None:
         _within("hidden", self.hidden, 4, 1024)
@@ -81,6 +83,7 @@ class RewardSettings:
         _within("features", self.features, 4, 256)
         _within("encoder_updates", self.encoder_updates, 1, 100_000)
         _within("seed", self.seed, 0, 2**31 - 1)
+        check_device(self.device)
 
 
 def _within(name: str, value: float, low: float, high: float) -> None:

@@ -53,7 +53,7 @@ def request_like(workspace: Workspace | Path | str, robot_id: str, task_id: str)
     return RewardRequest(
         robot_id=robot_id,
         task_id=task_id,
-        settings=parse_settings(manifest.settings),
+        settings=parse_settings(manifest.settings | {"device": "auto"}),  # it may have been another machine
         state=bool(config.inputs),
         without=tuple(name for i, name in enumerate(names) if i not in config.inputs) if config.inputs else (),
         cameras=config.cameras,

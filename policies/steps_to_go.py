@@ -122,7 +122,7 @@ def targets_of(start: EpisodeStart, steps: Sequence[Step], end: EpisodeEnd, bins
 
 def interval_loss(logits: Tensor, low: Tensor, high: Tensor) -> Tensor:
     """Mean of -log P(low <= bin <= high), (B, bins) logits and (B,) indices: cross-entropy where both are one bin."""
-    bins = torch.arange(logits.shape[1])
+    bins = torch.arange(logits.shape[1], device=logits.device)
     allowed = (bins >= low.unsqueeze(1)) & (bins <= high.unsqueeze(1))
     inside = logits.masked_fill(~allowed, -torch.inf).logsumexp(1)
     return (logits.logsumexp(1) - inside).mean()

@@ -7,12 +7,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from takeover.data.statistics import bootstrap_ratio_band, wilson
 from takeover.policies import nets
-from takeover.policies.flat import Adam
+from takeover.policies.device import choose_device, sent
+from takeover.policies.flat import Adam, Layout
 from takeover.policies.normaliser import fit_normaliser
-from takeover.policies.parameters import require
+from takeover.policies.parameters import check_device, require
 from takeover.policies.steps_to_go import PREFIX, Bins, Head, Targets, interval_loss, layout_of, stacked
 
 HELD_OUT_EVERY = 5
@@ -35,6 +37,8 @@ class FitSettings:
     weight_decay: float = 0.3
     """Decoupled, times the learning rate."""
     seed: int = 0
+    device: str = "auto"
+    """Where it is fitted: cuda, cuda:N or cpu; auto: on the first CUDA device, on the CPU where there is none."""
 
     def __post_init__(self) -> None:
         require(8 <= self.hidden <= 1024, f"hidden = {self.hidden}; allowed 8..1024")
@@ -42,6 +46,7 @@ class FitSettings:
         require(8 <= self.batch <= 4096, f"batch = {self.batch}; allowed 8..4096")
         require(0.0 < self.learning_rate < 1.0, f"learning_rate = {self.learning_rate}; allowed between 0 and 1")
         require(0.0 <= self.weight_decay <= 100.0, f"weight_decay = {self.weight_decay}; allowed 0..100")
+        check_device(self.device)
 
 
 def split(episodes: Sequence[Targets]) -> tuple[list[Targets], list[Targets]]:
@@ -56,7 +61,8 @@ def split(episodes: Sequence[Targets]) -> tuple[list[Targets], list[Targets]]:
 
 
 def fit(episodes: Sequence[Targets], bins: Bins, units: Sequence[str], settings: FitSettings, on_progress: Progress | None = None) -> Head:
-    """A head fitted to ``episodes``, a function of them and the settings. ``units`` (D): of the observations.
+    """A head fitted to ``episodes``, on the CPU; on one kind of device a function of them and the settings. ``units`` (D): of the
+    observations.
 
     Raises what `fitting` raises; `FitCancelled` when ``on_progress(done, total)`` returns False.
     """
@@ -74,8 +80,10 @@ def fit(episodes: Sequence[Targets], bins: Bins, units: Sequence[str], settings:
 def fitting(episodes: Sequence[Targets], bins: Bins, units: Sequence[str], settings: FitSettings) -> Generator[int, None, Head]:
     """`fit` in short pieces: yields the updates done every 50 and at the end, returns the head.
 
-    Raises `ValueError` for fewer than `LEAST_SUCCESSES` successes, whose last steps alone say what "nearly there" is.
+    Raises `ValueError` for fewer than `LEAST_SUCCESSES` successes, whose last steps alone say what "nearly there" is; `LearnerError` for
+    a device that is not there.
     """
+    device = choose_device(settings.device)
     successes = sum(bool((episode.remaining >= 0).any()) for episode in episodes)  # labels may have left nothing of one
     if successes < LEAST_SUCCESSES:
         raise ValueError(f"{successes} successful episodes; steps to go needs {LEAST_SUCCESSES} or more")
@@ -86,13 +94,12 @@ def fitting(episodes: Sequence[Targets], bins: Bins, units: Sequence[str], setti
     rows = nets.normalise(observations, mean, scale)
     generator = torch.Generator().manual_seed(settings.seed)
     layout = layout_of(len(units), settings.hidden, bins)
-    flat = nets.initialise(layout, generator, last_scale=0.1).requires_grad_()
-    optimiser = Adam(layout.size, settings.learning_rate)
+    flat = nets.initialise(layout, generator, last_scale=0.1).to(device).requires_grad_()
+    optimiser = Adam(layout.size, settings.learning_rate, device=device)
     for done in range(1, settings.updates + 1):
         optimiser.learning_rate = settings.learning_rate * (0.1 + 0.9 * 0.5 * (1.0 + math.cos(math.pi * (done - 1) / settings.updates)))
         chosen = torch.randint(len(rows), (settings.batch,), generator=generator)
-        loss = interval_loss(nets.mlp(layout.views(flat), PREFIX, rows[chosen]), low[chosen], high[chosen])
-        (gradient,) = torch.autograd.grad(loss, [flat])
+        (gradient,) = torch.autograd.grad(batch_loss(layout, flat, rows[chosen], low[chosen], high[chosen]), [flat])
         if not math.isfinite(float(gradient.sum())):
             raise ValueError(f"steps to go: the gradient of update {done} is not finite")
         optimiser.step(flat, gradient)
@@ -100,7 +107,13 @@ def fitting(episodes: Sequence[Targets], bins: Bins, units: Sequence[str], setti
             flat.mul_(1.0 - optimiser.learning_rate * settings.weight_decay)
         if done % 50 == 0 or done == settings.updates:
             yield done
-    return Head(bins, settings.hidden, flat, mean, scale)
+    return Head(bins, settings.hidden, flat.detach().cpu(), mean, scale)
+
+
+def batch_loss(layout: Layout, flat: Tensor, rows: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """Of the head ``flat``, on its device, for normalised rows (B, D) and their ranges of bins (B,) from the CPU."""
+    logits = nets.mlp(layout.views(flat), PREFIX, sent(rows, flat.device))
+    return interval_loss(logits, sent(low, flat.device), sent(high, flat.device))
 
 
 def conformal(scores: Sequence[float], alpha: float) -> float:

@@ -8,7 +8,7 @@ import tyro
 
 from takeover.app.commands.data_options import Where, existing, print_json
 from takeover.app.commands.policy_evaluate import prepared
-from takeover.app.commands.policy_options import Json, Version, config_of, runnable
+from takeover.app.commands.policy_options import Json, Version, config_of, runnable, with_cameras
 from takeover.app.commands.policy_parameters import Parameters, judged_at
 from takeover.app.commands.progress import listing, print_table, progress_display
 from takeover.app.processes.common import StartupError
@@ -45,7 +45,7 @@ def absorb(command: Absorb) -> int:
         raise StartupError(f"--segments {command.segments} --runs {command.runs}: neither may be below 0")
     workspace = existing(command.workspace)
     manifest = runnable(workspace, command.version)
-    judged = judged_at(config_of(workspace, command.robot), manifest, command.set)
+    judged = judged_at(with_cameras(config_of(workspace, command.robot), manifest), manifest, command.set)
     with prepared(str(workspace.path), judged.config) as (robot, _), progress_display() as display:
 
         def show(what: str, done: int, total: int) -> bool:
@@ -117,4 +117,6 @@ def lines(made: "Absorption") -> list[str]:
     ):
         if count:
             said.append(f"{count} corrections {text}")
+    if made.without_picture:
+        said.append(f"{made.without_picture} steps left out: a picture that a policy needs is not stored or cannot be read")
     return said

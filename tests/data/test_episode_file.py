@@ -62,6 +62,10 @@ def test_policy_pictures_come_back_when_asked_for(workspace, stream):
         driven = [step for step in episode.steps if not step.hold_reason]
         assert following[2].tobytes() == driven[2].next_images[0].data
         assert following[0].tobytes() == driven[1].images[0].data
+    with EpisodeReader(path) as reader:
+        assert [reader.policy_images(i, ["wrist"]) for i in range(len(reader))] == [step.images for step in driven]
+        assert reader.policy_images(0, ["front"]) == []
+        assert reader.policy_images(2, ["front", "wrist"]) == driven[2].images
 
 
 def test_playback_gives_pictures_times_and_signals(workspace, stream):

@@ -37,6 +37,7 @@ from takeover.policies.base import Decision
 from takeover.policies.learner_run import LearnerRun
 from takeover.policies.manifest import read_manifest, version_folder
 from takeover.policies.publish import make_manifest, publish, weights_bytes
+from takeover.policies.recorded_pictures import RecordedPictures
 from takeover.policies.registry import make_learner
 from takeover.policies.steps_to_go_file import head_path, load_head
 from takeover.policies.steps_to_go_fit import FitSettings
@@ -45,6 +46,7 @@ from takeover.robot_bridge.robots.sim_state import reseeded
 
 P, T, H, HELD = ControlMode.POLICY, ControlMode.TRANSITION, ControlMode.HUMAN, ControlMode.PAUSED
 PERSON = [0.3, -0.2, -0.5, 0.1]
+NO_PICTURES = RecordedPictures()
 
 
 class Constant:
@@ -66,7 +68,7 @@ class Constant:
 def a_correction(steps: list[int], actions: Any, run: list[int]) -> Correction:
     n = len(run)
     observations = np.arange(n, dtype=np.float32)[:, None]
-    return Correction("e000", 0, 5, 1, np.array(steps), observations, np.asarray(actions, float), np.array(run), True)
+    return Correction("e000", 0, 5, 1, np.array(steps), observations, np.asarray(actions, float), np.array(run), True, Path())
 
 
 def publish_versions(place: Workspace, spec: RobotSpec, **corrections: Any) -> None:
@@ -112,24 +114,25 @@ def test_distance_is_to_what_the_person_did(make_robot_spec: Any) -> None:
     spec = make_robot_spec(observation=1, arm=2, gripper=True)
     actions = np.tile([0.3, 0.4, 1.0], (20, 1))
     correction = a_correction(list(range(5, 20)), actions, [0] * 20)
-    found = distance(spec, Constant([0.0, 0.0, 1.0]), Constant([0.3, 0.4, 0.0]), correction)
+    found = distance(spec, Constant([0.0, 0.0, 1.0]), Constant([0.3, 0.4, 0.0]), correction, NO_PICTURES)
     assert (found.n, found.verdict) == (15, "closer")
     assert found.before == pytest.approx(0.5)
     assert found.after == pytest.approx(0.0, abs=1e-6)
     assert found.interval == pytest.approx((-0.5, -0.5))
     assert (found.gripper_before, found.gripper_after) == (0.0, 1.0)  # keep is another command than open
-    back = distance(spec, Constant([0.3, 0.4, 1.0]), Constant([0.0, 0.0, 1.0]), correction)
+    back = distance(spec, Constant([0.3, 0.4, 1.0]), Constant([0.0, 0.0, 1.0]), correction, NO_PICTURES)
     assert back.verdict == "farther"
     few = a_correction(list(range(12, 20)), actions, [0] * 20)
-    assert distance(spec, Constant([0.0, 0.0, 1.0]), Constant([0.3, 0.4, 1.0]), few).verdict == "not shown"  # 8 steps
+    assert distance(spec, Constant([0.0, 0.0, 1.0]), Constant([0.3, 0.4, 1.0]), few, NO_PICTURES).verdict == "not shown"  # 8 steps
     bad = a_correction([5], np.where(np.arange(20)[:, None] == 5, math.nan, actions), [0] * 20)
     with pytest.raises(ValueError, match="correction e000:0, step 5: an action is not finite"):
-        distance(spec, Constant([0.0, 0.0, 0.0]), Constant([0.0, 0.0, 0.0]), bad)
+        distance(spec, Constant([0.0, 0.0, 0.0]), Constant([0.0, 0.0, 0.0]), bad, NO_PICTURES)
 
 
 def test_a_policy_has_the_history_of_the_run_and_no_other(make_robot_spec: Any) -> None:
     policy = Constant([0.0, 0.0])
-    made = actions_of(policy, a_correction([4, 6], np.zeros((8, 2)), [0, 0, 0, 1, 1, 1, 1, 1]))
+    correction = a_correction([4, 6], np.zeros((8, 2)), [0, 0, 0, 1, 1, 1, 1, 1])
+    made = actions_of(policy, correction, correction.steps)
     assert made.shape == (2, 2)
     assert policy.asked[4] == [3.0, 4.0]  # the observations of run 0 are forgotten
     assert policy.asked[6] == [3.0, 4.0, 5.0, 6.0]

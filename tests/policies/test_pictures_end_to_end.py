@@ -1,5 +1,6 @@
 """A whole station that learns from pictures, every process real: what the actor saw is what is stored, byte for byte, and learned from."""
 
+import json
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -59,6 +60,19 @@ def test_the_actor_sees_what_is_stored_and_learned_from(tmp_path: Path, runtime:
     capsys.readouterr()
     assert main(["policy", "evaluate", "1", "--starts", "1", "--robot", f"sim:{TASK}", "--workspace", str(workspace)]) == 0
     assert "of 1" in capsys.readouterr().out
+    _absorbed(workspace, capsys)
+
+
+def _absorbed(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What the person did is compared with what both versions do at the stored pictures."""
+    newest = max(published_versions(workspace))
+    assert newest > 1
+    assert main(["policy", "absorb", str(newest), "--runs", "0", "--json", "--robot", f"sim:{TASK}", "--workspace", str(workspace)]) == 0
+    made = json.loads(capsys.readouterr().out)
+    assert made["problems"] == []
+    assert made["without_picture"] == 0
+    assert made["totals"]["segments"] + made["totals"]["in_no_batch_yet"] == len(made["segments"]) > 0
+    assert all(segment["n"] > 0 for segment in made["segments"])
 
 
 def _acted_again(workspace: Path, steps: list[Step]) -> int:

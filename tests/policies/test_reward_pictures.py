@@ -70,8 +70,10 @@ def test_it_learns_from_pictures_alone_and_a_later_version_keeps_the_encoder(wor
     second, _ = train_reward(workspace, request, lambda *at: True)
     assert second.encoder == first.encoder
     assert {path: path.stat().st_mtime_ns for path in features.iterdir()} == kept  # nothing was computed again
-    third, _ = train_reward(workspace, RewardRequest(**{**_fields(request), "new_encoder": True}), lambda *at: True)
+    here = replace(SETTINGS, device="cpu")
+    third, _ = train_reward(workspace, RewardRequest(**{**_fields(request), "new_encoder": True, "settings": here}), lambda *at: True)
     assert third.encoder == first.encoder  # the same data and seed, trained again
+    assert request_like(workspace, "toy", "reach").settings == SETTINGS  # where it is trained is asked of each machine anew
     with Catalog.open(workspace) as catalog:
         Labels(workspace, catalog).add_label("e001", "outcome", "success@3", "reward-v9")  # a person's key says failure
     assert [(row.episode_id, row.after) for row in rescore(workspace, 3, lambda *at: True)[0]] == [("e001", "failure")]
