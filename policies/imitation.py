@@ -22,8 +22,9 @@ from takeover.policies.base import LearnerError, PolicyWeights
 from takeover.policies.class_weights import SCHEMES, StepClass, target_shares, weights
 from takeover.policies.correction_use import CorrectionUse
 from takeover.policies.flat import Adam, Layout
+from takeover.policies.imitation_episodes import Stored, class_of, driven_steps
 from takeover.policies.imitation_parameters import ImitationParameters
-from takeover.policies.imitation_table import Stored, Table, class_of, counted, driven_steps, weights_or_none
+from takeover.policies.imitation_table import Table, weights_or_none
 from takeover.policies.inference import split_action
 from takeover.policies.memory import Remembered, to_evict
 from takeover.policies.normaliser import fit_normaliser
@@ -60,7 +61,8 @@ class ImitationLearner:
         self._running: EpisodeStart | None = None
         self._recent: deque[np.ndarray] = deque(maxlen=p.history)
         self._run = -1
-        self._table: Table | None = None
+        self._table = Table(round(p.pre_intervention_s * spec.control_hz), self._gripper)
+        self._touched: dict[str, None] = {}  # episodes that the table does not show as they are, in the order in which they came
         self._corrections = CorrectionUse()
         self._good: dict[str, Tensor] | None = None
         self._skipped_in_a_row = 0
@@ -81,6 +83,7 @@ class ImitationLearner:
         self._run = -1
         if start.kind in (EpisodeKind.DEMONSTRATION, EpisodeKind.POLICY):
             self._episodes[start.episode_id] = Stored(start.kind)
+            self._touched[start.episode_id] = None
 
     def ingest(self, steps: Sequence[Step]) -> None:
         for step in steps:
@@ -113,8 +116,7 @@ class ImitationLearner:
             if is_human(step):
                 correction = self._corrections.number_of(step)
         stored.corrections.append(correction)
-        if step.kind == EpisodeKind.POLICY:
-            self._table = None
+        self._touched[step.episode_id] = None
 
     def end_episode(self, end: EpisodeEnd) -> None:
         start, self._running = self._running, None
@@ -122,7 +124,8 @@ class ImitationLearner:
             self._make_room()
         if start is None or start.kind != EpisodeKind.DEMONSTRATION:
             return
-        stored, self._table = self._episodes[end.episode_id], None
+        stored = self._episodes[end.episode_id]
+        self._touched[end.episode_id] = None
         dropped = end.discarded or end.outcome == Outcome.ABORTED
         stored.complete = not dropped
         stored.labels = EpisodeLabels(episode_id=end.episode_id, outcome=end.outcome, event_step=end.event_step, excluded=dropped)
@@ -136,7 +139,9 @@ class ImitationLearner:
         for name in to_evict(known, self.parameters.memory_steps, self.parameters.memory):
             self._corrections.forget(kept[name].corrections)
             del self._episodes[name]
-            self._table = None
+            self._touched.pop(name, None)
+            if name in self._table:
+                self._touched[name] = None
 
     @property
     def demonstration_episodes(self) -> int:
@@ -148,7 +153,8 @@ class ImitationLearner:
         stored = self._episodes.get(labels.episode_id)
         if stored is None:
             return False
-        stored.labels, self._table = labels, None
+        stored.labels = labels
+        self._touched[labels.episode_id] = None
         return True
 
     def holds(self, episode_id: str) -> bool:
@@ -174,10 +180,10 @@ class ImitationLearner:
 
     def clone_demonstrations(self) -> Iterator[float]:
         """Fit normaliser and policy to the demonstrations. Yields progress."""
-        rows = [o for stored in counted(self._episodes.values()) for o in stored.observations]
-        if not rows:
+        table = self._steps()
+        if not table.counts[StepClass.DEMONSTRATION]:
             raise LearnerError("no demonstrations to clone; record some first")
-        self._mean, self._scale = fit_normaliser(torch.from_numpy(np.stack(rows)[:, -1]), self.spec.observation.units)
+        self._mean, self._scale = fit_normaliser(table.observations[:, -1], self.spec.observation.units)
         total = self.parameters.clone_updates
         for i in range(total):
             self._optimiser.learning_rate = self.parameters.learning_rate * (0.1 + 0.45 * (1.0 + math.cos(math.pi * i / total)))
@@ -235,10 +241,10 @@ class ImitationLearner:
         return {"cloning_loss": float(loss.detach())} | found
 
     def _steps(self) -> Table:
-        """Everything a batch may hold, made anew after steps and labels."""
-        if self._table is None:
-            before = round(self.parameters.pre_intervention_s * self.spec.control_hz)
-            self._table = Table(counted(self._episodes.values()), before, self._gripper)
+        """Everything a batch may hold, after all steps and labels there are."""
+        if self._touched:
+            self._table.refresh(self._episodes, self._touched)
+            self._touched = {}
         return self._table
 
     @property
