@@ -32,6 +32,7 @@ from takeover.policies.parameters import parse_parameters
 from takeover.policies.quarantine import wrong_start
 from takeover.policies.replay import is_held, is_human
 from takeover.policies.same_settings import differing
+from takeover.policies.weight_average import WeightAverage
 
 
 class ImitationLearner:
@@ -49,6 +50,7 @@ class ImitationLearner:
         self._layout = Layout(nets.mlp_layout("policy", spec.observation.size * p.history, p.hidden, outputs))
         self.generator = torch.Generator().manual_seed(int(stream(seed, "learner").integers(2**62)))
         self._flat = nets.initialise(self._layout, self.generator, last_scale=0.1).requires_grad_()
+        self._average = WeightAverage(self._flat, p.average_horizon)
         self._optimiser = Adam(self._layout.size, p.learning_rate)
         self._mean = torch.zeros(spec.observation.size)
         self._scale = torch.ones(spec.observation.size)
@@ -191,6 +193,7 @@ class ImitationLearner:
             if i % 10 == 9:
                 yield (i + 1) / total
         self._optimiser.learning_rate = 0.3 * self.parameters.learning_rate
+        self._average.begin()
         self.cloned = True
         self._good = self._state_tensors()
         yield 1.0
@@ -203,10 +206,11 @@ class ImitationLearner:
         return due if due and self.can_learn else 0
 
     def update(self) -> dict[str, float]:
-        """One weighted cloning step; a non-finite loss is skipped, five in a row restore the last good state."""
+        """One weighted cloning step; skipped where loss or gradient is not finite, and five in a row restore the last good state."""
         self.updates += 1
-        metrics = self._step(self.name)
-        if math.isfinite(metrics["cloning_loss"]):
+        metrics, taken = self._step(self.name)
+        if taken:
+            self._average.follow()
             self._skipped_in_a_row = 0
             if self.updates % 500 == 0 and bool(self._flat.isfinite().all()):
                 self._good = self._state_tensors()
@@ -218,7 +222,8 @@ class ImitationLearner:
                 self._skipped_in_a_row = 0
         return metrics | {"skipped": float(self.skipped)}
 
-    def _step(self, scheme: str) -> dict[str, float]:
+    def _step(self, scheme: str) -> tuple[dict[str, float], bool]:
+        """Metrics, and whether the weights were changed."""
         table = self._steps()
         shares = target_shares(table.counts, scheme)
         index = table.sample(self.parameters.batch, shares, self.generator)
@@ -232,13 +237,14 @@ class ImitationLearner:
         if self._gripper >= 0:
             loss = loss + torch.nn.functional.cross_entropy(gripper, table.gripper[index])
         (gradient,) = torch.autograd.grad(loss, [self._flat])
-        if math.isfinite(float(loss.detach())) and math.isfinite(float(gradient.sum())):
+        taken = math.isfinite(float(loss.detach())) and math.isfinite(float(gradient.sum()))
+        if taken:
             norm = float(gradient.norm())
             self._optimiser.step(self._flat, gradient * min(1.0, 10.0 / max(norm, 1e-9)))
             with torch.no_grad():
                 self._flat.mul_(1.0 - self._optimiser.learning_rate * self.parameters.weight_decay)
         found = {f"weight_{c.name.lower()}": w for c, w in weights(table.counts, scheme).items() if c != StepClass.TRANSITION}
-        return {"cloning_loss": float(loss.detach())} | found
+        return {"cloning_loss": float(loss.detach())} | found, taken
 
     def _steps(self) -> Table:
         """Everything a batch may hold, after all steps and labels there are."""
@@ -255,16 +261,17 @@ class ImitationLearner:
     # --- state, weights ---
 
     def weights(self) -> PolicyWeights:
-        tensors = {name: tensor.clone() for name, tensor in self._layout.views(self._flat.detach()).items()}
+        tensors = {name: tensor.clone() for name, tensor in self._layout.views(self._average.weights).items()}
         tensors |= {"normaliser.mean": self._mean.clone(), "normaliser.scale": self._scale.clone()}
         p = self.parameters
         return PolicyWeights("gaussian_mixture", {"hidden": p.hidden, "modes": p.modes, "history": p.history}, tensors)
 
     def _state_tensors(self) -> dict[str, Tensor]:
         tensors = {"policy": self._flat.detach().clone(), "mean": self._mean.clone(), "scale": self._scale.clone()}
-        return tensors | {f"adam.{key}": value for key, value in self._optimiser.state().items()}
+        return tensors | self._average.state() | {f"adam.{key}": value for key, value in self._optimiser.state().items()}
 
     def _restore_tensors(self, tensors: Mapping[str, Tensor]) -> None:
+        self._average.restore(tensors)
         with torch.no_grad():
             self._flat.copy_(tensors["policy"])
             self._mean.copy_(tensors["mean"])

@@ -10,6 +10,7 @@ RANGES = {
     "weight_decay": (0.0, 100.0),
     "clone_updates": (1, 1_000_000),
     "learning_starts": (0, 1_000_000),
+    "average_horizon": (0, 1_000_000),
 }
 
 
@@ -35,6 +36,8 @@ class ImitationParameters:
     """Most steps of policy episodes that are remembered (`policies.memory`); 0: all. Demonstrations are not counted and stay."""
     memory: str = "lfi"
     """What goes when there are more: fifo, filo, lfi (least intervened first) or mfi."""
+    average_horizon: int = 0
+    """Updates over which the published weights are averaged, beginning with the cloned ones; 0: the newest are published."""
 
     def __post_init__(self) -> None:
         check_ranges(self, RANGES)
