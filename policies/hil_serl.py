@@ -16,7 +16,7 @@ from takeover.data.episode_labels import EpisodeLabels
 from takeover.data.schema import EpisodeEnd, EpisodeStart, Outcome, RobotSpec, Step
 from takeover.data.seeding import stream
 from takeover.policies import nets
-from takeover.policies.base import LearnerError
+from takeover.policies.base import ALL_LEFT_OUT, LearnerError
 from takeover.policies.device import choose_device
 from takeover.policies.flat import Adam
 from takeover.policies.hil_serl_parameters import HilSerlParameters, paced
@@ -103,6 +103,10 @@ class HilSerlLearner(SacNetworks):
         return self.replay.demonstration_episodes
 
     @property
+    @property
+    def failed_demonstrations(self) -> int:
+        return self.replay.failed_demonstrations
+
     def train_steps(self) -> int:
         return self.replay.train_steps
 
@@ -181,6 +185,8 @@ class HilSerlLearner(SacNetworks):
             buffer = self.replay.demonstrations
             return self._progress.shape(buffer.rows[buffer.indices(p.batch, self.generator)], self.replay.columns), p.batch
         rows, demonstrations = self.replay.sample(p.batch, self.generator)
+            if not buffer.size:
+                raise LearnerError(ALL_LEFT_OUT)
         return self._progress.shape(rows, self.replay.columns), demonstrations
 
     def _noise(self, batch: int) -> Tensor:

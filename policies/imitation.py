@@ -18,11 +18,11 @@ from takeover.data.episode_labels import EpisodeLabels
 from takeover.data.schema import EpisodeEnd, EpisodeKind, EpisodeStart, Outcome, RobotSpec, Step
 from takeover.data.seeding import stream
 from takeover.policies import nets
-from takeover.policies.base import LearnerError, PolicyWeights
+from takeover.policies.base import ALL_LEFT_OUT, LearnerError, PolicyWeights
 from takeover.policies.class_weights import SCHEMES, StepClass, target_shares, weights
 from takeover.policies.correction_use import CorrectionUse
 from takeover.policies.flat import Adam, Layout
-from takeover.policies.imitation_episodes import Stored, class_of, driven_steps
+from takeover.policies.imitation_episodes import Stored, class_of, demonstrated, driven_steps
 from takeover.policies.imitation_parameters import ImitationParameters
 from takeover.policies.imitation_table import Table, weights_or_none
 from takeover.policies.inference import split_action
@@ -147,8 +147,11 @@ class ImitationLearner:
 
     @property
     def demonstration_episodes(self) -> int:
-        """Complete ones that count."""
-        return sum(stored.complete and not (stored.labels and stored.labels.thrown_away) for stored in self._episodes.values())
+        return demonstrated(self._episodes.values())[0]
+
+    @property
+    def failed_demonstrations(self) -> int:
+        return demonstrated(self._episodes.values())[1]
 
     def apply_labels(self, labels: EpisodeLabels) -> bool:
         """What a batch draws from is what the labels say, from the next one on; False when none of its steps is here."""
@@ -188,6 +191,8 @@ class ImitationLearner:
         self._mean, self._scale = fit_normaliser(table.observations[:, -1], self.spec.observation.units)
         total = self.parameters.clone_updates
         for i in range(total):
+            if not self._steps().counts[StepClass.DEMONSTRATION]:
+                raise LearnerError(ALL_LEFT_OUT)
             self._optimiser.learning_rate = self.parameters.learning_rate * (0.1 + 0.45 * (1.0 + math.cos(math.pi * i / total)))
             self._step("bc")
             if i % 10 == 9:

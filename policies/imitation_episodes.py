@@ -74,6 +74,13 @@ def view_of(stored: Stored) -> Stored | None:
     )
 
 
+def demonstrated(episodes: Iterable[Stored]) -> tuple[int, int]:
+    """How many complete demonstrations count, and how many do not because they failed."""
+    ended = [stored for stored in episodes if stored.complete and not (stored.labels and stored.labels.thrown_away)]
+    failed = sum(stored.labels is not None and stored.labels.outcome in NO_EXAMPLE for stored in ended)
+    return len(ended) - failed, failed
+
+
 def counted(episodes: Iterable[Stored]) -> list[Stored]:
     """What the labels leave of the episodes; those of which nothing is left are not among them."""
     return [view for stored in episodes if (view := view_of(stored)) is not None]

@@ -190,8 +190,13 @@ class CorrectionReplay:
 
     @property
     def demonstration_episodes(self) -> int:
-        """Complete ones that count."""
-        return sum(not self._labelled.excluded(key) for key in self._complete)
+        """Complete ones that count: those that failed are experience alone."""
+        return sum(not (self._labelled.excluded(key) or self._labelled.failed(key)) for key in self._complete)
+
+    @property
+    def failed_demonstrations(self) -> int:
+        """Complete ones that do not count since they failed."""
+        return sum(self._labelled.failed(key) and not self._labelled.excluded(key) for key in self._complete)
 
     def apply_labels(self, labels: EpisodeLabels) -> bool:
         """Make the episode's rows what its labels say now; False when none is here."""

@@ -237,7 +237,9 @@ class Training(TrainingStream):
         if self.phase == "cloning":
             return f"Cloning {demonstrations} demonstrations"
         if self.phase == "waiting":
-            return f"Waiting for demonstrations: {demonstrations} of {self.config.demonstrations}"
+            failed = self.learner.failed_demonstrations if self.learner is not None else 0
+            others = f" (failed, not counted: {failed})" if failed else ""
+            return f"Waiting for demonstrations: {demonstrations} of {self.config.demonstrations}{others}"
         learner = self.need_learner()
         if not learner.can_learn:
             return NOTHING_LEFT
