@@ -75,6 +75,8 @@ def finite(training: Training) -> bool:
         ("action", [0.0, 1e300], "step 3: action[a1] is 1e+300"),
         ("reward", math.nan, "step 3: reward is nan"),
         ("observation", [0.0], "step 3: observation has 1 numbers instead of 3"),
+        ("observation", [0.0, 1e30, 0.0], "step 3: observation[o1] is 1e+30"),
+        ("next_observation", [0.0, 0.0, -2e6], "step 3: next_observation[o2] is -2000000.0"),
     ],
 )
 def test_bad_numbers_leave_their_episode_out_and_say_where(
