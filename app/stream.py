@@ -68,8 +68,9 @@ class EpisodeLog:
         return [episode for episode in self.finished if episode.start.kind == kind and not episode.end.discarded]
 
     def counted(self, kind: EpisodeKind) -> int:
-        """How many that were asked for are there: a demonstration that a fault has cut short is none, as learners see it too."""
-        complete = [one for one in self.of_kind(kind) if kind != EpisodeKind.DEMONSTRATION or one.end.outcome != Outcome.ABORTED]
+        """How many that were asked for are there: a demonstration that failed, or that a fault has cut short, is none, as learners see it
+        too."""
+        complete = [one for one in self.of_kind(kind) if kind != EpisodeKind.DEMONSTRATION or one.end.outcome == Outcome.SUCCESS]
         return len(complete)
 
 

@@ -17,6 +17,7 @@ REFUSED_TIMEOUT_S = 60.0  # a block that is refused for so long will not start
 STUCK_TIMEOUT_S = 120.0  # without a single step
 EVALUATION_TIMEOUT_S = 3600.0
 CLONING_STUCK_S = 600.0  # an encoder of pictures takes minutes in all
+TRIES_PER_DEMONSTRATION = 20  # of a script; people may try as long as they like
 HOLD_PATIENCE_S = 2.0
 COMMIT_PATIENCE_S = 5.0
 ASK_AGAIN_S = 0.3
@@ -216,12 +217,13 @@ class Supervisor:
         anew, when it refused, and when a block ended early."""
         log = self._link.log
         block = _Block(kind)
-        done_before = log.counted(kind)
+        done_before, tried_before = log.counted(kind), len(log.of_kind(kind))
         moved_s, moved_seq, held_s = time.monotonic(), -1, 0.0
         while (done := log.counted(kind) - done_before) < episodes:
             block.failures = sum(episode.end.outcome is not Outcome.SUCCESS for episode in log.of_kind(kind)[done_before:])
             if self._plan.max_failures and block.failures >= self._plan.max_failures:
                 break
+            self._refuse_in_vain(kind, done, len(log.of_kind(kind)) - tried_before, episodes)
             self._tick()
             state = self._link.state
             if state is None:
@@ -246,6 +248,14 @@ class Supervisor:
                 raise RunError(f"no control step for {STUCK_TIMEOUT_S:.0f} s: mode {state.mode}, {state.hold_reason} {state.hold_detail}")
             self._report(Progress(phase, done, episodes, self._text(kind)))
         self._report(Progress(phase, episodes, episodes, self._text(kind)))
+
+    def _refuse_in_vain(self, kind: EpisodeKind, done: int, tried: int, wanted: int) -> None:
+        """Raises `RunError` where a script hardly ever succeeds at what it demonstrates: failed demonstrations do not count."""
+        if kind == EpisodeKind.DEMONSTRATION and self._config.operator == "scripted" and tried >= TRIES_PER_DEMONSTRATION * wanted:
+            raise RunError(
+                f"the scripted operator demonstrated the task {done} times in {tried} tries; {wanted} are needed:"
+                " choose another operator.style, or ask for fewer demonstrations"
+            )
 
     def _lacks(self, block: _Block, state: State, now_s: float) -> bool:
         """Whether no block of ours runs any more and its episodes are all committed (or will not be).
@@ -283,6 +293,9 @@ class Supervisor:
             self._tick()
 
     def _text(self, kind: EpisodeKind) -> str:
+        if kind == EpisodeKind.DEMONSTRATION:
+            failed = len(self._link.log.of_kind(kind)) - self._link.log.counted(kind)
+            return f"failed, not counted: {failed}" if failed else ""
         episodes = self._link.log.of_kind(kind)[-20:]
         if kind != EpisodeKind.POLICY or not episodes:
             return ""

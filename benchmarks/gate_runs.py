@@ -75,8 +75,7 @@ def learn(folder: Path, config: RunConfig, wanted: list[int], budget: Budget, sa
     result = loop.load(folder / _LEARNING)
     if result is None:
         result = {"episodes": 0, "versions": {}}
-        for number in range(config.demonstrations):
-            loop.episode(EpisodeKind.DEMONSTRATION, number)
+        loop.demonstrate()
         while loop.training.phase == "cloning":
             loop.training.work()
         loop.note(0)

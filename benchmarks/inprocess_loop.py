@@ -41,6 +41,8 @@ from takeover.robot_bridge.robots.sim import SimRobot
 from takeover.robot_bridge.robots.sim_seeing import SeeingSimRobot
 from takeover.robot_bridge.safety import SafetyFilter
 
+TRIES_PER_DEMONSTRATION = 20
+
 
 class Loop:
     """One run. Episodes are dicts as in the summary of a headless run."""
@@ -147,6 +149,15 @@ class Loop:
             "policy_version": version,
         }
 
+    def demonstrate(self) -> list[dict[str, Any]]:
+        """Until the learner has as many as it wants, which those that fail are not. Raises `RuntimeError` when they hardly ever succeed."""
+        found: list[dict[str, Any]] = []
+        while self.training.phase == "waiting":
+            if len(found) >= TRIES_PER_DEMONSTRATION * self.config.demonstrations:
+                raise RuntimeError(f"{len(found)} demonstrations tried: {self.training.status().text}")
+            found.append(self.episode(EpisodeKind.DEMONSTRATION, len(found)))
+        return found
+
     def evaluate(self, starts: int) -> dict[str, Any]:
         """Newest policy alone on held-out starts."""
         newest = self.training.versions[-1][0]
@@ -167,7 +178,7 @@ def run(config: RunConfig, episodes: int, starts: int, evaluate_every: int) -> d
     """Demonstrations, cloning, evaluation, the loop, evaluation."""
     loop = Loop(config)
     began = time.perf_counter()
-    demonstrations = [loop.episode(EpisodeKind.DEMONSTRATION, i) for i in range(config.demonstrations)]
+    demonstrations = loop.demonstrate()
     cloning = time.perf_counter()
     while loop.training.phase == "cloning":
         loop.training.work()

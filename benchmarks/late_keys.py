@@ -153,7 +153,7 @@ def run_cell(arm: str, task: str, seed: int, steps: int, starts: int, key_delay_
     else:
         probe = Loop(config)
         loop = KeyedLoop(config, round(key_delay_s * probe.spec.control_hz) if arm == "dated" else 0)
-    shown = [loop.episode(EpisodeKind.DEMONSTRATION, i) for i in range(demonstrations)]
+    shown = loop.demonstrate()
     while loop.training.phase == "cloning":
         loop.training.work()
     before = loop.evaluate(starts)

@@ -103,8 +103,7 @@ def advance(
     result = loop.load(folder)
     if result is None:
         result = {"points": [], "episodes": [], "cpu_s": 0.0, "complete": False}
-        for number in range(config.demonstrations):
-            loop.episode(EpisodeKind.DEMONSTRATION, number)
+        loop.demonstrate()
         while loop.training.phase == "cloning":
             loop.training.work()
         loop.note(0)

@@ -14,6 +14,7 @@ from takeover.policies.decision_watch import DecisionWatch
 from takeover.policies.frames import RelativePolicy, begin_episode
 from takeover.policies.manifest import has_weights, version_numbers
 from takeover.policies.publish import LoadedPolicy, load_policy, version_folder
+from takeover.policies.quarantine import wrong_observation
 from takeover.policies.reward_live import SCORE, RewardWatch
 from takeover.policies.steps_to_go_file import HeadWatch
 from takeover.policies.version_watch import VersionWatch
@@ -150,9 +151,11 @@ class Acting:
             return None
         if new_episode or (self._first is None and not message.episode_id):
             self.progress.look()
-            # an actor that joins an episode late does not know its first pose; one or two observations may have been lost
-            self._first = message.observation if message.episode_step <= LATEST_FIRST_STEP else None
+            self._first = self._first_of(message)
             begin_episode(self.current.policy, message.observation)
+        elif self._first is None and (first := self._first_of(message)) is not None:
+            self._first = first
+            begin_episode(self.current.policy, first)
         self.waiting = ""
         if self._first is None and isinstance(self.current.policy, RelativePolicy) and self.current.policy.needs_first:
             self.waiting = f"version {self.version} waits for the next episode: it needs the first pose, and this one had begun"
@@ -168,6 +171,12 @@ class Acting:
         if self._mute:
             self.refused, self._mute = "", False
         return answer
+
+    def _first_of(self, message: Observation) -> list[float] | None:
+        """What may stand for the first observation of the running episode: an actor that joins late does not know it, but one or two may
+        have been lost, or be no readings."""
+        late = message.episode_step > LATEST_FIRST_STEP
+        return None if late or wrong_observation(message.observation, self.spec) else message.observation
 
     def _take(self, version: int) -> bool:
         """Use a version; whether it could be loaded."""

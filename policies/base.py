@@ -65,6 +65,9 @@ class SeesPictures(Protocol):
         """Raises `ValueError` naming the camera whose picture is missing or has another size."""
 
 
+ALL_LEFT_OUT = "every demonstration was left out while they were cloned; record others"
+
+
 class Learner(Protocol):
     """Trains on committed steps. Ingestion happens only between updates. All randomness derives from the seed it was made with."""
 
@@ -97,7 +100,12 @@ class Learner(Protocol):
         """(episode id, intervention id) of corrections of which a batch held a step for the first time since the last call."""
 
     @property
-    def demonstration_episodes(self) -> int: ...
+    def demonstration_episodes(self) -> int:
+        """Complete ones that are followed: those that failed are not."""
+
+    @property
+    def failed_demonstrations(self) -> int:
+        """Complete ones that do not count since they failed."""
 
     @property
     def train_steps(self) -> int:

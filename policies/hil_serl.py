@@ -16,7 +16,7 @@ from takeover.data.episode_labels import EpisodeLabels
 from takeover.data.schema import EpisodeEnd, EpisodeStart, Outcome, RobotSpec, Step
 from takeover.data.seeding import stream
 from takeover.policies import nets
-from takeover.policies.base import LearnerError
+from takeover.policies.base import ALL_LEFT_OUT, LearnerError
 from takeover.policies.device import choose_device
 from takeover.policies.flat import Adam
 from takeover.policies.hil_serl_parameters import HilSerlParameters, paced
@@ -62,6 +62,7 @@ class HilSerlLearner(SacNetworks):
         self.cloned = False
         self.skipped = 0  # updates refused because a loss or gradient was not finite
         self._skipped_in_a_row = 0
+        self._step_left_out = False  # of the update that is made
         self._good: dict[str, Any] | None = None
 
     @classmethod
@@ -101,6 +102,10 @@ class HilSerlLearner(SacNetworks):
     @property
     def demonstration_episodes(self) -> int:
         return self.replay.demonstration_episodes
+
+    @property
+    def failed_demonstrations(self) -> int:
+        return self.replay.failed_demonstrations
 
     @property
     def train_steps(self) -> int:
@@ -156,8 +161,9 @@ class HilSerlLearner(SacNetworks):
         return max(0, int((self.replay.train_steps - p.learning_starts) * p.updates_per_step) - self.updates)
 
     def update(self) -> dict[str, float]:
-        """Critics, actor, temperature once; a non-finite loss is skipped, five in a row restore the last good state."""
+        """Critics, actor, temperature once; a loss or gradient that is not finite is skipped, five in a row restore the last good state."""
         self.updates += 1
+        self._step_left_out = False
         metrics: dict[str, float] = {}
         finite = True
         critics, climbs = self.parameters.critic_updates, not actor_waits(self.parameters, self.updates)
@@ -171,7 +177,7 @@ class HilSerlLearner(SacNetworks):
             actor_metrics = self._actor_update(batch, critics, proposal)
             finite = finite and all(math.isfinite(x) for x in actor_metrics.values())
             metrics |= actor_metrics
-        self._guard(finite)
+        self._guard(finite and not self._step_left_out)
         metrics |= {"skipped": float(self.skipped), "actor_waits": float(updates_to_wait(self.parameters, self.updates))}
         return metrics
 
@@ -179,6 +185,8 @@ class HilSerlLearner(SacNetworks):
         p = self.parameters
         if demonstrations_only:
             buffer = self.replay.demonstrations
+            if not buffer.size:
+                raise LearnerError(ALL_LEFT_OUT)
             return self._progress.shape(buffer.rows[buffer.indices(p.batch, self.generator)], self.replay.columns), p.batch
         rows, demonstrations = self.replay.sample(p.batch, self.generator)
         return self._progress.shape(rows, self.replay.columns), demonstrations
@@ -245,6 +253,8 @@ class HilSerlLearner(SacNetworks):
         """Gradient step; left out when the gradient is not finite, so that moments and weights stay clean."""
         if math.isfinite(float(gradient.sum())):
             optimiser.step(flat, gradient)
+        else:
+            self._step_left_out = True
 
     def _bc_weight(self) -> float:
         p = self.parameters

@@ -18,13 +18,14 @@ from takeover.data.episode_labels import EpisodeLabels
 from takeover.data.schema import EpisodeEnd, EpisodeKind, EpisodeStart, Outcome, RobotSpec, Step
 from takeover.data.seeding import stream
 from takeover.policies import nets
-from takeover.policies.base import LearnerError, PolicyWeights
+from takeover.policies.base import ALL_LEFT_OUT, LearnerError, PolicyWeights
 from takeover.policies.class_weights import SCHEMES, StepClass, target_shares, weights
 from takeover.policies.correction_use import CorrectionUse
 from takeover.policies.device import choose_device, sent
 from takeover.policies.flat import Adam, Layout
+from takeover.policies.imitation_episodes import Stored, class_of, demonstrated, driven_steps
 from takeover.policies.imitation_parameters import ImitationParameters
-from takeover.policies.imitation_table import Stored, Table, class_of, counted, driven_steps, weights_or_none
+from takeover.policies.imitation_table import Table, weights_or_none
 from takeover.policies.inference import split_action
 from takeover.policies.memory import Remembered, to_evict
 from takeover.policies.normaliser import fit_normaliser
@@ -32,6 +33,7 @@ from takeover.policies.parameters import parse_parameters
 from takeover.policies.quarantine import wrong_start
 from takeover.policies.replay import is_held, is_human
 from takeover.policies.same_settings import differing
+from takeover.policies.weight_average import WeightAverage
 
 
 class ImitationLearner:
@@ -50,6 +52,7 @@ class ImitationLearner:
         self._layout = Layout(nets.mlp_layout("policy", spec.observation.size * p.history, p.hidden, outputs))
         self.generator = torch.Generator().manual_seed(int(stream(seed, "learner").integers(2**62)))
         self._flat = nets.initialise(self._layout, self.generator, last_scale=0.1).to(self.device).requires_grad_()
+        self._average = WeightAverage(self._flat, p.average_horizon)
         self._optimiser = Adam(self._layout.size, p.learning_rate, device=self.device)
         self._mean = torch.zeros(spec.observation.size, device=self.device)
         self._scale = torch.ones(spec.observation.size, device=self.device)
@@ -62,7 +65,8 @@ class ImitationLearner:
         self._running: EpisodeStart | None = None
         self._recent: deque[np.ndarray] = deque(maxlen=p.history)
         self._run = -1
-        self._table: Table | None = None
+        self._table = Table(round(p.pre_intervention_s * spec.control_hz), self._gripper)
+        self._touched: dict[str, None] = {}  # episodes that the table does not show as they are, in the order in which they came
         self._corrections = CorrectionUse()
         self._good: dict[str, Tensor] | None = None
         self._skipped_in_a_row = 0
@@ -83,6 +87,7 @@ class ImitationLearner:
         self._run = -1
         if start.kind in (EpisodeKind.DEMONSTRATION, EpisodeKind.POLICY):
             self._episodes[start.episode_id] = Stored(start.kind)
+            self._touched[start.episode_id] = None
 
     def ingest(self, steps: Sequence[Step]) -> None:
         for step in steps:
@@ -115,8 +120,7 @@ class ImitationLearner:
             if is_human(step):
                 correction = self._corrections.number_of(step)
         stored.corrections.append(correction)
-        if step.kind == EpisodeKind.POLICY:
-            self._table = None
+        self._touched[step.episode_id] = None
 
     def end_episode(self, end: EpisodeEnd) -> None:
         start, self._running = self._running, None
@@ -124,7 +128,8 @@ class ImitationLearner:
             self._make_room()
         if start is None or start.kind != EpisodeKind.DEMONSTRATION:
             return
-        stored, self._table = self._episodes[end.episode_id], None
+        stored = self._episodes[end.episode_id]
+        self._touched[end.episode_id] = None
         dropped = end.discarded or end.outcome == Outcome.ABORTED
         stored.complete = not dropped
         stored.labels = EpisodeLabels(episode_id=end.episode_id, outcome=end.outcome, event_step=end.event_step, excluded=dropped)
@@ -138,19 +143,25 @@ class ImitationLearner:
         for name in to_evict(known, self.parameters.memory_steps, self.parameters.memory):
             self._corrections.forget(kept[name].corrections)
             del self._episodes[name]
-            self._table = None
+            self._touched.pop(name, None)
+            if name in self._table:
+                self._touched[name] = None
 
     @property
     def demonstration_episodes(self) -> int:
-        """Complete ones that count."""
-        return sum(stored.complete and not (stored.labels and stored.labels.thrown_away) for stored in self._episodes.values())
+        return demonstrated(self._episodes.values())[0]
+
+    @property
+    def failed_demonstrations(self) -> int:
+        return demonstrated(self._episodes.values())[1]
 
     def apply_labels(self, labels: EpisodeLabels) -> bool:
         """What a batch draws from is what the labels say, from the next one on; False when none of its steps is here."""
         stored = self._episodes.get(labels.episode_id)
         if stored is None:
             return False
-        stored.labels, self._table = labels, None
+        stored.labels = labels
+        self._touched[labels.episode_id] = None
         return True
 
     def holds(self, episode_id: str) -> bool:
@@ -176,19 +187,22 @@ class ImitationLearner:
 
     def clone_demonstrations(self) -> Iterator[float]:
         """Fit normaliser and policy to the demonstrations. Yields progress."""
-        rows = [o for stored in counted(self._episodes.values()) for o in stored.observations]
-        if not rows:
+        table = self._steps()
+        if not table.counts[StepClass.DEMONSTRATION]:
             raise LearnerError("no demonstrations to clone; record some first")
-        mean, scale = fit_normaliser(torch.from_numpy(np.stack(rows)[:, -1]), self.spec.observation.units)
+        mean, scale = fit_normaliser(table.observations[:, -1], self.spec.observation.units)
         self._mean.copy_(mean)
         self._scale.copy_(scale)
         total = self.parameters.clone_updates
         for i in range(total):
+            if not self._steps().counts[StepClass.DEMONSTRATION]:
+                raise LearnerError(ALL_LEFT_OUT)
             self._optimiser.learning_rate = self.parameters.learning_rate * (0.1 + 0.45 * (1.0 + math.cos(math.pi * i / total)))
             self._step("bc")
             if i % 10 == 9:
                 yield (i + 1) / total
         self._optimiser.learning_rate = 0.3 * self.parameters.learning_rate
+        self._average.begin()
         self.cloned = True
         self._good = self._state_tensors()
         yield 1.0
@@ -201,10 +215,11 @@ class ImitationLearner:
         return due if due and self.can_learn else 0
 
     def update(self) -> dict[str, float]:
-        """One weighted cloning step; a non-finite loss is skipped, five in a row restore the last good state."""
+        """One weighted cloning step; skipped where loss or gradient is not finite, and five in a row restore the last good state."""
         self.updates += 1
-        metrics = self._step(self.name)
-        if math.isfinite(metrics["cloning_loss"]):
+        metrics, taken = self._step(self.name)
+        if taken:
+            self._average.follow()
             self._skipped_in_a_row = 0
             if self.updates % 500 == 0 and bool(self._flat.isfinite().all()):
                 self._good = self._state_tensors()
@@ -216,7 +231,8 @@ class ImitationLearner:
                 self._skipped_in_a_row = 0
         return metrics | {"skipped": float(self.skipped)}
 
-    def _step(self, scheme: str) -> dict[str, float]:
+    def _step(self, scheme: str) -> tuple[dict[str, float], bool]:
+        """Metrics, and whether the weights were changed."""
         table = self._steps()
         shares = target_shares(table.counts, scheme)
         index = table.sample(self.parameters.batch, shares, self.generator)
@@ -224,13 +240,14 @@ class ImitationLearner:
             self._corrections.seen(table.corrections[index].tolist())
         loss = self._loss(table, index)
         (gradient,) = torch.autograd.grad(loss, [self._flat])
-        if math.isfinite(float(loss.detach())) and math.isfinite(float(gradient.sum())):
+        taken = math.isfinite(float(loss.detach())) and math.isfinite(float(gradient.sum()))
+        if taken:
             norm = float(gradient.norm())
             self._optimiser.step(self._flat, gradient * min(1.0, 10.0 / max(norm, 1e-9)))
             with torch.no_grad():
                 self._flat.mul_(1.0 - self._optimiser.learning_rate * self.parameters.weight_decay)
         found = {f"weight_{c.name.lower()}": w for c, w in weights(table.counts, scheme).items() if c != StepClass.TRANSITION}
-        return {"cloning_loss": float(loss.detach())} | found
+        return {"cloning_loss": float(loss.detach())} | found, taken
 
     def _loss(self, table: Table, index: Tensor) -> Tensor:
         """Of the batch of rows ``index`` (B,)."""
@@ -244,10 +261,10 @@ class ImitationLearner:
         return loss
 
     def _steps(self) -> Table:
-        """Everything a batch may hold, made anew after steps and labels."""
-        if self._table is None:
-            before = round(self.parameters.pre_intervention_s * self.spec.control_hz)
-            self._table = Table(counted(self._episodes.values()), before, self._gripper)
+        """Everything a batch may hold, after all steps and labels there are."""
+        if self._touched:
+            self._table.refresh(self._episodes, self._touched)
+            self._touched = {}
         return self._table
 
     @property
@@ -259,16 +276,17 @@ class ImitationLearner:
 
     def weights(self) -> PolicyWeights:
         """On the CPU."""
-        flat = self._layout.views(self._flat.detach()) | {"normaliser.mean": self._mean, "normaliser.scale": self._scale}
+        flat = self._layout.views(self._average.weights) | {"normaliser.mean": self._mean, "normaliser.scale": self._scale}
         tensors = {name: tensor.clone().cpu() for name, tensor in flat.items()}
         p = self.parameters
         return PolicyWeights("gaussian_mixture", {"hidden": p.hidden, "modes": p.modes, "history": p.history}, tensors)
 
     def _state_tensors(self) -> dict[str, Tensor]:
         tensors = {"policy": self._flat.detach().clone(), "mean": self._mean.clone(), "scale": self._scale.clone()}
-        return tensors | {f"adam.{key}": value for key, value in self._optimiser.state().items()}
+        return tensors | self._average.state() | {f"adam.{key}": value for key, value in self._optimiser.state().items()}
 
     def _restore_tensors(self, tensors: Mapping[str, Tensor]) -> None:
+        self._average.restore(tensors)
         with torch.no_grad():
             self._flat.copy_(tensors["policy"])
             self._mean.copy_(tensors["mean"])

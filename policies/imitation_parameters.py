@@ -10,6 +10,7 @@ RANGES = {
     "weight_decay": (0.0, 100.0),
     "clone_updates": (1, 1_000_000),
     "learning_starts": (0, 1_000_000),
+    "average_horizon": (0, 1_000_000),
 }
 
 
@@ -41,6 +42,8 @@ class ImitationParameters:
     """Of the older ones those keep them whose number this divides; 0: none, beyond those that are referred to."""
     device: str = "auto"
     """Where it is computed: cuda, cuda:N or cpu; auto: on the first CUDA device, on the CPU where there is none."""
+    average_horizon: int = 0
+    """Updates over which the published weights are averaged, beginning with the cloned ones; 0: the newest are published."""
 
     def __post_init__(self) -> None:
         check_ranges(self, RANGES)

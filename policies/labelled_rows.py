@@ -104,6 +104,11 @@ class LabelledRows:
         labels = self._labels.get(key)
         return labels is not None and labels.thrown_away
 
+    def failed(self, key: int) -> bool:
+        """Whether it ended in a failure, so that a demonstration is none to follow."""
+        labels = self._labels.get(key)
+        return labels is not None and labels.outcome in (Outcome.FAILURE, Outcome.ABORTED)
+
     def _settle(self, place: int, key: int, wanted: set[int]) -> None:
         """Rows of ``wanted`` steps are in the buffer, the others out of it."""
         buffer, out = self._buffers[place], self._out[place].setdefault(key, {})

@@ -17,6 +17,7 @@ import torch
 from takeover.data.episode_labels import EpisodeLabels
 from takeover.data.schema import EpisodeEnd, EpisodeStart, Outcome, PolicyImage, RobotSpec, Step
 from takeover.policies.pictures import PAD, Frames, FramesFull, JpegFrames, Pixels, RawFrames
+from takeover.policies.quarantine import wrong_observation
 from takeover.policies.replay import CorrectionReplay, is_held
 
 OBSERVED, AFTER = -2, -1  # columns of a row: number of the frame that was seen, and of the one after the step
@@ -81,7 +82,8 @@ class PictureReplay(CorrectionReplay):
 
         Raises `ValueError` naming episode, step and camera for a picture that is missing or has another size.
         """
-        self._first = self._first or step.observation
+        if not self._first and not wrong_observation(step.observation, self.spec):
+            self._first = step.observation
         if not self.trains() or is_held(step):
             self._finish(None)
             return False

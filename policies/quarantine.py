@@ -1,9 +1,9 @@
 """Episodes that must not be learned from, and why: never trained on silently, never a reason to stop.
 
-Left out are episodes with a number that is not finite or a list of the wrong length (from that step on, and what was taken in of it), of a
-robot with other observations or actions than the learner's (`data.spaces`), and recorded without an outcome. The last come back as soon as
-somebody gives them one. An outcome that was recorded and is taken back later (a veto) leaves nothing out: the steps are experience that
-ends nowhere.
+Left out are episodes with a number that is not finite, a reading that no robot has, or a list of the wrong length (from that step on, and
+what was taken in of it), of a robot with other observations or actions than the learner's (`data.spaces`), and recorded without an outcome.
+The last come back as soon as somebody gives them one. An outcome that was recorded and is taken back later (a veto) leaves nothing out: the
+steps are experience that ends nowhere.
 """
 
 from collections.abc import Sequence
@@ -13,9 +13,12 @@ import msgspec
 from takeover.data.episode_labels import EpisodeLabels
 from takeover.data.schema import EpisodeStart, Outcome, RobotSpec, Step
 from takeover.data.spaces import differences, spaces_of
+from takeover.policies.normaliser import SMALLEST_SPREAD
 
 SHOWN = 3
 LARGEST = 3e38  # beyond it a number is infinite in the 32 bits that are learned from
+LARGEST_READING = 1e6
+"""In the units of `normaliser.SMALLEST_SPREAD`: no robot goes, turns or presses so far. It is a fault, as a number that is none."""
 NO_OUTCOME = "no outcome; give it one in Review"
 _PLURAL = {"observation names": "observations are", "action names": "actions are"} | {
     what: f"{what} are" for what in ("action units", "observation units", "action groups")
@@ -72,22 +75,28 @@ def wrong_start(start: EpisodeStart, spec: RobotSpec) -> str:
 
 def wrong_step(step: Step, spec: RobotSpec) -> str:
     """Step, field and value that cannot be learned from; empty when all can."""
-    d, a = spec.observation.names, spec.action.names
-    for field, values, names in (
-        ("observation", step.observation, d),
-        ("next_observation", step.next_observation, d),
-        ("action", step.action, a),
-        ("reward", [step.reward], ("",)),
+    a = spec.action.names
+    for field, problem in (
+        ("observation", wrong_observation(step.observation, spec)),
+        ("next_observation", wrong_observation(step.next_observation, spec)),
+        ("action", _wrong(step.action, a, [LARGEST] * len(a))),
+        ("reward", _wrong([step.reward], ("",), [LARGEST])),
     ):
-        if problem := _wrong(values, names):
+        if problem:
             return f"step {step.episode_step}: {field}{problem}"
     return ""
 
 
-def _wrong(values: Sequence[float], names: Sequence[str]) -> str:
+def wrong_observation(values: Sequence[float], spec: RobotSpec) -> str:
+    """Which number of an observation cannot be learned from, and its value; empty when all can."""
+    most = [LARGEST_READING if unit in SMALLEST_SPREAD else LARGEST for unit in spec.observation.units]
+    return _wrong(values, spec.observation.names, most)
+
+
+def _wrong(values: Sequence[float], names: Sequence[str], limits: Sequence[float]) -> str:
     if len(values) != len(names):
         return f" has {len(values)} numbers instead of {len(names)}"
-    for name, value in zip(names, values, strict=True):
-        if not -LARGEST <= value <= LARGEST:  # nor is a number that is none
+    for name, value, limit in zip(names, values, limits, strict=True):
+        if not -limit <= value <= limit:  # nor is a number that is none
             return f"{f'[{name}]' if name else ''} is {value}"
     return ""

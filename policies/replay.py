@@ -14,7 +14,7 @@ from takeover.data.schema import ControlMode, EpisodeEnd, EpisodeKind, EpisodeSt
 from takeover.policies.correction_use import CorrectionUse
 from takeover.policies.frames import Frames
 from takeover.policies.labelled_rows import LabelledRows
-from takeover.policies.quarantine import wrong_start
+from takeover.policies.quarantine import wrong_observation, wrong_start
 from takeover.policies.takeover_marks import TakeoverMarks
 from takeover.policies.transition_buffer import NO_CORRECTION, Columns, TransitionBuffer
 
@@ -124,7 +124,8 @@ class CorrectionReplay:
 
     def add(self, step: Step) -> bool:
         """One committed step of the running episode; False when it is of no use to training (held, evaluation)."""
-        self._first = self._first or step.observation  # a held step's too
+        if not self._first and not wrong_observation(step.observation, self.spec):  # a held step's too
+            self._first = step.observation
         if not self.trains() or is_held(step):
             return False
         if step.episode_id != self._episode:
@@ -190,8 +191,13 @@ class CorrectionReplay:
 
     @property
     def demonstration_episodes(self) -> int:
-        """Complete ones that count."""
-        return sum(not self._labelled.excluded(key) for key in self._complete)
+        """Complete ones that count: those that failed are experience alone."""
+        return sum(not (self._labelled.excluded(key) or self._labelled.failed(key)) for key in self._complete)
+
+    @property
+    def failed_demonstrations(self) -> int:
+        """Complete ones that do not count since they failed."""
+        return sum(self._labelled.failed(key) and not self._labelled.excluded(key) for key in self._complete)
 
     def apply_labels(self, labels: EpisodeLabels) -> bool:
         """Make the episode's rows what its labels say now; False when none is here."""

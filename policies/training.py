@@ -20,6 +20,7 @@ from takeover.policies.training_stream import CommittedRecord, TrainingStream
 
 __all__ = ["CommittedRecord", "Publication", "Training"]
 VERSIONS_SHOWN = 50
+RECOVERED_AFTER = 100  # updates in a row with finite losses
 NOTHING_LEFT = "Training stands still: nothing is left to learn from, every step is left out"
 log = logging.getLogger("learner")
 
@@ -67,6 +68,7 @@ class Training(TrainingStream):
         self._published_at = 0.0
         self._unpublished = False  # weights that could not be written wait to be
         self._skipped_last = False  # the last update: nothing is published before one that counts
+        self._counted_since = 0  # updates since one was skipped
         self._acts_as_before = False  # the last update changed nothing of what acts, nor will the next: no version for that
         self._rate = Rate()
 
@@ -126,9 +128,7 @@ class Training(TrainingStream):
         metrics = learner.update()
         self._skipped_last = metrics.get("skipped", 0.0) > skipped
         self._acts_as_before = metrics.get("actor_waits", 0.0) > 0.0
-        if self._skipped_last:
-            count = f"{metrics['skipped']:.0f} of {learner.updates} updates were skipped"
-            self.notices["loss"] = f"{count}: their loss was not finite; if that goes on, lower learning_rate"
+        self._watch_losses(metrics.get("skipped", 0.0), learner.updates)
         self.metrics |= metrics
         self._rate.tick()
         used = learner.corrections_used()
@@ -140,6 +140,18 @@ class Training(TrainingStream):
         due = learner.updates - self._published_updates >= self.config.publish_every_updates
         if self.lockstep and due and not (self._skipped_last or self._acts_as_before):
             self.publish(train_step + self.config.lockstep_lag + 1)
+
+    def _watch_losses(self, skipped: float, updates: int) -> None:
+        """Says that updates are skipped, and no longer once the learner has recovered."""
+        if self._skipped_last:
+            self._counted_since = 0
+            said = f"{skipped:.0f} of {updates} updates were skipped: their loss or gradient was not finite"
+            self.notices["loss"] = f"{said}; if that goes on, lower learning_rate"
+            return
+        self._counted_since += 1
+        if self._counted_since == RECOVERED_AFTER and self.notices.get("loss"):
+            log.info("%d updates in a row count again, after %.0f that were skipped", RECOVERED_AFTER, skipped)
+            self.notices["loss"] = ""
 
     def _publication_due(self) -> bool:
         learner = self.need_learner()
@@ -237,7 +249,9 @@ class Training(TrainingStream):
         if self.phase == "cloning":
             return f"Cloning {demonstrations} demonstrations"
         if self.phase == "waiting":
-            return f"Waiting for demonstrations: {demonstrations} of {self.config.demonstrations}"
+            failed = self.learner.failed_demonstrations if self.learner is not None else 0
+            others = f" (failed, not counted: {failed})" if failed else ""
+            return f"Waiting for demonstrations: {demonstrations} of {self.config.demonstrations}{others}"
         learner = self.need_learner()
         if not learner.can_learn:
             return NOTHING_LEFT

@@ -69,6 +69,8 @@ class TrainingStream(ABC):
             self._end_episode(record)
         elif isinstance(record, OutcomeChange) and self.learner is not None:
             self._change_outcome(record, self.learner)
+            if not self._replaying:
+                self.clone_when_enough()  # a demonstration that did not fail after all may be the last one
 
     def _begin_session(self, session: str) -> None:
         """Training steps count from 0 in every session of the bridge; weights known before act from its first step."""

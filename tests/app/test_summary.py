@@ -104,15 +104,16 @@ def test_discarded_demonstrations_do_not_count_and_late_outcomes_do(spec, tmp_pa
     assert (episode.start.number, episode.end.outcome, episode.end.event_step) == (1, Outcome.FAILURE, 7)
 
 
-def test_demonstration_cut_short_is_asked_for_again_a_failed_policy_episode_is_not(spec, tmp_path):
+def test_demonstration_that_failed_or_was_cut_short_is_asked_for_again_a_failed_policy_episode_is_not(spec, tmp_path):
     """As learners count: otherwise a run waits for ever for the demonstration that a fault has ended."""
-    log = EpisodeLog(str(tmp_path))
-    for number, kind in enumerate((EpisodeKind.DEMONSTRATION, EpisodeKind.DEMONSTRATION, EpisodeKind.POLICY)):
-        cut = msgspec.structs.replace(end(number, 2 * number + 1), outcome=Outcome.ABORTED if number else Outcome.FAILURE)
-        log.add(committed(start(spec, number, 2 * number, kind), cut))
-    assert len(log.of_kind(EpisodeKind.DEMONSTRATION)) == 2
-    assert log.counted(EpisodeKind.DEMONSTRATION) == 1
-    assert log.counted(EpisodeKind.POLICY) == 1
+    log, demonstration = EpisodeLog(str(tmp_path)), EpisodeKind.DEMONSTRATION
+    kinds = [(demonstration, Outcome.SUCCESS), (demonstration, Outcome.FAILURE), (demonstration, Outcome.ABORTED)]
+    for number, (kind, outcome) in enumerate([*kinds, (EpisodeKind.POLICY, Outcome.FAILURE), (EpisodeKind.POLICY, Outcome.ABORTED)]):
+        ended = msgspec.structs.replace(end(number, 2 * number + 1), outcome=outcome)
+        log.add(committed(start(spec, number, 2 * number, kind), ended))
+    assert len(log.of_kind(demonstration)) == 3
+    assert log.counted(demonstration) == 1
+    assert log.counted(EpisodeKind.POLICY) == 2
 
 
 def test_intervention_rate_is_steps_over_steps_not_a_mean_of_rates(spec):

@@ -2,15 +2,19 @@
 
 import time
 
+import msgspec
 import pytest
 
 from takeover.app.launcher import Launcher
-from takeover.app.stream import StationLink
-from takeover.app.supervisor import RunPlan, Supervisor
+from takeover.app.stream import FinishedEpisode, StationLink
+from takeover.app.supervisor import TRIES_PER_DEMONSTRATION, RunError, RunPlan, Supervisor
 from takeover.data.catalog import Catalog
-from takeover.data.schema import Committed, EpisodeKind, Start, State
+from takeover.data.schema import Committed, EpisodeKind, Outcome, Start, State
 from takeover.data.workspace import Workspace
 from takeover.robot_bridge.protocol import ControlClient, RequestTimeout
+from takeover.robot_bridge.robots.registry import make_robot
+
+from .test_summary import end, start
 
 
 class Late:
@@ -83,3 +87,28 @@ def test_a_start_whose_answer_is_lost_is_not_made_up_for(station_config, monkeyp
         supervisor.run_block(EpisodeKind.DEMONSTRATION, 4, "block")
         supervisor.close()
     assert demonstrations(config) == 4
+
+
+def test_a_script_that_fails_all_the_time_ends_the_run_and_a_person_may_go_on(station_config, monkeypatch):
+    """Failed demonstrations do not count, so they would be asked for again for ever."""
+    spec, reports = make_robot(station_config()).spec, []
+    for operator in ("scripted", "console"):
+        supervisor = Supervisor(station_config(operator=operator), None, RunPlan(episodes=0), reports.append)
+        finished = supervisor._link.log.finished
+
+        def one_more(finished=finished) -> None:
+            number = len(finished)
+            failed = number != 7 and number < 2 * TRIES_PER_DEMONSTRATION + 5
+            ended = msgspec.structs.replace(end(number, 0), outcome=Outcome.FAILURE if failed else Outcome.SUCCESS)
+            finished.append(FinishedEpisode(start(spec, number, 0, EpisodeKind.DEMONSTRATION), ended))
+
+        monkeypatch.setattr(supervisor, "_tick", one_more)
+        try:
+            if operator == "scripted":
+                with pytest.raises(RunError, match="demonstrated the task 1 times in 40 tries; 2 are needed"):
+                    supervisor.run_block(EpisodeKind.DEMONSTRATION, 2, "demonstrations")
+            else:
+                supervisor.run_block(EpisodeKind.DEMONSTRATION, 2, "demonstrations")
+                assert (len(finished), reports[-1].text) == (46, "failed, not counted: 44")
+        finally:
+            supervisor.close()

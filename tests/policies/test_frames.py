@@ -143,6 +143,20 @@ def test_replay_turns_every_row_alike_and_records_stay_canonical(spec: RobotSpec
         assert torch.equal(correction, rows[2])
 
 
+@pytest.mark.parametrize("first", [[float("nan")] * len(NAMES), [0.0], [1e30] * len(NAMES)], ids=["not finite", "too few", "wild"])
+def test_a_held_step_that_is_no_reading_is_not_the_first_pose(first: list[float], spec: RobotSpec, make_script: Callable[..., Any]) -> None:
+    """Everything of the episode is relative to it: every row would be as bad, and the learner would skip updates for as long as it runs."""
+    frames, replay, script = frames_of(spec), CorrectionReplay(spec, frames=frames_of(spec)), make_script(spec)
+    observations = np.random.default_rng(6).uniform(-0.3, 0.3, (3, len(NAMES))).tolist()
+    replay.begin_episode(script.start())
+    for mode, observation in zip(
+        (ControlMode.SAFETY_HOLD, ControlMode.PAUSED, ControlMode.POLICY), [first, *observations[:2]], strict=True
+    ):
+        replay.add(script.step(mode, observation=observation, next_observation=observations[2], action=[0.1] * 4))
+    row = replay.online.rows[0, replay.columns.observation].numpy()
+    assert np.array_equal(row, frames.observation(observations[1], observations[0]))
+
+
 def test_replay_and_acting_agree(spec: RobotSpec, make_script: Callable[..., Any]) -> None:
     learner, script, rng = make_learner("hil-serl", spec, 0, SMALL | BOTH), make_script(spec), np.random.default_rng(3)
     for _ in range(2):
@@ -198,11 +212,31 @@ def test_the_real_simulator_evaluates_and_retests_a_relative_policy() -> None:
     assert policy._first != pytest.approx(first)
 
 
-def test_an_actor_knows_the_first_pose_or_waits(tmp_path: Path, spec: RobotSpec) -> None:
+def published_twice(tmp_path: Path, spec: RobotSpec) -> None:
     for version in (1, 2):
         weights = make_learner("hil-serl", spec, version, {"hidden": 16} | BOTH).weights()
         data = weights_bytes(weights)
         publish(tmp_path, make_manifest(weights, data, spec, version=version, parent=0, learner="hil-serl", swap="step"), data)
+
+
+def test_an_actor_takes_the_first_reading_there_is(tmp_path: Path, spec: RobotSpec) -> None:
+    published_twice(tmp_path, spec)
+    good = np.random.default_rng(5).uniform(-0.3, 0.3, (2, len(NAMES))).tolist()
+    acting = Acting(tmp_path, spec, 0)
+    assert acting.offer(1)
+    for seq, (step, observation) in enumerate([(0, [float("nan")] * len(NAMES)), (0, good[0]), (1, good[1])]):
+        at = {"episode_id": "a", "episode_step": step, "run_id": 0, "mode": Mode.POLICY}
+        answer = acting.answer(Observation(session="s", seq=seq, t_robot_ns=0, observation=observation, **at))
+        assert (answer is None) == (seq == 0)
+    assert answer is not None
+    assert np.isfinite(answer.actions).all()
+    policy = acting.current.policy if acting.current else None
+    assert isinstance(policy, RelativePolicy)
+    assert policy._first == pytest.approx(good[0], abs=1e-6)
+
+
+def test_an_actor_knows_the_first_pose_or_waits(tmp_path: Path, spec: RobotSpec) -> None:
+    published_twice(tmp_path, spec)
     observations = np.random.default_rng(5).uniform(-0.3, 0.3, (8, len(NAMES)))
     acting = Acting(tmp_path, spec, 0)
     assert acting.offer(1)

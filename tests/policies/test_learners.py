@@ -320,6 +320,27 @@ def test_evaluation_counts_successes_and_can_be_cancelled(spec: RobotSpec, make_
         evaluate(policy, environment, range(20), lambda done: done < 3)
 
 
+@pytest.mark.parametrize("wild", [1e30, -1e30, 20_000.0])
+def test_one_wild_reading_does_not_kill_its_input(wild: float) -> None:
+    rows = torch.rand(200, 3, generator=torch.Generator().manual_seed(0)) * 0.1
+    units = ["m", "N", "widget"]
+    clean = fit_normaliser(rows, units)
+    assert torch.equal(clean[0], rows.double().mean(0).float()), "all count as long as none is wild"
+    hit = rows.clone()
+    hit[17] = wild
+    for fitted, expected in zip(fit_normaliser(hit, units), clean, strict=True):
+        assert torch.allclose(fitted, expected, rtol=0.05)
+    assert float(((rows - fit_normaliser(hit, units)[0]) * fit_normaliser(hit, units)[1])[:, 0].std()) > 0.5
+
+
+def test_what_differs_in_few_rows_is_no_wild_reading() -> None:
+    rows = torch.zeros(500, 2)
+    rows[3] = torch.tensor([40.0, 1.0])  # a contact, a switch
+    mean, scale = fit_normaliser(rows, ["N", "widget"])
+    assert mean.tolist() == pytest.approx([0.08, 0.002])
+    assert scale[1].item() == pytest.approx(1.0 / rows[:, 1].std(correction=0).item(), rel=1e-4)
+
+
 def test_small_spreads_are_not_magnified_beyond_what_matters_for_their_unit() -> None:
     rows = torch.tensor([[0.0, 0.0, 5.0, 0.0], [0.2, 0.0, 5.0, 100.0]])
     mean, scale = fit_normaliser(rows, ["N", "N m", "widget", "m"])

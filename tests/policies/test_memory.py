@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -138,14 +137,3 @@ def test_a_correction_is_learned_from_while_its_episode_runs(name: str, spec: Ro
             assert len(learner._table.actions) == 20 + i + 1  # the running episode, up to this step
     assert learner.corrections_used() == [("e001", 0)]
     assert before == 12 - 5
-
-
-def test_pieces_that_did_not_change_are_not_made_again_and_those_that_did_are(spec: RobotSpec, make_script: Callable[..., Any]) -> None:
-    learner = run(spec, make_script(spec))
-    learner.update()
-    old = {name: stored.made[2] for name, stored in learner._episodes.items()}
-    learner.apply_labels(EpisodeLabels(episode_id="e001", onsets={0: 45}))
-    learner.update()
-    new = {name: stored.made[2] for name, stored in learner._episodes.items()}
-    assert {name for name in old if new[name] is not old[name]} == {"e001"}
-    assert not torch.equal(new["e001"].classes, old["e001"].classes)

@@ -75,6 +75,8 @@ def finite(training: Training) -> bool:
         ("action", [0.0, 1e300], "step 3: action[a1] is 1e+300"),
         ("reward", math.nan, "step 3: reward is nan"),
         ("observation", [0.0], "step 3: observation has 1 numbers instead of 3"),
+        ("observation", [0.0, 1e30, 0.0], "step 3: observation[o1] is 1e+30"),
+        ("next_observation", [0.0, 0.0, -2e6], "step 3: next_observation[o2] is -2000000.0"),
     ],
 )
 def test_bad_numbers_leave_their_episode_out_and_say_where(
@@ -214,10 +216,31 @@ def test_demonstrations_that_all_failed_are_said_and_others_waited_for(learner: 
         records = demonstration(script, rng)
         feed(training, [*records[:-1], msgspec.structs.replace(records[-1], outcome=Outcome.FAILURE)])
     assert (training.phase, published.made) == ("waiting", [])
-    assert "no demonstrations to clone" in training.status().text
+    assert training.status().text == "Waiting for demonstrations: 0 of 2 (failed, not counted: 2)"
     feed(training, demonstration(script, rng))
-    assert (training.phase, len(published.made)) == ("training", 1)
-    assert "clone" not in training.status().text
+    assert (training.phase, training.status().demonstrations) == ("waiting", 1)
+    feed(training, demonstration(script, rng))
+    assert (training.phase, len(published.made), training.status().demonstrations) == ("training", 1, 2)
+    assert published.made[0].data["demonstrations"] == 2
+    assert "failed" not in training.status().text
+
+
+@pytest.mark.parametrize("learner", LEARNERS)
+def test_a_demonstration_that_did_not_fail_after_all_counts(learner: str, make_script: Callable[..., Any]) -> None:
+    training, published = make_training(learner, demonstrations=2)
+    script, rng = make_script(), np.random.default_rng(3)
+    records = demonstration(script, rng)
+    feed(training, [*demonstration(script, rng), *records[:-1], msgspec.structs.replace(records[-1], outcome=Outcome.FAILURE)])
+    assert training.status().demonstrations == 1
+
+    def change(outcome: Outcome) -> OutcomeChange:
+        fields = {"previous": Outcome.FAILURE, "event_step": 11, "author": "op-01", "wall_ns": 0}
+        return OutcomeChange(**script._next(), episode_id="e000", outcome=outcome, **fields)
+
+    feed(training, [change(Outcome.SUCCESS)])
+    assert (training.phase, len(published.made), training.status().demonstrations) == ("training", 1, 2)
+    feed(training, [change(Outcome.FAILURE)])
+    assert training.status().demonstrations == 1
 
 
 @pytest.mark.parametrize("learner", LEARNERS)

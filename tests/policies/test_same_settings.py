@@ -30,7 +30,7 @@ OLD: dict[str, dict[str, Any]] = {  # what a version without these settings did
         "keep_warm_start": False,
         "clone_weight_decay": 0.0,
     },
-    "sirius": {"memory_steps": 0, "memory": "lfi"},
+    "sirius": {"memory_steps": 0, "memory": "lfi", "average_horizon": 0},
 }
 FIRST = {  # settings of the first version
     *("hidden", "ensemble", "batch", "discount", "target_rate", "learning_rate", "critic_updates", "updates_per_step", "learning_starts"),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from takeover.data.schema import ControlMode, Outcome, OutcomeChange, OutcomeSource
-from takeover.policies.imitation_table import counted
+from takeover.policies.imitation_episodes import counted
 from takeover.policies.learner_run import LearnerRun
 
 from .test_quarantine import LEARNERS, feed, make_training

@@ -145,7 +145,7 @@ def _ready(view: Snapshot) -> Card:
             "A bad one: Redo throws it away and starts again.",
         )
         button = CardButton("collect", "Start recording", ("Enter",), not blocked, True)
-        facts = (("recorded so far", f"{view.demonstrations}"), ("in this block", f"{view.demonstrations_wanted}"))
+        facts = (("succeeded so far", f"{view.demonstrations}"), ("in this block", f"{view.demonstrations_wanted}"))
         return Card("Collect demonstrations", "star", GREY, how, facts, (button,), "; ".join(blocked))
     if view.policy_version < 1:
         return _no_policy(view, blocked)
@@ -171,12 +171,14 @@ def _demonstration_waits(view: Snapshot, state: State) -> Card:
 def _no_policy(view: Snapshot, blocked: tuple[str, ...]) -> Card:
     done, wanted = view.demonstrations, view.demonstrations_wanted
     steps: tuple[str, ...] = (
-        f"A first policy is cloned from {wanted} demonstrations of the task; {done} are recorded.",
+        f"A first policy is cloned from {wanted} demonstrations that succeed; {done} are recorded, failed ones left out.",
         "Let the scripted operator give them, or record your own.",
     )
     buttons = [CardButton("record", "Record my own", (), not blocked, not (view.spec and view.spec.simulated))]
     if view.spec is not None and view.spec.simulated:
-        buttons.insert(0, CardButton("scripted", f"Use {wanted} scripted demonstrations", ("Enter",), not blocked, True))
+        missing = max(1, wanted - done)
+        label = f"Use {missing} scripted demonstration{'s' if missing > 1 else ''}"
+        buttons.insert(0, CardButton("scripted", label, ("Enter",), not blocked, True))
     else:
         steps = (steps[0],)
     title = "No demonstrations yet" if not done else f"{done} of {wanted} demonstrations"

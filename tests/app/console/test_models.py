@@ -122,6 +122,14 @@ def test_a_real_robot_is_not_offered_scripted_demonstrations():
     assert made.title == "3 of 20 demonstrations"
 
 
+@pytest.mark.parametrize(("done", "label"), [(0, "Use 20 scripted demonstrations"), (19, "Use 1 scripted demonstration")])
+def test_as_many_are_offered_as_are_missing_and_failed_ones_do_not_count(done, label):
+    learner = make_learner(phase="waiting", demonstrations=done, newest_version=0)
+    made = card(view(state=make_state(policy_version=0), learner=learner))
+    assert made.buttons[0].label == label
+    assert made.steps[0] == f"A first policy is cloned from 20 demonstrations that succeed; {done} are recorded, failed ones left out."
+
+
 def test_learner_sentence_says_only_what_is_known():
     def text(**last) -> str:
         return "".join(piece for piece, _ in learner_card(view(learner=make_learner(last_correction=last))).sentence)

@@ -1,0 +1,103 @@
+"""The episodes that an imitation learner has seen, step by step, and what labels leave of each."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from takeover.data.episode_labels import EpisodeLabels
+from takeover.data.schema import ControlMode, EpisodeKind, Outcome, Step
+from takeover.policies.class_weights import StepClass, relabel_before_onsets
+from takeover.policies.replay import is_human
+
+NO_EXAMPLE = (Outcome.FAILURE, Outcome.ABORTED)
+"""How a demonstration ends that is none to follow."""
+
+
+@dataclass
+class Stored:
+    """Rows of one episode: stacked observations (N, H, D), actions (N, A), class, run, correction, step and intervention of each."""
+
+    kind: EpisodeKind
+    observations: list[np.ndarray] = field(default_factory=list)
+    actions: list[list[float]] = field(default_factory=list)
+    classes: list[StepClass] = field(default_factory=list)
+    runs: list[int] = field(default_factory=list)
+    corrections: list[int] = field(default_factory=list)
+    steps: list[int] = field(default_factory=list)
+    interventions: list[int] = field(default_factory=list)
+    complete: bool = False  # a demonstration that ended well or badly, but did end
+    labels: EpisodeLabels | None = None
+
+
+def class_of(step: Step) -> StepClass:
+    if step.control_mode == ControlMode.TRANSITION:
+        return StepClass.TRANSITION
+    if step.kind == EpisodeKind.DEMONSTRATION:
+        return StepClass.DEMONSTRATION if is_human(step) else StepClass.TRANSITION
+    return StepClass.INTERVENTION if is_human(step) else StepClass.POLICY
+
+
+def driven_steps(stored: Stored) -> int:
+    """Steps that a person drove, ramps included."""
+    return stored.classes.count(StepClass.INTERVENTION) + stored.classes.count(StepClass.TRANSITION)
+
+
+def view_of(stored: Stored) -> Stored | None:
+    """What the labels leave of an episode: itself, fewer of its steps, or None for nothing. A demonstration counts once it has ended.
+
+    Steps that are no example keep their place, for the windows around them, but are not drawn.
+    """
+    labels = stored.labels
+    if labels is None:
+        return None if stored.kind == EpisodeKind.DEMONSTRATION else stored
+    if labels.thrown_away or (stored.kind == EpisodeKind.DEMONSTRATION and labels.outcome in NO_EXAMPLE):
+        return None
+    if labels.changes_nothing:
+        return stored
+    kept = [i for i, step in enumerate(stored.steps) if labels.counts(step)]
+    human = (StepClass.INTERVENTION, StepClass.DEMONSTRATION)
+    classes = [
+        StepClass.TRANSITION if stored.classes[i] in human and not labels.imitated(stored.steps[i]) else stored.classes[i] for i in kept
+    ]
+    return Stored(
+        stored.kind,
+        observations=[stored.observations[i] for i in kept],
+        actions=[stored.actions[i] for i in kept],
+        classes=classes,
+        runs=[stored.runs[i] for i in kept],
+        corrections=[stored.corrections[i] for i in kept],
+        steps=[stored.steps[i] for i in kept],
+        interventions=[stored.interventions[i] for i in kept],
+        complete=stored.complete,
+        labels=labels,
+    )
+
+
+def demonstrated(episodes: Iterable[Stored]) -> tuple[int, int]:
+    """How many complete demonstrations count, and how many do not because they failed."""
+    ended = [stored for stored in episodes if stored.complete and not (stored.labels and stored.labels.thrown_away)]
+    failed = sum(stored.labels is not None and stored.labels.outcome in NO_EXAMPLE for stored in ended)
+    return len(ended) - failed, failed
+
+
+def counted(episodes: Iterable[Stored]) -> list[Stored]:
+    """What the labels leave of the episodes; those of which nothing is left are not among them."""
+    return [view for stored in episodes if (view := view_of(stored)) is not None]
+
+
+def classes_of(stored: Stored, before: int) -> list[StepClass]:
+    """Of each step, with the ``before`` steps of the policy before an onset as what went wrong: within each run, and a labelled onset moves
+    the beginning of its correction's."""
+    found: list[StepClass] = []
+    for run in dict.fromkeys(stored.runs):
+        found += relabel_before_onsets([c for c, r in zip(stored.classes, stored.runs, strict=True) if r == run], before)
+    for intervention, onset in (stored.labels.onsets if stored.labels is not None else {}).items():
+        if intervention not in stored.interventions:
+            continue
+        begin = stored.interventions.index(intervention)
+        for i in range(begin - 1, -1, -1):
+            if stored.runs[i] != stored.runs[begin] or found[i] not in (StepClass.POLICY, StepClass.PRE_INTERVENTION):
+                break
+            found[i] = StepClass.PRE_INTERVENTION if stored.steps[i] >= onset - before else StepClass.POLICY
+    return found
