@@ -6,7 +6,8 @@ somebody gives them one. An outcome that was recorded and is taken back later (a
 ends nowhere.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import msgspec
 
@@ -16,6 +17,7 @@ from takeover.data.spaces import differences, spaces_of
 
 SHOWN = 3
 LARGEST = 3e38  # beyond it a number is infinite in the 32 bits that are learned from
+DAMAGED = "its file is damaged"
 NO_OUTCOME = "no outcome; give it one in Review"
 _PLURAL = {"observation names": "observations are", "action names": "actions are"} | {
     what: f"{what} are" for what in ("action units", "observation units", "action groups")
@@ -34,6 +36,19 @@ class Quarantine:
         if reason == NO_OUTCOME:
             self._unjudged.add(episode_id)
         self.reasons.setdefault(episode_id, reason)
+
+    def state(self) -> dict[str, Any]:
+        """For a checkpoint."""
+        return {"reasons": dict(self.reasons), "unjudged": sorted(self._unjudged)}
+
+    @staticmethod
+    def damaged(state: Mapping[str, Any]) -> list[str]:
+        """Of what `state` gave, the episodes whose file was damaged."""
+        return [name for name, reason in state["reasons"].items() if reason.startswith(DAMAGED)]
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Before episodes are ingested again, where not all of them are."""
+        self.reasons, self._unjudged = dict(state["reasons"]), set(state["unjudged"])
 
     def lacks_outcome(self, episode_id: str) -> bool:
         """Whether an outcome would bring it back."""
