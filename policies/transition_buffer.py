@@ -69,11 +69,16 @@ class TransitionBuffer:
         Each with its episode, first step, how many, correction, and whether they came back. For `lay_out`.
         """
         n = self.size
-        columns = np.stack([self.episode[:n], self.step[:n] - np.arange(n), self.correction[:n].numpy(), self.restored[:n]])
-        first = np.flatnonzero((np.diff(columns, axis=1, prepend=columns[:, :1] - 1) != 0).any(0))
-        episode, _, correction, restored = columns[:, first]
+        episode, step, correction, restored = self.episode[:n], self.step[:n], self.correction[:n].numpy(), self.restored[:n]
+        begins = np.ones(n, bool)  # learning waits for this: nothing is copied that need not be
+        if n:
+            begins[1:] = episode[1:] != episode[:-1]
+            begins[1:] |= step[1:] - step[:-1] != 1
+            begins[1:] |= correction[1:] != correction[:-1]
+            begins[1:] |= restored[1:] != restored[:-1]
+        first = np.flatnonzero(begins)
         counts = np.diff(np.append(first, n))
-        return torch.from_numpy(np.stack([episode, self.step[first], counts, correction, restored], 1))
+        return torch.from_numpy(np.stack([episode[first], step[first], counts, correction[first], restored[first]], 1))
 
     def position(self) -> list[int]:
         """For `lay_out`: how many rows there is room for now, where the next one goes, the newest, and `passed`."""
