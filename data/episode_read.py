@@ -10,6 +10,7 @@ import h5py
 import msgspec
 import numpy as np
 
+from takeover.data.episode_block import StepBlock
 from takeover.data.episode_build import DEMO
 from takeover.data.episode_migrate import in_newest_schema
 from takeover.data.episode_schema import ACTION_COLUMNS, COLUMNS, OPTIONAL_ACTIONS
@@ -165,6 +166,34 @@ def read_records(path: Path, images: bool = False, sealed: bool = False) -> tupl
         except (KeyError, OSError, ValueError) as error:
             raise DamagedFile(f"{path}: {error}") from error
     return start, steps, end
+
+
+def read_block(path: Path) -> tuple[EpisodeStart, StepBlock, EpisodeEnd]:
+    """As `read_records`, with the same numbers. Raises `FileNotFoundError`, `DamagedFile`."""
+    with open_episode(path) as file:
+        try:
+            demo = file[DEMO]
+            hil = demo["hil"]
+            start, end = read_bounds(demo)
+            state, rows = hil["frames/state"][:], hil["frame_index"][:]
+            block = StepBlock(
+                session=start.session,
+                rec_seq=max([start.rec_seq, *_last_record(hil), *(_last_record(hil["held"]) if "held" in hil else [])]),
+                episode_id=start.episode_id,
+                steps=hil["episode_step"][:].astype(np.int64),
+                observations=state[rows],
+                following=state[rows + 1],
+                actions=hil["action"][:],
+                rewards=hil["reward"][:],
+                terminated=hil["terminated"][:].astype(bool),
+            )
+        except (KeyError, OSError, ValueError, IndexError) as error:
+            raise DamagedFile(f"{path}: {error}") from error
+    return start, block, end
+
+
+def _last_record(group: h5py.Group) -> list[int]:
+    return [int(number) for number in group["rec_seq"][-1:]]
 
 
 def read_bounds(demo: h5py.Group) -> tuple[EpisodeStart, EpisodeEnd]:

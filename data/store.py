@@ -7,9 +7,12 @@ from pathlib import Path
 
 from takeover.data.catalog import Catalog
 from takeover.data.catalog_place import has_catalog
+from takeover.data.catalog_tables import EpisodeRow
 from takeover.data.coverage import Coverage
+from takeover.data.episode_block import StepBlock
 from takeover.data.episode_build import DEMO
 from takeover.data.episode_file import open_episode, read_bounds, read_events, read_records
+from takeover.data.episode_read import read_block
 from takeover.data.hdf5_image import DamagedFile
 from takeover.data.journal import read_journal
 from takeover.data.schema import AnyRecord, CameraFrame, EpisodeEnd, EpisodeStart, Event, OutcomeChange, Step
@@ -49,14 +52,46 @@ def iter_episode_records(
         rows = catalog.episodes(task_id=task_id, session_id=session_id, ids=episode_ids)
     for row in rows:
         if include_excluded or not row.excluded:
-            try:
-                records = read_records(where.path / row.path, images=images)
-            except DamagedFile as error:
-                if on_damaged is None:
-                    raise
-                on_damaged(row.id, error)
-                continue
-            yield records
+            records = read_closed(where, row.id, row.path, images, on_damaged)
+            if records is not None:
+                yield records
+
+
+def closed_episodes(workspace: Workspace | Path | str, task_id: str, page: int = 500) -> Iterator[EpisodeRow]:
+    """What the catalog says of every episode of a task in the order of their starts, excluded ones too, ``page`` rows at a time."""
+    where = _workspace(workspace)
+    if not has_catalog(where):
+        return
+    with Catalog.open(where) as catalog:
+        place: tuple[int, str] | None = None
+        while rows := catalog.episodes(task_id=task_id, limit=page, place=place):
+            yield from rows
+            place = (rows[-1].started_ns, rows[-1].id)
+
+
+def read_closed(
+    workspace: Workspace | Path | str,
+    episode_id: str,
+    path: str,
+    images: bool = False,
+    on_damaged: Callable[[str, DamagedFile], None] | None = None,
+) -> tuple[EpisodeStart, list[Step], EpisodeEnd] | None:
+    """One episode at ``path``, as the catalog has it; None when it is damaged. Otherwise as of `iter_episode_records`."""
+    try:
+        return read_records(_workspace(workspace).path / path, images=images)
+    except DamagedFile as error:
+        if on_damaged is None:
+            raise
+        on_damaged(episode_id, error)
+        return None
+
+
+def read_closed_block(workspace: Workspace | Path | str, path: str) -> tuple[EpisodeStart, StepBlock, EpisodeEnd] | None:
+    """One episode at ``path`` with its steps as arrays; None when it is damaged: `read_closed` says how."""
+    try:
+        return read_block(_workspace(workspace).path / path)
+    except DamagedFile:
+        return None
 
 
 def open_records(workspace: Workspace | Path | str) -> list[LearnerRecord]:

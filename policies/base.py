@@ -13,6 +13,8 @@ from takeover.data.schema import EpisodeEnd, EpisodeStart, Outcome, PolicyImage,
 if TYPE_CHECKING:
     import torch  # the interfaces must be importable where torch is not installed
 
+    from takeover.data.episode_block import StepBlock
+
 FloatArray = npt.NDArray[np.float32]
 
 
@@ -140,6 +142,18 @@ class Prepares(Protocol):
 
     def prepare(self, state: dict[str, Any]) -> None:
         """Before the first step. A state that does not fit changes nothing; `Learner.restore` says why."""
+
+
+@runtime_checkable
+class TakesBlocks(Protocol):
+    """A `Learner` that, restored to a state, can take in whole policy episodes again as arrays."""
+
+    @property
+    def takes_blocks(self) -> bool:
+        """Whether it can now, after `Prepares.prepare`."""
+
+    def ingest_block(self, block: "StepBlock") -> None:
+        """As `Learner.ingest` for all driven steps of the running policy episode."""
 
 
 class LearnerFactory(Protocol):

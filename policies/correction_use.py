@@ -1,6 +1,7 @@
 """Which corrections no batch has held a step of yet, so that it can be said when each was learned from first."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
 
 from takeover.data.schema import Step
 
@@ -59,11 +60,26 @@ class CorrectionUse:
         used, self._used = self._used, []
         return used
 
-    def state(self) -> list[int]:
-        """For a checkpoint: the numbers that wait."""
-        return sorted(self._waiting)
+    def state(self) -> list[list[str | int]]:
+        """For a checkpoint: those that wait, oldest first, by name: numbers depend on which episodes are ingested."""
+        return [list(identity) for _, identity in sorted(self._waiting.items())]
 
-    def restore(self, waiting: Collection[int]) -> None:
-        """After the same steps were ingested again. A correction that labels have left out since is not waited for."""
-        self.keep(waiting)
+    def restore(self, waiting: Collection[int | Sequence[str | int]]) -> None:
+        """After the same steps were ingested again. A correction that labels have left out since is not waited for.
+
+        Of an earlier version ``waiting`` are numbers, those of a learner that ingests just the same again.
+        """
+        named = {tuple(one) for one in waiting if not isinstance(one, int)}
+        self._waiting = {number: identity for number, identity in self._waiting.items() if identity in named or number in waiting}
+        self._used = []
+
+    def numbering(self) -> dict[str, Any]:
+        """For a checkpoint that keeps numbers with the rows: what `go_on` takes."""
+        return {"count": self._count, "newest": self._newest and list(self._newest), "waiting": sorted(self._waiting)}
+
+    def go_on(self, numbering: Mapping[str, Any], waiting: Sequence[Sequence[Any]]) -> None:
+        """Number on from there, whatever was numbered here; ``waiting``: what `state` gave then."""
+        self._count, newest = numbering["count"], numbering["newest"]
+        self._newest = None if newest is None else (newest[0], newest[1])
+        self._waiting = {number: (name, one) for number, (name, one) in zip(numbering["waiting"], waiting, strict=True)}
         self._used = []

@@ -37,6 +37,10 @@ class FeatureReplay(CorrectionReplay):
         super().__init__(widened(spec, names), **options)
         self._others = torch.zeros(0)  # of the row that is made now
 
+    @property
+    def takes_blocks(self) -> bool:
+        return False  # a row is a function of pictures, too
+
     def begin_episode(self, start: EpisodeStart) -> None:
         """Raises `ValueError` when the robot's observation or action space is another one."""
         if problem := wrong_start(start, self.robot_spec):

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from takeover.data.episode_block import StepBlock
 from takeover.data.episode_labels import EpisodeLabels
 from takeover.data.schema import EpisodeEnd, EpisodeStart, Outcome, RobotSpec, Step
 from takeover.data.seeding import stream
@@ -79,6 +80,15 @@ class HilSerlLearner(SacNetworks):
         for step in steps:
             self.replay.add(step)
         self._progress.ingest(steps)
+
+    @property
+    def takes_blocks(self) -> bool:
+        """Whether `ingest_block` will do for what is ingested again after `prepare`."""
+        return self.replay.takes_blocks
+
+    def ingest_block(self, block: StepBlock) -> None:
+        """As `ingest` for all steps of the running policy episode."""
+        self.replay.add_block(block)
 
     def end_episode(self, end: EpisodeEnd) -> None:
         self.replay.end_episode(end)
@@ -300,7 +310,17 @@ class HilSerlLearner(SacNetworks):
             "help_share": self.replay.help_share,
             "unused_corrections": self.replay.unused_corrections(),
         }
+        if self.cloned:
+            replay, places = self.replay.layout()
+            values, tensors = values | replay, tensors | places
         return {"tensors": tensors, "values": values}
+
+    def prepare(self, state: Mapping[str, Any]) -> None:
+        """Where the rows of a state that fits lie, so that only what it still holds has to be ingested again."""
+        values = state["values"]
+        if "replay" in values and values["learner"] == NAME and not differing(values["parameters"], asdict(self.parameters)):
+            self._progress.restore(state["tensors"])
+            self.replay.lay_out(values["replay"], state["tensors"])
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """After the same steps were ingested again. Raises `LearnerError` for a state of another learner, other settings or an earlier
@@ -312,6 +332,9 @@ class HilSerlLearner(SacNetworks):
             raise LearnerError(
                 f"the saved state is of {NAME} with other settings ({'; '.join(differ)}); use a new workspace or the same settings"
             )
+        unused = values["unused_corrections"]
+        if not self.replay.laid_out(values.get("replay", {}), unused):
+            self.replay.restore_unused_corrections(unused)
         self._restore_tensors(tensors)
         self._progress.restore(tensors)
         self.generator.set_state(tensors["generator"])
@@ -319,6 +342,5 @@ class HilSerlLearner(SacNetworks):
         # as many updates are due as were: episodes that labels leave out by now were not ingested again
         self.replay.train_steps, self.replay.human_steps = values.get("steps", (self.train_steps, self.human_steps))
         self.replay.help_share = values.get("help_share", self.replay.help_share)
-        self.replay.restore_unused_corrections(values["unused_corrections"])
         self._skipped_in_a_row = values.get("skipped_in_a_row", 0)
         self._good = {name.removeprefix("good."): tensor for name, tensor in tensors.items() if name.startswith("good.")} or None

@@ -31,6 +31,7 @@ from takeover.policies.memory import Remembered, to_evict
 from takeover.policies.normaliser import fit_normaliser
 from takeover.policies.parameters import parse_parameters
 from takeover.policies.quarantine import wrong_start
+from takeover.policies.rebuild import Incomplete
 from takeover.policies.replay import is_held, is_human
 from takeover.policies.same_settings import differing
 from takeover.policies.weight_average import WeightAverage
@@ -306,6 +307,8 @@ class ImitationLearner:
             "learning_rate": self._optimiser.learning_rate,
             "unused_corrections": self._corrections.state(),
         }
+        if self.parameters.memory_steps:
+            values["again"] = list(self._episodes)  # the others are let go of for good
         tensors = self._state_tensors() | {f"good.{name}": tensor for name, tensor in (self._good or {}).items()}
         on_cpu = {name: tensor.cpu() for name, tensor in tensors.items()}
         return {"tensors": on_cpu | {"generator": self.generator.get_state()}, "values": values}
@@ -319,6 +322,10 @@ class ImitationLearner:
             raise LearnerError(
                 f"the saved state is of {values['learner']} with other settings{why}; use a new workspace or the same settings"
             )
+        if "again" in values:
+            if lacking := set(values["again"]) - self._episodes.keys():
+                raise Incomplete(f"{len(lacking)} episodes that were learned from are not in the store: {min(lacking)}")
+            self._episodes, self._table = {name: self._episodes[name] for name in values["again"]}, None
         self._restore_tensors(state["tensors"])
         self.generator.set_state(state["tensors"]["generator"])
         self._optimiser.learning_rate = values["learning_rate"]

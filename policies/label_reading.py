@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -53,11 +53,16 @@ class LabelReading:
 
     def state(self) -> dict[str, Any]:
         """For a checkpoint: how far labels were read, and which of them no update has seen yet."""
-        return {"newest": self._newest, "unused": list(self._unused)}
+        return {"newest": self._newest, "unused": list(self._unused), "left_out": sorted(self._left_out)}
+
+    def taken_back(self, state: Mapping[str, Any]) -> set[str]:
+        """Episodes that were left out when the learner started that made ``state``, and count by now. After `begin`."""
+        return set(state.get("left_out", ())) - self._left_out
 
     def restore(self, state: Mapping[str, Any], learner: Learner) -> None:
         """After `begin` and the ingestion of what a checkpoint had seen: labels given since are in the next update, and noted with it."""
         if state:
+            self._left_out = {episode_id for episode_id in self._left_out if not learner.holds(episode_id)}
             _, events = training_events_after(self._catalog, state["newest"])
             self._unused = [(event, target) for event, target in state["unused"]]
             self._unused += [(event.id, event.target) for event in events if learner.holds(event.episode_id)]
@@ -66,6 +71,12 @@ class LabelReading:
         """After the training has seen it: an episode that ends gets the labels it already has."""
         if isinstance(record, EpisodeEnd) and learner is not None and record.episode_id in self._known:
             learner.apply_labels(self._amend(self._known[record.episode_id]))
+
+    def amend_all(self, episode_ids: Iterable[str]) -> None:
+        """Have ``amend`` see the labels of episodes whose end `on_record` has not seen."""
+        for episode_id in episode_ids:
+            if episode_id in self._known:
+                self._amend(self._known[episode_id])
 
     def reread(self, learner: Learner, episode_runs: bool) -> bool:
         """Apply what has changed; True when there are episodes to ingest again (`come_back`), which waits for a running one to end."""

@@ -8,10 +8,8 @@ import torch
 
 from takeover.data.episode_labels import EpisodeLabels
 from takeover.data.schema import EpisodeKind, Outcome
+from takeover.policies.rebuild import DEMONSTRATIONS, ONLINE, Kept, Rebuild
 from takeover.policies.transition_buffer import Columns, TransitionBuffer
-
-DEMONSTRATIONS, ONLINE = 0, 1
-_Kept = dict[int, tuple[torch.Tensor, int]]  # step -> packed row, correction
 
 
 class LabelledRows:
@@ -23,10 +21,11 @@ class LabelledRows:
         self._columns = columns
         self._labels: dict[int, EpisodeLabels] = {}
         self._kinds: dict[int, EpisodeKind] = {}
-        self._out: tuple[dict[int, _Kept], dict[int, _Kept]] = ({}, {})
+        self._out: tuple[dict[int, Kept], dict[int, Kept]] = ({}, {})
         self._recorded: dict[int, dict[int, tuple[float, float]]] = {}
         self._charged: dict[int, dict[int, float]] = {}  # of a row's reward, what is not the task's: it stays whatever labels say
         self._driven: dict[int, set[int]] = {}  # steps that a person drove in demonstrations
+        self.rebuild: Rebuild | None = None  # while what a checkpoint had seen is ingested again
 
     def begin(self, key: int, kind: EpisodeKind) -> None:
         """An episode that is recorded now, without labels."""
@@ -41,6 +40,9 @@ class LabelledRows:
 
     def keep_out(self, key: int, step: int, row: torch.Tensor) -> None:
         """A row of a demonstration that nobody may imitate as long as it counts as discarded."""
+        if self.rebuild is not None:
+            self.rebuild.keep(step, row)
+            return
         self._out[DEMONSTRATIONS].setdefault(key, {})[step] = (row, -1)
 
     def rows_out(self) -> Iterator[torch.Tensor]:
@@ -61,6 +63,9 @@ class LabelledRows:
     def apply(self, key: int, labels: EpisodeLabels) -> int:
         """Make the buffers what these labels say; returns how many rows left them."""
         self._labels[key] = labels
+        if self.rebuild is not None:
+            self.rebuild.labelled[key] = None
+            return 0
         before = sum(buffer.size for buffer in self._buffers)
         demonstration = self._kinds.get(key) == EpisodeKind.DEMONSTRATION
         aborted = demonstration and labels.outcome == Outcome.ABORTED
@@ -82,16 +87,43 @@ class LabelledRows:
 
         Demonstrations stay, they are counted. Rows that labels keep out go once the ring has let go of younger ones: it would not have them
         any more."""
-        shown = {key for key, kind in self._kinds.items() if kind == EpisodeKind.DEMONSTRATION}
+        shown = self.demonstrations()
         left = set(shown)
         for buffer, out in zip(self._buffers, self._out, strict=True):
             for key in [key for key, kept in out.items() if not kept or (key < buffer.passed and key not in shown)]:
                 del out[key]
             left.update(np.unique(buffer.episode[: buffer.size]).tolist(), out)
+        self._let_go(left)
+        return left
+
+    def _let_go(self, left: set[int]) -> None:
         for known in (self._labels, self._kinds, self._recorded, self._charged, self._driven):
             for key in known.keys() - left:
                 del known[key]
-        return left
+
+    def demonstrations(self) -> set[int]:
+        """Keys of those that are known, which is all of them."""
+        return {key for key, kind in self._kinds.items() if kind == EpisodeKind.DEMONSTRATION}
+
+    def places_out(self) -> torch.Tensor:
+        """(K, 4) int64: buffer, episode, step and correction of every row that labels keep out. For `Rebuild`."""
+        found = [
+            (place, key, step, correction)
+            for place, out in enumerate(self._out)
+            for key, kept in out.items()
+            for step, (_, correction) in kept.items()
+        ]
+        return torch.tensor(sorted(found), dtype=torch.int64).reshape(-1, 4)
+
+    def rebuilt(self, keys: set[int]) -> bool:
+        """The rows of the episodes ``keys`` are in their places: labels apply to them now. Whether that moves any."""
+        rebuild, self.rebuild = self.rebuild, None
+        if rebuild is None:
+            return False
+        self._out = rebuild.out
+        self._let_go(keys)
+        moved = [self.apply(key, self._labels[key]) for key in rebuild.labelled if key in keys]
+        return any(moved)
 
     def exclude(self, key: int, episode_id: str) -> int:
         return self.apply(key, msgspec.structs.replace(self._labels.get(key) or EpisodeLabels(episode_id=episode_id), excluded=True))
@@ -119,7 +151,7 @@ class LabelledRows:
             kept = [out.pop(step) for step in back]
             buffer.restore(torch.stack([row for row, _ in kept]), key, back, [correction for _, correction in kept])
 
-    def _take(self, buffer: TransitionBuffer, leaving: np.ndarray, out: _Kept) -> None:
+    def _take(self, buffer: TransitionBuffer, leaving: np.ndarray, out: Kept) -> None:
         for i in leaving:
             out[int(buffer.step[i])] = (buffer.rows[i].clone(), int(buffer.correction[i]))
         buffer.drop(leaving)

@@ -1,8 +1,9 @@
 """A `Training` on disk: publishes versions, saves checkpoints, writes event files, and resumes from the store after a restart."""
 
+import itertools
 import logging
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +11,22 @@ import msgspec
 
 from takeover.data.catalog import Catalog
 from takeover.data.catalog_errors import CATALOG_FAILURES, reason_of
+from takeover.data.episode_block import StepBlock
+from takeover.data.episode_labels import EpisodeLabels
 from takeover.data.hdf5_image import DamagedFile
 from takeover.data.schema import Committed, EpisodeEnd, RunConfig
 from takeover.data.store import GapError, read_gap, read_since
 from takeover.policies.base import LearnerError
 from takeover.policies.checkpoint import CheckpointWriter, newest_checkpoint
 from takeover.policies.event_files import EventFile
+from takeover.policies.ingestion_log import IngestionLog
 from takeover.policies.label_reading import LabelReading
 from takeover.policies.manifest import newest_version
 from takeover.policies.pruning import Pruner
 from takeover.policies.publish import make_manifest, publish, weights_bytes
-from takeover.policies.resume import check_same_settings, ingestion_log, kept_settings, with_pictures
+from takeover.policies.quarantine import DAMAGED
+from takeover.policies.rebuild import Incomplete, episodes_again, for_everything
+from takeover.policies.resume import check_same_settings, kept_settings
 from takeover.policies.training import CommittedRecord, Publication, Training
 
 log = logging.getLogger("learner")
@@ -36,8 +42,8 @@ class LearnerRun:
         self.workspace = Path(config.workspace)
         self.folder = self.workspace / "learner" / f"{config.task}-{config.learner}"
         # a lockstep run that starts over makes the same versions again; they are recognised by their hash
-        first = 1 if config.clock == "lockstep" else self._free_version()
-        self.training = Training(config, self._publish, self._on_update, first_version=first)
+        self._first_version = 1 if config.clock == "lockstep" else self._free_version()
+        self.training = self._nothing_learned()
         self.cursors: dict[str, int] = {}
         self.gaps_read = 0
         self.longest_pause_ms = 0.0  # of learning, for a checkpoint
@@ -48,7 +54,13 @@ class LearnerRun:
         self._kept: dict[str, Any] = {}  # settings of the version that began this, which nobody gave
         self._catalog = Catalog.open(self.workspace)
         self._pruner = Pruner(self.workspace, self._catalog, config.probe_versions)
-        self._labels = LabelReading(self._catalog, f"{config.session_id}/{config.learner}", config.task, self.training.quarantine.amend)
+        self._labels = LabelReading(self._catalog, f"{config.session_id}/{config.learner}", config.task, self._amend)
+
+    def _nothing_learned(self) -> Training:
+        return Training(self.config, self._publish, self._on_update, first_version=self._first_version)
+
+    def _amend(self, labels: EpisodeLabels) -> EpisodeLabels:
+        return self.training.quarantine.amend(labels)
 
     def _free_version(self) -> int:
         return newest_version(self.workspace) + 1
@@ -71,39 +83,72 @@ class LearnerRun:
         if state is None:
             self._events.set_aside()
         self._labels.begin()
-        cursors: dict[str, int] = {} if state is None else state["cursors"]
-        seen, records = ingestion_log(self.workspace, self.config.task, cursors, self._labels.known, self._damaged)
-        if state is not None:
+        if state is None:
+            records = self._log({}).rest()
+        else:
             self._kept = kept_settings(self.config, state)
             parameters = dict(self.config.learner_parameters) | self._kept
             self.config = self.training.config = msgspec.structs.replace(self.config, learner_parameters=parameters)
-            self.training.expect(state)
-            for record in self._pictured(seen):
-                self._replay(record)
-            self.cursors |= {session: max(cursor, self.cursors.get(session, -1)) for session, cursor in cursors.items()}
-            self.training.make_learner(state["run"]["spec"])  # where labels leave nothing to ingest
-            if self.training.spec is not None:
-                check_same_settings(self.folder, state, self.training.need_learner(), self.training.spec)
-            self.training.restore(state)
-            self._labels.restore(state["labels"], self.training.need_learner())
-            self._saved_updates = self._updates()
-            log.info("resumed at update %d, version %d", self._updates(), self.training.next_version - 1)
-        for record in self._pictured(records):
+            try:
+                records = self._take_up(state)
+            except Incomplete as error:
+                log.warning("%s; reading all that there is", error)
+                notices, self.training, self.cursors = self.training.notices, self._nothing_learned(), {}
+                self.training.notices |= notices
+                records = self._take_up(for_everything(state))
+        for record in records:
             for _ in self._settled(record):
                 pass
         self.training.clone_when_enough()
 
+    def _log(self, cursors: dict[str, int], again: Container[str] | None = None) -> IngestionLog:
+        images = bool(self.config.policy_cameras)
+        known = self._labels.known
+        return IngestionLog(
+            self.workspace, self.config.task, cursors, relabelled=known, on_damaged=self._damaged, images=images, again=again
+        )
+
+    def _take_up(self, state: dict[str, Any]) -> Iterator[CommittedRecord]:
+        """Be as the run was that made the checkpoint ``state``; returns what it had not seen.
+
+        Raises `Incomplete` when the store lacks some of what that run held, and `OtherSettings`.
+        """
+        training, cursors, again = self.training, state["cursors"], episodes_again(state)
+        stored = self._log(cursors, again)
+        if again is not None:
+            left_out = state["run"]["quarantine"]
+            if back := self._labels.taken_back(state["labels"]) | stored.readable(training.quarantine.damaged(left_out)):
+                raise Incomplete(f"{len(back)} episodes that were left out count by now")
+            training.quarantine.restore(left_out)
+        training.expect(state)
+        if again is not None:
+            training.make_learner(state["run"]["spec"])
+        late: list[CommittedRecord] = []
+        for record in stored.seen(training.takes_blocks, whole={*training.quarantine.reasons, state["run"].get("running", "")}):
+            if again is not None and isinstance(record, EpisodeEnd) and record.rec_seq < 0 and record.episode_id == state["run"]["running"]:
+                late.append(record)  # cut off since: it ran then, and what becomes of its steps is in no ring yet
+            else:
+                self._replay(record)
+        self.cursors |= {session: max(cursor, self.cursors.get(session, -1)) for session, cursor in cursors.items()}
+        training.make_learner(state["run"]["spec"])  # where labels leave nothing to ingest
+        if training.spec is not None:
+            check_same_settings(self.folder, state, training.need_learner(), training.spec)
+        training.restore(state)
+        if again is not None:
+            self._labels.amend_all(training.quarantine.reasons.keys() - again)
+        self._labels.restore(state["labels"], training.need_learner())
+        self._saved_updates = self._updates()
+        log.info("resumed at update %d, version %d", self._updates(), training.next_version - 1)
+        return itertools.chain(late, stored.rest())
+
     def _damaged(self, episode_id: str, error: DamagedFile) -> None:
         log.error("episode %s is left out: %s", episode_id, error)
-        self.training.quarantine.leave_out(episode_id, f"its file is damaged ({error}); `takeover data verify` says more")
+        self.training.quarantine.leave_out(episode_id, f"{DAMAGED} ({error}); `takeover data verify` says more")
 
-    def _replay(self, record: CommittedRecord) -> None:
+    def _replay(self, record: CommittedRecord | StepBlock) -> None:
         self.training.replay(record)
         self._labels.on_record(record, self.training.learner)
         self._count([record])
-
-    def _pictured(self, records: Iterable[CommittedRecord]) -> Iterable[CommittedRecord]:
-        return with_pictures(self.workspace, self.config.task, records, self._damaged) if self.config.policy_cameras else records
 
     def catch_up(self, session: str) -> int:
         """Read what the running session has on disk beyond what was ingested; returns how many records."""
@@ -151,7 +196,7 @@ class LearnerRun:
             self.work()
             yield
 
-    def _count(self, records: Iterable[CommittedRecord]) -> None:
+    def _count(self, records: Iterable[CommittedRecord | StepBlock]) -> None:
         for record in records:
             self._pruner.saw(record)
             self.cursors[record.session] = max(self.cursors.get(record.session, -1), record.rec_seq)

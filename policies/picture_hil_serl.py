@@ -192,15 +192,22 @@ class PictureHilSerlLearner(HilSerlLearner):
 
     def prepare(self, state: Mapping[str, Any]) -> None:
         """The encoder of a state that fits, so that what is ingested again becomes features at once and no picture is kept."""
-        if self._log is not None and self._fits(state):
-            self._encoder.copy_(state["tensors"]["encoder"])
-            for _ in self._freeze():
-                pass
+        if self._took_encoder(state):
+            super().prepare(state)
+
+    def _took_encoder(self, state: Mapping[str, Any]) -> bool:
+        """Whether the encoder was taken from the state just now."""
+        if self._log is None or not self._fits(state):
+            return False
+        self._encoder.copy_(state["tensors"]["encoder"])
+        for _ in self._freeze():
+            pass
+        return True
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """After the same steps were ingested again. Raises `LearnerError` for a state of another learner or other settings."""
         if not self._fits(state):
             found = state["values"]["learner"]
             raise LearnerError(f"the saved state is of {found} with other settings or cameras; use a new workspace or the same settings")
-        self.prepare(state)
+        self._took_encoder(state)
         super().restore(state)

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from takeover.data.catalog import Catalog
 from takeover.data.catalog_errors import CATALOG_FAILURES, reason_of
+from takeover.data.episode_block import StepBlock
 from takeover.data.schema import EpisodeStart, Step
 from takeover.policies import absorption_file, outcomes, retest
 from takeover.policies.base import PolicyRefused
@@ -51,8 +52,8 @@ class Pruner:
         self._later: list[int] = []  # in use when they were
         self._published = 0
 
-    def saw(self, record: CommittedRecord) -> None:
-        """Notes which versions drive."""
+    def saw(self, record: CommittedRecord | StepBlock) -> None:
+        """Notes which versions drive; of episodes that are read again in blocks, after a start, the one that began them."""
         if isinstance(record, EpisodeStart):
             self._driving.append({record.policy_version})
         elif isinstance(record, Step) and self._driving:

@@ -6,7 +6,8 @@ The last come back as soon as somebody gives them one. An outcome that was recor
 steps are experience that ends nowhere.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import msgspec
 
@@ -19,6 +20,7 @@ SHOWN = 3
 LARGEST = 3e38  # beyond it a number is infinite in the 32 bits that are learned from
 LARGEST_READING = 1e6
 """In the units of `normaliser.SMALLEST_SPREAD`: no robot goes, turns or presses so far. It is a fault, as a number that is none."""
+DAMAGED = "its file is damaged"
 NO_OUTCOME = "no outcome; give it one in Review"
 _PLURAL = {"observation names": "observations are", "action names": "actions are"} | {
     what: f"{what} are" for what in ("action units", "observation units", "action groups")
@@ -37,6 +39,19 @@ class Quarantine:
         if reason == NO_OUTCOME:
             self._unjudged.add(episode_id)
         self.reasons.setdefault(episode_id, reason)
+
+    def state(self) -> dict[str, Any]:
+        """For a checkpoint."""
+        return {"reasons": dict(self.reasons), "unjudged": sorted(self._unjudged)}
+
+    @staticmethod
+    def damaged(state: Mapping[str, Any]) -> list[str]:
+        """Of what `state` gave, the episodes whose file was damaged."""
+        return [name for name, reason in state["reasons"].items() if reason.startswith(DAMAGED)]
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Before episodes are ingested again, where not all of them are."""
+        self.reasons, self._unjudged = dict(state["reasons"]), set(state["unjudged"])
 
     def lacks_outcome(self, episode_id: str) -> bool:
         """Whether an outcome would bring it back."""

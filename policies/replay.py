@@ -5,16 +5,21 @@ demonstrations into the demonstration one. The applied action is stored. Held st
 step's own, so nothing is read across a run. Only success and failure end the future (mask 0); timeouts and holds bootstrap.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+import numpy as np
 import torch
 
+from takeover.data.episode_block import StepBlock
 from takeover.data.episode_labels import EpisodeLabels
 from takeover.data.schema import ControlMode, EpisodeEnd, EpisodeKind, EpisodeStart, Outcome, OutcomeSource, RobotSpec, Source, Step
 from takeover.policies.correction_use import CorrectionUse
 from takeover.policies.frames import Frames
+from takeover.policies.gripper_cost import GripperCost, gripper_index
 from takeover.policies.labelled_rows import LabelledRows
 from takeover.policies.quarantine import wrong_observation, wrong_start
+from takeover.policies.rebuild import Rebuild
 from takeover.policies.takeover_marks import TakeoverMarks
 from takeover.policies.transition_buffer import NO_CORRECTION, Columns, TransitionBuffer
 
@@ -33,35 +38,6 @@ def is_held(step: Step) -> bool:
 def is_human(step: Step) -> bool:
     """A step a person drove, ramp-in excluded: an imitation target."""
     return step.control_mode == ControlMode.HUMAN and Source.HUMAN in step.source
-
-
-def gripper_index(value: float) -> int:
-    """Canonical gripper command -> 0 close, 1 keep, 2 open."""
-    return 0 if value < -0.5 else 2 if value > 0.5 else 1
-
-
-class GripperCost:
-    """Toggle penalty: charged only when a command would change the state that was commanded last."""
-
-    def __init__(self, spec: RobotSpec, penalty: float) -> None:
-        group = next((g for g in spec.action.groups if g.name == "gripper"), None)
-        self._index = group.start if spec.action.gripper == "discrete" and group is not None else -1
-        self._penalty = penalty
-        self._open = True
-
-    def begin_episode(self) -> None:
-        """Episodes start with an open gripper."""
-        self._open = True
-
-    def of(self, action: Sequence[float]) -> float:
-        """Cost of ``action`` (A,) in reward units, >= 0."""
-        if self._index < 0:
-            return 0.0
-        command = gripper_index(action[self._index])
-        if command == 1 or (command == 2) == self._open:
-            return 0.0
-        self._open = command == 2
-        return self._penalty
 
 
 class CorrectionReplay:
@@ -113,6 +89,8 @@ class CorrectionReplay:
             self._keys[start.episode_id] = self._next_key
             self._next_key += 1
         self._labelled.begin(self._keys[start.episode_id], start.kind)
+        if self._labelled.rebuild is not None:
+            self._labelled.rebuild.begin(self._keys[start.episode_id])
         self._pending_demonstration = []
         self._first = []
         self._cost.begin_episode()
@@ -179,7 +157,7 @@ class CorrectionReplay:
 
     def _forget_gone_episodes(self) -> None:
         """Now and then let go of what is known of episodes whose last row has left: a learner runs for days."""
-        if len(self._keys) >= self._look_at:
+        if len(self._keys) >= self._look_at and self._labelled.rebuild is None:
             left = self._labelled.forget_gone()
             self._keys = {name: key for name, key in self._keys.items() if key in left}
             self._forget_gone_corrections()
@@ -225,7 +203,7 @@ class CorrectionReplay:
 
     def _forget_gone_corrections(self) -> None:
         """A correction whose rows are gone is not waited for: it would keep the newest row in every batch."""
-        if self._corrections:
+        if self._corrections and self._labelled.rebuild is None:
             buffers = (self.demonstrations, self.online)
             self._corrections.keep({int(c) for buffer in buffers for c in buffer.correction[: buffer.size].unique()})
 
@@ -253,13 +231,76 @@ class CorrectionReplay:
         """(episode id, intervention id) of corrections that were first in a batch since the last call."""
         return self._corrections.take_used()
 
-    def unused_corrections(self) -> list[int]:
+    def unused_corrections(self) -> list[list[str | int]]:
         """For a checkpoint: which corrections no batch has held yet."""
         return self._corrections.state()
 
-    def restore_unused_corrections(self, unused: Sequence[int]) -> None:
+    def restore_unused_corrections(self, unused: Sequence[int | Sequence[str | int]]) -> None:
         """After re-ingesting what a checkpoint had seen."""
         self._corrections.restore(unused)
+
+    # --- for a checkpoint: where the rows lie ---
+
+    def layout(self) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+        """(JSON-able values, tensors) of which `lay_out` makes this again, with the steps of the episodes ``again`` ingested once more."""
+        tensors = {"replay.demonstrations": self.demonstrations.places(), "replay.online": self.online.places()}
+        tensors["replay.out"] = self._labelled.places_out()
+        held = self._labelled.demonstrations() | set(tensors["replay.out"][:, 1].tolist())
+        held.update(*(tensors[f"replay.{name}"][:, 0].tolist() for name in ("demonstrations", "online")))
+        values = {
+            "keys": dict(self._keys),
+            "next_key": self._next_key,
+            "look_at": self._look_at,
+            "complete": sorted(self._complete),
+            "positions": [self.demonstrations.position(), self.online.position()],
+            "marked": self._marks.marked > 0,
+            "corrections": self._corrections.numbering(),
+        }
+        return {"again": [name for name, key in self._keys.items() if key in held or name == self._episode], "replay": values}, tensors
+
+    def lay_out(self, values: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> None:
+        """Before the steps of those episodes, in their order; `laid_out` after them. Labels wait until then."""
+        self._keys, self._next_key = dict(values["keys"]), values["next_key"]
+        rings = (self.demonstrations, self.online)
+        for ring, name, position in zip(rings, ("demonstrations", "online"), values["positions"], strict=True):
+            ring.lay_out(tensors[f"replay.{name}"], position)
+        self._labelled.rebuild = Rebuild(*rings, tensors["replay.out"])
+        self.demonstrations, self.online = self._labelled.rebuild.scratch
+
+    @property
+    def takes_blocks(self) -> bool:
+        """Whether `add_block` can be called: between `lay_out` and `laid_out`, where a row is a function of its step alone."""
+        plain = self._frames is None and not self._marks.active and self.extra_columns == 0
+        return plain and self._labelled.rebuild is not None
+
+    def add_block(self, block: StepBlock) -> None:
+        """As `add` for all steps of the running policy episode."""
+        rebuild = self._labelled.rebuild
+        if rebuild is None or block.episode_id != self._episode:
+            raise ValueError(f"a block of episode {block.episode_id}; {self._episode or 'none'} is running")
+        costs = self._cost.of_all(block.actions)
+        for i in np.flatnonzero(costs):
+            self._labelled.charge(self._keys[block.episode_id], int(block.steps[i]), -float(costs[i]))
+        rewards = (block.rewards if self._task_reward else np.zeros(len(costs))) - costs
+        numbers = [block.observations, block.following, block.actions, rewards[:, None], np.where(block.terminated, 0.0, 1.0)[:, None]]
+        rebuild.fill(block.steps, torch.from_numpy(np.concatenate(numbers, 1).astype(np.float32)))
+
+    def laid_out(self, values: Mapping[str, Any], unused: Sequence[Sequence[Any]]) -> bool:
+        """Everything is in its place; False when `lay_out` was not called. ``unused``: as `unused_corrections` was.
+
+        Raises `Incomplete` when a step is missing."""
+        rebuild = self._labelled.rebuild
+        if rebuild is None:
+            return False
+        rebuild.finish()
+        self._keys, self._complete = dict(values["keys"]), set(values["complete"])  # whatever else was ingested again
+        self._next_key, self._look_at = values["next_key"], values["look_at"]
+        self.demonstrations, self.online = rebuild.rings
+        self._marks.restore(values["marked"])
+        self._corrections.go_on(values["corrections"], unused)
+        if self._labelled.rebuilt(set(self._keys.values())):
+            self._forget_gone_corrections()
+        return True
 
     def _mark_used(self, buffer: TransitionBuffer, chosen: torch.Tensor) -> None:
         if self._corrections:

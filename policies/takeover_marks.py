@@ -15,6 +15,7 @@ from takeover.policies.transition_buffer import TransitionBuffer
 
 _STEPS = 1 << 24  # more than any episode has
 _ROUNDS = 8
+_NO_STEP = -(1 << 62)  # of no row
 
 
 class TakeoverMarks:
@@ -33,6 +34,18 @@ class TakeoverMarks:
     def marked(self) -> int:
         """How many steps are drawn with a smaller chance."""
         return len(self._down)
+
+    def restore(self, marked: bool) -> None:
+        """After steps were seen again, but not those of rows that are gone; ``marked``: whether there were marks, on whatever rows.
+
+        As long as there are any, batches draw with them."""
+        if marked and not self._down:
+            self._down, self._array = {_NO_STEP}, None
+
+    @property
+    def active(self) -> bool:
+        """Whether takeovers say anything."""
+        return bool(self.takeover_reward) or self._weight < 1.0
 
     def begin_episode(self) -> None:
         self._run, self._before = -1, []

@@ -278,6 +278,9 @@ class Training(TrainingStream):
             "session": self.session,
             "spec": msgspec.to_builtins(self.spec),
             "metrics": dict(self.metrics),
+            "episodes": self._episodes,
+            "running": self._episode.episode_id if self._episode is not None else "",
+            "quarantine": self.quarantine.state(),
         }
         return state | {"run": run}
 
@@ -291,3 +294,6 @@ class Training(TrainingStream):
         self._published_updates, self._corrections = run["published_updates"], list(run.get("corrections", []))
         self.metrics = dict(run["metrics"])
         self.session, self.finished_train_step = run["session"], run["finished_train_step"]
+        self._episodes = run.get("episodes", self._episodes)
+        if self._episode is not None and self._episode.episode_id != run.get("running", self._episode.episode_id):
+            self._end_cut_off()  # by episodes that were not ingested again

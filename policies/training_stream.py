@@ -7,9 +7,10 @@ from typing import Any
 
 import msgspec
 
+from takeover.data.episode_block import StepBlock
 from takeover.data.episode_labels import EpisodeLabels
 from takeover.data.schema import EpisodeEnd, EpisodeKind, EpisodeStart, Event, Outcome, OutcomeChange, RobotSpec, RunConfig, Step
-from takeover.policies.base import Learner, Prepares
+from takeover.policies.base import Learner, Prepares, TakesBlocks
 from takeover.policies.corrections import CorrectionClock
 from takeover.policies.quarantine import NO_OUTCOME, Quarantine, wrong_start, wrong_step
 from takeover.policies.registry import make_learner
@@ -49,11 +50,19 @@ class TrainingStream(ABC):
         """Before the first `replay`: what `restore` will be given."""
         self._expected = state
 
-    def replay(self, record: CommittedRecord) -> None:
+    @property
+    def takes_blocks(self) -> bool:
+        """Whether `replay` can be given the steps of a policy episode as one block."""
+        return isinstance(self.learner, TakesBlocks) and self.learner.takes_blocks
+
+    def replay(self, record: CommittedRecord | StepBlock) -> None:
         """Ingest again what a checkpoint had already learned from: no updates, no clocks."""
         self._replaying = True
         try:
-            self.handle(record)
+            if not isinstance(record, StepBlock):
+                self.handle(record)
+            elif self._ingests and isinstance(self.learner, TakesBlocks):
+                self.learner.ingest_block(record)
         finally:
             self._replaying = False
 

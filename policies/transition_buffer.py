@@ -58,6 +58,47 @@ class TransitionBuffer:
         self._next = i + 1
         self.size = min(self.size + 1, len(self.rows))
 
+    def clear(self) -> None:
+        """Let every row go, in nobody's turn."""
+        self.size = self._next = 0
+        self.newest = -1
+
+    def places(self) -> torch.Tensor:
+        """(R, 5) int64: stretches of rows in the order in which they lie here, one after the other steps of one episode.
+
+        Each with its episode, first step, how many, correction, and whether they came back. For `lay_out`.
+        """
+        n = self.size
+        episode, step, correction, restored = self.episode[:n], self.step[:n], self.correction[:n].numpy(), self.restored[:n]
+        begins = np.ones(n, bool)  # learning waits for this: nothing is copied that need not be
+        if n:
+            begins[1:] = episode[1:] != episode[:-1]
+            begins[1:] |= step[1:] - step[:-1] != 1
+            begins[1:] |= correction[1:] != correction[:-1]
+            begins[1:] |= restored[1:] != restored[:-1]
+        first = np.flatnonzero(begins)
+        counts = np.diff(np.append(first, n))
+        return torch.from_numpy(np.stack([episode[first], step[first], counts, correction[first], restored[first]], 1))
+
+    def position(self) -> list[int]:
+        """For `lay_out`: how many rows there is room for now, where the next one goes, the newest, and `passed`."""
+        return [len(self.rows), self._next, self.newest, self.passed]
+
+    def lay_out(self, places: torch.Tensor, position: Sequence[int]) -> None:
+        """As the buffer was that gave `places` and `position`, but for the rows themselves: they are zero."""
+        room, self._next, self.newest, self.passed = position
+        episode, first, counts, correction, restored = places.numpy().T
+        self.size = n = int(counts.sum())
+        self.rows = torch.zeros(room, self.rows.shape[1])
+        self.episode = np.full(room, -1, np.int64)
+        self.step = np.zeros(room, np.int64)
+        self.correction = torch.full((room,), NO_CORRECTION, dtype=torch.int64)
+        self.restored = np.zeros(room, bool)
+        self.episode[:n] = np.repeat(episode, counts)
+        self.step[:n] = np.repeat(first - (np.cumsum(counts) - counts), counts) + np.arange(n)
+        self.correction[:n] = torch.from_numpy(np.repeat(correction, counts))
+        self.restored[:n] = np.repeat(restored, counts)
+
     def _grow(self) -> None:
         extra = min(self._capacity, 2 * len(self.rows)) - len(self.rows)
         self.rows = torch.cat([self.rows, torch.zeros(extra, self.rows.shape[1])])

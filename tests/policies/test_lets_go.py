@@ -1,5 +1,6 @@
 """A learner that runs for days forgets what it knew of episodes whose last row has left, and nothing else."""
 
+import json
 import tracemalloc
 from collections.abc import Callable
 from typing import Any
@@ -159,22 +160,35 @@ def test_a_correction_is_named_once_whatever_was_forgotten(spec: RobotSpec) -> N
     assert replay.unused_corrections() == []
 
 
-def test_the_numbers_of_corrections_that_wait_are_those_of_the_checkpoint(spec: RobotSpec) -> None:
+def test_corrections_that_wait_are_known_by_name_whatever_is_ingested_again(spec: RobotSpec) -> None:
     script = Script(spec)
     corrections = CorrectionUse()
     steps = [step for records in named(script, 4) for step in records[1:-1] if step.intervention_id >= 0]
     assert [corrections.number_of(step) for step in steps] == [0, 0, 1, 1, 2, 2, 3, 3]
     corrections.seen([2, 2, 0, -1])
     assert [name for name, _ in corrections.take_used()] == [steps[0].episode_id, steps[4].episode_id]
-    again = CorrectionUse()
+    waiting = json.loads(json.dumps(corrections.state()))
+    assert waiting == [[steps[2].episode_id, 0], [steps[6].episode_id, 0]]
+    for leaves_out, left in (("nothing", waiting), (steps[0].episode_id, waiting), (steps[2].episode_id, waiting[1:])):
+        again = CorrectionUse()
+        for step in steps:
+            if step.episode_id != leaves_out:
+                again.number_of(step)
+        again.restore(waiting)
+        assert again.state() == left
+        again.seen(range(4))
+        assert [list(identity) for identity in again.take_used()] == left
+        assert not again
+
+
+def test_corrections_of_a_checkpoint_that_knew_their_numbers_alone(spec: RobotSpec) -> None:
+    script = Script(spec)
+    corrections = CorrectionUse()
+    steps = [step for records in named(script, 4) for step in records[1:-1] if step.intervention_id >= 0]
     for step in steps:
-        again.number_of(step)
-    again.restore([*corrections.state(), 99])  # one whose steps labels left out since
-    assert again.state() == [1, 3]
-    again.forget([3])
-    again.seen([1, 3, 99])
-    assert again.take_used() == [(steps[2].episode_id, 0)]
-    assert not again
+        corrections.number_of(step)
+    corrections.restore([1, 3, 99])  # one whose steps labels left out since
+    assert corrections.state() == [[steps[2].episode_id, 0], [steps[6].episode_id, 0]]
 
 
 @pytest.mark.parametrize("learner", ["hil-serl", "sirius"])
