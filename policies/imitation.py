@@ -66,7 +66,7 @@ class ImitationLearner:
         self._running: EpisodeStart | None = None
         self._recent: deque[np.ndarray] = deque(maxlen=p.history)
         self._run = -1
-        self._table = Table(round(p.pre_intervention_s * spec.control_hz), self._gripper)
+        self._table = self._new_table()
         self._touched: dict[str, None] = {}  # episodes that the table does not show as they are, in the order in which they came
         self._corrections = CorrectionUse()
         self._good: dict[str, Tensor] | None = None
@@ -261,6 +261,10 @@ class ImitationLearner:
             loss = loss + torch.nn.functional.cross_entropy(gripper, sent(table.gripper[index], device))
         return loss
 
+    def _new_table(self) -> Table:
+        """An empty one."""
+        return Table(round(self.parameters.pre_intervention_s * self.spec.control_hz), self._gripper)
+
     def _steps(self) -> Table:
         """Everything a batch may hold, after all steps and labels there are."""
         if self._touched:
@@ -325,7 +329,8 @@ class ImitationLearner:
         if "again" in values:
             if lacking := set(values["again"]) - self._episodes.keys():
                 raise Incomplete(f"{len(lacking)} episodes that were learned from are not in the store: {min(lacking)}")
-            self._episodes, self._table = {name: self._episodes[name] for name in values["again"]}, None
+            self._episodes = {name: self._episodes[name] for name in values["again"]}
+            self._table, self._touched = self._new_table(), dict.fromkeys(self._episodes)
         self._restore_tensors(state["tensors"])
         self.generator.set_state(state["tensors"]["generator"])
         self._optimiser.learning_rate = values["learning_rate"]
