@@ -1,4 +1,5 @@
-"""The whole suite as two runs of pytest at once: tests that watch the clock, and, on what they leave of the machine, the others.
+"""The whole suite as three runs of pytest at once: tests that watch the clock; beside them those that mostly wait for processes to start
+and to end; and, on what these leave of the machine, the others.
 
 python -m tests.run             what `make test` does
 python -m tests.run ARGUMENTS   one plain run of pytest with these arguments
@@ -9,7 +10,10 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 # No test of these measures a time or ends by one: they may take as long as they like.
 PATIENT = (
@@ -31,34 +35,71 @@ PATIENT = (
     "tests/test_house.py",
     "tests/test_protocol_page.py",
 )
+# Mostly waiting, and of no weight beside the others; a fraction of a second more or less is nothing to them.
+WAITING = (
+    "tests/app/test_launcher.py",
+    "tests/app/test_recorder_gap.py",
+    "tests/app/test_recorder_process.py",
+    "tests/app/test_supervisor.py",
+    "tests/faults/test_network.py",
+    "tests/robot_bridge/test_link_faults.py",
+    "tests/robot_bridge/test_security.py",
+)
 NICENESS = 15
 PATIENCE_S = 600  # for one of them
 PYTEST = [sys.executable, "-m", "pytest"]
 
 
-def both() -> int:
-    """Exit status: 0 when both runs are green."""
-    with tempfile.TemporaryFile() as output:
-        began = time.monotonic()
-        command = [*PYTEST, *PATIENT, "-o", f"timeout={PATIENCE_S}"]
-        patient = subprocess.Popen(command, stdout=output, stderr=output, preexec_fn=lambda: os.nice(NICENESS))
+@dataclass
+class Beside:
+    """A run of pytest that goes on meanwhile; what it says is kept until it is asked for."""
+
+    what: str
+    arguments: Sequence[str]
+    niceness: int
+    output: IO[bytes]
+
+    def __post_init__(self) -> None:
+        command = [*PYTEST, *self.arguments]
+        self._run = subprocess.Popen(command, stdout=self.output, stderr=self.output, preexec_fn=lambda: os.nice(self.niceness))
+
+    def end(self) -> None:
+        self._run.terminate()
+        self._run.wait()
+
+    def report(self) -> int:
+        """Wait for it, print what it said; its exit status."""
+        status = self._run.wait()
+        self.output.seek(0)
+        print(f"\n--- beside them, {self.what}", flush=True)
+        sys.stdout.buffer.write(self.output.read())
+        sys.stdout.flush()
+        return status
+
+
+def everything() -> int:
+    """Exit status: 0 when all runs are green."""
+    began = time.monotonic()
+    clock = [*PYTEST, "tests", *(f"--ignore={path}" for path in (*PATIENT, *WAITING))]
+    with tempfile.TemporaryFile() as one, tempfile.TemporaryFile() as other:
+        waiting = Beside(f"{len(WAITING)} files that mostly wait", WAITING, 0, one)
+        patiently = [*PATIENT, "-o", f"timeout={PATIENCE_S}"]
+        patient = Beside(f"at low priority, {len(PATIENT)} files and folders without a clock", patiently, NICENESS, other)
         try:
-            prompt = subprocess.run([*PYTEST, "tests", *(f"--ignore={path}" for path in PATIENT)], check=False).returncode
-            behind = patient.wait()
+            status = subprocess.run(clock, check=False).returncode
+            for run in (waiting, patient):
+                status = run.report() or status
         except BaseException:
-            patient.terminate()
-            patient.wait()
+            waiting.end()
+            patient.end()
             raise
-        output.seek(0)
-        print(f"\n--- beside them, at low priority: {len(PATIENT)} files and folders without a clock", flush=True)
-        sys.stdout.buffer.write(output.read())
-        print(f"--- both took {time.monotonic() - began:.0f} s", flush=True)
-    return prompt or behind
+    print(f"--- all took {time.monotonic() - began:.0f} s", flush=True)
+    return status
 
 
 def main() -> int:
     os.chdir(Path(__file__).resolve().parents[1])
-    return subprocess.run([*PYTEST, *sys.argv[1:]], check=False).returncode if sys.argv[1:] else both()
+    return subprocess.run([*PYTEST, *sys.argv[1:]], check=False).returncode if sys.argv[1:] else everything()
 
 
 if __name__ == "__main__":
