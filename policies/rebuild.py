@@ -84,9 +84,7 @@ class Rebuild:
             raise Incomplete(f"{missing} steps that were learned from are not in the store as they were")
 
     def _place(self) -> None:
-        if self._key < 0:
-            return
-        if not (self._kept or any(ring.size for ring in self.scratch)):
+        if self._key < 0 or not (self._kept or any(ring.size for ring in self.scratch)):
             return
         own = [dict(zip(ring.step[: ring.size].tolist(), ring.rows[: ring.size], strict=True)) for ring in self.scratch]
         every = own[DEMONSTRATIONS] | own[ONLINE] | self._kept

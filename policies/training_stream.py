@@ -9,14 +9,14 @@ import msgspec
 
 from takeover.data.episode_block import StepBlock
 from takeover.data.episode_labels import EpisodeLabels
-from takeover.data.schema import EpisodeEnd, EpisodeKind, EpisodeStart, Event, Outcome, OutcomeChange, RobotSpec, RunConfig, Step
+from takeover.data.schema import EpisodeEnd, EpisodeKind, EpisodeStart, Outcome, OutcomeChange, RobotSpec, RunConfig, Step
 from takeover.policies.base import Learner, Prepares, TakesBlocks
 from takeover.policies.corrections import CorrectionClock
+from takeover.policies.ingestion_log import CommittedRecord
 from takeover.policies.quarantine import NO_OUTCOME, Quarantine, wrong_start, wrong_step
 from takeover.policies.registry import make_learner
 from takeover.policies.replay import is_held
 
-CommittedRecord = EpisodeStart | Step | Event | OutcomeChange | EpisodeEnd
 log = logging.getLogger("learner")
 
 

@@ -15,7 +15,7 @@ from takeover.data.catalog import Catalog
 from takeover.data.episode_labels import EpisodeLabels
 from takeover.data.hdf5_image import DamagedFile
 from takeover.data.labels import Labels
-from takeover.data.schema import ControlMode, EpisodeKind, Outcome, OutcomeSource, RunConfig
+from takeover.data.schema import ControlMode, EpisodeKind, Outcome, OutcomeSource
 from takeover.data.training_labels import training_labels
 from takeover.policies.learner_run import LearnerRun
 from takeover.policies.transition_buffer import TransitionBuffer
@@ -52,27 +52,14 @@ EPISODES = 40  # of which the last 25 fill a ring
 
 
 @pytest.fixture
-def make_run() -> Iterator[Callable[..., LearnerRun]]:
-    runs: list[LearnerRun] = []
+def make_run(make_run: Callable[..., LearnerRun]) -> Callable[..., LearnerRun]:
+    """The shared one, by workspace and by the settings here."""
 
     def make(workspace: Path, learner: str = "hil-serl", **changes: Any) -> LearnerRun:
-        fields: dict[str, Any] = {
-            "session_id": "run-a",
-            "workspace": str(workspace),
-            "sockets": "",
-            "task": "reach",
-            "clock": "lockstep",
-            "learner": learner.partition(",")[0],
-            "demonstrations": 1,
-            "publish_every_updates": 50,
-            "learner_parameters": FAST[learner],
-        }
-        runs.append(LearnerRun(RunConfig(**(fields | changes))))
-        return runs[-1]
+        named = {"learner": learner.partition(",")[0], "publish_every_updates": 50, "learner_parameters": FAST[learner]}
+        return make_run(**({"workspace": str(workspace)} | named | changes))
 
-    yield make
-    for run in runs:
-        run.close()
+    return make
 
 
 @pytest.fixture

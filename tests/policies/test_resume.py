@@ -2,7 +2,7 @@
 
 import itertools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from takeover.data.recorder import Recorder
-from takeover.data.schema import Committed, ControlMode, EpisodeKind, RunConfig
+from takeover.data.schema import Committed, ControlMode, EpisodeKind
 from takeover.data.workspace import Workspace
 from takeover.policies.learner_run import LearnerRun
 from tests.patience import patient
@@ -71,27 +71,14 @@ def episode(script: Any, rng: np.random.Generator) -> list[Any]:
 
 
 @pytest.fixture
-def make_run(tmp_path: Path) -> Iterator[Callable[..., LearnerRun]]:
-    runs: list[LearnerRun] = []
+def make_run(make_run: Callable[..., LearnerRun]) -> Callable[..., LearnerRun]:
+    """The shared one, by workspace and by the settings here."""
 
     def make(workspace: Path, learner: str = "hil-serl", **changes: Any) -> LearnerRun:
-        fields: dict[str, Any] = {
-            "session_id": "run-a",
-            "workspace": str(workspace),
-            "sockets": "",
-            "task": "reach",
-            "clock": "lockstep",
-            "learner": learner,
-            "demonstrations": 1,
-            "publish_every_updates": 10,
-            "learner_parameters": FAST[learner],
-        }
-        runs.append(LearnerRun(RunConfig(**(fields | changes))))
-        return runs[-1]
+        named = {"learner": learner, "publish_every_updates": 10, "learner_parameters": FAST[learner]}
+        return make_run(**({"workspace": str(workspace)} | named | changes))
 
-    yield make
-    for run in runs:
-        run.close()
+    return make
 
 
 def take(run: LearnerRun, message: Committed) -> None:
