@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from takeover.data.schema import Command, ControlEnvelope, PolicyAction, enums, messages, records, specs
+from takeover.data.schema import Command, ControlEnvelope, PolicyAction, enums, messages, records, requests, specs
 from takeover.robot_bridge.protocol import TOPICS, Codec, topic
 from takeover.robot_bridge.protocol.link import port_offset
 
@@ -19,7 +19,7 @@ PAGE = (Path(__file__).resolve().parents[1] / "docs" / "protocol.md").read_text(
 BASES = {messages.Telemetry, messages.Strict, records.Record, specs.SafetyLimits}  # no messages themselves
 STRUCTS = {
     item.__name__: item
-    for module in (messages, records, specs)
+    for module in (messages, records, requests, specs)
     for item in vars(module).values()
     if isinstance(item, type) and issubclass(item, msgspec.Struct) and item.__module__ == module.__name__ and item not in BASES
 }
