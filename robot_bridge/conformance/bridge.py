@@ -8,12 +8,13 @@ from takeover.robot_bridge.conformance.bridge_late import LATE
 from takeover.robot_bridge.conformance.bridge_messages import ANSWERS, MALFORMED
 from takeover.robot_bridge.conformance.bridge_passive import PASSIVE
 from takeover.robot_bridge.conformance.bridge_policy import BEFORE, POLICY
+from takeover.robot_bridge.conformance.bridge_waits import WAITS
 from takeover.robot_bridge.conformance.report import Failed, Result, unknown
 from takeover.robot_bridge.conformance.rig import Rig
 from takeover.robot_bridge.protocol import Endpoints
 
 STANDING = (PASSIVE, MALFORMED)
-DRIVING = (BEFORE, ANSWERS, POLICY, EPISODES, LATE, HANDS, AFTER)
+DRIVING = (BEFORE, ANSWERS, POLICY, EPISODES, WAITS, LATE, HANDS, AFTER)
 NOT_DRIVEN = "moves the robot: only with --drive"
 NOT_LOOKED_AT = (
     "a takeover of some action groups only (`authority`)",

@@ -101,6 +101,14 @@ BRIDGE_MISTAKES = [
     ("later_stop_stands", '        if kind == "lease":\n', LATE_CLEAR),
     ("hold_between_episodes", 'if self.pause: self.change("hold", "operator")', "pass"),
     ("hold_between_episodes", '"hold": RUN', '"hold": MOVING'),
+    ("held_steps", 'self.run_id + (mode != "hold")', "self.run_id + 1"),
+    (
+        "held_steps",
+        'who, how = policy if policy != "fault" else None, [0.0] * A, 0, 3 if',
+        'who, how = policy if policy != "fault" else None, [0.0] * A, 0, 4 if',
+    ),
+    ("finish_in_a_hold", 'if kind in ("next", "set_outcome") or r.get("now")', 'if kind in ("next", "set_outcome", "finish")'),
+    ("waiting_demonstration", PRACTICE, 'need(not r.get("unattended"), "not supported")'),
     ("hold_in_practice", PRACTICE, f'need(r["kind"] == "policy", "not supported"); {later("policy", 2.0)}'),
 ]
 ACTOR_MISTAKES = [
@@ -220,8 +228,8 @@ def test_bridges_conform(findings, peer, part):
     report = findings.peers[f"{peer}, {part}"]
     assert [check for check in report["checks"] if check["status"] == "fail"] == []
     made = {check["name"] for check in report["checks"] if check["status"] == "pass"}
-    # nothing is on record before its first episode, and it offers no practice
-    skipped = {"record_stream", "hold_in_practice"} if peer == "example bridge" else set()
+    # nothing is on record before its first episode, and it offers neither practice nor demonstrations
+    skipped = {"record_stream", "hold_in_practice", "waiting_demonstration"} if peer == "example bridge" else set()
     assert made >= set(halves()[part]) - skipped
 
 
