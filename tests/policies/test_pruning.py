@@ -8,6 +8,7 @@ import pytest
 
 from takeover.app.commands.options import StationOptions, make_config
 from takeover.app.processes.common import StartupError
+from takeover.app.launcher import Launcher
 from takeover.data.catalog import Catalog
 from takeover.data.recorder import Recorder
 from takeover.data.schema import EpisodeKind
@@ -219,6 +220,16 @@ def test_a_probe_of_a_pruned_version_is_refused_before_anything_starts(place: Wo
 
 
 # --- the learner ---
+
+def test_a_version_that_went_before_the_workspace_was_free_is_refused(place: Workspace) -> None:
+    options = StationOptions(workspace=str(place.path), probe_share=0.5, probe_versions=(60, 3))
+    config = make_config(options, operator="none")
+    prune(place)  # by the run that is about to end
+    with pytest.raises(StartupError, match="--probe-versions 3: the weights of version 3 were pruned"), Launcher(config, ["recorder"]):
+        pass
+    assert not Path(config.sockets).exists()
+    assert list(place.path.glob("*.lock")) == []
+
 
 
 @pytest.mark.parametrize("clock", ["realtime", "lockstep"])
