@@ -122,7 +122,7 @@ def _retests(
 def _cases(workspace: Workspace, spec: RobotSpec, corrections: Sequence[Correction]) -> dict[tuple[str, int], Case]:
     wanted = {(correction.episode_id, correction.seq) for correction in corrections}
     found: dict[tuple[str, int], Case] = {}
-    for case in find_cases(workspace, spec.robot_id, spec.task_id, []):
+    for case in find_cases(workspace, spec, []):
         if case.kind == "takeover" and (case.episode_id, case.seq) in wanted:
             found[case.episode_id, case.seq] = case
             if len(found) == len(wanted):
