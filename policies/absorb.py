@@ -70,6 +70,7 @@ def absorb(
         unattended=found.unattended,
         problems=problems,
         without_picture=sum(segment.without_picture for segment in segments),
+        with_pictures=True,
     )
     _write(version_folder(workspace.path, version) / FILE, msgspec.json.format(msgspec.json.encode(made), indent=1))
     return made
