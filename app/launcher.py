@@ -12,6 +12,7 @@ from types import TracebackType
 import msgspec
 
 from takeover.app.child import STOPPED, UP, Child, wait_until_gone
+from takeover.app.commands.options import known_probes
 from takeover.app.processes.common import EXIT_BAD_INPUT, ORPHAN_GRACE_S, StartupError, load_config
 from takeover.data.filelock import FileLock
 from takeover.data.schema import LauncherReply, LauncherRequest, ProcessStatus, RunConfig
@@ -97,6 +98,8 @@ class Launcher:
     def _prepare(self) -> None:
         try:
             self._workspace.require_space()
+            if self.config.probe_versions:  # again: until the workspace was locked, the learner of the run before pruned
+                known_probes(self._workspace, self.config.probe_share, tuple(self.config.probe_versions))
             remove_leftovers(self._folder, self.config.workspace)
             Endpoints(self._folder).prepare()
             (self._folder / RUN_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(self.config)))

@@ -18,6 +18,7 @@ class StepBlock:
     actions: np.ndarray  # (N, A) applied, canonical
     rewards: np.ndarray  # (N,)
     terminated: np.ndarray  # (N,) bool
+    versions: tuple[int, ...]  # of the policies in its steps, held ones too, each once
 
     def within(self, largest: float) -> bool:
         """Whether every number lies in [-largest, largest]."""

@@ -176,9 +176,10 @@ def read_block(path: Path) -> tuple[EpisodeStart, StepBlock, EpisodeEnd]:
             hil = demo["hil"]
             start, end = read_bounds(demo)
             state, rows = hil["frames/state"][:], hil["frame_index"][:]
+            groups = [hil, hil["held"]] if "held" in hil else [hil]
             block = StepBlock(
                 session=start.session,
-                rec_seq=max([start.rec_seq, *_last_record(hil), *(_last_record(hil["held"]) if "held" in hil else [])]),
+                rec_seq=max([start.rec_seq, *(number for group in groups for number in _last_record(group))]),
                 episode_id=start.episode_id,
                 steps=hil["episode_step"][:].astype(np.int64),
                 observations=state[rows],
@@ -186,6 +187,7 @@ def read_block(path: Path) -> tuple[EpisodeStart, StepBlock, EpisodeEnd]:
                 actions=hil["action"][:],
                 rewards=hil["reward"][:],
                 terminated=hil["terminated"][:].astype(bool),
+                versions=tuple(np.unique(np.concatenate([group["policy_version"][:] for group in groups])).tolist()),
             )
         except (KeyError, OSError, ValueError, IndexError) as error:
             raise DamagedFile(f"{path}: {error}") from error

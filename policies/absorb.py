@@ -70,6 +70,7 @@ def absorb(
         unattended=found.unattended,
         problems=problems,
         without_picture=sum(segment.without_picture for segment in segments),
+        with_pictures=True,
     )
     _write(version_folder(workspace.path, version) / FILE, msgspec.json.format(msgspec.json.encode(made), indent=1))
     return made
@@ -122,7 +123,7 @@ def _retests(
 def _cases(workspace: Workspace, spec: RobotSpec, corrections: Sequence[Correction]) -> dict[tuple[str, int], Case]:
     wanted = {(correction.episode_id, correction.seq) for correction in corrections}
     found: dict[tuple[str, int], Case] = {}
-    for case in find_cases(workspace, spec.robot_id, spec.task_id, []):
+    for case in find_cases(workspace, spec, []):
         if case.kind == "takeover" and (case.episode_id, case.seq) in wanted:
             found[case.episode_id, case.seq] = case
             if len(found) == len(wanted):

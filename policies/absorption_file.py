@@ -55,6 +55,7 @@ class Absorption(msgspec.Struct, frozen=True, kw_only=True):
     unattended: int
     problems: list[str]
     without_picture: int = 0  # steps of all segments that were left out, since a policy needs pictures that are not there
+    with_pictures: bool = False  # policies that see pictures could be asked; older code passed over their corrections
 
 
 def read_absorption(workspace: str | os.PathLike[str], version: int) -> Absorption | None:

@@ -4,7 +4,8 @@ Of versions that are not among the newest ``keep_versions`` the weights stay whe
 
 - ``keep_every`` divides the number;
 - it was ever decided about (promoted, rolled back to, refused, ...), evaluated on any start, retested, or its absorption was measured;
-- it drove when a person took over (absorption compares with it), or drives in one of the episodes that may not be in the catalog yet;
+- it drove when a person took over (absorption compares with it): the catalog has that of every closed episode, whether a learner still
+  holds its steps or not; or it drives in one of the episodes that may not be in the catalog yet;
 - it is to drive in probes, or a process has it loaded (`lease`): the actor, the evaluator, a command.
 
 What refers to a version is looked up while its weights are locked, and who uses them holds them until what follows is written. While
@@ -53,11 +54,13 @@ class Pruner:
         self._published = 0
 
     def saw(self, record: CommittedRecord | StepBlock) -> None:
-        """Notes which versions drive; of episodes that are read again in blocks, after a start, the one that began them."""
+        """Notes which versions drive, also in episodes that are read again after a start, whole or as blocks."""
         if isinstance(record, EpisodeStart):
             self._driving.append({record.policy_version})
         elif isinstance(record, Step) and self._driving:
             self._driving[-1].add(record.policy_version)
+        elif isinstance(record, StepBlock) and self._driving:
+            self._driving[-1].update(record.versions)
 
     def published(self, version: int) -> None:
         """Another version is there."""

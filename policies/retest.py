@@ -18,8 +18,9 @@ from takeover.data.catalog import Catalog
 from takeover.data.catalog_tables import EpisodeRow
 from takeover.data.episode_file import EpisodeReader
 from takeover.data.hdf5_image import DamagedFile
-from takeover.data.schema import EpisodeKind, Outcome
+from takeover.data.schema import EpisodeKind, Outcome, RobotSpec
 from takeover.data.seeding import stream
+from takeover.data.spaces import TOLERANCE
 from takeover.data.statistics import wilson
 from takeover.data.workspace import Workspace
 from takeover.policies.evaluation import Environment, EvaluationCancelled, drive
@@ -126,13 +127,17 @@ def _failed(row: EpisodeRow) -> bool:
     return row.outcome == Outcome.FAILURE.value
 
 
-def find_cases(workspace: Workspace, robot_id: str, task_id: str, problems: list[str]) -> Iterator[Case]:
+def find_cases(workspace: Workspace, spec: RobotSpec, problems: list[str]) -> Iterator[Case]:
     """Every takeover and failure of recorded policy episodes, newest episode first; excluded and discarded episodes are left out.
 
-    Files that cannot be read are named in ``problems``.
+    Files that cannot be read are named in ``problems``, and how many were recorded at another control rate than that of ``spec``.
     """
     with Catalog.open(workspace) as catalog:
-        rows = [row for row in catalog.newest_counted(task_id, robot_id, [EpisodeKind.POLICY.value]) if row.takeovers or _failed(row)]
+        counted = catalog.newest_counted(spec.task_id, spec.robot_id, [EpisodeKind.POLICY.value])
+        all_rows = [row for row in counted if row.takeovers or _failed(row)]
+    rows = [row for row in all_rows if math.isclose(row.control_hz, spec.control_hz, rel_tol=TOLERANCE)]
+    if left_out := len(all_rows) - len(rows):
+        problems.append(f"{left_out} episodes with cases: recorded at another control rate than {spec.control_hz:g} Hz")
     for row in rows:
         failed = _failed(row)
         path = workspace.path / row.path

@@ -7,6 +7,7 @@ import tyro
 
 from takeover.app.commands.data_options import Where
 from takeover.app.commands.options import known_robot, station_of
+from takeover.app.commands.policy_rate import station_hz
 from takeover.app.processes.common import StartupError
 from takeover.data.schema import RunConfig
 from takeover.data.workspace import Workspace
@@ -137,17 +138,21 @@ def with_cameras(config: RunConfig, manifest: "Manifest") -> RunConfig:
 
 
 def check_policy(manifest: "Manifest", config: RunConfig) -> "LoadedPolicy":
-    """See that a version's weights may act on the robot of ``config``: while the result is held they stay on disk.
+    """See that a version's weights may act on the robot of ``config``, at the control rate at which it recorded last: while the result is
+    held they stay on disk.
 
     Raises `StartupError` with the reason.
     """
+    import msgspec
+
     from takeover.policies.base import PolicyRefused
     from takeover.policies.publish import load_policy, version_folder
     from takeover.robot_bridge.robots.base import RobotError
     from takeover.robot_bridge.robots.registry import make_simulator
 
+    hz = station_hz(Workspace(config.workspace), manifest.robot_id, config.task)
     try:
-        simulator = make_simulator(with_cameras(config, manifest))
+        simulator = make_simulator(msgspec.structs.replace(with_cameras(config, manifest), control_hz=hz))
     except RobotError as error:
         raise StartupError(str(error)) from error
     spec = simulator.spec

@@ -1,4 +1,4 @@
-"""At which task parameters a version is judged: those it was trained at, unless others are asked for."""
+"""At which task parameters and control rate a version is judged: those it was trained at; other parameters may be asked for."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
@@ -7,6 +7,7 @@ import msgspec
 import tyro
 
 from takeover.app.commands.options import parse_parameters, task_numbers
+from takeover.app.commands.policy_rate import run_at
 from takeover.app.processes.common import StartupError
 from takeover.data.schema import RunConfig
 
@@ -21,7 +22,7 @@ MAX_PROTOCOL = 64  # characters that the catalog has for it
 
 @dataclass(frozen=True)
 class Judged:
-    """``config`` has the task parameters; ``notes`` are said in the output: what was not as it was trained, or is not known."""
+    """``config`` has task parameters and control rate; ``notes`` are said in the output: what was not as trained, or is not known."""
 
     config: RunConfig
     notes: tuple[str, ...]
@@ -30,7 +31,8 @@ class Judged:
     @property
     def as_json(self) -> dict[str, Any]:
         """What each of the JSON documents has besides."""
-        return {"task_parameters": dict(self.config.task_parameters), "notes": list(self.notes)}
+        config = self.config
+        return {"task_parameters": dict(config.task_parameters), "control_hz": config.control_hz, "notes": list(self.notes)}
 
     def say(self) -> None:
         """Above what was found; in JSON they are part of the document."""
@@ -49,7 +51,11 @@ def text_of(parameters: dict[str, float]) -> str:
 
 
 def judged_at(config: RunConfig, manifest: "Manifest", given: tuple[str, ...], against: "Manifest | None" = None) -> Judged:
-    """``given``: what follows ``--set``. ``against``: another version that is run beside it. Raises `StartupError`."""
+    """``given``: what follows ``--set``. ``against``: another version that is run beside it.
+
+    Raises `StartupError`, also for control rates that the simulator does not have, or that differ.
+    """
+    hz, of_rate = run_at(manifest, against)
     asked, trained = asked_parameters(given), manifest.task_parameters
     parameters = (trained or {}) | asked
     at, name = text_of(parameters), f"version {manifest.version}"
@@ -63,7 +69,8 @@ def judged_at(config: RunConfig, manifest: "Manifest", given: tuple[str, ...], a
         notes.append(f"judged at {at}, as {name} was trained")
     if against is not None and against.task_parameters is not None and against.task_parameters != parameters:
         notes.append(f"warning: version {against.version} was trained at {text_of(against.task_parameters)}")
-    return Judged(msgspec.structs.replace(config, task_parameters=parameters), tuple(notes), parameters != (trained or {}))
+    at_both = msgspec.structs.replace(config, task_parameters=parameters, control_hz=hz)
+    return Judged(at_both, (*notes, *of_rate), parameters != (trained or {}))
 
 
 def asked_parameters(given: tuple[str, ...]) -> dict[str, float]:

@@ -67,7 +67,7 @@ def retest(command: Retest) -> int:
         runnable(workspace, other)
         old, new = (load_for(workspace.path, version, spec) for version in (other, command.version))
         problems: list[str] = []
-        found = find_cases(workspace, spec.robot_id, spec.task_id, problems)
+        found = find_cases(workspace, spec, problems)
         cases = list(itertools.islice(found, command.cases or None))
         if not cases:
             more = f"; {problems[0]}" if problems else ""

@@ -12,6 +12,7 @@ from takeover.app.commands import policy_absorb
 from takeover.app.commands.data_options import Where, existing, opened_catalog, print_json
 from takeover.app.commands.policy_options import Json, Version, decision_rows, decisions_of, manifest_of, manifests, marks
 from takeover.app.commands.policy_parameters import text_of
+from takeover.app.commands.policy_rate import trained_at
 from takeover.app.commands.progress import listing, print_table
 from takeover.app.processes.common import StartupError
 from takeover.data.catalog_place import has_catalog
@@ -112,6 +113,7 @@ def show(command: Show) -> int:
     for name, value in (
         ("robot, task", f"{manifest.robot_id}, {manifest.task_id}"),
         ("task parameters", "not noted" if manifest.task_parameters is None else text_of(manifest.task_parameters)),
+        ("control rate", trained_at(manifest)),
         ("learner, parent", f"{manifest.learner}, {manifest.parent or 'none'}"),
         ("created (UTC)", _moment(manifest.wall_ns)),
         ("data", ", ".join(f"{key} {value:,}" for key, value in data.items())),

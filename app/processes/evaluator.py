@@ -10,7 +10,7 @@ import time
 
 from takeover.app.processes.common import ProcessContext, StartupError, leave, run_process
 from takeover.app.processes.evaluator_reward import RewardKeeper
-from takeover.app.processes.evaluator_stock import take_stock
+from takeover.app.processes.evaluator_stock import Unfinished, take_stock
 from takeover.data.catalog import Catalog
 from takeover.data.catalog_errors import CATALOG_FAILURES, reason_of
 from takeover.data.schema import Evaluate, EvaluateReply, EvaluatorStatus
@@ -79,6 +79,7 @@ class _Evaluator:
         self._next_status = 0.0
         self._next_automatic = time.monotonic() + min(FIRST_LOOK_S, context.config.evaluate_every_s)
         self._evaluated = 0
+        self._unfinished = Unfinished(self._workspace, robot.spec)
         self._kept: Outcomes | None = None
         self._catalog: Catalog | None = None  # one for the whole run: each new connection pool leaves some memory behind
         self._waiting: tuple[bytes, Evaluate] | None = None  # a request that came during a comparison
@@ -135,6 +136,8 @@ class _Evaluator:
                 self._error = problem
                 self._evaluated = newest
                 self._take_stock(newest)
+            if newest:
+                self._take_up_unfinished()
         except (EvaluationCancelled, DecisionConflict):
             pass  # what was run is kept; the next look goes on
         except PolicyRefused as error:
@@ -175,6 +178,15 @@ class _Evaluator:
         except CATALOG_FAILURES as error:
             self.close()
             log.warning("absorption of version %d was not measured: %s", version, reason_of(error))
+
+    def _take_up_unfinished(self) -> None:
+        """An older version's absorption, after all that the newest one needs."""
+        try:
+            self._catalog = self._catalog or Catalog.open(self._workspace)
+            self._unfinished.take_up(self._catalog, self._undisturbed)
+        except CATALOG_FAILURES as error:
+            self.close()
+            log.warning("absorption that was cut off waits: %s", reason_of(error))
 
     def _variant(self, parameters: dict[str, float]) -> Robot:
         return make_variant(self._context.config, parameters)

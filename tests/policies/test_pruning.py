@@ -4,10 +4,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from takeover.app.commands.options import StationOptions, make_config
+from takeover.app.launcher import Launcher
 from takeover.app.processes.common import StartupError
+from takeover.data import store
 from takeover.data.catalog import Catalog
 from takeover.data.recorder import Recorder
 from takeover.data.schema import EpisodeKind
@@ -218,6 +221,16 @@ def test_a_probe_of_a_pruned_version_is_refused_before_anything_starts(place: Wo
         make_config(options, operator="none")
 
 
+def test_a_version_that_went_before_the_workspace_was_free_is_refused(place: Workspace) -> None:
+    options = StationOptions(workspace=str(place.path), probe_share=0.5, probe_versions=(60, 3))
+    config = make_config(options, operator="none")
+    prune(place)  # by the run that is about to end
+    with pytest.raises(StartupError, match="--probe-versions 3: the weights of version 3 were pruned"), Launcher(config, ["recorder"]):
+        pass
+    assert not Path(config.sockets).exists()
+    assert list(place.path.glob("*.lock")) == []
+
+
 # --- the learner ---
 
 
@@ -263,6 +276,53 @@ def test_a_learner_that_starts_prunes_what_is_there(place: Workspace, spec: Any,
     newest = published_versions(place.path)[-10:]
     assert newest[-1] == COUNT + 1, "the cloned one"
     assert left(place) == [1, *newest], "version 1 is in the script's steps"
+
+
+def test_a_learner_that_starts_again_knows_what_drove_in_episodes_of_any_age(
+    place: Workspace, spec: Any, make_run: Any, make_script: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Version 6 drove when a person took over, long ago; 7 and 8 drove in one of the newest episodes."""
+    settings = FAST | {"replay_capacity": 1000, "keep_every": 0}
+    fields = {"clock": "realtime", "publish_every_s": 1e9}
+    recorder, script = Recorder(place), make_script(spec)
+    run: LearnerRun = make_run(**fields, learner_parameters=settings | {"keep_versions": 0})
+
+    def episode(first: int, modes: list[Any], *then: tuple[int, list[Any]]) -> str:
+        start = msgspec.structs.replace(script.start(), policy_version=first)
+        steps = [script.step(mode, policy_version=version) for version, each in ((first, modes), *then) for mode in each]
+        end = script.end(takeovers=int(any(step.intervention_id >= 0 for step in steps)))
+        take(run, commit(recorder, [start, *steps, end]))
+        return str(start.episode_id)
+
+    take(run, commit(recorder, demonstration(script)))
+    helped = episode(5, [P] * 5, (6, [P] * 3 + [H] * 5))
+    take(run, commit(recorder, [script.start(EpisodeKind.DEMONSTRATION), *(script.step(H) for _ in range(1050)), script.end()]))
+    for _ in range(pruning.EPISODES - 1):
+        episode(COUNT, [P] * 260)
+    newest = episode(7, [P] * 10, (8, [P] * 10))
+    run.checkpoint(wait=True)
+    recorder.close()
+    read: list[str] = []
+
+    def counting(name: str) -> Callable[..., Any]:
+        inner = getattr(store, name)
+
+        def reading(path: Path, *arguments: Any, **options: Any) -> Any:
+            read.append(f"{name} {path.stem}")
+            return inner(path, *arguments, **options)
+
+        return reading
+
+    for name in ("read_records", "read_block"):
+        monkeypatch.setattr(store, name, counting(name))
+    again: LearnerRun = make_run(**fields, learner_parameters=settings | {"keep_versions": 10})
+    again.resume()
+    assert f"read_block {newest}" in read
+    assert not any(helped in one for one in read), "its steps were forgotten"
+    while again._prune():
+        pass
+    assert not again.training.notices["prune"]
+    assert left(place) == [6, 7, 8, *published_versions(place.path)[-10:]]
 
 
 @pytest.mark.parametrize("kind", [HilSerlParameters, ImitationParameters])

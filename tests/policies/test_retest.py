@@ -63,8 +63,9 @@ def workspace(tmp_path: Path, make_script: Callable[..., Any], robot: SimRobot) 
     return place
 
 
-def cases_of(workspace: Workspace, problems: list[str] | None = None) -> list[Case]:
-    return list(find_cases(workspace, "sim", "peg-insert", problems if problems is not None else []))
+def cases_of(workspace: Workspace, problems: list[str] | None = None, **changes: Any) -> list[Case]:
+    spec = msgspec.structs.replace(SimRobot("peg-insert").spec, **changes)
+    return list(find_cases(workspace, spec, problems if problems is not None else []))
 
 
 def loaded(workspace: Workspace, version: int, robot: SimRobot) -> LoadedPolicy:
@@ -84,8 +85,14 @@ def test_every_takeover_and_failure_is_a_case_with_its_exact_state(workspace: Wo
     assert np.array_equal(robot.read().observation, expected)
 
 
+def test_episodes_of_another_control_rate_give_no_case_and_are_counted(workspace: Workspace) -> None:
+    problems: list[str] = []
+    assert cases_of(workspace, problems, control_hz=50.0) == []
+    assert problems == ["1 episodes with cases: recorded at another control rate than 50 Hz"]
+
+
 def test_excluded_episodes_and_other_robots_give_no_case(workspace: Workspace) -> None:
-    assert list(find_cases(workspace, "arm", "peg-insert", [])) == []
+    assert cases_of(workspace, robot_id="arm") == []
     with Catalog.open(workspace) as catalog:
         Labels(workspace, catalog).add_label("e000", "exclude", True, "op-01")
     assert cases_of(workspace) == []
