@@ -3,7 +3,7 @@
 from benchmarks.mutation import Mutation, of
 
 T = "tests/robot_bridge/test_"
-LATE, IO = f"{T}late_requests.py", f"{T}io_limits.py"
+LATE, IO, STOPPED = f"{T}late_requests.py", f"{T}io_limits.py", f"{T}robot_stopped.py"
 
 LATE_REQUESTS: list[Mutation] = [
     *of(
@@ -65,6 +65,35 @@ LATE_REQUESTS: list[Mutation] = [
             "self.requests.handle_all()  # answered also while the robot is not\n        reading = self._read()",
             "reading = self._read()\n        self.requests.handle_all()",
         ),
+    ),
+    *of(
+        "robot_bridge/control_base.py",
+        STOPPED,
+        (
+            "clear: a stop just then",
+            "if self.io.inbox.stop_reason is not None:\n            self.stop_robot()",
+            "if False:\n            pass",
+        ),
+        ("stopped: known", "self.robot_stopped = True", "pass"),
+        ("stopped: stands", "self.safety_state = replace(self.safety_state, velocity=(0.0, 0.0, 0.0))", "pass"),
+        ("fault: stands", "self.stood_still()\n        self.pending", "self.pending"),
+    ),
+    *of(
+        "robot_bridge/control.py",
+        STOPPED,
+        (
+            "reset: lets it move again",
+            "if self.mode.mode is Mode.RESETTING and self.robot_stopped and not self.on_way_to_start:",
+            "if False:",
+        ),
+        ("reset: not on the way", "self.robot_stopped and not self.on_way_to_start:", "self.robot_stopped:"),
+    ),
+    *of(
+        "robot_bridge/realtime.py",
+        STOPPED,
+        ("stuck: known", "self.tripped = self.robot_stopped = True", "self.tripped = True"),
+        ("stuck: stands", "self.tripped = False\n            self.stood_still()", "self.tripped = False"),
+        ("stuck: stands in a hold", "self.tripped = False\n        self.stood_still()", "self.tripped = False"),
     ),
     *of(
         "robot_bridge/inbox.py",
