@@ -112,6 +112,14 @@ LATE_REQUESTS: list[Mutation] = [
         ("clamps: beside a person", "if driver is Source.HUMAN and Source.POLICY in decision.source:", "if False:"),
         ("clamps: of the policy alone", "if source is Source.POLICY:\n                part", "if True:\n                part"),
     ),
+    *of(
+        "robot_bridge/protocol/polling.py",
+        f"{T}floods.py",
+        ("flood: the others' turn", "return islice(iter(receive, None), MAX_AT_ONCE)", "return iter(receive, None)"),
+        ("flood: their turn soon", "MAX_AT_ONCE = 64 ", "MAX_AT_ONCE = 64_000 "),
+    ),
+    *of("robot_bridge/refusals.py", f"{T}floods.py", ("refusal: too deep", "except RecursionError:", "except KeyError:")),
+    *of("robot_bridge/protocol/sockets.py", f"{T}floods.py", ("flood: of rubbish", "if time.monotonic() >= deadline:", "if False:")),
     *of("robot_bridge/realtime.py", LATE, ("plan: so long", ", math.floor(MAX_PLAN_S / self.period_s))", ")")),
     *of("robot_bridge/io.py", IO, ("command: presses for nothing", "if command.deadman and not command.authority:", "if False:")),
 ]
