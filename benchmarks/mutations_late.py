@@ -33,6 +33,10 @@ LATE_REQUESTS: list[Mutation] = [
         ("hold: before an episode", "Mode.HOLD, Mode.RESETTING):", "Mode.HOLD):"),
         ("hold: remembered", "control.asked_to_hold, control.hold_asker = True,", "control.hold_asker ="),
         ("hold: before the end", '= (outcome, source, discard), ""', "= (outcome, source, discard), control.hold_asker"),
+        ("resume: practice that somebody held", "if control.unattended and control.asked_to_hold and not led and", "if False and"),
+        ("resume: practice that nobody held", "control.unattended and control.asked_to_hold and not led", "control.unattended and not led"),
+        ("resume: practice, by who held it", " and request.sender != control.hold_asker:", ":"),
+        ("resume: practice, by who leads", "control.asked_to_hold and not led and", "control.asked_to_hold and"),
         (
             "stop: its cause stands",
             "if control.end_request is not None and control.end_request[1] is OutcomeSource.STOP:",
