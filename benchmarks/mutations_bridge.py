@@ -105,6 +105,11 @@ BRIDGE: list[Mutation] = [
         ("hello: role of the key", "if client is None or hello.role not in client.roles:", "if False:"),
     ),
     *of(
+        "robot_bridge/bridge.py",
+        f"{T}bridge_faults.py",
+        ("lockstep: simulators", "if lockstep and not spec.simulated:", "if False:"),
+    ),
+    *of(
         "robot_bridge/lease.py",
         LOOP,
         ("present: scripts", 'if self.device_kind == "scripted" and not scripts:', "if False:"),
