@@ -9,7 +9,20 @@ from takeover.app.launcher import Launcher
 from takeover.app.operators.scripted import operator_parameters
 from takeover.app.stream import FinishedEpisode, StationLink
 from takeover.app.summary import intervention_rate, summarise, weights_sha256
-from takeover.data.schema import EpisodeKind, Evaluate, EvaluateReply, Mode, Outcome, Reply, Resume, RobotSpec, RunConfig, Start, State
+from takeover.data.schema import (
+    EpisodeKind,
+    Evaluate,
+    EvaluateReply,
+    HoldReason,
+    Mode,
+    Outcome,
+    Reply,
+    Resume,
+    RobotSpec,
+    RunConfig,
+    Start,
+    State,
+)
 from takeover.robot_bridge.protocol import Dealer, Endpoints
 
 READY_TIMEOUT_S = 120.0
@@ -235,7 +248,7 @@ class Supervisor:
                 moved_s = now_s
             if state.mode == Mode.STOPPED:
                 raise RunError(f"stopped: {state.hold_detail or 'somebody pressed STOP'}")
-            if state.mode == Mode.HOLD and self._config.operator == "none":
+            if state.mode == Mode.HOLD and state.hold_reason is not HoldReason.OPERATOR and self._config.operator == "none":
                 held_s = held_s or now_s
                 if now_s - held_s > HOLD_PATIENCE_S:
                     self._link.ask(Resume(sender=self._link.sender))

@@ -36,7 +36,12 @@ DECIDE: list[Mutation] = [
         ("filter: box pulls nobody", "np.minimum(self.low, position), np.maximum(self.high, position)", "self.low, self.high"),
         ("filter: far outside", "gross |= beyond > _GROSS_WORKSPACE_STEPS * self._full_step_m", "pass"),
         ("filter: at the edge", "gross |= beyond > _GROSS_WORKSPACE_STEPS * self._full_step_m", "gross = True"),
-        ("filter: rotation", "turned[i] = np.sign(action[i]) * limit / self.axes.scale[i]", "pass"),
+        ("filter: rotation", "turned[index] = action[index] * (limit / angle)", "pass"),
+        (
+            "filter: rotation about any axis",
+            "np.linalg.norm(action[index] * self.axes.scale[index])",
+            "np.max(np.abs(action[index]) * 0.1, initial=0.0)",
+        ),
         ("filter: gross rotation", "gross |= angle > limit * _GROSS_EXCESS", "pass"),
         ("filter: clamps in a row", "if in_a_row >= self.limits.clamps_to_hold:", "if False:"),
         ("filter: in a row", "+ 1 if counted else 0\n        mistakes", "+ 1 if counted else state.clamps_in_a_row\n        mistakes"),

@@ -192,6 +192,17 @@ ENDS: list[Mutation] = [
         ("device: presses once", "presses, self._presses = tuple(self._presses), []", "presses = tuple(self._presses)"),
     ),
     *of(
+        "app/inputs/spacemouse.py",
+        "tests/app/test_spacemouse.py",
+        (
+            "spacemouse: silent",
+            "elif self._axes.deflection >= DeflectionGate.leave and now_ns - self._heard_ns > SILENT_S * 1e9:",
+            "elif False:",
+        ),
+        ("spacemouse: silent at rest", "elif self._axes.deflection >= DeflectionGate.leave and", "elif"),
+        ("spacemouse: silent, since", "lost(self._reading, self._heard_ns)", "lost(self._reading, now_ns)"),
+    ),
+    *of(
         "app/inputs/manager.py",
         "tests/app/test_gamepad.py::test_stop_on_the_pad_calls_back_from_its_own_thread",
         ("device: stop at once", "self._on_stop(reading)", "pass"),

@@ -3,7 +3,7 @@
 from benchmarks.mutation import Mutation, of
 
 T = "tests/robot_bridge/test_"
-LATE, IO = f"{T}late_requests.py", f"{T}io_limits.py"
+LATE, IO, STOPPED = f"{T}late_requests.py", f"{T}io_limits.py", f"{T}robot_stopped.py"
 
 LATE_REQUESTS: list[Mutation] = [
     *of(
@@ -33,6 +33,10 @@ LATE_REQUESTS: list[Mutation] = [
         ("hold: before an episode", "Mode.HOLD, Mode.RESETTING):", "Mode.HOLD):"),
         ("hold: remembered", "control.asked_to_hold, control.hold_asker = True,", "control.hold_asker ="),
         ("hold: before the end", '= (outcome, source, discard), ""', "= (outcome, source, discard), control.hold_asker"),
+        ("resume: practice that somebody held", "if control.unattended and control.asked_to_hold and not led and", "if False and"),
+        ("resume: practice that nobody held", "control.unattended and control.asked_to_hold and not led", "control.unattended and not led"),
+        ("resume: practice, by who held it", " and request.sender != control.hold_asker:", ":"),
+        ("resume: practice, by who leads", "control.asked_to_hold and not led and", "control.asked_to_hold and"),
         (
             "stop: its cause stands",
             "if control.end_request is not None and control.end_request[1] is OutcomeSource.STOP:",
@@ -67,6 +71,35 @@ LATE_REQUESTS: list[Mutation] = [
         ),
     ),
     *of(
+        "robot_bridge/control_base.py",
+        STOPPED,
+        (
+            "clear: a stop just then",
+            "if self.io.inbox.stop_reason is not None:\n            self.stop_robot()",
+            "if False:\n            pass",
+        ),
+        ("stopped: known", "self.robot_stopped = True", "pass"),
+        ("stopped: stands", "self.safety_state = replace(self.safety_state, velocity=(0.0, 0.0, 0.0))", "pass"),
+        ("fault: stands", "self.stood_still()\n        self.pending", "self.pending"),
+    ),
+    *of(
+        "robot_bridge/control.py",
+        STOPPED,
+        (
+            "reset: lets it move again",
+            "if self.mode.mode is Mode.RESETTING and self.robot_stopped and not self.on_way_to_start:",
+            "if False:",
+        ),
+        ("reset: not on the way", "self.robot_stopped and not self.on_way_to_start:", "self.robot_stopped:"),
+    ),
+    *of(
+        "robot_bridge/realtime.py",
+        STOPPED,
+        ("stuck: known", "self.tripped = self.robot_stopped = True", "self.tripped = True"),
+        ("stuck: stands", "self.tripped = False\n            self.stood_still()", "self.tripped = False"),
+        ("stuck: stands in a hold", "self.tripped = False\n        self.stood_still()", "self.tripped = False"),
+    ),
+    *of(
         "robot_bridge/inbox.py",
         LATE,
         ("stop: counted", "self.stops += 1", "pass"),
@@ -83,6 +116,14 @@ LATE_REQUESTS: list[Mutation] = [
         ("clamps: beside a person", "if driver is Source.HUMAN and Source.POLICY in decision.source:", "if False:"),
         ("clamps: of the policy alone", "if source is Source.POLICY:\n                part", "if True:\n                part"),
     ),
+    *of(
+        "robot_bridge/protocol/polling.py",
+        f"{T}floods.py",
+        ("flood: the others' turn", "return islice(iter(receive, None), MAX_AT_ONCE)", "return iter(receive, None)"),
+        ("flood: their turn soon", "MAX_AT_ONCE = 64 ", "MAX_AT_ONCE = 64_000 "),
+    ),
+    *of("robot_bridge/refusals.py", f"{T}floods.py", ("refusal: too deep", "except RecursionError:", "except KeyError:")),
+    *of("robot_bridge/protocol/sockets.py", f"{T}floods.py", ("flood: of rubbish", "if time.monotonic() >= deadline:", "if False:")),
     *of("robot_bridge/realtime.py", LATE, ("plan: so long", ", math.floor(MAX_PLAN_S / self.period_s))", ")")),
     *of("robot_bridge/io.py", IO, ("command: presses for nothing", "if command.deadman and not command.authority:", "if False:")),
 ]

@@ -48,6 +48,8 @@ class Bridge:
         endpoints.prepare()
         robot.connect()
         spec = robot.spec
+        if lockstep and not spec.simulated:
+            raise ValueError(f"robot {spec.robot_id} is real: it runs in real time; in lockstep nobody need be there and no command is old")
         SafetyFilter(spec, config.limits)  # raises for what it could not limit: before anybody can reach this bridge
         if cameras is not None:
             spec = msgspec.structs.replace(spec, cameras=cameras.specs)

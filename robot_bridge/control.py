@@ -82,6 +82,8 @@ class ControlLoop(ControlStep):
         self._complete(reading)
         if asker and self.mode.mode is Mode.RESETTING:  # the episode ended in the period in which somebody asked for a hold
             self.change(ModeEvent.HOLD, HoldReason.OPERATOR, asker)
+        if self.mode.mode is Mode.RESETTING and self.robot_stopped and not self.on_way_to_start:
+            self.clear_robot()  # it had a fault or the loop a stall, and that hold was ended otherwise than by Resume
         if self.mode.mode is Mode.RESETTING and time.monotonic_ns() >= self.reset_due_ns and self.travels_to_start(reading):
             self._offer_pictures()
             return
@@ -146,7 +148,7 @@ class ControlLoop(ControlStep):
             return
         self._reconnect_ns = now + int(RECONNECT_S * 1e9)
         self.robot.connect()
-        self.robot.clear()
+        self.clear_robot()
         self._read()
         self.robot_faults = 0
         self.change(ModeEvent.CONNECT)

@@ -52,7 +52,7 @@ class ControlBase(ControlState):
         running = episode is not None and episode.recorded
         if running and episode is not None and episode.kind is EpisodeKind.DEMONSTRATION:
             raise Refused("press the deadman to go on with the demonstration")
-        self.robot.clear()
+        self.clear_robot()
         self.resumes += 1
         self.safety_state = replace(self.safety_state, mistakes=0)  # a person has looked: the episode's budget begins anew
         if running:
@@ -69,6 +69,7 @@ class ControlBase(ControlState):
         if not self.io.inbox.clear_stop(stops):
             self.stop_robot()
             raise Refused("STOP was pressed after this was asked: not done")
+        self.robot_stopped = False
         self.authority = Authority()
         self.safety_state = SafetyState()
         self.change(ModeEvent.CLEAR)
@@ -98,10 +99,22 @@ class ControlBase(ControlState):
 
     def stop_robot(self) -> None:
         """Also where the driver's own stop fails: the loop lives on and says so, and the robot's watchdog stops it."""
+        self.robot_stopped = True
         try:
             self.robot.stop()
         except Exception:
             log.exception("the robot's own stop failed")
+
+    def clear_robot(self) -> None:
+        """Let the robot move again; a STOP that comes meanwhile stays. Raises `RobotError`."""
+        self.robot.clear()
+        self.robot_stopped = False
+        if self.io.inbox.stop_reason is not None:
+            self.stop_robot()
+
+    def stood_still(self) -> None:
+        """The robot was stopped by its own stop: what it was told before is not braked from, nor gone on from, any more."""
+        self.safety_state = replace(self.safety_state, velocity=(0.0, 0.0, 0.0))
 
     def fault(self, error: Exception) -> bool:
         """The robot or the loop itself failed: stand still, say so, hold; offline when it goes on, or when no episode runs to be held.
@@ -109,6 +122,7 @@ class ControlBase(ControlState):
         Returns whether it was said: the first ones and then one in a second, as a robot that is off must fill neither log nor record.
         """
         self.stop_robot()
+        self.stood_still()
         self.pending = None
         self.robot_faults += 1
         episode = self.book.episode

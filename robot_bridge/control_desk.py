@@ -23,7 +23,7 @@ from takeover.data.schema import (
 from takeover.robot_bridge import names
 from takeover.robot_bridge.inbox import MAX_REQUEST_AGE_NS, Inbox, PendingRequest
 from takeover.robot_bridge.lease import LeaseRefused, LeaseTable
-from takeover.robot_bridge.protocol import SAY_HELLO, BadMessage, Router
+from takeover.robot_bridge.protocol import SAY_HELLO, BadMessage, Router, turn
 from takeover.robot_bridge.protocol.link import Gatekeeper
 from takeover.robot_bridge.refusals import Refusal, Refusals, asked, shown
 from takeover.robot_bridge.unreadable import refusal_of
@@ -55,12 +55,13 @@ class ControlDesk:
     _state_times: dict[int, int]
 
     def _on_control(self) -> None:
-        while (received := self._control.receive_raw()) is not None:
-            peer, data = received
+        for peer, data in turn(self._control.receive_raw):
             try:
                 envelope = self._control.decode(data)
             except BadMessage as error:
                 unread = refusal_of(data, error)
+                if unread.stops:
+                    self._stop(self._who_asks(peer, unread.sender))
                 if unread.protocol is None:
                     self._control.bad(error, peer)
                 else:  # a hello of another version: refused like one without fields that this version does not know
@@ -75,10 +76,7 @@ class ControlDesk:
         request, now = envelope.request, time.monotonic_ns()
         if isinstance(request, Stop):
             who = self._who_asks(peer, request.sender)
-            # latched first: a driver's stop takes its time, and no step may move the robot again meanwhile
-            self.inbox.stop(f"{who}: {request.reason}" if request.reason else who)
-            self._stop_robot()
-            self._state_due_ns = 0
+            self._stop(f"{who}: {request.reason}" if request.reason else who)
             self._answer(peer, envelope.request_id)
             return
         if isinstance(request, Hello):
@@ -112,6 +110,12 @@ class ControlDesk:
         self.inbox.requests.append(
             PendingRequest(peer, envelope.request_id, signed, sender, role, self._owner(peer), self.inbox.stops, now, user)
         )
+
+    def _stop(self, reason: str) -> None:
+        """Latched first: a driver's stop takes its time, and no step may move the robot again meanwhile."""
+        self.inbox.stop(reason)
+        self._stop_robot()
+        self._state_due_ns = 0
 
     def _who_asks(self, peer: bytes, claimed: str) -> str:
         """The author of a request: by the name of the connection's hello, never in another's."""

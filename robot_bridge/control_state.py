@@ -71,6 +71,7 @@ class ControlState:
         self.held_steps = 0
         self.asked_to_hold = False  # by a person, in the hold that lasts
         self.robot_faults = 0
+        self.robot_stopped = False  # by this bridge: it stands and does not do what it is told until it is cleared
 
         self.resumes = 0
         self.steps_total = 0

@@ -194,7 +194,7 @@ class ControlStep(ControlBase, ABC):
                 self.open_episode()
             self.attend()
             if continues:
-                self.robot.clear()
+                self.clear_robot()
             self.book.take_over(continues=continues)
         elif decision.event is ModeEvent.RELEASE:
             self.book.hand_back()

@@ -29,7 +29,7 @@ from takeover.robot_bridge import chunks, names, recordable
 from takeover.robot_bridge.control_desk import ControlDesk
 from takeover.robot_bridge.inbox import Inbox, PendingRequest, ReceivedCommand
 from takeover.robot_bridge.lease import LEASE_LIFE_NS, LeaseTable
-from takeover.robot_bridge.protocol import BadMessage, Endpoints, PollSet, Publisher, Pull, Router, Subscriber, Wakeup
+from takeover.robot_bridge.protocol import BadMessage, Endpoints, PollSet, Publisher, Pull, Router, Subscriber, Wakeup, turn
 from takeover.robot_bridge.record_desk import RecordDesk
 from takeover.robot_bridge.record_log import RecordLog
 from takeover.robot_bridge.refusals import Refusal, Refusals
@@ -172,7 +172,7 @@ class BridgeIO(ControlDesk, RecordDesk):
                 self._state_seq += 1
 
     def _on_policy(self) -> None:
-        while (message := self._policy.receive()) is not None:
+        for message in turn(self._policy.receive):
             now, who = time.monotonic_ns(), names.author(self._gatekeeper, self._policy.user, "actor")
             if refusal := self._answer_refusal(message, who):
                 self._refuse(refusal, now)
@@ -199,13 +199,13 @@ class BridgeIO(ControlDesk, RecordDesk):
         return None
 
     def _on_learner(self) -> None:
-        while (message := self._learner.receive()) is not None:
+        for message in turn(self._learner.receive):
             self.inbox.learner = message
             self.inbox.learner_arrival_ns = time.monotonic_ns()
         self.inbox.notify()
 
     def _on_event(self) -> None:
-        while (message := self._event.receive()) is not None:
+        for message in turn(self._event.receive):
             source = names.source(self._gatekeeper, self._event.user, message.source[:MAX_EVENT_NAME])
             if self.records.bytes > MAX_EVENT_BACKLOG_BYTES:
                 limit = f"nobody may fill the memory with words: {self.records.bytes} bytes wait, at most {MAX_EVENT_BACKLOG_BYTES}"
@@ -217,7 +217,7 @@ class BridgeIO(ControlDesk, RecordDesk):
             self.event(message.kind[:MAX_EVENT_NAME], message.text, source=source, value=message.value)
 
     def _on_command(self) -> None:
-        while (command := self._command.receive()) is not None:
+        for command in turn(self._command.receive):
             now = time.monotonic_ns()
             refusal = self._refusal(command, now)
             if refusal:

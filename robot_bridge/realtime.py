@@ -90,7 +90,7 @@ class RealTimeLoop(ControlLoop):
         if not self.ticked_ns or now_ns - self.ticked_ns < STUCK_S * 1e9:
             return True
         if not self.tripped:
-            self.tripped = True
+            self.tripped = self.robot_stopped = True
             self.robot.stop()
             log.error("no control step for %.1f s: robot stopped", (now_ns - self.ticked_ns) / 1e9)
         return False
@@ -153,13 +153,15 @@ class RealTimeLoop(ControlLoop):
         if not self.tripped:
             return
         self.tripped = False
+        self.stood_still()
         if self.mode.mode in (Mode.READY, Mode.RESETTING):
-            self.robot.clear()  # from HOLD, STOPPED and OFFLINE whatever leads out does that
+            self.clear_robot()  # from HOLD, STOPPED and OFFLINE whatever leads out does that
 
     def _missing(self, now_ns: int) -> tuple[HoldReason, str]:
         """What a moving robot relies on and does not have."""
         if self.tripped:
             self.tripped = False
+            self.stood_still()
             return HoldReason.CONTROL_LATE, f"no control step for {STUCK_S} s"
         if sum(self._late) >= LATE_TO_HOLD:
             return HoldReason.CONTROL_LATE, f"{sum(self._late)} of {LATE_WINDOW} steps late"

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from takeover.data.schema import AnyRecord, RecorderHello, RecorderMessage
 from takeover.robot_bridge import names
 from takeover.robot_bridge.inbox import Inbox
-from takeover.robot_bridge.protocol import PeerGone, Router
+from takeover.robot_bridge.protocol import PeerGone, Router, turn
 from takeover.robot_bridge.protocol.link import Gatekeeper
 from takeover.robot_bridge.record_log import RecordLog
 from takeover.robot_bridge.refusals import Refusal
@@ -49,8 +49,7 @@ class RecordDesk:
                 return
 
     def _on_record(self) -> None:
-        while (received := self._record.receive()) is not None:
-            peer, message = received
+        for peer, message in turn(self._record.receive):
             now, ours, hello = time.monotonic_ns(), message.session == self.session, isinstance(message, RecorderHello)
             if refusal := self._record_refusal(peer, message, now):
                 self._refuse(refusal, now)

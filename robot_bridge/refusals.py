@@ -33,7 +33,10 @@ class Refusal:
 
 def shown(value: object) -> str:
     """A value in a line, cut to 80 characters."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except RecursionError:  # it could just be decoded, and must not end what tells of it
+        text = "(too deep to be shown)"
     return text if len(text) <= MAX_VALUE else f"{text[: MAX_VALUE - 3]}..."
 
 

@@ -175,6 +175,10 @@ class RequestHandler:
         control = self._control
         if control.mode.mode is not Mode.HOLD:
             raise Refused(f"resume is possible in mode hold; the bridge is in {control.mode.mode}")
+        lease, now = control.io.lease, time.monotonic_ns()
+        led = lease.holder(now) and not lease.scripted(now)  # then by who asks, see `_permit`
+        if control.unattended and control.asked_to_hold and not led and request.sender != control.hold_asker:
+            raise Refused(f"{control.hold_asker} asked for this hold of practice: resumed by who did, or by who takes the lease")
         control.resume()
 
     def _clear(self, request: Clear) -> None:

@@ -250,15 +250,15 @@ class SafetyFilter:
         )
 
     def _limit_rotation(self, action: FloatArray, speed_scale: float) -> tuple[FloatArray, SafetyBit, bool]:
+        """The angle of the whole turn, about whichever axis the components make together."""
         bits, gross = SafetyBit.NONE, False
-        turned = action.copy()
-        for i in self.axes.rotation:
-            angle = abs(action[i] * self.axes.scale[i])
-            limit = self.limits.max_step_rad
-            if angle > limit:
-                bits |= SafetyBit.ROTATION if angle > limit + _TOLERANCE else SafetyBit.NONE
-                gross |= angle > limit * _GROSS_EXCESS
-                turned[i] = np.sign(action[i]) * limit / self.axes.scale[i]
+        turned, index, limit = action.copy(), list(self.axes.rotation), self.limits.max_step_rad
+        angle = float(np.linalg.norm(action[index] * self.axes.scale[index]))
+        if angle > limit:
+            bits |= SafetyBit.ROTATION if angle > limit + _TOLERANCE else SafetyBit.NONE
+            gross |= angle > limit * _GROSS_EXCESS
+            turned[index] = action[index] * (limit / angle)
+        for i in index:
             if speed_scale < 1.0 and abs(turned[i]) > speed_scale + _TOLERANCE:
                 bits |= SafetyBit.SLOW_MODE
                 turned[i] = np.sign(turned[i]) * speed_scale

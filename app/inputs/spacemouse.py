@@ -20,6 +20,7 @@ MULTI_AXIS_USAGE = (0x01, 0x08)  # HID usage page, usage; (0, 0) where the syste
 FULL_SCALE = 350.0
 DEAD_ZONE = 0.03
 SCAN_PERIOD_S = 2.0
+SILENT_S = 0.15  # deflected they send a report every 8 or 16 ms: one that says nothing any more is out of reach, or switched off
 UDEV_RULE = 'SUBSYSTEM=="hidraw", ATTRS{idVendor}=="%04x", MODE="0660", TAG+="uaccess"'
 
 
@@ -132,6 +133,7 @@ class SpaceMouse:
         self._hid.open_path(entry["path"])
         self._hid.set_nonblocking(True)
         self._axes = AxesAndButtons()
+        self._heard_ns = time.monotonic_ns()
         self._alive = True
         self._logic = SpaceMouseLogic(device_id, entry.get("product_string") or "SpaceMouse")
         self._reading = self._logic.reading(self._axes, time.monotonic_ns())
@@ -141,16 +143,20 @@ class SpaceMouse:
         return self._logic.device_id
 
     def poll(self) -> DeviceReading:
+        """What it said last counts only while it goes on saying something, or was at rest."""
         now_ns = time.monotonic_ns()
         if self._alive:
             try:
                 while report := self._hid.read(64):
-                    self._axes = parse_report(bytes(report), self._axes)
-                self._reading = self._logic.reading(self._axes, now_ns)
+                    self._axes, self._heard_ns = parse_report(bytes(report), self._axes), now_ns
             except OSError:
                 self._alive = False
         if not self._alive:
             self._reading = lost(self._reading, now_ns)
+        elif self._axes.deflection >= DeflectionGate.leave and now_ns - self._heard_ns > SILENT_S * 1e9:
+            self._reading = lost(self._reading, self._heard_ns)
+        else:
+            self._reading = self._logic.reading(self._axes, now_ns)
         return self._reading
 
     def rumble(self, strength: float, seconds: float) -> None:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from takeover.app.operators.outcome_keys import OutcomeKey
 from takeover.app.operators.sight import Sight
-from takeover.data.schema import EpisodeKind, Mode, Outcome, Privileged
+from takeover.data.schema import EpisodeKind, HoldReason, Mode, Outcome, Privileged
 from takeover.data.seeding import stream
 
 FloatArray = npt.NDArray[np.float64]
@@ -187,6 +187,8 @@ class ScriptedOperator:
         idle = OperatorDecision(False, [0.0] * len(privileged.expert_action))
         if not privileged.expert_action or privileged.mode in (Mode.OFFLINE, Mode.STOPPED, Mode.RESETTING):
             return idle
+        if privileged.mode == Mode.HOLD and privileged.hold_reason == HoldReason.OPERATOR:
+            return idle  # a person wants it held, and ends that
         if self.parameters.keys and privileged.mode != Mode.HOLD:
             pressed = self._judge(privileged)
             if pressed is not None or (self._key.done and privileged.episode_kind != EpisodeKind.DEMONSTRATION):

@@ -6,7 +6,7 @@ from takeover.robot_bridge.protocol.codec import BadMessage, Codec
 from takeover.robot_bridge.protocol.endpoints import EndpointError, Endpoints
 from takeover.robot_bridge.protocol.keys import KeyFolder, KeyProblem
 from takeover.robot_bridge.protocol.link import LinkProblem, check_link
-from takeover.robot_bridge.protocol.polling import PollSet, Wakeup, wait
+from takeover.robot_bridge.protocol.polling import PollSet, Wakeup, turn, wait
 from takeover.robot_bridge.protocol.sockets import Publisher, Pull, Push, Subscriber
 from takeover.robot_bridge.protocol.topics import TOPICS, Topic, topic
 
@@ -37,5 +37,6 @@ __all__ = [
     "check_link",
     "greet_bridge",
     "topic",
+    "turn",
     "wait",
 ]

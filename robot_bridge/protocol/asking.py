@@ -35,27 +35,23 @@ class Router(Socket[T], Generic[T, R]):
         self._bind(endpoints)
 
     def receive(self, timeout_s: float = 0.0) -> tuple[bytes, T] | None:
-        """The next good message and who sent it."""
+        """The next good message and who sent it; None also where the next one is bad, which is counted."""
         received = self.receive_raw(timeout_s)
-        while received is not None:
-            peer, data = received
-            try:
-                return peer, self._unframe(data)
-            except BadMessage as error:
-                self.bad(error, peer)
-            received = self.receive_raw(0.0)
+        if received is None:
+            return None
+        peer, data = received
+        try:
+            return peer, self._unframe(data)
+        except BadMessage as error:
+            self.bad(error, peer)
         return None
 
     def receive_raw(self, timeout_s: float = 0.0) -> tuple[bytes, bytes] | None:
-        """Undecoded, for answering bad messages with what was wrong."""
+        """Undecoded, for answering bad messages with what was wrong. None also where the next one's key is not admitted any more."""
         if not self.socket.poll(int(timeout_s * 1000)):
             return None
         parts = self._parts()
-        while parts is None:
-            if not self.socket.poll(0):
-                return None
-            parts = self._parts()
-        return parts[0], parts[-1]
+        return (parts[0], parts[-1]) if parts is not None else None
 
     def decode(self, data: bytes) -> T:
         """Raises `BadMessage`."""

@@ -1,12 +1,17 @@
 """Waiting on many sockets at once, built once and reused, and a way for other threads to end the wait."""
 
 import os
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from typing import Any, TypeVar
 
 import zmq
 
 from takeover.robot_bridge.protocol.sockets import Socket
+
+MAX_AT_ONCE = 64  # messages of one socket; then the others of its thread have their turn
+
+T = TypeVar("T")
 
 
 class Wakeup:
@@ -57,3 +62,8 @@ def wait(sockets: Sequence[Socket[Any]], timeout_s: float) -> list[Socket[Any]]:
         poller.register(item.socket, zmq.POLLIN)
     ready = {raw for raw, _ in poller.poll(int(timeout_s * 1000))}
     return [item for item in sockets if item.socket in ready]
+
+
+def turn(receive: Callable[[], T | None]) -> Iterator[T]:
+    """What ``receive`` gives, until None or `MAX_AT_ONCE`: whoever floods one stream keeps no STOP waiting on another."""
+    return islice(iter(receive, None), MAX_AT_ONCE)

@@ -103,7 +103,8 @@ class Socket(Generic[T]):
         self.on_bad(error, peer)
 
     def _receive(self, timeout_s: float) -> T | None:
-        """The next good message, or None after ``timeout_s``. Bad ones are counted and skipped."""
+        """The next good message, or None after ``timeout_s``. Bad ones are counted and skipped, but not for longer than that: others
+        wait for whoever receives."""
         deadline = time.monotonic() + timeout_s
         while True:
             wait_ms = max(0, int((deadline - time.monotonic()) * 1000 + 0.999))
@@ -116,6 +117,8 @@ class Socket(Generic[T]):
             except BadMessage as error:
                 self.bad(error)
             except zmq.Again:
+                return None
+            if time.monotonic() >= deadline:
                 return None
 
 

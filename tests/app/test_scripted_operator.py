@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
+from msgspec import structs
 
 from takeover.app.operators.scripted import OperatorParameters, ScriptedOperator, operator_parameters
 from takeover.data.schema import EpisodeKind, HoldReason, Mode, Privileged
@@ -176,6 +177,18 @@ def test_a_held_demonstration_goes_on_with_a_fresh_press() -> None:
         for mode in (Mode.TAKEOVER, Mode.TAKEOVER, Mode.HOLD, Mode.HOLD, Mode.TAKEOVER)
     ]
     assert presses == [True, True, False, True, True]
+
+
+@pytest.mark.parametrize("kind", [EpisodeKind.POLICY, EpisodeKind.DEMONSTRATION])
+def test_a_hold_that_a_person_asked_for_is_the_persons_to_end(kind: EpisodeKind) -> None:
+    robot = SimRobot("peg-insert")
+    operator = ScriptedOperator({}, seed=0)
+    asked = structs.replace(privileged(robot, kind, 0, 5, Mode.HOLD), hold_reason=HoldReason.OPERATOR)
+    held = [operator.decide(asked) for _ in range(20)]
+    assert not any(decision.resume or decision.deadman for decision in held)
+    another = structs.replace(asked, hold_reason=HoldReason.POLICY_LATE)
+    held = [operator.decide(another) for _ in range(20)]
+    assert any(decision.resume or decision.deadman for decision in held), "any other one goes on"
 
 
 @pytest.mark.parametrize("mode", [Mode.OFFLINE, Mode.STOPPED, Mode.RESETTING, Mode.READY])

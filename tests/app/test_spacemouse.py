@@ -4,8 +4,17 @@ import struct
 
 import pytest
 
+from takeover.app.inputs import spacemouse
 from takeover.app.inputs.shaping import DeflectionGate, dead_zone, radial_dead_zone
-from takeover.app.inputs.spacemouse import AxesAndButtons, SpaceMouseLogic, is_spacemouse, parse_report, permission_problem
+from takeover.app.inputs.spacemouse import (
+    SILENT_S,
+    AxesAndButtons,
+    SpaceMouse,
+    SpaceMouseLogic,
+    is_spacemouse,
+    parse_report,
+    permission_problem,
+)
 
 MS = 1_000_000
 
@@ -108,3 +117,48 @@ def test_dead_zones_grow_from_zero():
     assert 0.0 < y < 0.02
     assert radial_dead_zone(0.0, -1.0, 0.12) == (0.0, -1.0)
     assert dead_zone(-1.0, 0.1) == -1.0
+
+
+class Hid:
+    """A device as hidapi gives it: reports that wait, then nothing."""
+
+    def __init__(self):
+        self.reports = []
+
+    def open_path(self, path):
+        pass
+
+    def set_nonblocking(self, on):
+        pass
+
+    def read(self, size):
+        return list(self.reports.pop(0)) if self.reports else []
+
+
+def test_what_a_mouse_said_last_is_not_repeated_when_it_falls_silent(monkeypatch):
+    """Out of reach of its receiver, or with an empty battery, in the middle of a motion: nothing else would end that."""
+    device, clock = Hid(), [1000 * MS]
+    monkeypatch.setattr(spacemouse.hid, "device", lambda: device, raising=False)
+    monkeypatch.setattr(spacemouse.time, "monotonic_ns", lambda: clock[0])
+    mouse = SpaceMouse({"path": b"/dev/hidraw9"}, "spacemouse-0")
+
+    def after(ms, *reports):
+        clock[0] += ms * MS
+        device.reports.extend(reports)
+        return mouse.poll()
+
+    away = report(1, 0, -300, 0, 0, 0, 0)
+    assert after(10_000).alive, "at rest it has nothing to say"
+    for _ in range(5):
+        driving = after(16, away)
+    assert (driving.deadman, driving.alive) == (True, True)
+    assert driving.twist[1] > 0.8
+    assert after(SILENT_S * 1000 - 1).deadman, "a report may be late"
+    gone = after(2)
+    assert (gone.alive, gone.deadman, gone.twist, gone.gripper) == (False, False, (0.0,) * 6, 0.0)
+    still = after(2000)
+    assert clock[0] - still.t_ns > 2000 * MS, "gone since it was heard last: another device may take its place"
+    assert after(16, away).alive, "heard again; whether it may drive is the bridge's to say"
+    assert after(16, report(1, 0, 0, 0, 0, 0, 0)).alive
+    assert after(310).neutral
+    assert after(10_000).neutral

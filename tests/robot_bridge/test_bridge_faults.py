@@ -149,6 +149,12 @@ def test_a_real_robot_that_nobody_sees_is_not_started(tmp_path: Path, said: str)
         pass
 
 
+def test_a_real_robot_does_not_run_in_lockstep(tmp_path: Path) -> None:
+    """There nobody need be present, and no command is too old."""
+    with pytest.raises(ValueError, match="robot sim is real: it runs in real time"):
+        ByHand(tmp_path, Real("peg-insert"), clock="lockstep", line_of_sight="yes")
+
+
 @pytest.mark.parametrize("names", [[], ["front"]])
 def test_a_real_robot_with_a_camera_needs_nobody_beside_it(hand: ByHand, names: list[str]) -> None:
     spec = structs.replace(hand.robot.spec, simulated=False)

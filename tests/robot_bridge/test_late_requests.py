@@ -252,6 +252,37 @@ def test_a_hold_that_was_asked_for_in_practice_lasts(hand: ByHand) -> None:
     assert hand.control.mode.reason is not HoldReason.POLICY_LATE or hand.mode is not Mode.HOLD, "nobody asked for this one"
 
 
+@pytest.mark.parametrize("first", [True, False], ids=["held by it", "held already"])
+def test_what_runs_the_practice_does_not_end_the_hold_that_a_person_asked_for(hand: ByHand, first: bool) -> None:
+    """A supervisor resumes what is held with nobody there. This is not."""
+    assert hand.ask(Start(sender="supervisor", kind=EpisodeKind.POLICY, unattended=True, max_failures=5), sender="supervisor") == ""
+    hand.commands = False
+    hand.tick(3)
+    assert hand.mode is Mode.POLICY
+    hand.io.lease.release("console", b"console")
+    if not first:
+        hand.answers = None
+        hand.tick(3)
+        assert hand.control.mode.reason is HoldReason.POLICY_LATE
+        assert hand.ask(Resume(sender="supervisor"), sender="supervisor") == "", "nobody has asked for this one"
+        hand.tick(3)
+        assert hand.control.mode.reason is HoldReason.POLICY_LATE
+        hand.answers = [[0.0] * 4]
+    assert hand.ask(Hold(sender="watcher"), Role.OBSERVER, sender="watcher") == ""
+    refusal = hand.ask(Resume(sender="supervisor"), sender="supervisor")
+    assert refusal == "watcher asked for this hold of practice: resumed by who did, or by who takes the lease"
+    hand.tick(5)
+    assert hand.mode is Mode.HOLD
+    if first:
+        assert hand.ask(Resume(sender="watcher"), sender="watcher") == ""
+    else:
+        hand.token = hand.io.lease.ask("console", b"console", "gamepad", time.monotonic_ns())
+        hand.commands = True
+        hand.tick(2)
+        assert hand.ask(Resume(sender="console")) == ""
+    assert hand.mode is Mode.POLICY
+
+
 def test_a_hold_between_episodes_keeps_the_next_from_beginning(hand: ByHand) -> None:
     assert hand.ask(Hold(sender="console")) == "nothing moves in mode ready"
     hand.run()

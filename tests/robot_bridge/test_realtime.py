@@ -614,7 +614,7 @@ def test_garbage_is_answered_counted_and_survived(scene: Scene) -> None:
             push.socket.send(data.replace(b"control", b"command"))
             events.socket.send(data.replace(b"control", b"event"))
         assert eventually(lambda: io._command.bad_messages >= len(junk) and io._event.bad_messages >= len(junk))
-    assert scene.station.state().mode is not Mode.STOPPED  # a stop with an unknown field is refused like everything else
+    assert scene.station.state().mode is Mode.STOPPED  # a stop with an unknown field is refused like everything else, and stops
 
 
 def test_an_io_failure_stops_the_robot_and_stop_still_works(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:

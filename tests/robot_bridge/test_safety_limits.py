@@ -135,6 +135,18 @@ def test_rotation() -> None:
     assert gross(grossly)
 
 
+def test_a_turn_about_several_axes_is_one_angle() -> None:
+    """A wrist that rolls, pitches and yaws at once turns by more than any of the three."""
+    names, groups = ["roll", "pitch", "yaw"], [ActionGroup(name="arm", start=0, stop=3)]
+    wrist = structs.replace(ACTION, names=names, units=["rad"] * 3, scale=[0.1, 0.1, 0.05], groups=groups, gripper="none")
+    safety = SafetyFilter(structs.replace(SPEC, action=wrist), limits(max_step_rad=0.13))
+    result = safety.apply(SafetyState(), np.array([1.0, -1.0, 1.0]), HERE, NO_FORCE, Source.POLICY)
+    assert np.linalg.norm(result.action * wrist.scale) == pytest.approx(0.13)
+    assert result.action == pytest.approx(np.array([1.0, -1.0, 1.0]) * 0.13 / 0.15), "about the same axis"
+    assert result.bits is SafetyBit.ROTATION
+    assert not gross(result)
+
+
 def test_the_box_is_the_robots_and_the_stations() -> None:
     for of, at, to in (
         (LIMITS, [0.195, 0.0, 0.1], 0.2),

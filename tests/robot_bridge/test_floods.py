@@ -1,0 +1,141 @@
+"""Who floods one stream keeps nobody waiting on another: a STOP least of all. By hand, without a flood's luck, and in a real one."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from takeover.data.schema import Event, LauncherReply, LauncherRequest, Mode, PolicyAction, RecorderHello, Stop
+from takeover.robot_bridge.protocol import Endpoints, Pull, Push, Router
+from takeover.robot_bridge.protocol.polling import MAX_AT_ONCE
+from takeover.robot_bridge.protocol.sockets import Socket
+from takeover.robot_bridge.refusals import Refusal
+from tests.patience import patient
+
+from .by_hand import ByHand, by_hand
+from .station import station
+
+ANSWER = PolicyAction(session="another", from_seq=0, actions=[[0.0] * 4], valid_until_seq=0, policy_version=1)
+NOTE = Event(session="", rec_seq=-1, kind="note", text="x", t_ns=0, wall_ns=0, source="desk")
+
+
+@pytest.fixture
+def hand(tmp_path: Path) -> Iterator[ByHand]:
+    with by_hand(tmp_path) as made:
+        yield made
+
+
+@pytest.mark.parametrize("name", ["policy", "command", "event", "control", "record", "learner"])
+def test_a_flood_of_one_stream_leaves_the_others_their_turn(hand: ByHand, name: str) -> None:
+    messages: dict[str, Any] = {
+        "policy": ANSWER,
+        "command": hand.command(session="another"),
+        "event": NOTE,
+        "control": (b"x", b"control\0junk"),
+        "record": (b"r", RecorderHello(session="", acked_rec_seq=-1)),
+        "learner": object(),
+    }
+    given: list[str] = []
+
+    def endless() -> Any:
+        given.append(name)
+        assert len(given) < 1000, "nobody else would be heard any more"
+        return messages[name]
+
+    setattr(getattr(hand.io, f"_{name}"), "receive_raw" if name == "control" else "receive", endless)
+    getattr(hand.io, f"_on_{name}")()
+    assert len(given) == MAX_AT_ONCE
+
+
+@pytest.fixture(params=["pull", "router"])
+def receiver(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Socket[Any]]:
+    endpoints = Endpoints(tmp_path)
+    made: Socket[Any] = (
+        Pull[Any](endpoints, "event", Event)
+        if request.param == "pull"
+        else Router[Any, Any](endpoints, "launcher", LauncherRequest, LauncherReply)
+    )
+    with made:
+        yield made
+
+
+@pytest.mark.parametrize("what", [[b"x", b"rubbish"], None], ids=["cannot be read", "revoked key"])
+def test_endless_rubbish_is_not_read_for_longer_than_asked(receiver: Any, monkeypatch: pytest.MonkeyPatch, what: Any) -> None:
+    read: list[float] = []
+
+    def more() -> Any:
+        read.append(time.monotonic())
+        assert len(read) < 20_000, "it would be read for ever"
+        return what
+
+    class Full:
+        """Always something to read."""
+
+        def __init__(self, socket: Any) -> None:
+            self.close = socket.close
+
+        def poll(self, timeout_ms: int) -> int:
+            return 1
+
+    monkeypatch.setattr(receiver, "socket", Full(receiver.socket))
+    monkeypatch.setattr(receiver, "_parts", more)
+    assert receiver.receive() is None
+    assert len(read) == 1
+    assert receiver.receive(0.005) is None
+    assert receiver.bad_messages == (len(read) if what else 0)
+
+
+FLOOD = """
+import sys, time, zmq
+with zmq.Context() as context, context.socket(zmq.DEALER if sys.argv[2] == "control" else zmq.PUSH) as peer:
+    peer.linger = 0
+    peer.connect(sys.argv[1])
+    print("ready", flush=True)
+    while True:
+        for _ in range(100):
+            try:
+                peer.send(sys.argv[2].encode() + b"\\0junk", zmq.NOBLOCK)
+            except zmq.Again:
+                pass
+"""
+
+
+@pytest.mark.parametrize("name", ["event", "control"])
+def test_a_stop_comes_through_a_flood(tmp_path: Path, name: str) -> None:
+    with station(tmp_path) as made:
+        operator = made.operator()
+        made.until_mode(Mode.READY)
+        command = [sys.executable, "-c", FLOOD, made.endpoints.address(name), name]
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as flood:
+            try:
+                assert flood.stdout is not None
+                assert flood.stdout.readline() == b"ready\n"
+                made.until(lambda state: state.bad_messages > 1000, 20.0)
+                asked = time.monotonic()
+                assert operator.ask(Stop(sender="console")).error == ""
+                assert time.monotonic() - asked < patient(0.5)
+                made.until_mode(Mode.STOPPED)
+            finally:
+                flood.kill()
+
+
+def test_no_depth_of_a_message_ends_the_receiver(hand: ByHand) -> None:
+    """Lists in lists that can just be decoded cannot be shown any more: that ended the I/O thread's turn, and stopped the robot."""
+    with Push[Any](hand.bridge._endpoints, "event", bytes) as push:
+        for number, depth in enumerate(range(600, 1010), 1):
+            body = b"\x82\xa4type\xa5event\xa7session" + b"\x91" * depth + b"\xc0"
+            assert push.socket.poll(2000, 2)
+            push.socket.send(b"event\0" + body)
+            assert hand.pump_until(lambda number=number: hand.io.bad_messages == number)
+    assert hand.io.inbox.stop_reason is None
+
+
+def test_what_is_too_deep_to_be_shown_is_said_to_be() -> None:
+    deep: list[Any] = []
+    for _ in range(5000):
+        deep = [deep]
+    assert "too deep" in str(Refusal("x", "session of the message", "a text", deep))
