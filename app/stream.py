@@ -13,6 +13,7 @@ from takeover.data.schema import (
     EpisodeKind,
     EpisodeStart,
     EvaluatorStatus,
+    Event,
     LearnerStatus,
     Outcome,
     OutcomeChange,
@@ -36,6 +37,7 @@ class EpisodeLog:
 
     workspace: str
     finished: list[FinishedEpisode] = field(default_factory=list)
+    ends_asked: list[str] = field(default_factory=list)  # who asked for the end of a block, in order
     _started: dict[str, EpisodeStart] = field(default_factory=dict)
     _cursor: dict[str, int] = field(default_factory=dict)
 
@@ -57,6 +59,8 @@ class EpisodeLog:
             start = self._started.pop(record.episode_id, None)
             if start is not None:
                 self.finished.append(FinishedEpisode(start, record))
+        elif isinstance(record, Event) and record.kind == "finish_asked" and record.source == "bridge":
+            self.ends_asked.append(record.text)
         elif isinstance(record, OutcomeChange):
             for index, episode in enumerate(self.finished):
                 if episode.end.episode_id == record.episode_id:

@@ -40,6 +40,10 @@ class RunError(RuntimeError):
     """The run cannot go on; says why."""
 
 
+class BlockEnded(RunError):
+    """Somebody asked for the end of the block that runs: what is missing of it is not asked for again."""
+
+
 @dataclass(frozen=True)
 class Progress:
     """What is going on, for a progress bar: ``done`` of ``total`` in ``phase`` and a short text."""
@@ -82,6 +86,7 @@ class Supervisor:
         self._endpoints = Endpoints.of(config)
         self._link = StationLink(self._endpoints, "supervisor", config.workspace)
         self._request_id = 0
+        self.ended = ""  # who asked for the end of practice, and when; empty: nobody
 
     def close(self) -> None:
         self._link.close()
@@ -165,11 +170,15 @@ class Supervisor:
         self._report(Progress("cloning", 1.0, 1.0, "version 1"))
 
     def practise(self) -> list[FinishedEpisode]:
-        """With nobody there, on a policy of an earlier run; ends early after `RunPlan.max_failures`. The episodes."""
+        """With nobody there, on a policy of an earlier run; ends early after `RunPlan.max_failures`, or when somebody asks for its end
+        (``ended``). The episodes."""
         self._launcher.wait_ready(READY_TIMEOUT_S)
         self._shake_hands()
         log, before = self._link.log, len(self._link.log.of_kind(EpisodeKind.POLICY))
-        self.work()
+        try:
+            self.work()
+        except BlockEnded as ended:
+            self.ended = str(ended)
         return log.of_kind(EpisodeKind.POLICY)[before:]
 
     def work(self) -> None:
@@ -227,10 +236,10 @@ class Supervisor:
 
     def run_block(self, kind: EpisodeKind, episodes: int, phase: str) -> None:
         """Until exactly ``episodes`` more of ``kind`` are committed. Asks again for those that are missing when the bridge was started
-        anew, when it refused, and when a block ended early."""
+        anew, when it refused, and when a block ended early; but where somebody asked for its end, raises `BlockEnded`."""
         log = self._link.log
         block = _Block(kind)
-        done_before, tried_before = log.counted(kind), len(log.of_kind(kind))
+        done_before, tried_before, ends_before = log.counted(kind), len(log.of_kind(kind)), len(log.ends_asked)
         moved_s, moved_seq, held_s = time.monotonic(), -1, 0.0
         while (done := log.counted(kind) - done_before) < episodes:
             block.failures = sum(episode.end.outcome is not Outcome.SUCCESS for episode in log.of_kind(kind)[done_before:])
@@ -242,6 +251,9 @@ class Supervisor:
             if state is None:
                 continue
             now_s = time.monotonic()
+            if len(log.ends_asked) > ends_before and not state.block_running and not state.record_backlog:
+                done = log.counted(kind) - done_before
+                raise BlockEnded(f"{log.ends_asked[-1]} asked for the end after {done} of {episodes} episodes of kind {kind}")
             if self._lacks(block, state, now_s):
                 # what was committed meanwhile is counted again: nothing is asked for twice
                 self._start(block, episodes - (log.counted(kind) - done_before), state, now_s)

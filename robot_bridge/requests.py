@@ -151,6 +151,7 @@ class RequestHandler:
         if control.book.block is None:
             raise Refused("no block of episodes is running")
         control.book.block.finishing = True
+        control.io.event("finish_asked", request.sender)
         episode = control.book.episode
         if request.now and episode is not None and episode.recorded:
             self._end(Outcome.ABORTED, OutcomeSource.NEXT)

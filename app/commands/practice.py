@@ -55,9 +55,11 @@ def practice(command: Practice) -> int:
     low, high = wilson(successes, len(outcomes)) if outcomes else (0.0, 1.0)
     ended = failed >= command.failures
     print(f"unattended practice: {successes} of {len(outcomes)} succeeded (95 %: {low:.2f} to {high:.2f})")
-    if ended:
+    if supervisor.ended:
+        print(f"ended: {supervisor.ended}")
+    elif ended:
         print(f"ended after {failed} failures; {command.episodes - len(outcomes)} episodes were not tried")
     if command.summary:
         content = {"episodes": len(outcomes), "asked_for": command.episodes, "successes": successes, "interval": [low, high]}
-        write_json(Path(command.summary), content | {"budget": command.failures, "ended_by_failures": ended})
+        write_json(Path(command.summary), content | {"budget": command.failures, "ended_by_failures": ended, "ended": supervisor.ended})
     return 1 if ended else 0

@@ -1,17 +1,19 @@
 """Blocks of episodes as the supervisor asks for them, with the real bridge, recorder and operator: exactly as many as were wanted."""
 
+import threading
 import time
+from contextlib import closing
 
 import msgspec
 import pytest
 
 from takeover.app.launcher import Launcher
 from takeover.app.stream import FinishedEpisode, StationLink
-from takeover.app.supervisor import TRIES_PER_DEMONSTRATION, RunError, RunPlan, Supervisor
+from takeover.app.supervisor import TRIES_PER_DEMONSTRATION, BlockEnded, RunError, RunPlan, Supervisor
 from takeover.data.catalog import Catalog
-from takeover.data.schema import Committed, EpisodeKind, Outcome, Start, State
+from takeover.data.schema import Committed, EpisodeKind, Finish, Outcome, Role, Start, State
 from takeover.data.workspace import Workspace
-from takeover.robot_bridge.protocol import ControlClient, RequestTimeout
+from takeover.robot_bridge.protocol import ControlClient, Endpoints, RequestTimeout, Subscriber
 from takeover.robot_bridge.robots.registry import make_robot
 
 from .test_summary import end, start
@@ -87,6 +89,35 @@ def test_a_start_whose_answer_is_lost_is_not_made_up_for(station_config, monkeyp
         supervisor.run_block(EpisodeKind.DEMONSTRATION, 4, "block")
         supervisor.close()
     assert demonstrations(config) == 4
+
+
+def test_what_somebody_ended_is_not_begun_again(station_config):
+    """Red before: the episodes that were missing were asked for again five seconds later."""
+    config = station_config()
+    with Launcher(config, ["bridge", "recorder", "operator"]) as launcher:
+        launcher.wait_ready(60)
+        endpoints = Endpoints.of(config)
+
+        def somebody() -> None:
+            with Subscriber(endpoints, "state", State) as states, closing(ControlClient(endpoints, "desk", Role.OPERATOR)) as desk:
+                while (state := states.receive(1.0)) is None or state.block_done < 2:
+                    pass
+                desk.hello("test")
+                desk.newest_state_seq = state.seq
+                replies.append(desk.ask(Finish(sender="desk")).error)
+
+        replies: list[str] = []
+        supervisor = Supervisor(config, launcher, RunPlan(episodes=0), lambda progress: None)
+        person = threading.Thread(target=somebody, daemon=True)
+        person.start()
+        with pytest.raises(BlockEnded, match=r"^desk asked for the end after (\d+) of 60 episodes of kind demonstration$") as ended:
+            supervisor.run_block(EpisodeKind.DEMONSTRATION, 60, "block")
+        person.join(10)
+        supervisor.close()
+    assert replies == [""]
+    made = demonstrations(config)
+    assert 2 <= made < 60
+    assert f"after {made} of" in str(ended.value)
 
 
 def test_a_script_that_fails_all_the_time_ends_the_run_and_a_person_may_go_on(station_config, monkeypatch):
