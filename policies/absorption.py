@@ -30,11 +30,11 @@ from takeover.data.workspace import Workspace
 from takeover.policies.base import FloatArray, Policy, PolicyRefused, SeesPictures
 from takeover.policies.frames import begin_episode
 from takeover.policies.gating import load_for
+from takeover.policies.gripper_cost import gripper_index
 from takeover.policies.inference import split_action
 from takeover.policies.manifest import Manifest, correction_name, read_manifest, version_folder
 from takeover.policies.publish import LoadedPolicy
 from takeover.policies.recorded_pictures import RecordedPictures
-from takeover.policies.replay import gripper_index
 
 BLOCK = 5
 """Steps that are drawn together where an interval of a segment is made: neighbouring steps are alike."""

@@ -32,8 +32,8 @@ from takeover.policies.normaliser import fit_normaliser
 from takeover.policies.parameters import parse_parameters
 from takeover.policies.quarantine import wrong_start
 from takeover.policies.rebuild import Incomplete
-from takeover.policies.replay import is_held, is_human
 from takeover.policies.same_settings import differing
+from takeover.policies.step_authority import is_held, is_human
 from takeover.policies.weight_average import WeightAverage
 
 

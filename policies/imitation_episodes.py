@@ -8,7 +8,7 @@ import numpy as np
 from takeover.data.episode_labels import EpisodeLabels
 from takeover.data.schema import ControlMode, EpisodeKind, Outcome, Step
 from takeover.policies.class_weights import StepClass, relabel_before_onsets
-from takeover.policies.replay import is_human
+from takeover.policies.step_authority import is_human
 
 NO_EXAMPLE = (Outcome.FAILURE, Outcome.ABORTED)
 """How a demonstration ends that is none to follow."""

@@ -18,7 +18,8 @@ from takeover.data.episode_labels import EpisodeLabels
 from takeover.data.schema import EpisodeEnd, EpisodeStart, Outcome, PolicyImage, RobotSpec, Step
 from takeover.policies.pictures import PAD, Frames, FramesFull, JpegFrames, Pixels, RawFrames
 from takeover.policies.quarantine import wrong_observation
-from takeover.policies.replay import CorrectionReplay, is_held
+from takeover.policies.replay import CorrectionReplay
+from takeover.policies.step_authority import is_held
 
 OBSERVED, AFTER = -2, -1  # columns of a row: number of the frame that was seen, and of the one after the step
 

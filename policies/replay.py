@@ -13,31 +13,19 @@ import torch
 
 from takeover.data.episode_block import StepBlock
 from takeover.data.episode_labels import EpisodeLabels
-from takeover.data.schema import ControlMode, EpisodeEnd, EpisodeKind, EpisodeStart, Outcome, OutcomeSource, RobotSpec, Source, Step
+from takeover.data.schema import EpisodeEnd, EpisodeKind, EpisodeStart, Outcome, OutcomeSource, RobotSpec, Source, Step
 from takeover.policies.correction_use import CorrectionUse
 from takeover.policies.frames import Frames
-from takeover.policies.gripper_cost import GripperCost, gripper_index
+from takeover.policies.gripper_cost import GripperCost
 from takeover.policies.labelled_rows import LabelledRows
 from takeover.policies.quarantine import wrong_observation, wrong_start
 from takeover.policies.rebuild import Rebuild
+from takeover.policies.step_authority import is_held, is_human
 from takeover.policies.takeover_marks import TakeoverMarks
 from takeover.policies.transition_buffer import NO_CORRECTION, Columns, TransitionBuffer
 
-__all__ = ["CorrectionReplay", "GripperCost", "TransitionBuffer", "gripper_index", "is_held", "is_human"]
-
 HELP_STEPS = 1000  # that `CorrectionReplay.help_share` looks back on
 LOOK_EVERY = 64  # episodes, at least, between two looks at which of them have rows left
-HELD = (ControlMode.PAUSED, ControlMode.SAFETY_HOLD)
-
-
-def is_held(step: Step) -> bool:
-    """Paused or held for safety: never trained on, not among an episode's steps."""
-    return step.control_mode in HELD
-
-
-def is_human(step: Step) -> bool:
-    """A step a person drove, ramp-in excluded: an imitation target."""
-    return step.control_mode == ControlMode.HUMAN and Source.HUMAN in step.source
 
 
 class CorrectionReplay:
