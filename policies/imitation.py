@@ -27,6 +27,7 @@ from takeover.policies.imitation_episodes import Stored, class_of, demonstrated,
 from takeover.policies.imitation_parameters import ImitationParameters
 from takeover.policies.imitation_table import Table, weights_or_none
 from takeover.policies.inference import split_action
+from takeover.policies.last_good import LastGood
 from takeover.policies.memory import Remembered, to_evict
 from takeover.policies.normaliser import fit_normaliser
 from takeover.policies.parameters import parse_parameters
@@ -59,7 +60,6 @@ class ImitationLearner:
         self._scale = torch.ones(spec.observation.size, device=self.device)
         self.updates = 0
         self.cloned = False
-        self.skipped = 0
         self.train_steps = 0
         self.human_steps = 0
         self._episodes: dict[str, Stored] = {}
@@ -69,8 +69,7 @@ class ImitationLearner:
         self._table = self._new_table()
         self._touched: dict[str, None] = {}  # episodes that the table does not show as they are, in the order in which they came
         self._corrections = CorrectionUse()
-        self._good: dict[str, Tensor] | None = None
-        self._skipped_in_a_row = 0
+        self._last_good = LastGood()
 
     @classmethod
     def make(cls, name: str, spec: RobotSpec, seed: int, parameters: Mapping[str, Any]) -> "ImitationLearner":
@@ -205,7 +204,7 @@ class ImitationLearner:
         self._optimiser.learning_rate = 0.3 * self.parameters.learning_rate
         self._average.begin()
         self.cloned = True
-        self._good = self._state_tensors()
+        self._last_good.state = self._state_tensors()
         yield 1.0
 
     def updates_due(self) -> int:
@@ -221,16 +220,11 @@ class ImitationLearner:
         metrics, taken = self._step(self.name)
         if taken:
             self._average.follow()
-            self._skipped_in_a_row = 0
-            if self.updates % 500 == 0 and bool(self._flat.isfinite().all()):
-                self._good = self._state_tensors()
-        else:
-            self.skipped += 1
-            self._skipped_in_a_row += 1
-            if self._skipped_in_a_row >= 5 and self._good is not None:
-                self._restore_tensors(self._good)
-                self._skipped_in_a_row = 0
-        return metrics | {"skipped": float(self.skipped)}
+            if self._last_good.counted(self.updates) and bool(self._flat.isfinite().all()):
+                self._last_good.state = self._state_tensors()
+        elif (good := self._last_good.skip()) is not None:
+            self._restore_tensors(good)
+        return metrics | {"skipped": float(self._last_good.skipped)}
 
     def _step(self, scheme: str) -> tuple[dict[str, float], bool]:
         """Metrics, and whether the weights were changed."""
@@ -305,17 +299,15 @@ class ImitationLearner:
             "parameters": asdict(self.parameters),
             "updates": self.updates,
             "cloned": self.cloned,
-            "skipped": self.skipped,
-            "skipped_in_a_row": self._skipped_in_a_row,
+            **self._last_good.values(),
             "steps": [self.train_steps, self.human_steps],
             "learning_rate": self._optimiser.learning_rate,
             "unused_corrections": self._corrections.state(),
         }
         if self.parameters.memory_steps:
             values["again"] = list(self._episodes)  # the others are let go of for good
-        tensors = self._state_tensors() | {f"good.{name}": tensor for name, tensor in (self._good or {}).items()}
-        on_cpu = {name: tensor.cpu() for name, tensor in tensors.items()}
-        return {"tensors": on_cpu | {"generator": self.generator.get_state()}, "values": values}
+        tensors = {name: tensor.cpu() for name, tensor in self._state_tensors().items()} | self._last_good.tensors()
+        return {"tensors": tensors | {"generator": self.generator.get_state()}, "values": values}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """After the same steps were ingested again. Raises `LearnerError` for a state of another learner or other settings."""
@@ -334,8 +326,7 @@ class ImitationLearner:
         self._restore_tensors(state["tensors"])
         self.generator.set_state(state["tensors"]["generator"])
         self._optimiser.learning_rate = values["learning_rate"]
-        self.updates, self.cloned, self.skipped = values["updates"], values["cloned"], values["skipped"]
+        self.updates, self.cloned = values["updates"], values["cloned"]
         self.train_steps, self.human_steps = values.get("steps", (self.train_steps, self.human_steps))
         self._corrections.restore(values["unused_corrections"])
-        self._skipped_in_a_row, tensors = values["skipped_in_a_row"], state["tensors"]
-        self._good = {name.removeprefix("good."): tensor for name, tensor in tensors.items() if name.startswith("good.")} or None
+        self._last_good.restore(values["skipped"], values["skipped_in_a_row"], state["tensors"])
