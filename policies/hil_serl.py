@@ -1,25 +1,25 @@
 """``hil-serl``: SAC from demonstrations, corrections and own experience (RLPD with corrections), on state observations.
 
 Update in loop order: two critic updates on fresh batches, then one actor and temperature update. The recipe and what mattered
-for it are in docs/learning.md. All randomness comes from one generator that is part of the state.
+for it are in docs/learning.md. All randomness comes from one generator that is part of the state. Steps and labels come in through
+`hil_serl_ingestion`.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from takeover.data.episode_block import StepBlock
-from takeover.data.episode_labels import EpisodeLabels
-from takeover.data.schema import EpisodeEnd, EpisodeStart, Outcome, RobotSpec, Step
+from takeover.data.schema import RobotSpec
 from takeover.data.seeding import stream
 from takeover.policies import nets
 from takeover.policies.base import ALL_LEFT_OUT, LearnerError
 from takeover.policies.device import choose_device
 from takeover.policies.flat import Adam
+from takeover.policies.hil_serl_ingestion import HilSerlIngestion
 from takeover.policies.hil_serl_parameters import HilSerlParameters, paced
 from takeover.policies.last_good import LastGood
 from takeover.policies.normaliser import fit_normaliser
@@ -37,7 +37,7 @@ from takeover.policies.warm_start import actor_waits, anchor_weight, cloning_sha
 NAME = "hil-serl"
 
 
-class HilSerlLearner(SacNetworks):
+class HilSerlLearner(HilSerlIngestion, SacNetworks):
     """See the module. Construct with `make`."""
 
     name = NAME
@@ -68,64 +68,6 @@ class HilSerlLearner(SacNetworks):
     @classmethod
     def make(cls, spec: RobotSpec, seed: int, parameters: Mapping[str, Any]) -> "HilSerlLearner":
         return cls(spec, seed, parse_parameters(HilSerlParameters, dict(parameters), name=NAME))
-
-    # --- ingestion ---
-
-    def begin_episode(self, start: EpisodeStart) -> None:
-        self.replay.begin_episode(start)
-        self._progress.begin_episode(start)
-
-    def ingest(self, steps: Sequence[Step]) -> None:
-        for step in steps:
-            self.replay.add(step)
-        self._progress.ingest(steps)
-
-    @property
-    def takes_blocks(self) -> bool:
-        """Whether `ingest_block` will do for what is ingested again after `prepare`."""
-        return self.replay.takes_blocks
-
-    def ingest_block(self, block: StepBlock) -> None:
-        """As `ingest` for all steps of the running policy episode."""
-        self.replay.add_block(block)
-
-    def end_episode(self, end: EpisodeEnd) -> None:
-        self.replay.end_episode(end)
-        self._progress.end_episode(end)
-
-    def exclude(self, episode_id: str) -> None:
-        self.replay.exclude(episode_id)
-        self._progress.exclude(episode_id)
-
-    def relabel(self, episode_id: str, outcome: Outcome, event_step: int) -> None:
-        self.replay.relabel(episode_id, outcome, event_step)
-        self._progress.relabel(episode_id, outcome, event_step)
-
-    def apply_labels(self, labels: EpisodeLabels) -> bool:
-        self._progress.apply_labels(labels)
-        return self.replay.apply_labels(labels)
-
-    def holds(self, episode_id: str) -> bool:
-        return self.replay.holds(episode_id)
-
-    @property
-    def demonstration_episodes(self) -> int:
-        return self.replay.demonstration_episodes
-
-    @property
-    def failed_demonstrations(self) -> int:
-        return self.replay.failed_demonstrations
-
-    @property
-    def train_steps(self) -> int:
-        return self.replay.train_steps
-
-    @property
-    def human_steps(self) -> int:
-        return self.replay.human_steps
-
-    def corrections_used(self) -> list[tuple[str, int]]:
-        return self.replay.corrections_used()
 
     # --- learning ---
 
