@@ -6,17 +6,18 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 
+from takeover.data.episode_block import StepBlock
 from takeover.data.episode_labels import EpisodeLabels
 from takeover.data.schema import EpisodeEnd, EpisodeKind, EpisodeStart, Outcome, RobotSpec, Step
 from takeover.policies.correction_use import CorrectionUse
-from takeover.policies.imitation_episodes import Stored, class_of, demonstrated, driven_steps
+from takeover.policies.imitation_episodes import Stored, class_of, classes_in, demonstrated, driven_steps, histories
 from takeover.policies.imitation_parameters import ImitationParameters
 from takeover.policies.imitation_table import Table
 from takeover.policies.inference import split_action
 from takeover.policies.memory import Remembered, to_evict
 from takeover.policies.quarantine import wrong_start
 from takeover.policies.rebuild import Incomplete
-from takeover.policies.step_authority import is_held, is_human
+from takeover.policies.step_authority import human_in, is_held, is_human
 
 
 class ImitationIngestion:
@@ -75,9 +76,34 @@ class ImitationIngestion:
             self.train_steps += 1
             self.human_steps += is_human(step)
             if is_human(step):
-                correction = self._corrections.number_of(step)
+                correction = self._corrections.number_of(step.episode_id, step.intervention_id)
         stored.corrections.append(correction)
         self._touched[step.episode_id] = None
+
+    @property
+    def takes_blocks(self) -> bool:
+        """Always: what is remembered of a policy episode is a function of its steps alone."""
+        return True
+
+    def ingest_block(self, block: StepBlock) -> None:
+        """As `ingest` for all steps of the running policy episode."""
+        if self._running is None or block.episode_id != self._running.episode_id:
+            raise ValueError(f"a block of episode {block.episode_id}; {self._running.episode_id if self._running else 'none'} is running")
+        stored, human = self._episodes[block.episode_id], human_in(block).tolist()
+        interventions = block.interventions.tolist()
+        stored.observations += list(histories(block.observations.astype(np.float32), block.runs, self.parameters.history))
+        stored.actions += block.actions.tolist()
+        stored.classes += classes_in(block)
+        stored.runs += block.runs.tolist()
+        stored.steps += block.steps.tolist()
+        stored.interventions += interventions
+        stored.corrections += [
+            self._corrections.number_of(block.episode_id, intervention) if driven else -1
+            for intervention, driven in zip(interventions, human, strict=True)
+        ]
+        self.train_steps += len(human)
+        self.human_steps += sum(human)
+        self._touched[block.episode_id] = None
 
     def end_episode(self, end: EpisodeEnd) -> None:
         start, self._running = self._running, None

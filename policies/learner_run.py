@@ -120,7 +120,7 @@ class LearnerRun:
         if again is not None:
             training.make_learner(state["run"]["spec"])
         late: list[CommittedRecord] = []
-        for record in stored.seen(training.takes_blocks, whole={*training.quarantine.reasons, state["run"].get("running", "")}):
+        for record in stored.seen(lambda: training.takes_blocks, whole={*training.quarantine.reasons, state["run"].get("running", "")}):
             if again is not None and isinstance(record, EpisodeEnd) and record.rec_seq < 0 and record.episode_id == state["run"]["running"]:
                 late.append(record)  # cut off since: it ran then, and what becomes of its steps is in no ring yet
             else:

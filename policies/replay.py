@@ -108,7 +108,7 @@ class CorrectionReplay:
         correction = NO_CORRECTION
         if is_human(step):
             self.human_steps += 1
-            correction = self._corrections.number_of(step)
+            correction = self._corrections.number_of(step.episode_id, step.intervention_id)
             self.demonstrations.add(row, key, step.episode_step, correction)
         if self._both_buffers or not is_human(step):
             self.online.add(row, key, step.episode_step, correction)
