@@ -3,11 +3,12 @@
 Stores of several sizes are written through the real recorder, and a `LearnerRun` with a small ring takes in their stream and leaves a
 checkpoint. Then a process of its own goes on from it, once as it does and once reading everything that was recorded; both must be the
 same to the bit. After their first tenth, policies are helped in every tenth episode (--helped 1: in every one), 10 of its 100 steps: what
-people drove fills a ring of its own, and more slowly.
+people drove fills a ring of its own, and more slowly. An imitation learner (--learner sirius) holds everything there is: it goes on once as
+it does, with policy episodes in blocks, and once step by step.
 
-    python -m benchmarks.restart [--steps 3000 12000 48000] [--ring 4000] [--helped 10] [--out docs/results/restart.txt]
+    python -m benchmarks.restart [--steps 3000 12000 48000] [--ring 4000] [--helped 10] [--learner sirius] [--out docs/results/restart.txt]
 
-Prints JSON. ``ratios`` compare what was measured in this run: the largest store with the smallest one, and everything with what is held.
+Prints JSON. ``ratios`` compare what was measured in this run: the largest store with the smallest one, and one way with the other.
 """
 
 import argparse
@@ -17,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +32,11 @@ from takeover.data.schema import ControlMode, EpisodeKind, RunConfig
 from takeover.data.workspace import Workspace
 from takeover.policies import learner_run
 from takeover.policies.checkpoint import newest_checkpoint
+from takeover.policies.class_weights import StepClass
+from takeover.policies.imitation_ingestion import ImitationIngestion
+from takeover.policies.imitation_table import Table
 from takeover.policies.learner_run import LearnerRun
+from takeover.policies.replay import CorrectionReplay
 from takeover.policies.torch_setup import configure
 from takeover.robot_bridge.robots.sim import SimRobot
 from tests.policies.conftest import Script
@@ -39,13 +45,20 @@ EPISODE = 100  # steps
 HUMAN = 10  # of these, in an episode with help
 COPIES = 8  # different episodes, recorded in turn
 P, H = ControlMode.POLICY, ControlMode.HUMAN
+RINGS, IMITATION = ("everything", "held"), ("step by step", "blocks")  # the ways to start again, the learner's own last
 
 
-def config_of(folder: Path, ring: int) -> RunConfig:
+def ways_of(learner: str) -> tuple[str, str]:
+    return RINGS if learner == "hil-serl" else IMITATION
+
+
+def config_of(folder: Path, ring: int, learner: str) -> RunConfig:
     """A learner that clones a little and makes no updates: they are not what is measured."""
-    parameters: dict[str, Any] = {"clone_updates": 10, "critic_warmup": 2, "learning_starts": 1_000_000, "replay_capacity": ring}
+    parameters: dict[str, Any] = {"clone_updates": 10, "learning_starts": 1_000_000}
+    if learner == "hil-serl":
+        parameters |= {"critic_warmup": 2, "replay_capacity": ring}
     fields = {"session_id": "bench", "workspace": str(folder), "sockets": "", "task": "peg-insert", "clock": "lockstep"}
-    return RunConfig(**fields, demonstrations=1, learner_parameters=parameters)
+    return RunConfig(**fields, demonstrations=1, learner=learner, learner_parameters=parameters)
 
 
 def numbers(count: int) -> list[list[dict[str, Any]]]:
@@ -64,9 +77,9 @@ def numbers(count: int) -> list[list[dict[str, Any]]]:
     return made
 
 
-def record(folder: Path, steps: int, ring: int, helped: int) -> None:
+def record(folder: Path, steps: int, ring: int, helped: int, learner: str) -> None:
     """A demonstration, ``steps`` steps of policy episodes, and a checkpoint of a learner that has ingested them."""
-    run, recorder = LearnerRun(config_of(folder, ring)), Recorder(Workspace(folder))
+    run, recorder = LearnerRun(config_of(folder, ring, learner)), Recorder(Workspace(folder))
     script, episodes = Script(SimRobot("peg-insert").spec), numbers(COPIES)
     count = steps // EPISODE
     for number in range(-1, count):
@@ -89,12 +102,14 @@ def record(folder: Path, steps: int, ring: int, helped: int) -> None:
     run.close()
 
 
-def restart(folder: Path, ring: int, everything: bool) -> dict[str, Any]:
+def restart(folder: Path, ring: int, learner: str, way: str) -> dict[str, Any]:
     """In this process: go on from the checkpoint; costs beyond those of the process itself."""
-    if everything:
+    if way == "everything":
         _forget_what_is_held()
+    elif way == "step by step":
+        ImitationIngestion.takes_blocks = property(lambda self: False)  # type: ignore[method-assign, assignment]
     read = _counted()
-    run, process = LearnerRun(config_of(folder, ring)), psutil.Process()
+    run, process = LearnerRun(config_of(folder, ring, learner)), psutil.Process()
     before, began = process.memory_info().rss, time.process_time()
     run.resume()
     took_s = time.process_time() - began
@@ -145,31 +160,41 @@ def _digest(run: LearnerRun) -> str:
     for name, tensor in sorted(state["tensors"].items()):
         if not name.startswith("replay."):
             hashed.update(tensor.contiguous().numpy().tobytes())
-    for ring in (learner.replay.demonstrations, learner.replay.online):
-        n = ring.size
-        for values in (ring.rows[:n].numpy(), ring.episode[:n], ring.step[:n], ring.correction[:n].numpy()):
-            hashed.update(np.ascontiguousarray(values).tobytes())
-    counters = {name: state["values"][name] for name in ("updates", "steps", "help_share")}
+    for values in _of_rings(learner.replay) if hasattr(learner, "replay") else _of_table(learner._steps()):
+        hashed.update(np.ascontiguousarray(values).tobytes())
+    counters = {name: state["values"].get(name) for name in ("updates", "steps", "help_share", "unused_corrections")}
     hashed.update(json.dumps(counters | {"cursors": run.cursors}, sort_keys=True).encode())
     return hashed.hexdigest()
 
 
-def measured(folder: Path, ring: int, everything: bool) -> dict[str, Any]:
+def _of_rings(replay: CorrectionReplay) -> Iterator[np.ndarray]:
+    for ring in (replay.demonstrations, replay.online):
+        n = ring.size
+        yield from (ring.rows[:n].numpy(), ring.episode[:n], ring.step[:n], ring.correction[:n].numpy())
+
+
+def _of_table(table: Table) -> Iterator[np.ndarray]:
+    columns = (table.observations, table.actions, table.corrections, table.gripper)
+    yield from (values.numpy() for values in (*columns, *(table.members(c) for c in StepClass)))
+
+
+def measured(folder: Path, ring: int, learner: str, way: str) -> dict[str, Any]:
     """`restart` in a process of its own."""
-    command = [sys.executable, "-m", "benchmarks.restart", "--measure", str(folder), "--ring", str(ring)]
-    done = subprocess.run([*command, *(["--everything"] if everything else [])], check=True, stdout=subprocess.PIPE)
+    command = [sys.executable, "-m", "benchmarks.restart", "--measure", str(folder), "--ring", str(ring), "--learner", learner]
+    done = subprocess.run([*command, "--way", way], check=True, stdout=subprocess.PIPE)
     found: dict[str, Any] = json.loads(done.stdout)
     return found
 
 
-def compared(sizes: dict[str, dict[str, Any]]) -> dict[str, float]:
-    """The largest store against the smallest, as it is and reading everything; and both ways on the largest."""
+def compared(sizes: dict[str, dict[str, Any]], ways: tuple[str, str]) -> dict[str, float]:
+    """The largest store against the smallest, both ways; and one way against the learner's own on the largest."""
     first, last = (sizes[name] for name in (min(sizes, key=int), max(sizes, key=int)))
+    other, own = ways
     ratios = {}
     for what in ("cpu_s", "peak_grew_mb", "files_read"):
-        for way in ("held", "everything"):
+        for way in (own, other):
             ratios[f"{what}, {way}: largest store / smallest"] = round(last[way][what] / max(first[way][what], 1e-3), 2)
-        ratios[f"{what}, largest store: everything / held"] = round(last["everything"][what] / max(last["held"][what], 1e-3), 2)
+        ratios[f"{what}, largest store: {other} / {own}"] = round(last[other][what] / max(last[own][what], 1e-3), 2)
     return ratios
 
 
@@ -178,28 +203,31 @@ def main() -> int:
     parser.add_argument("--steps", type=int, nargs="+", default=[3000, 12_000, 48_000], help="recorded steps of each store")
     parser.add_argument("--ring", type=int, default=4000, help="rows of each ring")
     parser.add_argument("--helped", type=int, default=10, help="one in so many episodes after the first tenth")
+    parser.add_argument("--learner", default="hil-serl", help="hil-serl, or an imitation learner, of which --ring says nothing")
     parser.add_argument("--out", default="", help="a file to add the result to")
     parser.add_argument("--measure", default="", help=argparse.SUPPRESS)
-    parser.add_argument("--everything", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--way", default="", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     configure(1)
     if arguments.measure:
-        print(json.dumps(restart(Path(arguments.measure), arguments.ring, arguments.everything)))
+        print(json.dumps(restart(Path(arguments.measure), arguments.ring, arguments.learner, arguments.way)))
         return 0
+    ways = ways_of(arguments.learner)
     sizes: dict[str, dict[str, Any]] = {}
     for size in arguments.steps:
         with tempfile.TemporaryDirectory(prefix="tk-") as name:
-            record(Path(name), size, arguments.ring, arguments.helped)
-            found = {way: measured(Path(name), arguments.ring, way == "everything") for way in ("everything", "held")}
-        same = found["everything"].pop("state") == found["held"].pop("state")
+            record(Path(name), size, arguments.ring, arguments.helped, arguments.learner)
+            found = {way: measured(Path(name), arguments.ring, arguments.learner, way) for way in ways}
+        same = len({found[way].pop("state") for way in ways}) == 1
         sizes[str(size)] = found | {"same_bits": same}
         print(f"{size} steps: {json.dumps(found)}", file=sys.stderr)
     problems = [f"{size} steps: not the same bits" for size, found in sizes.items() if not found["same_bits"]]
     command = (
         f"python -m benchmarks.restart --steps {' '.join(map(str, arguments.steps))} --ring {arguments.ring} --helped {arguments.helped}"
     )
+    command += "" if arguments.learner == "hil-serl" else f" --learner {arguments.learner}"
     head = {"command": command, "commit": commit(), "machine": machine()}
-    text = json.dumps(head | {"recorded steps": sizes, "ratios": compared(sizes), "problems": problems}, indent=1)
+    text = json.dumps(head | {"recorded steps": sizes, "ratios": compared(sizes, ways), "problems": problems}, indent=1)
     print(text)
     if arguments.out:
         with Path(arguments.out).open("a") as file:

@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from takeover.data.schema import RobotSpec
 from takeover.policies.base import Learner
+from takeover.policies.gripper_cost import GripperCost
 from takeover.policies.hil_serl import HilSerlLearner
-from takeover.policies.replay import GripperCost
 from takeover.robot_bridge.robots.sim import SimRobot
 
 

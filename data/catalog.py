@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from takeover.data.catalog_rows import EvaluationRow, PolicyRow
 from takeover.data.catalog_tables import CATALOG_VERSION, episodes, evaluations, meta, metadata, policies, segments, sessions
 from takeover.data.workspace import Workspace
 
-__all__ = ["Catalog", "CatalogError", "SegmentFilter", "damage_of"]
+__all__ = ["Catalog", "CatalogError", "SegmentFilter", "catalog_of", "damage_of"]
 
 COUNTERS = ("changes", "claims", "uses")
 _ATTEMPTS = 6
@@ -241,3 +241,8 @@ class Catalog(CatalogReading):
         with self.writing() as connection:
             catalog_log.append(self.log_path, [row])
             connection.execute(insert(evaluations), [msgspec.structs.asdict(row)])
+
+
+def catalog_of(workspace: Workspace, catalog: Catalog | None) -> AbstractContextManager[Catalog]:
+    """The one that is open already, which stays open, or one to be opened."""
+    return Catalog.open(workspace) if catalog is None else nullcontext(catalog)

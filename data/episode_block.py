@@ -18,6 +18,10 @@ class StepBlock:
     actions: np.ndarray  # (N, A) applied, canonical
     rewards: np.ndarray  # (N,)
     terminated: np.ndarray  # (N,) bool
+    runs: np.ndarray  # (N,) run of each step
+    modes: np.ndarray  # (N,) `ControlMode`
+    human: np.ndarray  # (N,) bool: a person has authority over some action group, ramps included
+    interventions: np.ndarray  # (N,) which of the episode's, -1: nobody took over
     versions: tuple[int, ...]  # of the policies in its steps, held ones too, each once
 
     def within(self, largest: float) -> bool:

@@ -15,7 +15,7 @@ from takeover.data.episode_build import DEMO
 from takeover.data.episode_migrate import in_newest_schema
 from takeover.data.episode_schema import ACTION_COLUMNS, COLUMNS, OPTIONAL_ACTIONS
 from takeover.data.hdf5_image import DamagedFile, check_seal
-from takeover.data.schema import EpisodeEnd, EpisodeStart, Event, Mode, PolicyImage, Step
+from takeover.data.schema import EpisodeEnd, EpisodeStart, Event, Mode, PolicyImage, Source, Step
 
 CHUNK_CACHE_BYTES = 4 << 20  # of each open dataset: a few chunks of pictures, so that playback checks each of them once
 
@@ -175,23 +175,35 @@ def read_block(path: Path) -> tuple[EpisodeStart, StepBlock, EpisodeEnd]:
             demo = file[DEMO]
             hil = demo["hil"]
             start, end = read_bounds(demo)
-            state, rows = hil["frames/state"][:], hil["frame_index"][:]
+            state, rows = _column(hil, "frames/state"), _column(hil, "frame_index")
             groups = [hil, hil["held"]] if "held" in hil else [hil]
             block = StepBlock(
                 session=start.session,
                 rec_seq=max([start.rec_seq, *(number for group in groups for number in _last_record(group))]),
                 episode_id=start.episode_id,
-                steps=hil["episode_step"][:].astype(np.int64),
+                steps=_column(hil, "episode_step").astype(np.int64),
                 observations=state[rows],
                 following=state[rows + 1],
-                actions=hil["action"][:],
-                rewards=hil["reward"][:],
-                terminated=hil["terminated"][:].astype(bool),
-                versions=tuple(np.unique(np.concatenate([group["policy_version"][:] for group in groups])).tolist()),
+                actions=_column(hil, "action"),
+                rewards=_column(hil, "reward"),
+                terminated=_column(hil, "terminated").astype(bool),
+                runs=_column(hil, "run_id").astype(np.int64),
+                modes=_column(hil, "control_mode").astype(np.int64),
+                human=(_column(hil, "source") == Source.HUMAN).any(1),
+                interventions=_column(hil, "intervention_id").astype(np.int64),
+                versions=tuple(np.unique(np.concatenate([_column(group, "policy_version") for group in groups])).tolist()),
             )
         except (KeyError, OSError, ValueError, IndexError) as error:
             raise DamagedFile(f"{path}: {error}") from error
     return start, block, end
+
+
+def _column(group: h5py.Group, name: str) -> np.ndarray:
+    """All of a dataset. By the calls below those of `h5py.Dataset`, which take longer than reading a column of one episode does."""
+    dataset = h5py.h5d.open(group.id, name.encode())
+    values = np.empty(dataset.shape, dataset.dtype)
+    dataset.read(h5py.h5s.ALL, h5py.h5s.ALL, values)
+    return values
 
 
 def _last_record(group: h5py.Group) -> list[int]:

@@ -146,11 +146,11 @@ class Prepares(Protocol):
 
 @runtime_checkable
 class TakesBlocks(Protocol):
-    """A `Learner` that, restored to a state, can take in whole policy episodes again as arrays."""
+    """A `Learner` that can take in whole policy episodes as arrays: those it has seen before, when it starts again."""
 
     @property
     def takes_blocks(self) -> bool:
-        """Whether it can now, after `Prepares.prepare`."""
+        """Whether it can now; some need `Prepares.prepare`, some settings leave it out."""
 
     def ingest_block(self, block: "StepBlock") -> None:
         """As `Learner.ingest` for all driven steps of the running policy episode."""

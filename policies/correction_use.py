@@ -3,8 +3,6 @@
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from takeover.data.schema import Step
-
 Identity = tuple[str, int]  # episode id, intervention id
 
 
@@ -18,9 +16,9 @@ class CorrectionUse:
         self._newest: Identity | None = None
         self._count = 0
 
-    def number_of(self, step: Step) -> int:
-        """The number of the correction that ``step``, one a person drove, is part of; steps come in their order."""
-        identity = (step.episode_id, step.intervention_id)
+    def number_of(self, episode_id: str, intervention_id: int) -> int:
+        """The number of the correction that a step, one a person drove, is part of; steps come in their order."""
+        identity = (episode_id, intervention_id)
         if identity != self._newest:
             self._newest = identity
             self._waiting[self._count] = identity

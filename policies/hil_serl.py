@@ -1,26 +1,27 @@
 """``hil-serl``: SAC from demonstrations, corrections and own experience (RLPD with corrections), on state observations.
 
 Update in loop order: two critic updates on fresh batches, then one actor and temperature update. The recipe and what mattered
-for it are in docs/learning.md. All randomness comes from one generator that is part of the state.
+for it are in docs/learning.md. All randomness comes from one generator that is part of the state. Steps and labels come in through
+`hil_serl_ingestion`.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from takeover.data.episode_block import StepBlock
-from takeover.data.episode_labels import EpisodeLabels
-from takeover.data.schema import EpisodeEnd, EpisodeStart, Outcome, RobotSpec, Step
+from takeover.data.schema import RobotSpec
 from takeover.data.seeding import stream
 from takeover.policies import nets
 from takeover.policies.base import ALL_LEFT_OUT, LearnerError
 from takeover.policies.device import choose_device
 from takeover.policies.flat import Adam
+from takeover.policies.hil_serl_ingestion import HilSerlIngestion
 from takeover.policies.hil_serl_parameters import HilSerlParameters, paced
+from takeover.policies.last_good import LastGood
 from takeover.policies.normaliser import fit_normaliser
 from takeover.policies.parameters import parse_parameters
 from takeover.policies.progress_reward import ProgressReward
@@ -36,7 +37,7 @@ from takeover.policies.warm_start import actor_waits, anchor_weight, cloning_sha
 NAME = "hil-serl"
 
 
-class HilSerlLearner(SacNetworks):
+class HilSerlLearner(HilSerlIngestion, SacNetworks):
     """See the module. Construct with `make`."""
 
     name = NAME
@@ -61,72 +62,12 @@ class HilSerlLearner(SacNetworks):
         self._progress = ProgressReward(spec, p.progress_reward, seed, self._frames, p.device)
         self.updates = 0
         self.cloned = False
-        self.skipped = 0  # updates refused because a loss or gradient was not finite
-        self._skipped_in_a_row = 0
         self._step_left_out = False  # of the update that is made
-        self._good: dict[str, Any] | None = None
+        self._last_good = LastGood()
 
     @classmethod
     def make(cls, spec: RobotSpec, seed: int, parameters: Mapping[str, Any]) -> "HilSerlLearner":
         return cls(spec, seed, parse_parameters(HilSerlParameters, dict(parameters), name=NAME))
-
-    # --- ingestion ---
-
-    def begin_episode(self, start: EpisodeStart) -> None:
-        self.replay.begin_episode(start)
-        self._progress.begin_episode(start)
-
-    def ingest(self, steps: Sequence[Step]) -> None:
-        for step in steps:
-            self.replay.add(step)
-        self._progress.ingest(steps)
-
-    @property
-    def takes_blocks(self) -> bool:
-        """Whether `ingest_block` will do for what is ingested again after `prepare`."""
-        return self.replay.takes_blocks
-
-    def ingest_block(self, block: StepBlock) -> None:
-        """As `ingest` for all steps of the running policy episode."""
-        self.replay.add_block(block)
-
-    def end_episode(self, end: EpisodeEnd) -> None:
-        self.replay.end_episode(end)
-        self._progress.end_episode(end)
-
-    def exclude(self, episode_id: str) -> None:
-        self.replay.exclude(episode_id)
-        self._progress.exclude(episode_id)
-
-    def relabel(self, episode_id: str, outcome: Outcome, event_step: int) -> None:
-        self.replay.relabel(episode_id, outcome, event_step)
-        self._progress.relabel(episode_id, outcome, event_step)
-
-    def apply_labels(self, labels: EpisodeLabels) -> bool:
-        self._progress.apply_labels(labels)
-        return self.replay.apply_labels(labels)
-
-    def holds(self, episode_id: str) -> bool:
-        return self.replay.holds(episode_id)
-
-    @property
-    def demonstration_episodes(self) -> int:
-        return self.replay.demonstration_episodes
-
-    @property
-    def failed_demonstrations(self) -> int:
-        return self.replay.failed_demonstrations
-
-    @property
-    def train_steps(self) -> int:
-        return self.replay.train_steps
-
-    @property
-    def human_steps(self) -> int:
-        return self.replay.human_steps
-
-    def corrections_used(self) -> list[tuple[str, int]]:
-        return self.replay.corrections_used()
 
     # --- learning ---
 
@@ -188,7 +129,7 @@ class HilSerlLearner(SacNetworks):
             finite = finite and all(math.isfinite(x) for x in actor_metrics.values())
             metrics |= actor_metrics
         self._guard(finite and not self._step_left_out)
-        metrics |= {"skipped": float(self.skipped), "actor_waits": float(updates_to_wait(self.parameters, self.updates))}
+        metrics |= {"skipped": float(self._last_good.skipped), "actor_waits": float(updates_to_wait(self.parameters, self.updates))}
         return metrics
 
     def _batch(self, demonstrations_only: bool = False) -> tuple[Tensor, int]:
@@ -280,32 +221,25 @@ class HilSerlLearner(SacNetworks):
 
     def _guard(self, finite: bool) -> None:
         if finite:
-            self._skipped_in_a_row = 0
-            if self.updates % 500 == 0:
+            if self._last_good.counted(self.updates):
                 self._remember_good()
-            return
-        self.skipped += 1
-        self._skipped_in_a_row += 1
-        if self._skipped_in_a_row >= 5 and self._good is not None:
-            self._restore_tensors(self._good)
-            self._skipped_in_a_row = 0
+        elif (good := self._last_good.skip()) is not None:
+            self._restore_tensors(good)
 
     def _remember_good(self) -> None:
         if self._finite():
-            self._good = self._state_tensors()
+            self._last_good.state = self._state_tensors()
 
     def state(self) -> dict[str, Any]:
         """``tensors`` (on the CPU) and JSON-able ``values``; the replay is rebuilt from the store."""
         tensors = {name: tensor.cpu() for name, tensor in self._state_tensors().items()} | {"generator": self.generator.get_state()}
-        tensors |= self._progress.tensors()
-        tensors |= {f"good.{name}": tensor.cpu() for name, tensor in (self._good or {}).items()}
+        tensors |= self._progress.tensors() | self._last_good.tensors()
         values = {
             "learner": NAME,
             "parameters": asdict(self.parameters),
             "updates": self.updates,
             "cloned": self.cloned,
-            "skipped": self.skipped,
-            "skipped_in_a_row": self._skipped_in_a_row,
+            **self._last_good.values(),
             "steps": [self.train_steps, self.human_steps],
             "help_share": self.replay.help_share,
             "unused_corrections": self.replay.unused_corrections(),
@@ -338,9 +272,8 @@ class HilSerlLearner(SacNetworks):
         self._restore_tensors(tensors)
         self._progress.restore(tensors)
         self.generator.set_state(tensors["generator"])
-        self.updates, self.cloned, self.skipped = values["updates"], values["cloned"], values["skipped"]
+        self.updates, self.cloned = values["updates"], values["cloned"]
         # as many updates are due as were: episodes that labels leave out by now were not ingested again
         self.replay.train_steps, self.replay.human_steps = values.get("steps", (self.train_steps, self.human_steps))
         self.replay.help_share = values.get("help_share", self.replay.help_share)
-        self._skipped_in_a_row = values.get("skipped_in_a_row", 0)
-        self._good = {name.removeprefix("good."): tensor for name, tensor in tensors.items() if name.startswith("good.")} or None
+        self._last_good.restore(values["skipped"], values.get("skipped_in_a_row", 0), tensors)

@@ -1,54 +1,44 @@
 """``sirius``, ``iwr``, ``hg-dagger``, ``bc``: cloning with class weights, a Gaussian mixture over a short history.
 
-The same record, interface and published form as ``hil-serl``, so that learners can be compared at equal human effort.
+The same record, interface and published form as ``hil-serl``, so that learners can be compared at equal human effort. Steps and labels
+come in through `imitation_ingestion`.
 """
 
 import math
-from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
-import msgspec
-import numpy as np
 import torch
 from torch import Tensor
 
-from takeover.data.episode_labels import EpisodeLabels
-from takeover.data.schema import EpisodeEnd, EpisodeKind, EpisodeStart, Outcome, RobotSpec, Step
+from takeover.data.schema import RobotSpec
 from takeover.data.seeding import stream
 from takeover.policies import nets
 from takeover.policies.base import ALL_LEFT_OUT, LearnerError, PolicyWeights
 from takeover.policies.class_weights import SCHEMES, StepClass, target_shares, weights
-from takeover.policies.correction_use import CorrectionUse
 from takeover.policies.device import choose_device, sent
 from takeover.policies.flat import Adam, Layout
-from takeover.policies.imitation_episodes import Stored, class_of, demonstrated, driven_steps
+from takeover.policies.imitation_ingestion import ImitationIngestion
 from takeover.policies.imitation_parameters import ImitationParameters
 from takeover.policies.imitation_table import Table, weights_or_none
-from takeover.policies.inference import split_action
-from takeover.policies.memory import Remembered, to_evict
+from takeover.policies.last_good import LastGood
 from takeover.policies.normaliser import fit_normaliser
 from takeover.policies.parameters import parse_parameters
-from takeover.policies.quarantine import wrong_start
-from takeover.policies.rebuild import Incomplete
-from takeover.policies.replay import is_held, is_human
 from takeover.policies.same_settings import differing
 from takeover.policies.weight_average import WeightAverage
 
 
-class ImitationLearner:
+class ImitationLearner(ImitationIngestion):
     """Weighted cloning; network and optimiser are on ``device``, steps on the CPU. Construct with `make`."""
 
     swap = "episode"
 
     def __init__(self, name: str, spec: RobotSpec, seed: int, parameters: ImitationParameters) -> None:
+        super().__init__(spec, parameters)
         self.name = name
-        self.spec = spec
-        self.parameters = parameters
         p = parameters
         self.device = choose_device(p.device)
-        self._arm, self._gripper = split_action(spec)
         outputs = nets.mixture_outputs(len(self._arm), p.modes, self._gripper >= 0)
         self._layout = Layout(nets.mlp_layout("policy", spec.observation.size * p.history, p.hidden, outputs))
         self.generator = torch.Generator().manual_seed(int(stream(seed, "learner").integers(2**62)))
@@ -59,130 +49,13 @@ class ImitationLearner:
         self._scale = torch.ones(spec.observation.size, device=self.device)
         self.updates = 0
         self.cloned = False
-        self.skipped = 0
-        self.train_steps = 0
-        self.human_steps = 0
-        self._episodes: dict[str, Stored] = {}
-        self._running: EpisodeStart | None = None
-        self._recent: deque[np.ndarray] = deque(maxlen=p.history)
-        self._run = -1
-        self._table = self._new_table()
-        self._touched: dict[str, None] = {}  # episodes that the table does not show as they are, in the order in which they came
-        self._corrections = CorrectionUse()
-        self._good: dict[str, Tensor] | None = None
-        self._skipped_in_a_row = 0
+        self._last_good = LastGood()
 
     @classmethod
     def make(cls, name: str, spec: RobotSpec, seed: int, parameters: Mapping[str, Any]) -> "ImitationLearner":
         if name not in SCHEMES:
             raise LearnerError(f"unknown imitation learner {name!r}; known: {', '.join(SCHEMES)}")
         return cls(name, spec, seed, parse_parameters(ImitationParameters, dict(parameters), name=name))
-
-    # --- ingestion ---
-
-    def begin_episode(self, start: EpisodeStart) -> None:
-        if problem := wrong_start(start, self.spec):
-            raise ValueError(f"episode {start.episode_id} has another observation or action space than this learner's: {problem}")
-        self._running = start
-        self._recent.clear()
-        self._run = -1
-        if start.kind in (EpisodeKind.DEMONSTRATION, EpisodeKind.POLICY):
-            self._episodes[start.episode_id] = Stored(start.kind)
-            self._touched[start.episode_id] = None
-
-    def ingest(self, steps: Sequence[Step]) -> None:
-        for step in steps:
-            self._add(step)
-
-    def _add(self, step: Step) -> None:
-        start = self._running
-        if start is None or start.kind not in (EpisodeKind.DEMONSTRATION, EpisodeKind.POLICY) or is_held(step):
-            return
-        if step.episode_id != start.episode_id:
-            raise ValueError(f"step {step.seq} belongs to episode {step.episode_id}; {start.episode_id} is running")
-        observation = np.asarray(step.observation, np.float32)
-        if step.run_id != self._run:
-            self._recent.clear()
-            self._run = step.run_id
-        while len(self._recent) < self.parameters.history - 1:
-            self._recent.append(observation)
-        self._recent.append(observation)
-        stored = self._episodes[step.episode_id]
-        stored.observations.append(np.stack(self._recent))
-        stored.actions.append(list(step.action))
-        stored.classes.append(class_of(step))
-        stored.runs.append(step.run_id)
-        stored.steps.append(step.episode_step)
-        stored.interventions.append(step.intervention_id)
-        correction = -1
-        if step.kind == EpisodeKind.POLICY:
-            self.train_steps += 1
-            self.human_steps += is_human(step)
-            if is_human(step):
-                correction = self._corrections.number_of(step)
-        stored.corrections.append(correction)
-        self._touched[step.episode_id] = None
-
-    def end_episode(self, end: EpisodeEnd) -> None:
-        start, self._running = self._running, None
-        if start is not None and start.kind == EpisodeKind.POLICY:
-            self._make_room()
-        if start is None or start.kind != EpisodeKind.DEMONSTRATION:
-            return
-        stored = self._episodes[end.episode_id]
-        self._touched[end.episode_id] = None
-        dropped = end.discarded or end.outcome == Outcome.ABORTED
-        stored.complete = not dropped
-        stored.labels = EpisodeLabels(episode_id=end.episode_id, outcome=end.outcome, event_step=end.event_step, excluded=dropped)
-
-    def _make_room(self) -> None:
-        """Between episodes, and from what was recorded alone: labels may change, what a resumed learner forgets may not."""
-        if not self.parameters.memory_steps:
-            return
-        kept = {name: stored for name, stored in self._episodes.items() if stored.kind == EpisodeKind.POLICY and stored.actions}
-        known = [Remembered(name, len(s.actions), driven_steps(s)) for name, s in kept.items()]
-        for name in to_evict(known, self.parameters.memory_steps, self.parameters.memory):
-            self._corrections.forget(kept[name].corrections)
-            del self._episodes[name]
-            self._touched.pop(name, None)
-            if name in self._table:
-                self._touched[name] = None
-
-    @property
-    def demonstration_episodes(self) -> int:
-        return demonstrated(self._episodes.values())[0]
-
-    @property
-    def failed_demonstrations(self) -> int:
-        return demonstrated(self._episodes.values())[1]
-
-    def apply_labels(self, labels: EpisodeLabels) -> bool:
-        """What a batch draws from is what the labels say, from the next one on; False when none of its steps is here."""
-        stored = self._episodes.get(labels.episode_id)
-        if stored is None:
-            return False
-        stored.labels = labels
-        self._touched[labels.episode_id] = None
-        return True
-
-    def holds(self, episode_id: str) -> bool:
-        return episode_id in self._episodes
-
-    def exclude(self, episode_id: str) -> None:
-        stored = self._episodes.get(episode_id)
-        if stored is not None:
-            known = stored.labels or EpisodeLabels(episode_id=episode_id)
-            self.apply_labels(msgspec.structs.replace(known, excluded=True))
-
-    def relabel(self, episode_id: str, outcome: Outcome, event_step: int) -> None:
-        """Imitation learns from what people did, whatever came of it; what came after the event is left out, and failed demonstrations."""
-        stored = self._episodes.get(episode_id)
-        if stored is not None and outcome != Outcome.ABORTED:  # an end that is taken back leaves nothing out
-            known = stored.labels or EpisodeLabels(episode_id=episode_id)
-            self.apply_labels(msgspec.structs.replace(known, outcome=outcome, event_step=event_step, relabelled=True))
-
-    def corrections_used(self) -> list[tuple[str, int]]:
-        return self._corrections.take_used()
 
     # --- learning ---
 
@@ -205,7 +78,7 @@ class ImitationLearner:
         self._optimiser.learning_rate = 0.3 * self.parameters.learning_rate
         self._average.begin()
         self.cloned = True
-        self._good = self._state_tensors()
+        self._last_good.state = self._state_tensors()
         yield 1.0
 
     def updates_due(self) -> int:
@@ -221,16 +94,11 @@ class ImitationLearner:
         metrics, taken = self._step(self.name)
         if taken:
             self._average.follow()
-            self._skipped_in_a_row = 0
-            if self.updates % 500 == 0 and bool(self._flat.isfinite().all()):
-                self._good = self._state_tensors()
-        else:
-            self.skipped += 1
-            self._skipped_in_a_row += 1
-            if self._skipped_in_a_row >= 5 and self._good is not None:
-                self._restore_tensors(self._good)
-                self._skipped_in_a_row = 0
-        return metrics | {"skipped": float(self.skipped)}
+            if self._last_good.counted(self.updates) and bool(self._flat.isfinite().all()):
+                self._last_good.state = self._state_tensors()
+        elif (good := self._last_good.skip()) is not None:
+            self._restore_tensors(good)
+        return metrics | {"skipped": float(self._last_good.skipped)}
 
     def _step(self, scheme: str) -> tuple[dict[str, float], bool]:
         """Metrics, and whether the weights were changed."""
@@ -260,17 +128,6 @@ class ImitationLearner:
         if self._gripper >= 0:
             loss = loss + torch.nn.functional.cross_entropy(gripper, sent(table.gripper[index], device))
         return loss
-
-    def _new_table(self) -> Table:
-        """An empty one."""
-        return Table(round(self.parameters.pre_intervention_s * self.spec.control_hz), self._gripper)
-
-    def _steps(self) -> Table:
-        """Everything a batch may hold, after all steps and labels there are."""
-        if self._touched:
-            self._table.refresh(self._episodes, self._touched)
-            self._touched = {}
-        return self._table
 
     @property
     def can_learn(self) -> bool:
@@ -305,17 +162,15 @@ class ImitationLearner:
             "parameters": asdict(self.parameters),
             "updates": self.updates,
             "cloned": self.cloned,
-            "skipped": self.skipped,
-            "skipped_in_a_row": self._skipped_in_a_row,
+            **self._last_good.values(),
             "steps": [self.train_steps, self.human_steps],
             "learning_rate": self._optimiser.learning_rate,
             "unused_corrections": self._corrections.state(),
         }
         if self.parameters.memory_steps:
             values["again"] = list(self._episodes)  # the others are let go of for good
-        tensors = self._state_tensors() | {f"good.{name}": tensor for name, tensor in (self._good or {}).items()}
-        on_cpu = {name: tensor.cpu() for name, tensor in tensors.items()}
-        return {"tensors": on_cpu | {"generator": self.generator.get_state()}, "values": values}
+        tensors = {name: tensor.cpu() for name, tensor in self._state_tensors().items()} | self._last_good.tensors()
+        return {"tensors": tensors | {"generator": self.generator.get_state()}, "values": values}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """After the same steps were ingested again. Raises `LearnerError` for a state of another learner or other settings."""
@@ -327,15 +182,11 @@ class ImitationLearner:
                 f"the saved state is of {values['learner']} with other settings{why}; use a new workspace or the same settings"
             )
         if "again" in values:
-            if lacking := set(values["again"]) - self._episodes.keys():
-                raise Incomplete(f"{len(lacking)} episodes that were learned from are not in the store: {min(lacking)}")
-            self._episodes = {name: self._episodes[name] for name in values["again"]}
-            self._table, self._touched = self._new_table(), dict.fromkeys(self._episodes)
+            self._keep_only(values["again"])
         self._restore_tensors(state["tensors"])
         self.generator.set_state(state["tensors"]["generator"])
         self._optimiser.learning_rate = values["learning_rate"]
-        self.updates, self.cloned, self.skipped = values["updates"], values["cloned"], values["skipped"]
+        self.updates, self.cloned = values["updates"], values["cloned"]
         self.train_steps, self.human_steps = values.get("steps", (self.train_steps, self.human_steps))
         self._corrections.restore(values["unused_corrections"])
-        self._skipped_in_a_row, tensors = values["skipped_in_a_row"], state["tensors"]
-        self._good = {name.removeprefix("good."): tensor for name, tensor in tensors.items() if name.startswith("good.")} or None
+        self._last_good.restore(values["skipped"], values["skipped_in_a_row"], state["tensors"])

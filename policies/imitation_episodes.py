@@ -5,10 +5,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from takeover.data.episode_block import StepBlock
 from takeover.data.episode_labels import EpisodeLabels
 from takeover.data.schema import ControlMode, EpisodeKind, Outcome, Step
 from takeover.policies.class_weights import StepClass, relabel_before_onsets
-from takeover.policies.replay import is_human
+from takeover.policies.step_authority import human_in, is_human
 
 NO_EXAMPLE = (Outcome.FAILURE, Outcome.ABORTED)
 """How a demonstration ends that is none to follow."""
@@ -36,6 +37,23 @@ def class_of(step: Step) -> StepClass:
     if step.kind == EpisodeKind.DEMONSTRATION:
         return StepClass.DEMONSTRATION if is_human(step) else StepClass.TRANSITION
     return StepClass.INTERVENTION if is_human(step) else StepClass.POLICY
+
+
+def classes_in(block: StepBlock) -> list[StepClass]:
+    """(N,): `class_of` of each step of a policy episode."""
+    ramps = (block.modes == ControlMode.TRANSITION).tolist()
+    return [
+        StepClass.TRANSITION if ramp else StepClass.INTERVENTION if human else StepClass.POLICY
+        for ramp, human in zip(ramps, human_in(block).tolist(), strict=True)
+    ]
+
+
+def histories(observations: np.ndarray, runs: np.ndarray, length: int) -> np.ndarray:
+    """(N, D) -> (N, length, D): each with those of its run before it, oldest first; before a run's first one, that one again."""
+    here = np.arange(len(runs))
+    first = np.maximum.accumulate(np.where(np.diff(runs, prepend=-1) != 0, here, 0))
+    found: np.ndarray = observations[np.maximum(here[:, None] - np.arange(length)[::-1], first[:, None])]
+    return found
 
 
 def driven_steps(stored: Stored) -> int:

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from takeover.policies.class_weights import StepClass, weights
+from takeover.policies.gripper_cost import gripper_index
 from takeover.policies.growing_rows import GrowingRows
 from takeover.policies.imitation_episodes import Stored, classes_of, view_of
-from takeover.policies.replay import gripper_index
 
 _Rows = dict[str, Tensor]  # column -> values, as many in each
 

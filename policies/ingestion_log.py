@@ -90,11 +90,11 @@ class IngestionLog:
         found = iter_episode_records(self._workspace, self._task, episode_ids=episode_ids, on_damaged=lambda *_: None)
         return {start.episode_id for start, _, _ in found}
 
-    def seen(self, blocks: bool = False, whole: Container[str] = ()) -> Iterator[CommittedRecord | StepBlock]:
+    def seen(self, blocks: Callable[[], bool] = lambda: False, whole: Container[str] = ()) -> Iterator[CommittedRecord | StepBlock]:
         """What a checkpoint had seen, of the episodes that are wanted.
 
-        ``blocks``: the steps of a policy episode as one block, where all of them are in a file and can be learned from; not those of
-        ``whole`` episodes.
+        ``blocks``, asked before each policy episode: its steps as one block, where all of them are in a file and can be learned from; not
+        those of ``whole`` episodes.
         """
         for session, episodes in self._sessions.items():
             cursor = self._cursor(session)
@@ -103,10 +103,10 @@ class IngestionLog:
             as_blocks = {
                 closed.episode_id
                 for closed in wanted
-                if blocks and closed.kind == EpisodeKind.POLICY and closed.last <= cursor and closed.episode_id not in whole
+                if closed.kind == EpisodeKind.POLICY and closed.last <= cursor and closed.episode_id not in whole
                 if bisect_left(numbers, closed.first) == bisect_right(numbers, closed.last)  # nothing of it lies in a journal
             }
-            for key, record in self._merged(session, wanted, as_blocks):
+            for key, record in self._merged(session, wanted, as_blocks, blocks):
                 if key[0] <= cursor and (self._again is None or getattr(record, "episode_id", "") in self._again):
                     yield record
 
@@ -119,13 +119,13 @@ class IngestionLog:
                     yield record
 
     def _merged(
-        self, session: str, episodes: Iterable[_Closed], as_blocks: Container[str] = ()
+        self, session: str, episodes: Iterable[_Closed], as_blocks: Container[str] = (), blocks: Callable[[], bool] = lambda: False
     ) -> Iterator[tuple[_Key, CommittedRecord | StepBlock]]:
         """Records of these episodes and those that lie in journals, in order; what is in both comes from the file."""
         waiting = deque(self._pictured(self._waiting.get(session, [])))
         last = self._cursor(session)
         for closed in episodes:
-            for key, record in self._records(closed, closed.episode_id in as_blocks):
+            for key, record in self._records(closed, closed.episode_id in as_blocks and blocks()):
                 while waiting and (waiting[0].rec_seq, False) <= key:
                     earlier = waiting.popleft()
                     if (earlier.rec_seq, False) != key:

@@ -16,14 +16,13 @@ from takeover.data.episode_labels import EpisodeLabels
 from takeover.data.hdf5_image import DamagedFile
 from takeover.data.schema import Committed, EpisodeEnd, RunConfig
 from takeover.data.store import GapError, read_gap, read_since
-from takeover.policies.base import LearnerError
 from takeover.policies.checkpoint import CheckpointWriter, newest_checkpoint
 from takeover.policies.event_files import EventFile
 from takeover.policies.ingestion_log import IngestionLog
 from takeover.policies.label_reading import LabelReading
 from takeover.policies.manifest import newest_version
 from takeover.policies.pruning import Pruner
-from takeover.policies.publish import make_manifest, publish, weights_bytes
+from takeover.policies.publication import enter_version, write_version
 from takeover.policies.quarantine import DAMAGED
 from takeover.policies.rebuild import Incomplete, episodes_again, for_everything
 from takeover.policies.resume import check_same_settings, kept_settings
@@ -42,7 +41,7 @@ class LearnerRun:
         self.workspace = Path(config.workspace)
         self.folder = self.workspace / "learner" / f"{config.task}-{config.learner}"
         # a lockstep run that starts over makes the same versions again; they are recognised by their hash
-        self._first_version = 1 if config.clock == "lockstep" else self._free_version()
+        self._first_version = 1 if config.clock == "lockstep" else newest_version(self.workspace) + 1
         self.training = self._nothing_learned()
         self.cursors: dict[str, int] = {}
         self.gaps_read = 0
@@ -61,9 +60,6 @@ class LearnerRun:
 
     def _amend(self, labels: EpisodeLabels) -> EpisodeLabels:
         return self.training.quarantine.amend(labels)
-
-    def _free_version(self) -> int:
-        return newest_version(self.workspace) + 1
 
     # --- start ---
 
@@ -124,7 +120,7 @@ class LearnerRun:
         if again is not None:
             training.make_learner(state["run"]["spec"])
         late: list[CommittedRecord] = []
-        for record in stored.seen(training.takes_blocks, whole={*training.quarantine.reasons, state["run"].get("running", "")}):
+        for record in stored.seen(lambda: training.takes_blocks, whole={*training.quarantine.reasons, state["run"].get("running", "")}):
             if again is not None and isinstance(record, EpisodeEnd) and record.rec_seq < 0 and record.episode_id == state["run"]["running"]:
                 late.append(record)  # cut off since: it ran then, and what becomes of its steps is in no ring yet
             else:
@@ -289,47 +285,10 @@ class LearnerRun:
             self._events.scalars(updates, {f"learner/{name}": value for name, value in metrics.items()} | steps)
 
     def _publish(self, publication: Publication) -> int:
-        spec = self.training.spec
-        if spec is None:
-            raise LearnerError("nothing was recorded yet; the robot is not known")
-        data = weights_bytes(publication.weights)
-        fields = {
-            "version": publication.version,
-            "parent": publication.parent,
-            "learner": self.config.learner,
-            "swap": publication.learner.swap,
-            "acts_from_train_step": publication.acts_from_train_step,
-            "data": publication.data,
-            "counters": publication.counters,
-            "metrics": publication.metrics,
-            "corrections": publication.corrections,
-            "parameters": dict(self.config.learner_parameters),
-            "task_parameters": self.training.task_parameters,
-            "session_id": self.config.session_id,
-            "data_session": self.training.session or self.config.session_id,
-            "wall_ns": time.time_ns(),
-        }
-        manifest = make_manifest(publication.weights, data, spec, **fields)
-        try:
-            publish(self.workspace, manifest, data)
-        except FileExistsError as error:
-            manifest = msgspec.structs.replace(manifest, version=self._free_version())
-            log.warning("%s; published as version %d", error, manifest.version)
-            publish(self.workspace, manifest, data)
+        manifest = write_version(self.workspace, publication, self.training)
         self._pruner.published(manifest.version)
         try:
-            self._catalog.add_policy(
-                session_id=self.training.session or self.config.session_id,
-                version=manifest.version,
-                sha256=manifest.sha256,
-                learner=manifest.learner,
-                task_id=manifest.task_id,
-                parent=manifest.parent,
-                updates=publication.counters["updates"],
-                train_step=self.training.finished_train_step,
-                metrics=manifest.metrics,
-                created_ns=manifest.wall_ns,
-            )
+            enter_version(self._catalog, manifest, publication, self.training)
             self._labels.on_published(manifest.version)
             self.training.notices["catalog"] = ""
         except CATALOG_FAILURES as error:  # a full disk; the version itself is whole

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import msgspec
 
 from takeover.data.schema import Step
-from takeover.policies.replay import is_held
+from takeover.policies.step_authority import is_held
 
 
 class PicturePairs:

@@ -17,8 +17,8 @@ import torch
 from takeover.data.episode_labels import EpisodeLabels
 from takeover.data.schema import EpisodeEnd, EpisodeStart, Outcome, PolicyImage, RobotSpec, Step
 from takeover.policies.pictures import PAD, Frames, FramesFull, JpegFrames, Pixels, RawFrames
-from takeover.policies.quarantine import wrong_observation
-from takeover.policies.replay import CorrectionReplay, is_held
+from takeover.policies.replay import CorrectionReplay
+from takeover.policies.step_authority import is_held
 
 OBSERVED, AFTER = -2, -1  # columns of a row: number of the frame that was seen, and of the one after the step
 
@@ -82,8 +82,7 @@ class PictureReplay(CorrectionReplay):
 
         Raises `ValueError` naming episode, step and camera for a picture that is missing or has another size.
         """
-        if not self._first and not wrong_observation(step.observation, self.spec):
-            self._first = step.observation
+        self._packing.saw(step)
         if not self.trains() or is_held(step):
             self._finish(None)
             return False

@@ -1,8 +1,8 @@
 """Low-dimensional replay with the demonstration / online split of RLPD with corrections.
 
 What goes where: human steps (not ramps) of policy episodes into both buffers, policy and ramp steps only into the online one,
-demonstrations into the demonstration one. The applied action is stored. Held steps are skipped. The next observation is the
-step's own, so nothing is read across a run. Only success and failure end the future (mask 0); timeouts and holds bootstrap.
+demonstrations into the demonstration one. Held steps are skipped. Only success and failure end the future; timeouts and holds bootstrap.
+What a row is made of is in `row_packing`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,31 +13,19 @@ import torch
 
 from takeover.data.episode_block import StepBlock
 from takeover.data.episode_labels import EpisodeLabels
-from takeover.data.schema import ControlMode, EpisodeEnd, EpisodeKind, EpisodeStart, Outcome, OutcomeSource, RobotSpec, Source, Step
+from takeover.data.schema import EpisodeEnd, EpisodeKind, EpisodeStart, Outcome, OutcomeSource, RobotSpec, Source, Step
 from takeover.policies.correction_use import CorrectionUse
 from takeover.policies.frames import Frames
-from takeover.policies.gripper_cost import GripperCost, gripper_index
 from takeover.policies.labelled_rows import LabelledRows
-from takeover.policies.quarantine import wrong_observation, wrong_start
+from takeover.policies.quarantine import wrong_start
 from takeover.policies.rebuild import Rebuild
+from takeover.policies.row_packing import RowPacking
+from takeover.policies.step_authority import is_held, is_human
 from takeover.policies.takeover_marks import TakeoverMarks
 from takeover.policies.transition_buffer import NO_CORRECTION, Columns, TransitionBuffer
 
-__all__ = ["CorrectionReplay", "GripperCost", "TransitionBuffer", "gripper_index", "is_held", "is_human"]
-
 HELP_STEPS = 1000  # that `CorrectionReplay.help_share` looks back on
 LOOK_EVERY = 64  # episodes, at least, between two looks at which of them have rows left
-HELD = (ControlMode.PAUSED, ControlMode.SAFETY_HOLD)
-
-
-def is_held(step: Step) -> bool:
-    """Paused or held for safety: never trained on, not among an episode's steps."""
-    return step.control_mode in HELD
-
-
-def is_human(step: Step) -> bool:
-    """A step a person drove, ramp-in excluded: an imitation target."""
-    return step.control_mode == ControlMode.HUMAN and Source.HUMAN in step.source
 
 
 class CorrectionReplay:
@@ -60,8 +48,8 @@ class CorrectionReplay:
         ``both_buffers`` off: human steps go into the demonstration buffer alone; ``frames``: of the rows."""
         self.spec = spec
         self._marks = marks or TakeoverMarks()
-        self._task_reward, self._both_buffers = task_reward, both_buffers
-        self._frames, self._first = frames, list[float]()
+        self._both_buffers = both_buffers
+        self._packing = RowPacking(spec, gripper_penalty, task_reward, frames)
         self.columns = Columns.of(spec.observation.size, spec.action.size, self.extra_columns)
         self.demonstrations = TransitionBuffer(capacity, self.columns.width)
         self.online = TransitionBuffer(capacity, self.columns.width)
@@ -70,7 +58,6 @@ class CorrectionReplay:
         self.help_share = 0.0  # of the newest `HELP_STEPS` or so, a running average
         self._labelled = LabelledRows(self.demonstrations, self.online, self.columns, success_reward=1.0 if task_reward else 0.0)
         self._complete: set[int] = set()  # demonstrations
-        self._cost = GripperCost(spec, gripper_penalty)
         self._keys: dict[str, int] = {}  # of episodes with rows, and of some whose rows are gone
         self._next_key = 0
         self._look_at = LOOK_EVERY  # so many keys, and those without rows are forgotten
@@ -92,8 +79,7 @@ class CorrectionReplay:
         if self._labelled.rebuild is not None:
             self._labelled.rebuild.begin(self._keys[start.episode_id])
         self._pending_demonstration = []
-        self._first = []
-        self._cost.begin_episode()
+        self._packing.begin_episode()
         self._marks.begin_episode()
 
     def trains(self) -> bool:
@@ -102,8 +88,7 @@ class CorrectionReplay:
 
     def add(self, step: Step) -> bool:
         """One committed step of the running episode; False when it is of no use to training (held, evaluation)."""
-        if not self._first and not wrong_observation(step.observation, self.spec):  # a held step's too
-            self._first = step.observation
+        self._packing.saw(step)
         if not self.trains() or is_held(step):
             return False
         if step.episode_id != self._episode:
@@ -123,7 +108,7 @@ class CorrectionReplay:
         correction = NO_CORRECTION
         if is_human(step):
             self.human_steps += 1
-            correction = self._corrections.number_of(step)
+            correction = self._corrections.number_of(step.episode_id, step.intervention_id)
             self.demonstrations.add(row, key, step.episode_step, correction)
         if self._both_buffers or not is_human(step):
             self.online.add(row, key, step.episode_step, correction)
@@ -270,7 +255,7 @@ class CorrectionReplay:
     @property
     def takes_blocks(self) -> bool:
         """Whether `add_block` can be called: between `lay_out` and `laid_out`, where a row is a function of its step alone."""
-        plain = self._frames is None and not self._marks.active and self.extra_columns == 0
+        plain = not self._packing.relative and not self._marks.active and self.extra_columns == 0
         return plain and self._labelled.rebuild is not None
 
     def add_block(self, block: StepBlock) -> None:
@@ -278,12 +263,10 @@ class CorrectionReplay:
         rebuild = self._labelled.rebuild
         if rebuild is None or block.episode_id != self._episode:
             raise ValueError(f"a block of episode {block.episode_id}; {self._episode or 'none'} is running")
-        costs = self._cost.of_all(block.actions)
+        rows, costs = self._packing.rows(block)
         for i in np.flatnonzero(costs):
             self._labelled.charge(self._keys[block.episode_id], int(block.steps[i]), -float(costs[i]))
-        rewards = (block.rewards if self._task_reward else np.zeros(len(costs))) - costs
-        numbers = [block.observations, block.following, block.actions, rewards[:, None], np.where(block.terminated, 0.0, 1.0)[:, None]]
-        rebuild.fill(block.steps, torch.from_numpy(np.concatenate(numbers, 1).astype(np.float32)))
+        rebuild.fill(block.steps, rows)
 
     def laid_out(self, values: Mapping[str, Any], unused: Sequence[Sequence[Any]]) -> bool:
         """Everything is in its place; False when `lay_out` was not called. ``unused``: as `unused_corrections` was.
@@ -307,13 +290,7 @@ class CorrectionReplay:
             self._corrections.seen(buffer.correction[chosen].tolist())
 
     def _row(self, step: Step) -> torch.Tensor:
-        cost = self._cost.of(step.action)
+        row, cost = self._packing.row(step)
         if cost:
             self._labelled.charge(self._keys[step.episode_id], step.episode_step, -cost)
-        reward = (step.reward if self._task_reward else 0.0) - cost
-        mask = 0.0 if step.terminated else 1.0
-        observation, following, action = step.observation, step.next_observation, step.action
-        if self._frames is not None:
-            action = self._frames.action_to(action, observation).tolist()
-            observation, following = (self._frames.observation(one, self._first).tolist() for one in (observation, following))
-        return torch.tensor([*observation, *following, *action, reward, mask], dtype=torch.float32)
+        return row

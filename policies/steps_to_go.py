@@ -23,7 +23,7 @@ from takeover.data.schema import EpisodeEnd, EpisodeStart, Outcome, OutcomeSourc
 from takeover.policies import nets
 from takeover.policies.base import FloatArray
 from takeover.policies.flat import Layout
-from takeover.policies.replay import is_held
+from takeover.policies.step_authority import is_held
 
 MAX_BINS = 50
 PREFIX = "steps_to_go"

@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from takeover.data.catalog import Catalog
+from takeover.data.catalog import Catalog, catalog_of
 from takeover.data.catalog_tables import EpisodeRow
 from takeover.data.episode_file import read_records
 from takeover.data.schema import EpisodeKind, RobotSpec
 from takeover.data.training_labels import training_labels
 from takeover.data.workspace import Workspace
-from takeover.policies.absorption import catalog_of
 from takeover.policies.base import PolicyRefused
 from takeover.policies.steps_to_go import Bins, Targets, targets_of
 from takeover.policies.steps_to_go_file import HeadManifest, head_path, make_manifest, read_head, save_head

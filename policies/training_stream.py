@@ -15,7 +15,7 @@ from takeover.policies.corrections import CorrectionClock
 from takeover.policies.ingestion_log import CommittedRecord
 from takeover.policies.quarantine import NO_OUTCOME, Quarantine, wrong_start, wrong_step
 from takeover.policies.registry import make_learner
-from takeover.policies.replay import is_held
+from takeover.policies.step_authority import is_held
 
 log = logging.getLogger("learner")
 

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from takeover.data.episode_file import EpisodeReader, read_records, verify_file, write_episode
-from takeover.data.episode_schema import EpisodeError, gather, intervention_labels
+from takeover.data.episode_read import read_block
+from takeover.data.episode_schema import EpisodeError, gather, intervention_labels, is_held, is_human
 from takeover.data.hdf5_image import DamagedFile
-from takeover.data.schema import EpisodeKind, Outcome, PolicyImage, Step
+from takeover.data.schema import ControlMode, EpisodeKind, Outcome, PolicyImage, Source, Step
 
 
 def write(workspace, records):
@@ -35,6 +36,36 @@ def test_records_come_back_bit_for_bit(workspace, stream, options):
     with EpisodeReader(path) as reader:
         assert reader.events == episode.events
         assert len(reader) == episode.end.steps
+
+
+@pytest.mark.parametrize("options", [{"holds": (1, 20)}, {"steps": 12, "takeovers": ((0, 3), (7, 12))}, {"steps": 0, "takeovers": ()}])
+def test_the_steps_as_arrays_are_the_driven_steps(workspace, stream, options):
+    """One takeover step in a mode of its own, and one of which a person drives the gripper alone."""
+    records = stream.episode(**options)
+    taken = [i for i, record in enumerate(records) if isinstance(record, Step) and record.control_mode == ControlMode.HUMAN]
+    for i, changes in zip(taken, ({"control_mode": ControlMode.TRANSITION}, {"source": [Source.POLICY, Source.HUMAN]}), strict=False):
+        records[i] = msgspec.structs.replace(records[i], **changes)
+    episode, path = write(workspace, records)
+    start, block, end = read_block(path)
+    driven = [step for step in episode.steps if not is_held(step)]
+    assert (start, end) == (episode.start, episode.end)
+    assert (block.session, block.episode_id) == (start.session, start.episode_id)
+    assert block.rec_seq == max([start.rec_seq, *(step.rec_seq for step in episode.steps)])
+    found = {
+        "episode_step": block.steps,
+        "observation": block.observations,
+        "next_observation": block.following,
+        "action": block.actions,
+        "reward": block.rewards,
+        "terminated": block.terminated,
+        "run_id": block.runs,
+        "control_mode": block.modes,
+        "intervention_id": block.interventions,
+    }
+    for name, values in found.items():
+        assert values.tolist() == [getattr(step, name) for step in driven], name
+    assert block.human.tolist() == [is_human(step) for step in driven]
+    assert sum(block.human.tolist()) == len(taken)
 
 
 def test_policy_pictures_come_back_when_asked_for(workspace, stream):

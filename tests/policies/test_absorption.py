@@ -22,21 +22,13 @@ from takeover.data.recorder import Recorder
 from takeover.data.schema import ControlMode, EpisodeKind, Outcome, RobotSpec, RunConfig
 from takeover.data.workspace import Workspace
 from takeover.policies.absorb import absorb
-from takeover.policies.absorption import (
-    AbsorptionCancelled,
-    Correction,
-    Found,
-    actions_of,
-    block_interval,
-    distance,
-    find_corrections,
-    used_corrections,
-)
+from takeover.policies.absorption import AbsorptionCancelled, actions_of, block_interval, distance
 from takeover.policies.absorption_file import FILE, newest_absorption, read_absorption
 from takeover.policies.base import Decision
 from takeover.policies.learner_run import LearnerRun
 from takeover.policies.manifest import read_manifest, version_folder
 from takeover.policies.publish import make_manifest, publish, weights_bytes
+from takeover.policies.recorded_corrections import Correction, Found, find_corrections, used_corrections
 from takeover.policies.recorded_pictures import RecordedPictures
 from takeover.policies.registry import make_learner
 from takeover.policies.steps_to_go_file import head_path, load_head

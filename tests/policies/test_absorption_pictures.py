@@ -20,12 +20,13 @@ from takeover.data.hdf5_image import USER_BLOCK_BYTES, seal
 from takeover.data.schema import ControlMode, EpisodeKind, Outcome, PolicyImage, RobotSpec, Step
 from takeover.data.workspace import Workspace
 from takeover.policies.absorb import absorb
-from takeover.policies.absorption import AbsorptionCancelled, Correction, asked, distance, find_corrections
+from takeover.policies.absorption import AbsorptionCancelled, asked, distance
 from takeover.policies.absorption_file import FILE, SegmentAbsorption, read_absorption
 from takeover.policies.base import Decision, PolicyWeights, SeesPictures
 from takeover.policies.gating import load_for
 from takeover.policies.manifest import read_manifest, version_folder
 from takeover.policies.publish import make_manifest, publish, weights_bytes
+from takeover.policies.recorded_corrections import Correction, find_corrections
 from takeover.policies.recorded_pictures import RecordedPictures
 from takeover.policies.registry import make_learner
 

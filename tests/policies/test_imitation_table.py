@@ -10,13 +10,13 @@ import torch
 from takeover.data.episode_labels import EpisodeLabels
 from takeover.data.schema import ControlMode, EpisodeKind, Outcome, RobotSpec
 from takeover.policies.class_weights import StepClass
+from takeover.policies.gripper_cost import gripper_index
 from takeover.policies.growing_rows import GrowingRows
 from takeover.policies.imitation import ImitationLearner
 from takeover.policies.imitation_episodes import Stored, classes_of, counted
 from takeover.policies.imitation_table import Table
 from takeover.policies.memory import STRATEGIES
 from takeover.policies.publish import weights_bytes
-from takeover.policies.replay import gripper_index
 
 SMALL: dict[str, Any] = {"hidden": 16, "batch": 32, "clone_updates": 20, "learning_starts": 5, "pre_intervention_s": 0.2}
 P, H, RAMP, PAUSED = ControlMode.POLICY, ControlMode.HUMAN, ControlMode.TRANSITION, ControlMode.PAUSED

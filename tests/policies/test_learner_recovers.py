@@ -10,6 +10,7 @@ import torch
 from takeover.data.schema import EpisodeKind, RobotSpec
 from takeover.policies.base import LearnerError
 from takeover.policies.imitation import ImitationLearner
+from takeover.policies.last_good import SKIPS_IN_A_ROW, LastGood
 from takeover.policies.registry import make_learner
 from takeover.policies.training import RECOVERED_AFTER, Training
 
@@ -68,7 +69,7 @@ def test_hil_serl_counts_gradients_that_are_not_finite(make_script: Callable[...
         learner._gradients.critic_gradient[0] = float("nan")
         return found
 
-    good = {name: tensor.clone() for name, tensor in learner._good.items()}
+    good = {name: tensor.clone() for name, tensor in learner._last_good.state.items()}
     with monkeypatch.context() as patched:
         patched.setattr(learner._gradients, "critics", broken)
         for count in range(1, 6):
@@ -116,3 +117,19 @@ def test_demonstrations_that_are_thrown_away_while_they_are_cloned(learner: str,
         for _ in cloning:
             pass
     assert not made.cloned
+
+
+def test_updates_skipped_before_a_checkpoint_count_after_it() -> None:
+    before, after = LastGood(), LastGood()
+    before.state = {"actor": torch.ones(2)}
+    assert [before.skip() for _ in range(SKIPS_IN_A_ROW - 1)] == [None] * (SKIPS_IN_A_ROW - 1)
+    values = before.values()
+    after.restore(values["skipped"], values["skipped_in_a_row"], {"actor": torch.zeros(2), **before.tensors()})
+    good = after.skip()
+    assert good is not None
+    assert torch.equal(good["actor"], torch.ones(2))
+    assert after.values() == {"skipped": SKIPS_IN_A_ROW, "skipped_in_a_row": 0}
+    assert after.skip() is None, "five in a row again"
+    after.restore(7, 0, {"actor": torch.zeros(2)})
+    assert after.tensors() == {}
+    assert [after.skip() for _ in range(SKIPS_IN_A_ROW)] == [None] * SKIPS_IN_A_ROW, "there is none to go back to"

@@ -164,7 +164,7 @@ def test_corrections_that_wait_are_known_by_name_whatever_is_ingested_again(spec
     script = Script(spec)
     corrections = CorrectionUse()
     steps = [step for records in named(script, 4) for step in records[1:-1] if step.intervention_id >= 0]
-    assert [corrections.number_of(step) for step in steps] == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert [corrections.number_of(step.episode_id, step.intervention_id) for step in steps] == [0, 0, 1, 1, 2, 2, 3, 3]
     corrections.seen([2, 2, 0, -1])
     assert [name for name, _ in corrections.take_used()] == [steps[0].episode_id, steps[4].episode_id]
     waiting = json.loads(json.dumps(corrections.state()))
@@ -173,7 +173,7 @@ def test_corrections_that_wait_are_known_by_name_whatever_is_ingested_again(spec
         again = CorrectionUse()
         for step in steps:
             if step.episode_id != leaves_out:
-                again.number_of(step)
+                again.number_of(step.episode_id, step.intervention_id)
         again.restore(waiting)
         assert again.state() == left
         again.seen(range(4))
@@ -186,7 +186,7 @@ def test_corrections_of_a_checkpoint_that_knew_their_numbers_alone(spec: RobotSp
     corrections = CorrectionUse()
     steps = [step for records in named(script, 4) for step in records[1:-1] if step.intervention_id >= 0]
     for step in steps:
-        corrections.number_of(step)
+        corrections.number_of(step.episode_id, step.intervention_id)
     corrections.restore([1, 3, 99])  # one whose steps labels left out since
     assert corrections.state() == [[steps[2].episode_id, 0], [steps[6].episode_id, 0]]
 

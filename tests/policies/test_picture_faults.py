@@ -15,7 +15,7 @@ from takeover.policies.picture_cloning import encode_frames
 from takeover.policies.picture_encoder import stack_pictures
 from takeover.policies.picture_hil_serl import PictureHilSerlLearner
 from takeover.policies.picture_pairs import PicturePairs
-from takeover.policies.replay import is_held
+from takeover.policies.step_authority import is_held
 
 from .test_picture_hil_serl import CAMERAS, Filler, cloned, images, made
 

@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from takeover.data.schema import ControlMode, EpisodeKind, Outcome, OutcomeSource
-from takeover.policies.replay import CorrectionReplay, GripperCost, TransitionBuffer
+from takeover.policies.gripper_cost import GripperCost
+from takeover.policies.replay import CorrectionReplay
+from takeover.policies.transition_buffer import TransitionBuffer
 
 
 @pytest.fixture

@@ -110,7 +110,7 @@ def test_an_imitation_learner_is_where_it_was_told_to_be(
     table = learner._steps()
     with apart:
         assert pulled(learner._loss(table, torch.arange(8)), learner._flat)
-        learner._good = learner._state_tensors()
+        learner._last_good.state = learner._state_tensors()
         state = learner.state()["tensors"]
         assert {tensor.device.type for tensor in state.values()} == {"cpu"}
         assert {tensor.device.type for tensor in learner.weights().tensors.values()} == {"cpu"}
