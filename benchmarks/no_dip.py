@@ -31,7 +31,7 @@ def run_arm(out: Path, name: str, seed: int, settings: dict[str, Any], arguments
         workspace="",
         sockets="",
         task=arguments.task,
-        learner="hil-serl",
+        learner=arguments.learner,
         operator="scripted",
         clock="lockstep",
         seed=seed,
@@ -44,7 +44,7 @@ def run_arm(out: Path, name: str, seed: int, settings: dict[str, Any], arguments
         print(f"{name} seed {seed}: {text}", file=sys.stderr, flush=True)
 
     result = advance(config, wanted, arguments.starts, out / f"{name}-{seed}.part", arguments.budget_s, say)
-    return {"task": arguments.task, "seed": seed, "settings": settings} | result
+    return {"task": arguments.task, "learner": arguments.learner, "seed": seed, "settings": settings} | result
 
 
 def results(out: Path) -> dict[str, list[dict[str, Any]]]:
@@ -99,6 +99,7 @@ def main() -> None:
     runs.add_argument("--every", type=int, default=1000)
     runs.add_argument("--starts", type=int, default=100)
     runs.add_argument("--task", default="peg-insert")
+    runs.add_argument("--learner", default="hil-serl")
     runs.add_argument("--budget-s", type=float, default=float("inf"), help="processor time after which to stop; exit status 3")
     shown = commands.add_parser("table")
     shown.add_argument("--out", type=Path, required=True)

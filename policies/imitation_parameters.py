@@ -19,11 +19,12 @@ class ImitationParameters:
     """Settings of `ImitationLearner`."""
 
     hidden: int = 128
-    modes: int = 5
+    modes: int = 1
+    """Of the Gaussian mixture; one learned better than five (docs/learning.md)."""
     min_std: float = 1e-4
     """Floor of a mode's standard deviation; evaluation takes the likeliest mode's mean."""
-    history: int = 2
-    """Observations the policy sees, the present one included; never across a run."""
+    history: int = 1
+    """Observations the policy sees, the present one included; never across a run. One learned better than two (docs/learning.md)."""
     batch: int = 256
     learning_rate: float = 1e-3
     weight_decay: float = 1e-4

@@ -129,7 +129,7 @@ def test_the_next_state_is_the_steps_own_across_episodes_too(spec: RobotSpec, ma
 
 
 def test_a_policy_forgets_what_it_saw_in_the_episode_before(spec: RobotSpec, make_script: Callable[..., Any]) -> None:
-    policy = build_policy(taught("sirius", spec, make_script(spec)).weights(), spec)
+    policy = build_policy(taught("sirius", spec, make_script(spec), history=2).weights(), spec)
     first, other = torch.zeros(4).numpy(), torch.full((4,), 3.0).numpy()
     fresh = policy.act(first, sample=False).actions
     policy.reset()
