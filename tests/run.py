@@ -1,10 +1,11 @@
-"""The whole suite as three runs of pytest at once: tests that watch the clock; beside them those that mostly wait for processes to start
-and to end; and, on what these leave of the machine, the others.
+"""The whole suite as four runs of pytest at once: tests that watch the clock; beside them those that mostly wait for processes to start
+and to end; and, on what these leave of the machine, the others, in two halves.
 
 python -m tests.run             what `make test` does
 python -m tests.run ARGUMENTS   one plain run of pytest with these arguments
 """
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -37,6 +38,7 @@ PATIENT = (
 )
 # Mostly waiting, and of no weight beside the others; a fraction of a second more or less is nothing to them.
 WAITING = (
+    "tests/app/test_kills_in_real_time.py",
     "tests/app/test_launcher.py",
     "tests/app/test_recorder_gap.py",
     "tests/app/test_recorder_process.py",
@@ -81,17 +83,19 @@ def everything() -> int:
     """Exit status: 0 when all runs are green."""
     began = time.monotonic()
     clock = [*PYTEST, "tests", *(f"--ignore={path}" for path in (*PATIENT, *WAITING))]
-    with tempfile.TemporaryFile() as one, tempfile.TemporaryFile() as other:
-        waiting = Beside(f"{len(WAITING)} files that mostly wait", WAITING, 0, one)
-        patiently = [*PATIENT, "-o", f"timeout={PATIENCE_S}"]
-        patient = Beside(f"at low priority, {len(PATIENT)} files and folders without a clock", patiently, NICENESS, other)
+    with contextlib.ExitStack() as files:
+        beside = [Beside(f"{len(WAITING)} files that mostly wait", WAITING, 0, files.enter_context(tempfile.TemporaryFile()))]
+        for part in (PATIENT[:1] + PATIENT[2:], PATIENT[1:2]):
+            what = f"at low priority, {len(part)} files and folders without a clock"
+            arguments = [*part, "-o", f"timeout={PATIENCE_S}", "-o", f"cache_dir=.pytest_cache/{len(beside)}"]
+            beside.append(Beside(what, arguments, NICENESS, files.enter_context(tempfile.TemporaryFile())))
         try:
             status = subprocess.run(clock, check=False).returncode
-            for run in (waiting, patient):
+            for run in beside:
                 status = run.report() or status
         except BaseException:
-            waiting.end()
-            patient.end()
+            for run in beside:
+                run.end()
             raise
     print(f"--- all took {time.monotonic() - began:.0f} s", flush=True)
     return status

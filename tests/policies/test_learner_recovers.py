@@ -32,7 +32,7 @@ def trained(learner: str, make_script: Callable[..., Any]) -> tuple[Training, An
 
 def test_a_finite_loss_with_a_gradient_that_is_not_is_a_skipped_update(make_script: Callable[..., Any]) -> None:
     """A mode that has become infinitely narrow says nothing about the loss, and everything about the gradient."""
-    learner = ImitationLearner.make("sirius", make_script().spec, 0, FAST["sirius"] | {"min_std": 1e-44})
+    learner = ImitationLearner.make("sirius", make_script().spec, 0, FAST["sirius"] | {"min_std": 1e-44, "modes": 5})
     script, rng = make_script(), np.random.default_rng(3)
     for record in demonstration(script, rng):
         if hasattr(record, "kind") and hasattr(record, "spec"):
