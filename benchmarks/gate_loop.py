@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.inprocess_loop import _settings, rate
-from benchmarks.no_dip_run import DEMONSTRATIONS, validation_start, write
+from benchmarks.no_dip_run import config_of, publish_version, validation_start, write
 from benchmarks.result_text import commit, machine
 from benchmarks.resumable_loop import ResumableLoop
 from takeover.data.schema import EpisodeKind, RunConfig, Step
@@ -30,7 +30,6 @@ from takeover.policies.decisions import Standing, current_standing
 from takeover.policies.evaluation import evaluate
 from takeover.policies.gating import GateResult, gate, gate_is_due
 from takeover.policies.outcomes import Outcomes, conditions_of
-from takeover.policies.publish import make_manifest, publish, published_versions, weights_bytes
 from takeover.policies.torch_setup import configure
 from takeover.policies.training import Publication
 from takeover.robot_bridge.robots.sim import SimRobot
@@ -99,12 +98,7 @@ class GatedLoop(ResumableLoop):
 
     def _look(self, folder: Path) -> None:
         version = self.training.versions[-1][0]
-        if version not in published_versions(folder):
-            weights = self.weights[version]
-            data = weights_bytes(weights)
-            swap = self.training.need_learner().swap
-            fields = {"version": version, "parent": version - 1, "learner": self.config.learner, "swap": swap}
-            publish(folder, make_manifest(weights, data, self.spec, **fields, acts_from_train_step=0), data)
+        publish_version(folder, self, version)
         if not gate_is_due(folder, version):
             return
         found = gate(folder, version, self._judge, self._starts, self._outcomes)
@@ -152,23 +146,6 @@ def run_arm(folder: Path | None, config: RunConfig, arguments: argparse.Namespac
         "episodes": [{key: episode[key] for key in kept} for episode in episodes],
         "cpu_s": time.process_time() - began,
     }
-
-
-def config_of(arguments: argparse.Namespace, seed: int) -> RunConfig:
-    """Of one run; the same for both arms."""
-    return RunConfig(
-        session_id=f"gate-loop-{seed}",
-        workspace="",
-        sockets="",
-        task=arguments.task,
-        learner=arguments.learner,
-        operator="scripted",
-        clock="lockstep",
-        seed=seed,
-        demonstrations=DEMONSTRATIONS,
-        learner_parameters=_settings(arguments.set),
-        task_parameters=_settings(arguments.task_set),
-    )
 
 
 def table(out: Path) -> str:
@@ -268,7 +245,7 @@ def main() -> None:
             folder = arguments.out / f"{path.stem}.workspace" if arm == "on" else None
             if folder is not None:
                 shutil.rmtree(folder, ignore_errors=True)  # of a run that was stopped: it begins anew
-            config = config_of(arguments, seed)
+            config = config_of(arguments.task, arguments.learner, seed, _settings(arguments.set), _settings(arguments.task_set))
             about = {"learner": arguments.learner, "arm": arm, "seed": seed, "task": config.task, "settings": config.learner_parameters}
             about |= {"task_parameters": config.task_parameters, "every_s": arguments.every_s, "pair_s": arguments.pair_s}
             about |= {"commit": commit(), "machine": machine()}

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.inprocess_loop import _settings
-from benchmarks.no_dip_run import DEMONSTRATIONS, SnapshotLoop, write
+from benchmarks.no_dip_run import SnapshotLoop, config_of, publish_version, write
 from benchmarks.result_text import commit, machine
 from takeover.data.schema import EpisodeKind, RunConfig
 from takeover.data.seeding import HELDOUT_STARTS, heldout_start
@@ -31,7 +31,6 @@ from takeover.policies.evaluation import EvaluationCancelled
 from takeover.policies.gate import GateSettings
 from takeover.policies.gating import compare, gate, load_for, run_start
 from takeover.policies.outcomes import Outcomes, conditions_of
-from takeover.policies.publish import make_manifest, publish, published_versions, weights_bytes
 from takeover.policies.torch_setup import configure
 from takeover.robot_bridge.robots.sim import SimRobot
 
@@ -52,23 +51,6 @@ class Budget:
         return not worked or time.process_time() < self._end
 
 
-def config_of(task: str, seed: int, settings: dict[str, Any], task_parameters: dict[str, float]) -> RunConfig:
-    """The loop's, as in `benchmarks.no_dip`."""
-    return RunConfig(
-        session_id=f"gate-{seed}",
-        workspace="",
-        sockets="",
-        task=task,
-        learner="hil-serl",
-        operator="scripted",
-        clock="lockstep",
-        seed=seed,
-        demonstrations=DEMONSTRATIONS,
-        learner_parameters=settings,
-        task_parameters=task_parameters,
-    )
-
-
 def learn(folder: Path, config: RunConfig, wanted: list[int], budget: Budget, say: Callable[[str], None]) -> dict[int, int] | None:
     """{training step: version that acts at it}, each published below ``folder``; None when the budget ended first."""
     loop = SnapshotLoop(config, wanted)
@@ -82,11 +64,7 @@ def learn(folder: Path, config: RunConfig, wanted: list[int], budget: Budget, sa
     while True:
         for steps, version, _ in loop.due:
             result["versions"][str(steps)] = version
-            if version not in published_versions(folder):
-                weights = loop.weights[version]
-                data = weights_bytes(weights)
-                fields = {"version": version, "parent": version - 1, "learner": config.learner, "swap": "step"}
-                publish(folder, make_manifest(weights, data, loop.spec, **fields, acts_from_train_step=steps), data)
+            publish_version(folder, loop, version, steps)
             say(f"step {steps}: version {version}")
         loop.due.clear()
         if loop.train_step >= wanted[-1]:
@@ -158,7 +136,7 @@ def run_seed(out: Path, seed: int, arguments: argparse.Namespace, budget: Budget
     """One seed, or as much of it as the budget allows: whether it is whole."""
     folder = out / f"seed-{seed}"
     Workspace(folder).prepare()
-    config = config_of(arguments.task, seed, _settings(arguments.set), _settings(arguments.task_set))
+    config = config_of(arguments.task, "hil-serl", seed, _settings(arguments.set), _settings(arguments.task_set))
 
     def say(text: str) -> None:
         print(f"seed {seed}: {text}", file=sys.stderr, flush=True)

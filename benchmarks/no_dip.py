@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.inprocess_loop import _settings
-from benchmarks.no_dip_run import DEMONSTRATIONS, advance, so_far, write
-from takeover.data.schema import RunConfig
+from benchmarks.no_dip_run import advance, config_of, so_far, write
 from takeover.data.statistics import wilson
 from takeover.policies.torch_setup import configure
 
@@ -26,18 +25,7 @@ ALLOWED_DROP = 0.05
 
 def run_arm(out: Path, name: str, seed: int, settings: dict[str, Any], arguments: argparse.Namespace) -> dict[str, Any]:
     """One seed of one arm, or as much of it as the processor time allows."""
-    config = RunConfig(
-        session_id="bench",
-        workspace="",
-        sockets="",
-        task=arguments.task,
-        learner=arguments.learner,
-        operator="scripted",
-        clock="lockstep",
-        seed=seed,
-        demonstrations=DEMONSTRATIONS,
-        learner_parameters=settings,
-    )
+    config = config_of(arguments.task, arguments.learner, seed, settings)
     wanted = list(range(0, arguments.steps + 1, arguments.every))
 
     def say(text: str) -> None:

@@ -17,6 +17,7 @@ from takeover.data.schema import EpisodeEnd, EpisodeKind, EpisodeStart, RunConfi
 from takeover.data.seeding import DEMONSTRATION_BASE, HELDOUT_BASE, stream
 from takeover.policies.checkpoint import newest_checkpoint, save_checkpoint
 from takeover.policies.evaluation import evaluate
+from takeover.policies.publish import make_manifest, publish, published_versions, weights_bytes
 from takeover.robot_bridge.robots.sim import SimRobot
 
 DEMONSTRATIONS = 20
@@ -26,6 +27,33 @@ _RECORDS = "records.msgpack"
 def validation_start(index: int) -> int:
     """Start ``index`` of the stream named ``validation``: above the training starts, below the held-out ones."""
     return int(stream(0, "validation", index).integers(DEMONSTRATION_BASE, HELDOUT_BASE))
+
+
+def config_of(task: str, learner: str, seed: int, settings: dict[str, Any], task_parameters: dict[str, float] | None = None) -> RunConfig:
+    """Of a run in one process, scripted operator, by the rules of lockstep."""
+    return RunConfig(
+        session_id="bench",
+        workspace="",
+        sockets="",
+        task=task,
+        learner=learner,
+        operator="scripted",
+        clock="lockstep",
+        seed=seed,
+        demonstrations=DEMONSTRATIONS,
+        learner_parameters=settings,
+        task_parameters=task_parameters or {},
+    )
+
+
+def publish_version(folder: Path, loop: ResumableLoop, version: int, acts_from: int = 0) -> None:
+    """A version of ``loop`` into a workspace, unless it is there."""
+    if version in published_versions(folder):
+        return
+    weights = loop.weights[version]
+    data = weights_bytes(weights)
+    fields = {"version": version, "parent": version - 1, "learner": loop.config.learner, "swap": loop.training.need_learner().swap}
+    publish(folder, make_manifest(weights, data, loop.spec, **fields, acts_from_train_step=acts_from), data)
 
 
 class SnapshotLoop(ResumableLoop):

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import gate_loop
+from benchmarks import gate_loop, no_dip_run
 from benchmarks.gate_loop import GatedLoop
 from takeover.data.schema import EpisodeKind, RunConfig, Step
 from takeover.policies.training import Publication
@@ -125,7 +125,7 @@ def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
 
 
 def test_a_run_is_made_once_and_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(gate_loop, "DEMONSTRATIONS", 5)
+    monkeypatch.setattr(no_dip_run, "DEMONSTRATIONS", 5)
     left = tmp_path / "hil-serl-on-0.workspace" / "policies" / "decisions.jsonl"
     left.parent.mkdir(parents=True)
     left.write_text("of a run that was stopped\n")  # no decisions: the gate would refuse to go on

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import gate_runs
+from benchmarks import gate_runs, no_dip_run
 from takeover.policies.decisions import read_decisions
 from takeover.policies.publish import published_versions
 
@@ -43,7 +43,7 @@ def told(out: Path) -> Any:
 def test_a_run_meets_the_gate_and_goes_on_where_it_was_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(gate_runs, "DEMONSTRATIONS", 2)
+    monkeypatch.setattr(no_dip_run, "DEMONSTRATIONS", 2)
     assert call(monkeypatch, tmp_path / "whole") == 0
     whole = told(tmp_path / "whole")
     calls = 1
