@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.run import PATIENT
+from tests.run import PATIENT, POLICIES
 
 ROOT = Path(__file__).resolve().parents[1]
 SECOND_TRIES = 4  # in one run; more failures than that are no accident, and are red at once
@@ -36,7 +36,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if not config.pluginmanager.hasplugin("rerunfailures"):
         return
     for item in items:
-        if _below(item.path, PATIENT):
+        if _below(item.path, PATIENT + POLICIES):
             item.add_marker(pytest.mark.flaky(reruns=1, only_rerun=WAITED_IN_VAIN))
         elif _below(item.path, REAL_TIME):
             item.add_marker(pytest.mark.flaky(reruns=1))

@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-# No test of these measures a time or ends by one: they may take as long as they like.
+# No test of these two measures a time or ends by one: they may take as long as they like.
+POLICIES = ("tests/policies",)
 PATIENT = (
     "tests/data",
-    "tests/policies",
     "tests/robot_bridge/sim",
     "tests/robot_bridge/test_arbitration.py",
     "tests/robot_bridge/test_decisions.py",
@@ -38,17 +38,21 @@ PATIENT = (
 )
 # Mostly waiting, and of no weight beside the others; a fraction of a second more or less is nothing to them.
 WAITING = (
+    "tests/app/console/test_screenshots.py",
     "tests/app/test_kills_in_real_time.py",
     "tests/app/test_launcher.py",
     "tests/app/test_recorder_gap.py",
     "tests/app/test_recorder_process.py",
     "tests/app/test_supervisor.py",
+    "tests/faults/test_learner.py",
+    "tests/faults/test_learning.py",
     "tests/faults/test_network.py",
+    "tests/faults/test_soak.py",
     "tests/robot_bridge/test_link_faults.py",
     "tests/robot_bridge/test_security.py",
 )
-NICENESS = 15
-PATIENCE_S = 600  # for one of them
+NICENESS = 15  # of those without a clock
+PATIENCE_S = 600  # for one test of them
 PYTEST = [sys.executable, "-m", "pytest"]
 
 
@@ -82,13 +86,18 @@ class Beside:
 def everything() -> int:
     """Exit status: 0 when all runs are green."""
     began = time.monotonic()
-    clock = [*PYTEST, "tests", *(f"--ignore={path}" for path in (*PATIENT, *WAITING))]
+    clock = [*PYTEST, "tests", *(f"--ignore={path}" for path in (*WAITING, *PATIENT, *POLICIES))]
+    without_clock = ["-o", f"timeout={PATIENCE_S}"]
+    streams = (
+        ("files that mostly wait", [*WAITING], 0),
+        ("at low priority, files without a clock", [*PATIENT, *without_clock], NICENESS),
+        ("at low priority, the policies", [*POLICIES, *without_clock], NICENESS),
+    )
     with contextlib.ExitStack() as files:
-        beside = [Beside(f"{len(WAITING)} files that mostly wait", WAITING, 0, files.enter_context(tempfile.TemporaryFile()))]
-        for part in (PATIENT[:1] + PATIENT[2:], PATIENT[1:2]):
-            what = f"at low priority, {len(part)} files and folders without a clock"
-            arguments = [*part, "-o", f"timeout={PATIENCE_S}", "-o", f"cache_dir=.pytest_cache/{len(beside)}"]
-            beside.append(Beside(what, arguments, NICENESS, files.enter_context(tempfile.TemporaryFile())))
+        beside = [
+            Beside(what, [*arguments, "-o", f"cache_dir=.pytest_cache/{number}"], niceness, files.enter_context(tempfile.TemporaryFile()))
+            for number, (what, arguments, niceness) in enumerate(streams, 1)
+        ]
         try:
             status = subprocess.run(clock, check=False).returncode
             for run in beside:
