@@ -1,5 +1,7 @@
 """The command line. `main` is the ``takeover`` program."""
 
+import os
+import select
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -50,6 +52,8 @@ Everything is kept in a workspace (--workspace DIR). Ctrl+C and SIGTERM stop a s
 2 something you must change (one line on stderr says what), 130 stopped by Ctrl+C or SIGTERM.
 """
 
+EXIT_NOBODY_READS = 141  # as of a program that SIGPIPE ends
+
 HANDLERS: dict[str, tuple[type, Callable[[Any], int]]] = {
     "console": (console_command.Console, console_command.console),
     "demo": (console_command.Demo, console_command.demo),
@@ -86,7 +90,28 @@ class _Version:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit status."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        try:
+            return _command(list(sys.argv[1:] if argv is None else argv))
+        finally:
+            sys.stdout.flush()  # not at the interpreter's end, where nobody catches what it raises
+    except BrokenPipeError:
+        if not _nobody_reads():
+            raise  # of another pipe: a fault of ours
+        return EXIT_NOBODY_READS
+
+
+def _nobody_reads() -> bool:
+    """Whether who read our output has gone, as `head` does: no fault. What is still buffered is thrown away then."""
+    output = select.poll()
+    output.register(sys.stdout.fileno(), 0)  # POLLERR is told unasked
+    if not output.poll(0):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return True
+
+
+def _command(arguments: list[str]) -> int:
     if arguments == ["--version"]:
         print(f"takeover {__version__}")
         return 0

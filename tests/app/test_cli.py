@@ -224,3 +224,12 @@ def test_benchmarks_are_listed_and_unknown_ones_named(capsys):
     assert "control" in capsys.readouterr().out
     assert main(["bench", "speed"]) == 2
     assert "known: control, chunks" in capsys.readouterr().err
+
+
+def test_output_that_nobody_reads_to_its_end_is_no_fault():
+    for arguments in (["--help"], ["run", "--help"], ["--version"]):
+        reader, writer = os.pipe()
+        os.close(reader)
+        with os.fdopen(writer, "wb") as gone:
+            done = subprocess.run([sys.executable, "-m", "takeover.app.cli", *arguments], stdout=gone, stderr=subprocess.PIPE, check=False)
+        assert (done.returncode, done.stderr) == (141, b"")
