@@ -133,6 +133,9 @@ DECIDE: list[Mutation] = [
         ("decide: planned before the hand-back", "None if void else policy, rules", "policy, rules"),
         ("decide: planned before is not late", "policy_awaited=rules.policy_awaited or void", "policy_awaited=rules.policy_awaited"),
         ("decide: planned before the takeover", "None if policy is not None and policy.planned else policy", "policy"),
+        ("decide: planned before another group", "None if changed and policy is not None and policy.planned else policy", "policy"),
+        ("decide: another group flushes", "last_action, rules), flush=changed)", "last_action, rules))"),
+        ("decide: the same groups do not", "changed = _groups(human, rules) != authority.groups", "changed = True"),
         ("decide: press used up", "taken = replace(authority, armed=False, ramp=ramp,", "taken = replace(authority, ramp=ramp,"),
         ("arm: neutral", " and (human.command.neutral or not authority.needs_neutral):", ":"),
         (
@@ -165,7 +168,7 @@ DECIDE: list[Mutation] = [
             "return Decision(replace(authority, late_answers=0), policy.action",
             "return Decision(authority, policy.action",
         ),
-        ("human: groups", "if group.name in human.command.authority:", "if True:"),
+        ("human: groups", "if group.name in groups:", "if True:"),
         ("human: alone in demonstrations", "if policy is not None and rules.policy_drives else None", "if policy is not None else None"),
         ("human: ramp", "if authority.ramp <= 0 or (", "if True or ("),
         ("human: ramp ends", "left = max(0, authority.ramp - 1)", "left = authority.ramp"),
