@@ -208,6 +208,8 @@ BRIDGE: list[Mutation] = [
         "robot_bridge/control_state.py",
         LOOP,
         ("speed: as asked", SLOW, "return self.config.limits.slow_scale"),
+        ("press: scripts are people on real robots", "scripts=self.spec.simulated,", "scripts=True,"),
+        ("press: scripts begin on simulators", "scripts=self.spec.simulated,", ""),
     ),
     *of(
         "robot_bridge/control_base.py",

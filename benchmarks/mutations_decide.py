@@ -128,7 +128,16 @@ DECIDE: list[Mutation] = [
         ("decide: hold to run", "if rules.hold_to_run or not rules.policy_drives:", "if not rules.policy_drives:"),
         ("decide: demonstration pauses", "if rules.hold_to_run or not rules.policy_drives:", "if rules.hold_to_run:"),
         ("decide: fresh press", "fresh = authority.armed or (", "fresh = True or ("),
-        ("decide: scripts begin", '(mode is Mode.READY and human.command.device_kind == "scripted")', "mode is Mode.READY"),
+        (
+            "decide: scripts begin",
+            '(mode is Mode.READY and human.command.device_kind == "scripted" and rules.scripts)',
+            "mode is Mode.READY",
+        ),
+        (
+            "decide: scripts begin on simulators",
+            'human.command.device_kind == "scripted" and rules.scripts',
+            'human.command.device_kind == "scripted"',
+        ),
         ("decide: ready waits", "(mode is Mode.READY and waiting_for_press)", "mode is Mode.READY"),
         ("decide: planned before the hand-back", "None if void else policy, rules", "policy, rules"),
         ("decide: planned before is not late", "policy_awaited=rules.policy_awaited or void", "policy_awaited=rules.policy_awaited"),

@@ -68,6 +68,7 @@ class Rules:
     stale_steps: int = 0  # missing or late commands in a row that do not disarm outside a hold
     lacking: tuple[HoldReason, str] = (HoldReason.NONE, "")  # why nobody may drive, see `ControlBase.lacking`
     attended: bool = True  # False in unattended practice: the policy drives although nobody could take over
+    scripts: bool = False  # on simulators a script's press in READY need not be fresh
 
 
 @dataclass(frozen=True)
@@ -168,8 +169,8 @@ def decide(
         return _policy_step(replace(authority, ramp=0), None if void else policy, rules, ModeEvent.RELEASE)
 
     if pressed and human is not None and (mode in (Mode.POLICY, Mode.HOLD) or (mode is Mode.READY and waiting_for_press)):
-        # a script has no thumb that stays on the button from one demonstration to the next
-        fresh = authority.armed or (mode is Mode.READY and human.command.device_kind == "scripted")
+        # a script has no thumb that stays on the button from one demonstration to the next; real robots know no scripts
+        fresh = authority.armed or (mode is Mode.READY and human.command.device_kind == "scripted" and rules.scripts)
         if fresh:
             # nothing to blend with when a demonstration starts: the robot stands and nobody else drove
             ramp = 0 if mode is Mode.READY else rules.ramp_steps

@@ -311,7 +311,9 @@ def test_ready_waits_for_a_press_and_starts_without_a_ramp() -> None:
     started = step(Mode.READY, ARMED, human(deadman=True))
     assert started.event is ModeEvent.TAKE
     assert started.control_mode is ControlMode.HUMAN
-    scripted = step(Mode.READY, Authority(), human(deadman=True, device_kind="scripted"))
-    assert scripted.event is ModeEvent.TAKE
+    script = human(deadman=True, device_kind="scripted")
+    assert step(Mode.READY, Authority(), script, rules=replace(RULES, scripts=True)).event is ModeEvent.TAKE
+    assert step(Mode.READY, Authority(), script).event is None, "on a real robot it lets go first, as a person does"
+    assert step(Mode.READY, ARMED, script).event is ModeEvent.TAKE
     idle = decide(Mode.READY, HoldReason.NONE, ARMED, human(deadman=True), POLICY, ZERO, RULES, waiting_for_press=False)
     assert idle.event is None

@@ -373,6 +373,22 @@ def test_a_script_is_somebody_on_a_simulator_only(hand: ByHand, simulated: bool)
     assert simulated or (held(hand) is HoldReason.NOT_PRESENT and "console is a script" in hand.control.mode.detail)
 
 
+@pytest.mark.parametrize("simulated", [True, False])
+def test_a_script_whose_deadman_was_down_before_begins_on_a_simulator_only(hand: ByHand, simulated: bool) -> None:
+    hand.control.spec = structs.replace(hand.control.spec, simulated=simulated)
+    hand.kind, hand.deadman = "scripted", True
+    hand.control.book.start_block(EpisodeKind.DEMONSTRATION, 0)
+    hand.control.begin_reset()
+    hand.tick(6)
+    assert hand.mode is (Mode.TAKEOVER if simulated else Mode.READY)
+    if not simulated:
+        hand.deadman = False
+        hand.tick(2)
+        hand.deadman = True
+        hand.tick()
+        assert hand.mode is Mode.TAKEOVER, "as a person"
+
+
 def test_nobody_was_ever_there(hand: ByHand) -> None:
     hand.commands = False
     hand.io.lease.release("console", b"console")
