@@ -103,7 +103,20 @@ def test_a_new_workspace_gets_a_station_file_and_no_other_is_touched(tmp_path, n
     (tmp_path / "station.toml").write_text('policy_cameras = ["front"]\n[devices]\nkeyboard = false\n')
     config = make_config(StationOptions(workspace=str(tmp_path)), operator="none")
     assert (config.policy_cameras, config.devices) == (["front"], ["gamepad", "spacemouse"])
-    assert make_config(StationOptions(workspace=str(tmp_path)), operator="none", cameras=False).policy_cameras == []
+
+
+def test_a_policy_that_is_to_see_pictures_is_not_run_without_cameras(tmp_path, capsys, no_display, runtime):
+    """It used to be run as if none had been named: neither shown their pictures nor held without them."""
+    given = ["--policy-cameras", "front", "wrist", "--workspace", str(tmp_path)]
+    line = refused(capsys, "run", "--no-cameras", *given)
+    assert "--policy-cameras front wrist: the policy is to see these, but this run has no cameras; leave out --no-cameras" in line
+    assert "but this run has no cameras; give --cameras, without --no-cameras" in refused(capsys, "run", "--clock", "lockstep", *given)
+    Workspace(tmp_path).station_path.write_text('person = "op-07"\npolicy_cameras = ["front"]\n')
+    for command in (["run"], ["collect", "--device", "scripted"]):
+        line = refused(capsys, *command, "--no-cameras", "--workspace", str(tmp_path))
+        assert "station.toml, line 2: policy_cameras: front: the policy is to see these, but this run has no cameras" in line
+    assert not list(runtime.glob("takeover/*"))
+    assert make_config(StationOptions(workspace=str(tmp_path)), operator="none").policy_cameras == ["front"]
 
 
 @pytest.mark.parametrize(
