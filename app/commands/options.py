@@ -35,6 +35,8 @@ class StationOptions:
     """`sim`, or with its task: `sim:peg-insert`, `sim:pick-lift`, `sim:sort-two`; `sim-server`: the same arm in a process of its own."""
     robot_address: Annotated[str, tyro.conf.arg(metavar="ADDRESS", help_behavior_hint="")] = ""
     """Of a robot that is reached over a link (`sim-server`): HOST:PORT or the path of a UNIX socket."""
+    control_hz: Annotated[float, tyro.conf.arg(metavar="HZ", help_behavior_hint="")] = 0.0
+    """Control rate of robot `sim`: 20, 50 or 100 (default: 20, for which tasks are made). Versions act at the rate of their training."""
     task: Annotated[str, tyro.conf.arg(metavar="NAME", help_behavior_hint="")] = ""
     """`peg-insert`, `pick-lift`, `pick-lift-pictures` or `sort-two` on the simulated robot."""
     connect: Annotated[str, tyro.conf.arg(metavar="tcp://HOST:PORT", help_behavior_hint="")] = ""
@@ -73,6 +75,7 @@ def make_config(options: StationOptions, *, operator: Operator, clock: Clock = "
         check_clock(robot, clock)
     except RobotError as error:
         raise StartupError(str(error)) from error
+    known_rate(options.control_hz, robot)
     if not options.learner:
         with found_in(place, "learner"):
             known_learner(station.learner)
@@ -111,6 +114,7 @@ def make_config(options: StationOptions, *, operator: Operator, clock: Clock = "
         robot=robot,
         robot_address=options.robot_address or station.robot_address,
         task=task,
+        control_hz=options.control_hz,
         learner=learner,
         operator=operator,
         clock=clock,
@@ -190,6 +194,18 @@ def known_settings(place: Workspace, learner: str, of_station: Mapping[str, Any]
             check_parameters(learner, {name: _scalar(value)})
         except ValueError as error:
             raise StartupError(f"--set learner.{name}={value}: {error}") from error
+
+
+def known_rate(hz: float, robot: str) -> None:
+    """Raises `StartupError` for a control rate that ``robot`` does not offer. 0: its own."""
+    if not hz:
+        return
+    if robot != "sim":
+        raise StartupError(f"--control-hz {hz:g}: robot {robot!r} has a rate of its own; leave out --control-hz")
+    from takeover.robot_bridge.robots.sim import CONTROL_RATES_HZ  # MuJoCo is not loaded for nothing
+
+    if hz not in CONTROL_RATES_HZ:
+        raise StartupError(f"--control-hz {hz:g}: robot {robot!r} runs at {', '.join(f'{rate:g}' for rate in CONTROL_RATES_HZ)} Hz")
 
 
 def known_cameras(
