@@ -26,7 +26,7 @@ from takeover.app.commands import reward_cli as reward_command
 from takeover.app.commands import run as run_command
 from takeover.app.commands import sim_server as sim_server_command
 from takeover.app.commands import store as store_command
-from takeover.app.commands.options import has_display
+from takeover.app.commands.display import has_display
 from takeover.app.launcher import Interrupted, StationFailed
 from takeover.app.processes.common import EXIT_BAD_INPUT, StartupError
 from takeover.app.supervisor import RunError

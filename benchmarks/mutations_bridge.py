@@ -192,6 +192,7 @@ BRIDGE: list[Mutation] = [
         ("step: stop", "if self.io.inbox.stop_reason is not None:\n            return", "if False:\n            return"),
         ("step: old answers", "if chunk is not None and not (self.asks_policy() and self.answered_by(chunk) and", "if False and ("),
         ("step: flush", "self.flushed_at = self.seq", "pass"),
+        ("step: other groups flush", "if decision.flush:", "if False:"),
         ("step: limited", "self.safety_state = result.state\n        return result, decision", "return result, decision"),
         ("step: clamps hold", "if result.hold:", "if False:"),
         ("step: clamps stand", "held = self.filtered(state, decision.asked, reading, Source.NONE, scale)", "held = result"),
@@ -207,6 +208,8 @@ BRIDGE: list[Mutation] = [
         "robot_bridge/control_state.py",
         LOOP,
         ("speed: as asked", SLOW, "return self.config.limits.slow_scale"),
+        ("press: scripts are people on real robots", "scripts=self.spec.simulated,", "scripts=True,"),
+        ("press: scripts begin on simulators", "scripts=self.spec.simulated,", ""),
     ),
     *of(
         "robot_bridge/control_base.py",

@@ -3,7 +3,7 @@
 Nothing here reads a clock or a socket. `decide` is called once per control step, before the safety filter.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -68,12 +68,14 @@ class Rules:
     stale_steps: int = 0  # missing or late commands in a row that do not disarm outside a hold
     lacking: tuple[HoldReason, str] = (HoldReason.NONE, "")  # why nobody may drive, see `ControlBase.lacking`
     attended: bool = True  # False in unattended practice: the policy drives although nobody could take over
+    scripts: bool = False  # on simulators a script's press in READY need not be fresh
 
 
 @dataclass(frozen=True)
 class Authority:
     """Memory between steps. ``armed``: the deadman was seen released, so a press is a fresh one. ``needs_neutral``: after a hold, a loss,
-    a restart or a change of who commands only a centred device arms. ``grant``: the lease under which all this was seen."""
+    a restart or a change of who commands only a centred device arms. ``grant``: the lease under which all this was seen. ``groups``: what
+    the person drove in the step before, in a takeover."""
 
     armed: bool = False
     needs_neutral: bool = True
@@ -82,11 +84,15 @@ class Authority:
     late_answers: int = 0
     stale: int = 0  # commands missing or late in a row
     grant: str = ""
+    groups: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What to do this step. ``event`` changes the mode first (None: it stays). ``asked`` (A,) goes to the safety filter."""
+    """What to do this step. ``event`` changes the mode first (None: it stays). ``asked`` (A,) goes to the safety filter.
+
+    ``flush``: within a takeover the person drives other groups than before, so what the policy planned counts no more.
+    """
 
     authority: Authority
     asked: FloatArray
@@ -95,7 +101,7 @@ class Decision:
     event: ModeEvent | None = None
     reason: HoldReason = HoldReason.NONE
     detail: str = ""
-    human_groups: tuple[str, ...] = field(default=())
+    flush: bool = False
 
 
 _OPERATOR_PAUSES = (HoldReason.OPERATOR, HoldReason.RELEASED, HoldReason.NOT_PRESENT, HoldReason.RESTARTED)
@@ -136,9 +142,11 @@ def decide(
 ) -> Decision:
     """Decide one step in ``mode``.
 
-    ``policy`` None: no answer for this step. At a takeover and at a hand-back rows planned before it count for nothing: the flush that
-    follows comes with the next observation only. ``last_action`` (A,) is what was applied in the previous step: the human command ramps
-    in from there. ``waiting_for_press``: READY with a demonstration's start state made.
+    ``policy`` None: no answer for this step. At a takeover, at a hand-back and when a person in a takeover drives other groups than before,
+    rows planned before it count for nothing: the flush that follows comes with the next observation only. ``last_action`` (A,) is what was
+    applied in the previous step: the human command ramps in from there.
+
+    ``waiting_for_press``: READY with a demonstration's start state made.
     """
     loss, detail = why_not_driving(human, rules)
     trusted = loss is HoldReason.NONE
@@ -150,7 +158,9 @@ def decide(
         if not trusted:
             return _hold(authority, loss, detail, rules)
         if pressed and human is not None and not foreign:
-            return _human_step(authority, human, policy, last_action, rules)
+            changed = _groups(human, rules) != authority.groups
+            beside = None if changed and policy is not None and policy.planned else policy
+            return replace(_human_step(authority, human, beside, last_action, rules), flush=changed)
         if rules.hold_to_run or not rules.policy_drives:
             why = "somebody else commands now" if foreign else "deadman released"
             return _hold(authority, HoldReason.RELEASED, why, rules)
@@ -159,8 +169,8 @@ def decide(
         return _policy_step(replace(authority, ramp=0), None if void else policy, rules, ModeEvent.RELEASE)
 
     if pressed and human is not None and (mode in (Mode.POLICY, Mode.HOLD) or (mode is Mode.READY and waiting_for_press)):
-        # a script has no thumb that stays on the button from one demonstration to the next
-        fresh = authority.armed or (mode is Mode.READY and human.command.device_kind == "scripted")
+        # a script has no thumb that stays on the button from one demonstration to the next; real robots know no scripts
+        fresh = authority.armed or (mode is Mode.READY and human.command.device_kind == "scripted" and rules.scripts)
         if fresh:
             # nothing to blend with when a demonstration starts: the robot stands and nobody else drove
             ramp = 0 if mode is Mode.READY else rules.ramp_steps
@@ -235,15 +245,21 @@ def _policy_step(authority: Authority, policy: PolicyChoice | None, rules: Rules
     return Decision(replace(authority, late_answers=0), policy.action, sources, ControlMode.POLICY, event)
 
 
+def _groups(human: Human, rules: Rules) -> tuple[str, ...]:
+    """The robot's groups that the command names, in the robot's order."""
+    return tuple(name for name in rules.spec.group_names if name in human.command.authority)
+
+
 def _human_step(authority: Authority, human: Human, policy: PolicyChoice | None, last_action: FloatArray, rules: Rules) -> Decision:
     """The person drives the groups the command names; others stay with the policy, or stand where there is none."""
     human_action = human.action if human.action is not None else np.zeros(rules.spec.size)
+    groups = _groups(human, rules)
     policy_action = policy.action if policy is not None and rules.policy_drives else None
     asked = np.zeros(rules.spec.size)
     sources: list[Source] = []
     for group in rules.spec.groups:
         part = slice(group.start, group.stop)
-        if group.name in human.command.authority:
+        if group.name in groups:
             asked[part] = _ramped(group, human_action, authority, rules)[part]
             sources.append(Source.HUMAN)
         elif policy_action is not None:
@@ -253,8 +269,7 @@ def _human_step(authority: Authority, human: Human, policy: PolicyChoice | None,
             sources.append(Source.NONE)
     control_mode = ControlMode.TRANSITION if authority.ramp > 0 else ControlMode.HUMAN
     left = max(0, authority.ramp - 1)
-    groups = tuple(group.name for group, source in zip(rules.spec.groups, sources, strict=True) if source is Source.HUMAN)
-    return Decision(replace(authority, ramp=left, late_answers=0), asked, tuple(sources), control_mode, human_groups=groups)
+    return Decision(replace(authority, ramp=left, late_answers=0, groups=groups), asked, tuple(sources), control_mode)
 
 
 def _ramped(group: ActionGroup, action: FloatArray, authority: Authority, rules: Rules) -> FloatArray:

@@ -146,6 +146,7 @@ class ControlState:
             policy_awaited=self.policy_awaited(),
             lacking=self.lacking(time.monotonic_ns()),
             attended=not self.unattended,
+            scripts=self.spec.simulated,
         )
 
     def policy_awaited(self) -> bool:

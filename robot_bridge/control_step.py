@@ -186,6 +186,8 @@ class ControlStep(ControlBase, ABC):
 
     def _enact(self, decision: Decision) -> None:
         """Mode and episode follow what arbitration decided."""
+        if decision.flush:
+            self.flush = True
         if decision.event is None:
             return
         if decision.event is ModeEvent.TAKE:

@@ -8,7 +8,8 @@ from typing import Literal
 import msgspec
 
 from takeover.app.commands.console import open_console
-from takeover.app.commands.options import NO_LEARNER, StationOptions, has_display, make_config, station_of
+from takeover.app.commands.display import has_display
+from takeover.app.commands.options import NO_LEARNER, StationOptions, make_config, station_of
 from takeover.app.commands.progress import progress_display
 from takeover.app.commands.run import stops_on_signals
 from takeover.app.device_operator import DeviceOperator

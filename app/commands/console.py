@@ -4,7 +4,8 @@ import sys
 import threading
 from dataclasses import dataclass
 
-from takeover.app.commands.options import StationOptions, make_config, require_display
+from takeover.app.commands.display import require_display
+from takeover.app.commands.options import StationOptions, make_config
 from takeover.app.commands.run import processes_of, stops_on_signals
 from takeover.app.launcher import Interrupted, Launcher, StationFailed
 from takeover.app.processes.common import StartupError

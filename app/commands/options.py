@@ -1,7 +1,5 @@
 """Options that several commands share, and how they become a `RunConfig`."""
 
-import os
-import socket
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -37,6 +35,8 @@ class StationOptions:
     """`sim`, or with its task: `sim:peg-insert`, `sim:pick-lift`, `sim:sort-two`; `sim-server`: the same arm in a process of its own."""
     robot_address: Annotated[str, tyro.conf.arg(metavar="ADDRESS", help_behavior_hint="")] = ""
     """Of a robot that is reached over a link (`sim-server`): HOST:PORT or the path of a UNIX socket."""
+    control_hz: Annotated[float, tyro.conf.arg(metavar="HZ", help_behavior_hint="")] = 0.0
+    """Control rate of robot `sim`: 20, 50 or 100 (default: 20, for which tasks are made). Versions act at the rate of their training."""
     task: Annotated[str, tyro.conf.arg(metavar="NAME", help_behavior_hint="")] = ""
     """`peg-insert`, `pick-lift`, `pick-lift-pictures` or `sort-two` on the simulated robot."""
     connect: Annotated[str, tyro.conf.arg(metavar="tcp://HOST:PORT", help_behavior_hint="")] = ""
@@ -75,6 +75,7 @@ def make_config(options: StationOptions, *, operator: Operator, clock: Clock = "
         check_clock(robot, clock)
     except RobotError as error:
         raise StartupError(str(error)) from error
+    known_rate(options.control_hz, robot)
     if not options.learner:
         with found_in(place, "learner"):
             known_learner(station.learner)
@@ -94,12 +95,8 @@ def make_config(options: StationOptions, *, operator: Operator, clock: Clock = "
     task_parameters = task_numbers(groups["task"])
     known_settings(place, learner, station.learner_parameters, groups["learner"])
     learner_parameters = station.learner_parameters | {name: _scalar(value) for name, value in groups["learner"].items()}
-    policy_cameras = list(options.policy_cameras) or station.policy_cameras
-    if learner_parameters.get("observations") == "pictures":
-        if not cameras:
-            raise StartupError("learner.observations=pictures, but this run has no cameras; give --cameras, or learn without pictures")
-        if not policy_cameras:
-            raise StartupError("learner.observations=pictures, but no camera is the policy's; give --policy-cameras front wrist")
+    wants_pictures = learner_parameters.get("observations") == "pictures"
+    policy_cameras = known_cameras(place, station.policy_cameras, options.policy_cameras, wants_pictures, clock if not cameras else "")
     session = str(ULID()).lower()
     try:
         sockets = runtime_folder(session)
@@ -117,6 +114,7 @@ def make_config(options: StationOptions, *, operator: Operator, clock: Clock = "
         robot=robot,
         robot_address=options.robot_address or station.robot_address,
         task=task,
+        control_hz=options.control_hz,
         learner=learner,
         operator=operator,
         clock=clock,
@@ -132,7 +130,7 @@ def make_config(options: StationOptions, *, operator: Operator, clock: Clock = "
         key_delay_s=station.key_delay_s,
         retrain_reward_after=station.retrain_reward_after,
         devices=station.devices.allowed(),
-        policy_cameras=policy_cameras if cameras else [],
+        policy_cameras=policy_cameras,
         limits=station.limits,
         task_parameters=task_parameters,
         operator_parameters=operator_values,
@@ -198,6 +196,40 @@ def known_settings(place: Workspace, learner: str, of_station: Mapping[str, Any]
             raise StartupError(f"--set learner.{name}={value}: {error}") from error
 
 
+def known_rate(hz: float, robot: str) -> None:
+    """Raises `StartupError` for a control rate that ``robot`` does not offer. 0: its own."""
+    if not hz:
+        return
+    if robot != "sim":
+        raise StartupError(f"--control-hz {hz:g}: robot {robot!r} has a rate of its own; leave out --control-hz")
+    from takeover.robot_bridge.robots.sim import CONTROL_RATES_HZ  # MuJoCo is not loaded for nothing
+
+    if hz not in CONTROL_RATES_HZ:
+        raise StartupError(f"--control-hz {hz:g}: robot {robot!r} runs at {', '.join(f'{rate:g}' for rate in CONTROL_RATES_HZ)} Hz")
+
+
+def known_cameras(
+    place: Workspace, of_station: list[str], of_command: tuple[str, ...], wants_pictures: bool, blind: Clock | Literal[""]
+) -> list[str]:
+    """The policy's. ``blind``: the clock of a run without cameras, "" for one that has them.
+
+    Raises `StartupError` where a policy that is to be shown pictures would get none.
+    """
+    names = list(of_command) or of_station
+    how = "give --cameras, without --no-cameras" if blind == "lockstep" else "leave out --no-cameras"
+    if blind and wants_pictures:
+        raise StartupError(f"learner.observations=pictures, but this run has no cameras; {how}, or learn without pictures")
+    if wants_pictures and not names:
+        raise StartupError("learner.observations=pictures, but no camera is the policy's; give --policy-cameras front wrist")
+    if blind and names:
+        lack = f"{' '.join(names)}: the policy is to see these, but this run has no cameras; {how}, or name none for the policy"
+        if of_command:
+            raise StartupError(f"--policy-cameras {lack}")
+        with found_in(place, "policy_cameras"):
+            raise StartupError(lack)
+    return names
+
+
 def known_link(connect: str, keys: str) -> None:
     """Raises `StartupError` when the bridge could not be reached with what is known: before anything starts."""
     if not connect:
@@ -257,32 +289,3 @@ def _number_or_text(value: str) -> float | str:
 
 def _scalar(value: str) -> float | str | bool:
     return {"true": True, "false": False}.get(value.lower(), _number_or_text(value))
-
-
-def has_display() -> bool:
-    """Whether a window can be opened here. A DISPLAY whose server does not answer counts as none."""
-    platform = os.environ.get("QT_QPA_PLATFORM", "")
-    if platform in ("offscreen", "minimal", "vnc") or os.environ.get("WAYLAND_DISPLAY"):
-        return True
-    display = os.environ.get("DISPLAY", "")
-    if not display.startswith(":"):
-        return bool(display)  # on another computer: only Qt can tell
-    number = display[1:].partition(".")[0]
-    return any(_answers(address) for address in (f"/tmp/.X11-unix/X{number}", f"\0/tmp/.X11-unix/X{number}"))
-
-
-def _answers(address: str) -> bool:
-    with socket.socket(socket.AF_UNIX) as client:
-        try:
-            client.connect(address)
-        except OSError:
-            return False
-    return True
-
-
-def require_display(command: str) -> None:
-    if not has_display():
-        raise StartupError(
-            f"no display: `{command}` opens a window and neither DISPLAY nor WAYLAND_DISPLAY leads to one; "
-            "use `takeover run --headless`, or `xvfb-run takeover`"
-        )

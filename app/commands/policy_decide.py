@@ -17,6 +17,7 @@ from takeover.app.commands.policy_options import (
     manifests,
     runnable,
 )
+from takeover.app.commands.policy_rate import station_hz, unnoted_rate
 from takeover.app.processes.common import StartupError
 from takeover.data.schema import RunConfig
 
@@ -108,8 +109,12 @@ def _decide(command: Deciding, config: RunConfig, kind: "Kind", manifest: "Manif
         made = decide(config.workspace, [(kind, manifest)], author=author, reason=command.reason, evidence=evidence, after=now.last)
     except DecisionError as error:
         raise StartupError(str(error)) from error
+    hz = station_hz(existing(command.workspace), manifest.robot_id, manifest.task_id)
+    notes = [] if kind == "released" else unnoted_rate(manifest, hz)  # then it is not this version that acts
     if command.json:
-        print_json(decision_rows(made)[0])
+        print_json(decision_rows(made)[0] | {"notes": notes})
     else:
+        for note in notes:
+            print(note)
         print(f"{said} (decision {made[0].number}, by {author})")
     return 0

@@ -32,17 +32,29 @@ def run_at(manifest: "Manifest", against: "Manifest | None" = None) -> tuple[flo
         raise StartupError(f"{name} was trained at {noted:g} Hz; the simulated robot runs at {known} Hz")
     notes = []
     if noted is None:
-        notes.append(f"warning: {name} has no note of the control rate that it was trained at: run at {hz:g} Hz")
+        notes.append(f"{_no_note(manifest)}: run at {hz:g} Hz")
     elif hz != CONTROL_HZ:
         notes.append(f"run at {hz:g} Hz, as {name} was trained")
     if against is not None:
         theirs = against.spaces.control_hz
         if theirs is None:
-            notes.append(f"warning: version {against.version} has no note of the control rate that it was trained at: run at {hz:g} Hz")
+            notes.append(f"{_no_note(against)}: run at {hz:g} Hz")
         elif not _same(theirs, hz):
             its = f"{hz:g} Hz, as nothing else is noted" if noted is None else f"{hz:g} Hz"
             raise StartupError(f"version {against.version} was trained at {theirs:g} Hz, {name} at {its}; no robot has both rates at once")
     return hz, notes
+
+
+def unnoted_rate(manifest: "Manifest", robot_hz: float) -> list[str]:
+    """What is to be said of a version that is to act at ``robot_hz`` (0: at the simulated robot's own)."""
+    from takeover.robot_bridge.robots.sim import CONTROL_HZ
+
+    hz = robot_hz or CONTROL_HZ
+    return [f"{_no_note(manifest)}: it acts at the robot's, {hz:g} Hz"] if manifest.spaces.control_hz is None else []
+
+
+def _no_note(manifest: "Manifest") -> str:
+    return f"warning: version {manifest.version} has no note of the control rate that it was trained at"
 
 
 def station_hz(workspace: Workspace, robot_id: str, task_id: str) -> float:

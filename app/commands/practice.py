@@ -6,7 +6,8 @@ from typing import Annotated
 
 import tyro
 
-from takeover.app.commands.options import StationOptions, has_display, make_config
+from takeover.app.commands.display import has_display
+from takeover.app.commands.options import StationOptions, make_config
 from takeover.app.commands.progress import progress_display
 from takeover.app.commands.run import processes_of, stops_on_signals, write_json
 from takeover.app.launcher import Launcher

@@ -24,7 +24,7 @@ class SimServer:
     address: Annotated[str, tyro.conf.arg(metavar="ADDRESS")] = "127.0.0.1:0"
     """HOST:PORT on this computer (port 0: any free one, printed), or the absolute path of a UNIX socket."""
     watchdog_s: Annotated[float, tyro.conf.arg(metavar="S")] = 0.15
-    """Without a command for this long it stops by itself (0.05 to 1)."""
+    """Without a command for this long it stops by itself (0.05 to 1); with more than 0.15 a bridge drives it slowly."""
     report: Annotated[str, tyro.conf.arg(metavar="FILE", help_behavior_hint="")] = ""
     """Write the monitor's report there at the end (JSON)."""
     set: Annotated[tuple[str, ...], tyro.conf.arg(metavar="task.NAME=VALUE", help_behavior_hint="")] = ()

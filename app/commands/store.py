@@ -32,7 +32,7 @@ def evaluate(command: Evaluate) -> int:
     if version not in versions:
         known = f"{versions[0]} to {versions[-1]}" if versions else "none"
         raise StartupError(f"no policy version {command.version or ''} in {workspace.path}; published: {known}")
-    config = make_config(command, operator="none", cameras=False)
+    config = make_config(command, operator="none")
     with progress_display() as display, Launcher(config, ["evaluator"], display.note) as launcher, stops_on_signals(launcher):
         supervisor = Supervisor(config, launcher, RunPlan(episodes=0, evaluation_starts=command.starts), display.show)
         try:

@@ -104,7 +104,7 @@ class Observation(Telemetry, frozen=True, kw_only=True, tag="observation"):
     run_id: int
     observation: list[float]
     images: list[PolicyImage] = msgspec.field(default_factory=list)
-    flush: bool = False  # chunks and histories end here: takeover, hold, hand-back, new episode
+    flush: bool = False  # chunks and histories end here: takeover, hold, hand-back, other groups, new episode
     train_step: int = -1
     required_version: int = 0  # the version that must answer, in lockstep and in probes; 0: the newest accepted
     lockstep: bool = False

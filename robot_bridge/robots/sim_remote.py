@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 
 from takeover.data.schema import CameraSpec, RobotSpec
+from takeover.robot_bridge.arbitration import command_life_s
 from takeover.robot_bridge.robots import sim_wire
 from takeover.robot_bridge.robots.base import Advice, Evaluation, FloatArray, Reading, RobotError
 from takeover.robot_bridge.robots.sim import SimRobot
@@ -86,10 +87,13 @@ class RemoteSimRobot:
         self._read_ns = 0  # when the newest reading was asked for: a command is as old as what it was decided on
         self._snapshot: Snapshot | None = None
         self._stopped = threading.Event()
+        self._life_s = command_life_s(1.0 / self._spec.control_hz)
+        self._watched: bool | None = None  # whether its watchdog stops it in time; None: it has not said yet
 
     @property
     def spec(self) -> RobotSpec:
-        return msgspec.structs.replace(self._spec, cameras=self.mirror.spec.cameras)
+        """Without a watchdog until the server was heard, and where its own waits longer than a human command lives."""
+        return msgspec.structs.replace(self._spec, cameras=self.mirror.spec.cameras, has_watchdog=bool(self._watched))
 
     def connect(self) -> None:
         self._hello(CONNECT_S)
@@ -104,7 +108,20 @@ class RemoteSimRobot:
             raise RobotError(f"the simulator server runs {theirs}, this station {self._spec.task_id}: start both with the same task")
         if reply.parameters != self.mirror.parameters:
             raise RobotError("the simulator server has other task parameters than this station: give both the same --set task...")
+        self._judge_watchdog(reply.watchdog_s)
         self._stopped.clear()
+
+    def _judge_watchdog(self, watchdog_s: float) -> None:
+        """A bridge that dies in mid-motion relies on it. Raises `RobotError` where this one began with a faster one."""
+        in_time = 0.0 < watchdog_s <= self._life_s
+        life_s = self._life_s
+        slow = f"its watchdog waits {watchdog_s:g} s, a command lives {life_s:g} s: start it with --watchdog-s {life_s:g} or less"
+        if self._watched and not in_time:
+            raise RobotError(f"the simulator server has come back slower to stop: {slow}")
+        if self._watched is None:
+            self._watched = in_time
+            if not in_time:
+                log.warning("the simulator server counts as a robot without a watchdog and is driven slowly: %s", slow)
 
     def read(self) -> Reading:
         asked_ns = time.monotonic_ns()

@@ -15,6 +15,7 @@ from takeover.app.processes.common import StartupError
 from takeover.data.station import Station, load_station
 from takeover.data.workspace import Workspace
 from takeover.policies.registry import check_parameters
+from takeover.robot_bridge.robots.registry import make_robot, make_simulator
 
 
 @pytest.fixture
@@ -52,6 +53,13 @@ def refused(capsys, *argv: str) -> str:
         (["--set", "task.clearance_m=wide"], ("a number is expected",)),
         (["--set", "operator.mood=1"], ("unknown operator parameter 'mood'", "stall_steps")),
         (["--set", "operator.speed=9"], ("speed = 9", "0.1 to 1.5")),
+        (["--control-hz", "30"], ("--control-hz 30", "robot 'sim' runs at 20, 50, 100 Hz")),
+        (["--control-hz", "nan"], ("--control-hz nan", "robot 'sim' runs at 20, 50, 100 Hz")),
+        (["--control-hz", "-20"], ("--control-hz -20", "robot 'sim' runs at 20, 50, 100 Hz")),
+        (
+            ["--control-hz", "50", "--robot", "sim-server"],
+            ("--control-hz 50", "'sim-server' has a rate of its own; leave out --control-hz"),
+        ),
         (["--episodes", "0"], ("--episodes 0", "at least 1")),
         (["--evaluation-starts", "201"], ("1 to 200",)),
         (["--summary", "/nonexistent/out.json"], ("/nonexistent",)),
@@ -103,7 +111,27 @@ def test_a_new_workspace_gets_a_station_file_and_no_other_is_touched(tmp_path, n
     (tmp_path / "station.toml").write_text('policy_cameras = ["front"]\n[devices]\nkeyboard = false\n')
     config = make_config(StationOptions(workspace=str(tmp_path)), operator="none")
     assert (config.policy_cameras, config.devices) == (["front"], ["gamepad", "spacemouse"])
-    assert make_config(StationOptions(workspace=str(tmp_path)), operator="none", cameras=False).policy_cameras == []
+
+
+def test_the_control_rate_is_the_robots(tmp_path, no_display):
+    for given, hz in ((0.0, 20.0), (50.0, 50.0)):
+        config = make_config(StationOptions(workspace=str(tmp_path), control_hz=given), operator="none")
+        assert make_robot(config).spec.control_hz == hz
+        assert make_simulator(config).spec.control_hz == hz, "the evaluator's too"
+
+
+def test_a_policy_that_is_to_see_pictures_is_not_run_without_cameras(tmp_path, capsys, no_display, runtime):
+    """It used to be run as if none had been named: neither shown their pictures nor held without them."""
+    given = ["--policy-cameras", "front", "wrist", "--workspace", str(tmp_path)]
+    line = refused(capsys, "run", "--no-cameras", *given)
+    assert "--policy-cameras front wrist: the policy is to see these, but this run has no cameras; leave out --no-cameras" in line
+    assert "but this run has no cameras; give --cameras, without --no-cameras" in refused(capsys, "run", "--clock", "lockstep", *given)
+    Workspace(tmp_path).station_path.write_text('person = "op-07"\npolicy_cameras = ["front"]\n')
+    for command in (["run"], ["collect", "--device", "scripted"]):
+        line = refused(capsys, *command, "--no-cameras", "--workspace", str(tmp_path))
+        assert "station.toml, line 2: policy_cameras: front: the policy is to see these, but this run has no cameras" in line
+    assert not list(runtime.glob("takeover/*"))
+    assert make_config(StationOptions(workspace=str(tmp_path)), operator="none").policy_cameras == ["front"]
 
 
 @pytest.mark.parametrize(

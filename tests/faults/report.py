@@ -60,7 +60,7 @@ HOW = """
 - Rows 1 to 4, 12 and 13 run the real console in a real window (Xvfb) with SDL's virtual gamepad in that process. Real pads, pulled cables
   and USB resets were not tried.
 - Rows 7 and 8 drive `takeover sim-server`, a process that stands in for hardware with its own clock, watchdog and monitor. The watchdog's
-  figures are its own.
+  figures are its own; a robot whose watchdog waits longer than T_cmd is driven slowly, as one without.
 - Row 5: a camera is frozen when its counter or its time stands for 150 ms, or when two pictures in a row have the pixels from before the
   tool was measured to move 3 cm, since two pictures of a still scene are identical: the 200 ms count from those 3 cm, and from standing
   still it takes as long as the way does. It counts measured motion where the design counts commanded motion: a slow robot is flagged

@@ -60,6 +60,9 @@ def test_the_actor_sees_what_is_stored_and_learned_from(tmp_path: Path, runtime:
     capsys.readouterr()
     assert main(["policy", "evaluate", "1", "--starts", "1", "--robot", f"sim:{TASK}", "--workspace", str(workspace)]) == 0
     assert "of 1" in capsys.readouterr().out
+    where = ["--robot", f"sim:{TASK}", "--policy-cameras", *CAMERAS, "--workspace", str(workspace)]
+    assert main(["evaluate", "--version", "1", "--starts", "1", *where]) == 0, capsys.readouterr().err
+    assert "of 1" in capsys.readouterr().out
     _absorbed(workspace, capsys)
 
 

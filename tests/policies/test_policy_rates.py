@@ -152,3 +152,22 @@ def test_where_nothing_was_recorded_the_robots_own_rate_counts(place: Workspace,
     (place.path / "episodes").mkdir(exist_ok=True)
     said(capsys, place, "promote", "3")
     assert "this robot's: 20" in refused(capsys, place, "promote", "1")
+
+
+def test_that_a_rate_is_not_noted_is_said_of_what_is_promoted_too(
+    place: Workspace, make_script: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (place.path / "episodes").mkdir(exist_ok=True)
+    own = "warning: version 5 has no note of the control rate that it was trained at: it acts at the robot's, 20 Hz"
+    assert said(capsys, place, "promote", "3")["notes"] == []
+    found = said(capsys, place, "promote", "5")
+    assert (found["version"], found["notes"]) == (5, [own])
+    assert main(["policy", "rollback", "3", "--workspace", str(place.path)]) == 0
+    assert "warning" not in capsys.readouterr().out
+    assert main(["policy", "rollback", "5", "--workspace", str(place.path)]) == 0
+    assert capsys.readouterr().out.splitlines()[0] == own
+    assert said(capsys, place, "rollback", "--release")["notes"] == [], "the newest acts, not version 5"
+    change(place, 5, lambda spaces: spaces.pop("action_scale"))  # as old manifests: another rate has another scale
+    fast = SimRobot("peg-insert", control_hz=FAST)
+    record(place, make_script(fast.spec), [P] * 3, fast)
+    assert said(capsys, place, "rollback", "5")["notes"] == [own.replace("20 Hz", "50 Hz")]

@@ -39,6 +39,8 @@ class ByHand:
         self.commands = True
         self.deadman = False
         self.action = [0.0] * 4
+        self.kind = "gamepad"
+        self.authority = control.spec.action.group_names
         self.age_s = 0.0
         self.recorder = True
         self.records: list[Any] = []
@@ -73,14 +75,14 @@ class ByHand:
             "seq": self._seq,
             "lease": self.token,
             "device_id": "pad",
-            "device_kind": "gamepad",
+            "device_kind": self.kind,
             "device_alive": True,
             "deadman": self.deadman,
             "neutral": not self.deadman and not any(self.action),
             "focused": True,
             "gui_alive": True,
             "action": list(self.action),
-            "authority": self.control.spec.action.group_names,
+            "authority": self.authority,
             "newest_state_seq": 0,
         }
         return Command(**(fields | changes))

@@ -67,10 +67,30 @@ def test_rows_planned_before_somebody_took_or_gave_back_do_not_drive_that_step()
         np.testing.assert_allclose(taken.asked, [0, 0, 0, 0, 0.8])
         fresh = step(mode, ARMED, human(deadman=True, authority=["gripper"]))
         assert fresh.source == (Source.POLICY, Source.HUMAN), "an answer to this very observation drives on"
-    later = step(Mode.TAKEOVER, ARMED, human(deadman=True, authority=["gripper"]), policy=planned)
+    beside = replace(ARMED, groups=("gripper",))
+    later = step(Mode.TAKEOVER, beside, human(deadman=True, authority=["gripper"]), policy=planned)
     assert later.source == (Source.POLICY, Source.HUMAN), "planned in the takeover, for the takeover"
     bad = step(Mode.TAKEOVER, ARMED, human(deadman=False), policy=PolicyChoice(None, "not finite"))
     assert bad.reason is HoldReason.POLICY_FAULT
+
+
+def test_rows_planned_before_a_person_drove_other_groups_do_not_drive_that_step() -> None:
+    planned = replace(POLICY, planned=True)
+    taken = step(Mode.POLICY, ARMED, human(deadman=True), policy=planned)
+    assert step(Mode.TAKEOVER, taken.authority, human(deadman=True), policy=planned).flush is False
+    arm = human(deadman=True, authority=["arm"])
+    given = step(Mode.TAKEOVER, taken.authority, arm, policy=planned)
+    assert (given.event, given.source, given.flush) == (None, (Source.HUMAN, Source.NONE), True)
+    assert given.asked[4] == 0.0
+    fresh = step(Mode.TAKEOVER, taken.authority, arm)
+    assert (fresh.source, fresh.flush) == ((Source.HUMAN, Source.POLICY), True), "an answer to this very observation drives on"
+    later = step(Mode.TAKEOVER, given.authority, arm, policy=planned)
+    assert (later.source, later.flush) == ((Source.HUMAN, Source.POLICY), False), "planned since"
+    other = step(Mode.TAKEOVER, later.authority, human(deadman=True, authority=["gripper"]), policy=planned)
+    assert (other.source, other.flush) == ((Source.NONE, Source.HUMAN), True)
+    both = step(Mode.TAKEOVER, other.authority, human(deadman=True, authority=["gripper", "arm"]), policy=planned)
+    assert both.flush
+    assert not step(Mode.TAKEOVER, both.authority, human(deadman=True, authority=["arm", "gripper"]), policy=planned).flush
 
 
 def test_hold_to_run_and_demonstrations_pause_on_release() -> None:
@@ -291,7 +311,9 @@ def test_ready_waits_for_a_press_and_starts_without_a_ramp() -> None:
     started = step(Mode.READY, ARMED, human(deadman=True))
     assert started.event is ModeEvent.TAKE
     assert started.control_mode is ControlMode.HUMAN
-    scripted = step(Mode.READY, Authority(), human(deadman=True, device_kind="scripted"))
-    assert scripted.event is ModeEvent.TAKE
+    script = human(deadman=True, device_kind="scripted")
+    assert step(Mode.READY, Authority(), script, rules=replace(RULES, scripts=True)).event is ModeEvent.TAKE
+    assert step(Mode.READY, Authority(), script).event is None, "on a real robot it lets go first, as a person does"
+    assert step(Mode.READY, ARMED, script).event is ModeEvent.TAKE
     idle = decide(Mode.READY, HoldReason.NONE, ARMED, human(deadman=True), POLICY, ZERO, RULES, waiting_for_press=False)
     assert idle.event is None

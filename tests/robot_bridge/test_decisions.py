@@ -48,9 +48,9 @@ class Machine(RuleBasedStateMachine):
 
     events = 0  # steps that reached the filter
 
-    @initialize(demonstration=st.booleans(), hold_to_run=st.booleans())
-    def begin(self, demonstration: bool, hold_to_run: bool) -> None:
-        self.rules_ = replace(RULES, policy_drives=not demonstration, hold_to_run=hold_to_run)
+    @initialize(demonstration=st.booleans(), hold_to_run=st.booleans(), scripts=st.booleans())
+    def begin(self, demonstration: bool, hold_to_run: bool, scripts: bool) -> None:
+        self.rules_ = replace(RULES, policy_drives=not demonstration, hold_to_run=hold_to_run, scripts=scripts)
         self.filter = SafetyFilter(JOINTED, LIMITS)
         self.position, self.force, self.scale = np.array([0.0, 0.0, 0.1]), np.zeros(3), 1.0
         self.joints, self.grip_n = np.zeros(2), 0.0
@@ -164,7 +164,7 @@ class Machine(RuleBasedStateMachine):
         if Source.HUMAN in decision.source and before is not Mode.READY:
             assert self.lease == before_lease  # somebody new has let go at least once
         self.look_at_the_hand()
-        scripted = self.person is not None and self.person.command.device_kind == "scripted"
+        scripted = self.rules_.scripts and self.person is not None and self.person.command.device_kind == "scripted"
         if decision.event is ModeEvent.TAKE and not (scripted and before is Mode.READY):  # there its press need not be fresh
             assert not self.in_vain, "a press that could not count takes nothing over later"
         self.authority, self.source = decision.authority, decision.source

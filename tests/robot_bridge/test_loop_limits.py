@@ -23,6 +23,7 @@ from takeover.data.schema import (
     Resume,
     Role,
     SetOutcome,
+    Source,
     SpeedScale,
     Start,
 )
@@ -183,6 +184,30 @@ def test_answers_from_before_a_flush_do_not_count(hand: ByHand) -> None:
     assert hand.ask(Resume(sender="console")) == ""
     hand.tick()
     assert not hand.control.last_action.any()
+
+
+def test_a_group_given_back_in_a_takeover_waits_for_what_is_planned_from_then_on(tmp_path: Path) -> None:
+    with by_hand(tmp_path, task="sort-two") as hand:
+        control, plan = hand.control, [[0.2, 0.0, 0.0, 0.0, 1.0]] * 50
+        hand.answers, hand.action = [[0.0] * 4 + [1.0]], [0.0] * 5
+        hand.run()
+        hand.tick()
+        hand.deadman, hand.action = True, [0.3, 0.0, 0.0, 0.0, 0.0]
+        hand.tick(6)
+        assert (hand.mode, control.last_source) == (Mode.TAKEOVER, (Source.HUMAN, Source.HUMAN))
+        hand.answers = None
+        hand.answer(control.seq, plan)
+        hand.authority = ["arm"]
+        for _ in range(5):
+            hand.tick()
+            assert (hand.mode, control.last_source, control.last_action[4]) == (Mode.TAKEOVER, (Source.HUMAN, Source.NONE), 0.0)
+        assert control.flushed_at == control.seq - 3, "told to the actor in the step after"
+        hand.answer(control.seq, plan)
+        hand.tick(3)
+        assert (control.last_source, control.last_action[4]) == ((Source.HUMAN, Source.POLICY), 1.0)
+        hand.authority = ["gripper"]
+        hand.tick(2)
+        assert control.last_source == (Source.NONE, Source.HUMAN)
 
 
 def test_the_last_row_is_repeated_for_three_steps(hand: ByHand) -> None:
@@ -346,6 +371,22 @@ def test_a_script_is_somebody_on_a_simulator_only(hand: ByHand, simulated: bool)
     hand.tick()
     assert hand.mode is (Mode.POLICY if simulated else Mode.HOLD)
     assert simulated or (held(hand) is HoldReason.NOT_PRESENT and "console is a script" in hand.control.mode.detail)
+
+
+@pytest.mark.parametrize("simulated", [True, False])
+def test_a_script_whose_deadman_was_down_before_begins_on_a_simulator_only(hand: ByHand, simulated: bool) -> None:
+    hand.control.spec = structs.replace(hand.control.spec, simulated=simulated)
+    hand.kind, hand.deadman = "scripted", True
+    hand.control.book.start_block(EpisodeKind.DEMONSTRATION, 0)
+    hand.control.begin_reset()
+    hand.tick(6)
+    assert hand.mode is (Mode.TAKEOVER if simulated else Mode.READY)
+    if not simulated:
+        hand.deadman = False
+        hand.tick(2)
+        hand.deadman = True
+        hand.tick()
+        assert hand.mode is Mode.TAKEOVER, "as a person"
 
 
 def test_nobody_was_ever_there(hand: ByHand) -> None:

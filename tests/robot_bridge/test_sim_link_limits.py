@@ -1,6 +1,7 @@
 """What the driver of the simulator server does not believe, and what the link does not carry: one refusal at a time."""
 
 import itertools
+import math
 import socket
 import struct
 import time
@@ -77,6 +78,36 @@ def test_a_server_with_another_robot_is_refused(driven: tuple[RemoteSimRobot, Di
     }[other]
     with pytest.raises(RobotError, match="other task parameters" if other == "parameters" else "start both with the same task"):
         robot.connect()
+
+
+@pytest.mark.parametrize(
+    ("watchdog_s", "counts"), [(0.05, True), (0.15, True), (0.16, False), (1.0, False), (0.0, False), (math.nan, False)]
+)
+def test_a_watchdog_that_waits_longer_than_a_command_lives_counts_as_none(
+    driven: tuple[RemoteSimRobot, Direct], watchdog_s: float, counts: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    robot, link = driven
+    assert not robot.spec.has_watchdog, "it has not said yet"
+    link.change = {"watchdog_s": watchdog_s}
+    for _ in range(2):
+        robot.connect()
+        assert robot.spec.has_watchdog is counts
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == (not counts), "once"
+    assert counts or f"waits {watchdog_s:g} s, a command lives 0.15 s: start it with --watchdog-s 0.15 or less" in said[0]
+
+
+def test_a_server_that_comes_back_with_a_slower_watchdog_is_refused(driven: tuple[RemoteSimRobot, Direct]) -> None:
+    """The bridge has told everybody, and drives at full speed."""
+    robot, link = driven
+    link.change = {"watchdog_s": 0.15}
+    robot.connect()
+    link.change = {"watchdog_s": 0.5}
+    for again in (robot.connect, robot.clear):
+        with pytest.raises(RobotError, match=r"come back slower to stop: its watchdog waits 0\.5 s, a command lives 0\.15 s"):
+            again()
+    link.change = {"watchdog_s": 0.1}
+    robot.connect()
 
 
 def test_nothing_is_known_before_it_was_read_or_without_a_reading(driven: tuple[RemoteSimRobot, Direct]) -> None:
