@@ -21,8 +21,9 @@ class ImitationParameters:
     hidden: int = 128
     modes: int = 1
     """Of the Gaussian mixture; one learned better than five (docs/learning.md)."""
-    min_std: float = 1e-4
-    """Floor of a mode's standard deviation; evaluation takes the likeliest mode's mean."""
+    min_std: float = 0.05
+    """Floor of a mode's standard deviation in learning. Without one the policy's own steps, which it explains to the last digit, outweigh
+    people's (docs/learning.md). Acting takes the likeliest mode's mean."""
     history: int = 1
     """Observations the policy sees, the present one included; never across a run. One learned better than two (docs/learning.md)."""
     batch: int = 256
