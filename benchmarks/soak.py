@@ -7,7 +7,7 @@ programs come and go. A process passes when its slope is under 1 MB/h, it was ne
 end are no more than the most they were in the first half. The learner's replay buffer is small, so that it is full, and stays so, before
 the warm-up is over.
 
-    python -m benchmarks.soak [--minutes 60] [--out docs/results/soak.txt]
+    python -m benchmarks.soak [--minutes 60] [--gate] [--out docs/results/soak.txt]
 """
 
 import argparse
@@ -72,7 +72,7 @@ def _count(sample: Sample, what: str) -> int:
     return sample.descriptors if what == "descriptors" else sample.threads
 
 
-def report(sampler: Sampler, told: dict[str, Any], minutes: float, note: str) -> tuple[str, dict[str, Any]]:
+def report(sampler: Sampler, told: dict[str, Any], minutes: float, note: str, gate: bool = False) -> tuple[str, dict[str, Any]]:
     """The result file and what goes beside it as JSON."""
     warm_up_s = max(WARM_UP_S, 0.2 * told["seconds"])
     found, problems = [], []
@@ -89,11 +89,11 @@ def report(sampler: Sampler, told: dict[str, Any], minutes: float, note: str) ->
         rows.append(_row(series, result["own"], result["rss"]))
     head = f"{'process':<11} {'own MB':>7} {'last':>7} {'slope MB/h':>11} {'95 % interval':>18} {'RSS MB/h':>9}"
     lines = [
-        f"command   python -m benchmarks.soak --minutes {minutes:g}",
+        f"command   python -m benchmarks.soak --minutes {minutes:g}{' --gate' if gate else ''}",
         f"commit    {told['commit']}",
         f"machine   {machine()}",
         *([f"note      {note}"] if note else []),
-        "station   every process in real time, cameras, the window offscreen, scripted operator, learner hil-serl",
+        "station   every process in real time, cameras, the window offscreen, scripted operator, learner hil-serl" + ", gate on" * gate,
         f"work      {told['seconds'] / 60:.0f} min, {told['steps']} steps, {told['episodes']} episodes",
         f"slope     least squares of own memory (and of RSS) after {warm_up_s:.0f} s of warm-up",
         "interval  95 %, Newey-West: Bartlett kernel, lags up to 60 s",
@@ -130,16 +130,17 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", default="docs/results/soak.txt", help="the samples go beside it, as JSON")
+    parser.add_argument("--gate", action="store_true", help="with the gate on: the evaluator compares every version with the trusted one")
     parser.add_argument("--note", default="", help="what else must be known of this run")
     arguments = parser.parse_args()
     if arguments.minutes < 4:
         raise SystemExit("--minutes: at least 4, of which 2 are warm-up")
     with (
         tempfile.TemporaryDirectory(prefix="takeover-soak-") as folder,
-        whole_station(Path(folder) / "workspace", "soak", arguments.seed, learner_parameters=LEARNER) as station,
+        whole_station(Path(folder) / "workspace", "soak", arguments.seed, learner_parameters=LEARNER, gate=arguments.gate) as station,
     ):
         sampler, told = run(station, arguments.minutes * 60)
-    text, content = report(sampler, told, arguments.minutes, arguments.note)
+    text, content = report(sampler, told, arguments.minutes, arguments.note, arguments.gate)
     out = Path(arguments.out)
     out.write_text(text)
     out.with_suffix(".json").write_text(json.dumps(content) + "\n")
