@@ -30,6 +30,16 @@ SIMULATOR: list[Mutation] = [
         ("sim: parameter a number", "if not spec.low <= value <= spec.high:", "if value < spec.low or value > spec.high:"),
     ),
     *of(
+        "robot_bridge/robots/sim.py",
+        "tests/robot_bridge/sim/test_sim_yaw.py",
+        ("sim: yaw", "_MAX_YAW_RAD = 2.0 ", "_MAX_YAW_RAD = 9.0 "),
+        (
+            "sim: yaw beyond is not pulled",
+            "min(-_MAX_YAW_RAD, self._target[3]), max(_MAX_YAW_RAD, self._target[3])",
+            "-_MAX_YAW_RAD, _MAX_YAW_RAD",
+        ),
+    ),
+    *of(
         "robot_bridge/robots/sim_state.py",
         SIM,
         ("state: length", "if len(state) != expected:", "if False:"),

@@ -27,6 +27,7 @@ _BLOCK_S = 0.01  # the target moves in small steps of this length
 _STEPS_PER_BLOCK = round(_BLOCK_S / sim_model.TIMESTEP_S)
 _WINDOW_STEPS = 1.2  # target to actual, in action scales
 _WINDOW_MIN_M = 0.006
+_MAX_YAW_RAD = 2.0  # further, the springs about the three axes work against each other: the tool tilts, and at half a turn is thrown
 _GRIP, _FRESH = 0, 1  # indices of the flags
 _COMMON_FAULTS = ("latency", "frozen_camera")
 _J = sim_model.ARM_JOINTS
@@ -293,6 +294,8 @@ class SimRobot:
         np.clip(moved[:3], self.task.workspace_low, self.task.workspace_high, out=moved[:3])
         turn = wrap(moved[3] - self._sense.yaw)
         moved[3] = self._sense.yaw + np.clip(turn, -2.0 * window[3], 2.0 * window[3])
+        # a target that is beyond already (a restored state) may return or stay, as at the workspace's edge
+        moved[3] = np.clip(moved[3], min(-_MAX_YAW_RAD, self._target[3]), max(_MAX_YAW_RAD, self._target[3]))
         self._target = moved
         if self._gripper_index >= 0 and abs(command[self._gripper_index]) > 0.5:
             self._flags[_GRIP] = np.sign(command[self._gripper_index])
