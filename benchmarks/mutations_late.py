@@ -81,6 +81,8 @@ LATE_REQUESTS: list[Mutation] = [
         ("stopped: known", "self.robot_stopped = True", "pass"),
         ("stopped: stands", "self.safety_state = replace(self.safety_state, velocity=(0.0, 0.0, 0.0))", "pass"),
         ("fault: stands", "self.stood_still()\n        self.pending", "self.pending"),
+        ("fault: ends what STOP ends", "self.end_episode(*self.end_request)  # at once", "pass  # at once"),
+        ("stop: no next episode", "stopped = source is OutcomeSource.STOP", "stopped = False"),
     ),
     *of(
         "robot_bridge/control.py",

@@ -125,6 +125,8 @@ class ControlBase(ControlState):
         self.stood_still()
         self.pending = None
         self.robot_faults += 1
+        if self.end_request is not None and self.end_request[1] is OutcomeSource.STOP:
+            self.end_episode(*self.end_request)  # at once: a Clear must not find it still there, to be held and gone on with
         episode = self.book.episode
         if episode is not None:
             episode.run_broken = True
@@ -193,7 +195,8 @@ class ControlBase(ControlState):
         if block is not None and block.max_failures and block.failures >= block.max_failures and not block.finishing:
             block.finishing = True
             self.io.event("practice_stopped", f"{block.failures} failures in {block.done} episodes", value=float(block.failures))
-        if self.mode.mode in (Mode.STOPPED, Mode.READY) or block is None:  # ready: STOP was cleared before this step was complete
+        stopped = source is OutcomeSource.STOP  # whatever the mode has become since
+        if stopped or self.mode.mode in (Mode.STOPPED, Mode.READY) or block is None:  # ready: cleared before this step was complete
             self._abort_block()
         elif block.complete:
             self.finish_block()

@@ -35,7 +35,7 @@ from takeover.data.schema import (
 from takeover.robot_bridge.chunks import MAX_PLAN_S
 from takeover.robot_bridge.control_state import POLICY_SILENT_S
 from takeover.robot_bridge.inbox import PendingRequest
-from takeover.robot_bridge.robots.base import RobotError
+from takeover.robot_bridge.robots.base import Evaluation, RobotError
 
 from .by_hand import SECOND, ByHand, by_hand
 
@@ -129,8 +129,11 @@ def test_a_stop_between_the_look_at_a_clear_and_its_doing_stays(hand: ByHand) ->
     assert hand.io.inbox.stop_reason == "just now"
 
 
-def test_stop_and_clear_at_once_leave_no_block_behind(hand: ByHand) -> None:
+@pytest.mark.parametrize("done", [False, True])
+def test_stop_and_clear_at_once_leave_no_block_behind(hand: ByHand, done: bool) -> None:
     hand.run()
+    if done:  # the task ends it in that very step
+        hand.robot.evaluate = lambda: Evaluation(reward=1.0, success=True, terminated=True)
     hand.io.inbox.stop("pressed")
     waiting(hand, Clear(sender="console"), hand.io.inbox.stops)
     waiting(hand, START, hand.io.inbox.stops)

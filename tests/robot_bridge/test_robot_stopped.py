@@ -8,8 +8,25 @@ from typing import Any
 import numpy as np
 import pytest
 
-from takeover.data.schema import EpisodeKind, Finish, Hold, HoldReason, Mode, Next, Resume, SafetyLimits, SetOutcome, Start
+from takeover.data.schema import (
+    Clear,
+    EpisodeEnd,
+    EpisodeKind,
+    Finish,
+    Hold,
+    HoldReason,
+    Mode,
+    Next,
+    Outcome,
+    OutcomeSource,
+    Resume,
+    Role,
+    SafetyLimits,
+    SetOutcome,
+    Start,
+)
 from takeover.robot_bridge.control_base import FAULTS_TO_OFFLINE
+from takeover.robot_bridge.inbox import PendingRequest
 from takeover.robot_bridge.robots.base import FloatArray, Reading, RobotError
 from takeover.robot_bridge.robots.sim import SimRobot
 
@@ -175,3 +192,37 @@ def test_a_robot_that_was_stopped_on_its_way_waits_for_who_resumes(tmp_path: Pat
         hand.tick(3)
         assert hand.mode is Mode.RESETTING
         assert not hand.robot._stopped.is_set()
+
+
+def ends(hand: ByHand) -> list[tuple[Outcome, OutcomeSource]]:
+    return [(record.outcome, record.outcome_source) for record in hand.records if isinstance(record, EpisodeEnd)]
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+def test_after_stop_and_clear_a_robot_that_fails_goes_on_with_nothing(hand: ByHand, at_once: bool) -> None:
+    moving(hand)
+    hand.io.inbox.stop("pressed")
+    if not at_once:
+        fails(hand, 1)
+        assert hand.mode is Mode.STOPPED
+        assert ends(hand) == [(Outcome.ABORTED, OutcomeSource.STOP)], "also when the robot is never read again"
+    hand.io.inbox.requests.append(PendingRequest(b"x", 1, Clear(sender="console"), "console", Role.OPERATOR, b"console", stops=1))
+    fails(hand, 1)
+    assert hand.errors[-1] == ""
+    assert hand.mode is Mode.OFFLINE, "no episode is left to be held"
+    assert ends(hand) == [(Outcome.ABORTED, OutcomeSource.STOP)]
+    for _ in range(5):
+        hand.control._reconnect_ns = hand.control.reset_due_ns = 0
+        hand.tick()
+        assert hand.mode is Mode.READY
+    assert hand.control.book.block is None
+
+
+def test_an_episode_that_stop_ends_is_the_last_of_its_block_in_whatever_mode(hand: ByHand) -> None:
+    moving(hand)
+    assert hand.ask(Hold(sender="console")) == ""
+    hand.control.end_episode(Outcome.ABORTED, OutcomeSource.STOP)
+    assert hand.control.book.block is None
+    assert hand.mode is Mode.HOLD
+    assert hand.ask(Resume(sender="console")) == ""
+    assert hand.mode is Mode.READY
