@@ -8,6 +8,7 @@ import logging
 import time
 from abc import abstractmethod
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
@@ -28,6 +29,7 @@ HELD_RECORDED_S = 10.0  # a hold is recorded step by step for this long, then on
 UNATTENDED_HOLD_S = 1.0  # with nobody there to resume, a hold ends the episode after this
 CAMERA_GONE_S = 0.7  # held without a camera that the policy, or who drives, needs: the episode ends, within a second of the loss
 RECONNECT_S = 1.0
+MAX_READING_AGE = 2.0  # periods: what moves on an older one does not know where the tool is
 WAY_TO_START_S = 30.0  # a start pose that is not reached by then is not reached
 
 
@@ -154,15 +156,29 @@ class ControlLoop(ControlStep):
         self.change(ModeEvent.CONNECT)
 
     def _read(self) -> Reading:
+        """Where the robot is now. Raises `RobotError` for a reading that is old, not finite, or not of this robot's joints."""
+        asked_ns = time.monotonic_ns()
         reading = self.robot.read()
+        if not self.lockstep:
+            self._check_age(reading, asked_ns)
         numbers = (reading.observation, reading.tool_position, reading.tool_velocity, reading.force_n)
         limited_by = (reading.joints, reading.gripper_force_n)
         if not all(np.isfinite(part).all() for part in (*numbers, *limited_by)):
             raise RobotError("the robot's reading is not finite")
         if (limited := len(self.spec.joint_low)) and len(reading.joints) != limited:
             raise RobotError(f"the robot's reading has {len(reading.joints)} joints, its spec limits of {limited}")
+        if self.reading is not None and reading.t_ns <= self.reading.t_ns:
+            reading = replace(reading, t_ns=self.reading.t_ns + 1)  # measured once, read twice: the times of steps increase
         self.reading = reading
         return reading
+
+    def _check_age(self, reading: Reading, asked_ns: int) -> None:
+        """A driver that lost its robot may go on answering what it knew last."""
+        age_s, allowed_s = (asked_ns - reading.t_ns) / 1e9, MAX_READING_AGE * self.period_s
+        if age_s > allowed_s:
+            raise RobotError(f"the robot's newest reading is {age_s:.3f} s old, allowed {allowed_s:g} s: it measures no more")
+        if reading.t_ns > time.monotonic_ns():
+            raise RobotError("the robot's reading is of a time to come: its driver must give times of this computer's monotonic clock")
 
     def _complete(self, reading: Reading) -> None:
         """The step before is a whole transition now: record it, and end the episode if that was its last."""

@@ -19,7 +19,7 @@ class RobotError(RuntimeError):
 class Reading:
     """One reading of the robot, all from the same instant. Positions m, angles rad, forces N, base frame."""
 
-    t_ns: int  # monotonic
+    t_ns: int  # when it was measured, not when it was asked for: this computer's monotonic clock
     observation: FloatArray  # (D,) float64, in the order of RobotSpec.observation.names
     tool_position: FloatArray  # (3,)
     tool_velocity: FloatArray  # (3,) m/s

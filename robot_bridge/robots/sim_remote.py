@@ -86,6 +86,7 @@ class RemoteSimRobot:
         self._seq = itertools.count()
         self._read_ns = 0  # when the newest reading was asked for: a command is as old as what it was decided on
         self._snapshot: Snapshot | None = None
+        self._tick, self._tick_ns = -1, 0  # the server's newest period, and when it was first seen
         self._stopped = threading.Event()
         self._life_s = command_life_s(1.0 / self._spec.control_hz)
         self._watched: bool | None = None  # whether its watchdog stops it in time; None: it has not said yet
@@ -131,8 +132,10 @@ class RemoteSimRobot:
             raise RobotError("the robot's own watchdog has stopped it: no command reached it in time")
         if snapshot.stopped and not self._stopped.is_set():
             raise RobotError("the robot was stopped, and not by this bridge now: by somebody else, or by a stop that arrived late")
+        if snapshot.tick != self._tick:
+            self._tick, self._tick_ns = snapshot.tick, time.monotonic_ns()
         return Reading(
-            t_ns=time.monotonic_ns(),
+            t_ns=self._tick_ns,
             observation=np.array(snapshot.observation),
             tool_position=np.array(snapshot.tool_position),
             tool_velocity=np.array(snapshot.tool_velocity),
@@ -166,6 +169,7 @@ class RemoteSimRobot:
 
     def reset(self, seed: int) -> None:
         self._take(self._link.ask(Request(op="reset", session=self._session, seed=seed), RESET_S))
+        self._tick = -1  # its clock stood meanwhile
 
     def evaluate(self) -> Evaluation:
         snapshot = self._known()
@@ -176,6 +180,7 @@ class RemoteSimRobot:
 
     def restore(self, state: bytes) -> None:
         self._take(self._link.ask(Request(op="restore", session=self._session, state=state), RESET_S))
+        self._tick = -1
 
     def advice(self) -> Advice:
         snapshot = self._known()

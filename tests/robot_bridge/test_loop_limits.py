@@ -431,6 +431,34 @@ def test_a_reading_with_another_number_of_joints_than_limits_holds(hand: ByHand,
     assert hand.control.mode.detail == "the robot's reading has 5 joints, its spec limits of 6"
 
 
+@pytest.mark.parametrize(("periods", "why"), [(1.5, ""), (2.1, "it measures no more"), (-200.0, "is of a time to come")])
+def test_a_reading_is_of_now(hand: ByHand, monkeypatch: pytest.MonkeyPatch, periods: float, why: str) -> None:
+    moving(hand)
+    read = hand.robot.read
+    monkeypatch.setattr(hand.robot, "read", lambda: replace(read(), t_ns=time.monotonic_ns() - int(periods * SECOND / 20)))
+    hand.tick()
+    if why:
+        assert hand.control.mode.reason is HoldReason.ROBOT_FAULT
+        assert why in hand.control.mode.detail
+        assert hand.robot._stopped.is_set()
+    else:
+        assert hand.mode is Mode.POLICY
+    monkeypatch.setattr(hand.control, "lockstep", True)
+    hand.control._read()  # nothing there depends on a clock
+
+
+def test_a_reading_that_is_seen_twice_is_recorded_a_little_later(hand: ByHand, monkeypatch: pytest.MonkeyPatch) -> None:
+    moving(hand)
+    frozen = hand.robot.read()
+    monkeypatch.setattr(hand.robot, "read", lambda: frozen)
+    hand.tick(2)
+    monkeypatch.undo()
+    hand.tick(2)
+    times = [step.t_observation_ns for step in hand.steps]
+    assert hand.mode is Mode.POLICY
+    assert times == sorted(set(times))
+
+
 def test_faults_in_a_row_take_the_robot_offline_and_are_said_once_a_second(hand: ByHand, monkeypatch: pytest.MonkeyPatch) -> None:
     moving(hand)
     monkeypatch.setattr(hand.robot, "read", lambda: 1 / 0)

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from msgspec import structs
 
-from takeover.data.schema import ControlEnvelope, Hold, Role
+from takeover.data.schema import ControlEnvelope, Hold, HoldReason, Mode, Role
 from takeover.robot_bridge.protocol import BadMessage, Codec, ControlClient, Endpoints, KeyFolder, KeyProblem, KeyRefused, Pull
 from takeover.robot_bridge.robots import sim_wire
 from takeover.robot_bridge.robots.base import RobotError
@@ -24,6 +24,8 @@ from takeover.robot_bridge.robots.sim_camera_geometry import project
 from takeover.robot_bridge.robots.sim_remote import RemoteSimRobot
 from takeover.robot_bridge.robots.sim_server import SimServer
 from takeover.robot_bridge.robots.sim_wire import MAX_FRAME_BYTES, Request, ServerReply
+
+from .by_hand import by_hand
 
 
 class Direct:
@@ -135,6 +137,47 @@ def test_a_robot_that_stands_for_a_reason_not_this_bridges_is_no_robot_to_drive(
     link.snapshot = {}
     robot.clear()
     assert robot.read().joints is not None
+
+
+def test_a_server_whose_physics_stand_gives_old_readings(driven: tuple[RemoteSimRobot, Direct], tmp_path: Path) -> None:
+    robot, link = driven
+    robot.connect()
+    first = robot.read().t_ns
+    assert robot.read().t_ns == first, "answered anew, not measured anew"
+    with link.server._lock:
+        link.server._step()
+    second = robot.read().t_ns
+    assert second > first
+    robot.reset(3)  # takes its time, in which the server's clock stands
+    third = robot.read().t_ns
+    assert third > second
+    robot.restore(robot.save())
+    assert robot.read().t_ns > third
+
+
+def test_a_bridge_does_not_drive_by_a_server_whose_physics_stand(driven: tuple[RemoteSimRobot, Direct], tmp_path: Path) -> None:
+    robot, link = driven
+    robot.connect()
+    with by_hand(tmp_path / "bridge", robot=robot) as hand:
+        stands = False
+        ask = link.ask
+
+        def stepped(request: Request, timeout_s: float) -> ServerReply:
+            if request.op == "read" and not stands:
+                with link.server._lock:
+                    link.server._step()
+            return ask(request, timeout_s)
+
+        link.ask = stepped  # type: ignore[method-assign]
+        hand.run()
+        stands = True
+        hand.tick()
+        assert hand.mode is Mode.POLICY, "read twice in one period of its"
+        robot._tick_ns -= int(2.1 * hand.control.period_s * 1e9)
+        hand.tick()
+        assert (hand.mode, hand.control.mode.reason) == (Mode.HOLD, HoldReason.ROBOT_FAULT)
+        times = [step.t_observation_ns for step in hand.steps]
+        assert times == sorted(set(times)), "they increase"
 
 
 def test_what_the_server_refuses_is_no_answer(tmp_path: Path) -> None:
