@@ -81,6 +81,7 @@ SIMULATOR: list[Mutation] = [
         ("driver: stopped by others", "if snapshot.stopped and not self._stopped.is_set():", "if False:"),
         ("driver: its own stop", "if snapshot.stopped and not self._stopped.is_set():", "if snapshot.stopped:"),
         ("driver: no reading", "if snapshot is None:", "if False:"),
+        ("driver: grip force", "gripper_force_n=snapshot.gripper_force_n", "gripper_force_n=-1.0"),
         ("driver: physics that stand", "if snapshot.tick != self._tick:", "if True:"),
         ("driver: measured anew", "self._tick = -1  # its clock stood meanwhile", "pass"),
         ("driver: not read yet", "if self._snapshot is None:", "if False:"),

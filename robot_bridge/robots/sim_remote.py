@@ -143,6 +143,7 @@ class RemoteSimRobot:
             gripper_width_m=snapshot.gripper_width_m,
             force_n=np.array(snapshot.force_n),
             joints=np.array(snapshot.joints),
+            gripper_force_n=snapshot.gripper_force_n,
         )
 
     def apply(self, action: FloatArray) -> None:

@@ -142,6 +142,7 @@ class SimServer:
             gripper_width_m=reading.gripper_width_m,
             force_n=reading.force_n.tolist(),
             joints=reading.joints.tolist(),
+            gripper_force_n=reading.gripper_force_n,
             reward=evaluation.reward,
             success=evaluation.success,
             terminated=evaluation.terminated,

@@ -41,6 +41,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     gripper_width_m: float
     force_n: list[float]
     joints: list[float]
+    gripper_force_n: float  # -1: not measured
     reward: float
     success: bool
     terminated: bool

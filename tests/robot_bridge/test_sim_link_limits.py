@@ -6,6 +6,7 @@ import socket
 import struct
 import time
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,7 +19,7 @@ from msgspec import structs
 from takeover.data.schema import ControlEnvelope, Hold, HoldReason, Mode, Role
 from takeover.robot_bridge.protocol import BadMessage, Codec, ControlClient, Endpoints, KeyFolder, KeyProblem, KeyRefused, Pull
 from takeover.robot_bridge.robots import sim_wire
-from takeover.robot_bridge.robots.base import RobotError
+from takeover.robot_bridge.robots.base import Reading, RobotError
 from takeover.robot_bridge.robots.sim import SimRobot
 from takeover.robot_bridge.robots.sim_camera_geometry import project
 from takeover.robot_bridge.robots.sim_remote import RemoteSimRobot
@@ -137,6 +138,25 @@ def test_a_robot_that_stands_for_a_reason_not_this_bridges_is_no_robot_to_drive(
     link.snapshot = {}
     robot.clear()
     assert robot.read().joints is not None
+
+
+def test_everything_the_robot_tells_crosses_the_link(tmp_path: Path) -> None:
+    server = SimServer(SimRobot("pick-lift"), str(tmp_path / "s"), 1.0)
+    robot = RemoteSimRobot("pick-lift", str(tmp_path / "s"))
+    link: Any = Direct(server)
+    robot._link = robot._stop_link = link
+    robot.connect()
+    robot.apply(np.array([0.0, 0.5, 0.0, 0.0, -1.0]))
+    with server._lock:
+        for _ in range(3):
+            server._step()
+    theirs, ours = server.robot.read(), robot.read()
+    assert theirs.gripper_force_n > 0.05, "it closes"
+    for field in fields(Reading):
+        if field.name != "t_ns":
+            np.testing.assert_array_equal(getattr(ours, field.name), getattr(theirs, field.name), field.name)
+    robot.close()
+    server.close()
 
 
 def test_a_server_whose_physics_stand_gives_old_readings(driven: tuple[RemoteSimRobot, Direct], tmp_path: Path) -> None:
