@@ -243,6 +243,7 @@ DECIDE: list[Mutation] = [
         ("chunks: future", "if not flushed_at <= self.answer.from_seq <= seq:", "if not flushed_at <= self.answer.from_seq:"),
         ("chunks: expiry", "seq <= self.answer.valid_until_seq and ", ""),
         ("chunks: last row", " and seq - self.answer.from_seq < min(len(self.rows), plan) + repeats", ""),
+        ("chunks: last row that counts", "min(len(self.rows), plan) - 1)", "len(self.rows) - 1)"),
         ("chunks: a bad one covers", "return self.rows is None or (", "return self.rows is not None and ("),
         ("chunks: planned", "planned=self.answer.from_seq < seq", "planned=False"),
         ("chunks: patience", "min(2.0 * self.latest_s, MAX_PATIENCE_S)", "2.0 * self.latest_s"),

@@ -126,6 +126,7 @@ LATE_REQUESTS: list[Mutation] = [
     ),
     *of("robot_bridge/refusals.py", f"{T}floods.py", ("refusal: too deep", "except RecursionError:", "except KeyError:")),
     *of("robot_bridge/protocol/sockets.py", f"{T}floods.py", ("flood: of rubbish", "if time.monotonic() >= deadline:", "if False:")),
-    *of("robot_bridge/realtime.py", LATE, ("plan: so long", ", math.floor(MAX_PLAN_S / self.period_s))", ")")),
+    *of("robot_bridge/realtime.py", LATE, ("plan: so long", "repeats, self.plan_steps)", "repeats)")),
+    *of("robot_bridge/control_step.py", LATE, ("plan: its rows", "chunk.choice(self.seq, self.plan_steps)", "chunk.choice(self.seq)")),
     *of("robot_bridge/io.py", IO, ("command: presses for nothing", "if command.deadman and not command.authority:", "if False:")),
 ]

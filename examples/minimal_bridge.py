@@ -140,8 +140,8 @@ class Bridge:
                                   "episode_id": self.episode, "flush": self.flush}); self.flush = False
     def row(self):  # what the policy says about this step; None: nothing that counts
         if not self.chunk or not (self.seq if self.flush else self.flushed_at) <= self.chunk["from_seq"] <= self.seq: return None
-        i, rows, valid = self.seq - self.chunk["from_seq"], self.chunk["actions"], self.seq <= self.chunk["valid_until_seq"]
-        return "fault" if self.chunk["fault"] else rows[min(i, len(rows) - 1)] if valid and i < min(len(rows), PLAN) + REPEATS else None
+        i, rows, valid = self.seq - self.chunk["from_seq"], self.chunk["actions"][:PLAN], self.seq <= self.chunk["valid_until_seq"]
+        return "fault" if self.chunk["fault"] else rows[min(i, len(rows) - 1)] if valid and i < len(rows) + REPEATS else None
     def decide(self):  # who drives this step, and with what
         c, policy, age, self.undecided = self.command, self.row(), self.age(), False
         loss = "command_stale" if age > T_CMD or not c["gui_alive"] else "device_lost" if not c["device_alive"] else \

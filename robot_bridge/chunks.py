@@ -32,8 +32,8 @@ class Chunk:
     fault: str = ""
 
     def covers(self, seq: int, flushed_at: int, repeats: int, plan: int = MAX_ROWS) -> bool:
-        """Whether it says what to do at step ``seq``. Beyond its rows the last one is repeated ``repeats`` times, while still valid;
-        rows beyond the first ``plan`` count for nothing.
+        """Whether it says what to do at step ``seq``. Rows beyond the first ``plan`` count for nothing; the last that counts is repeated
+        ``repeats`` times, while still valid.
 
         One that was refused covers every step until it is replaced: a slow actor's fault must not pass for an answer that is missing.
         """
@@ -43,11 +43,11 @@ class Chunk:
             seq <= self.answer.valid_until_seq and seq - self.answer.from_seq < min(len(self.rows), plan) + repeats
         )
 
-    def choice(self, seq: int) -> PolicyChoice:
-        """The row for step ``seq``."""
+    def choice(self, seq: int, plan: int = MAX_ROWS) -> PolicyChoice:
+        """The row for step ``seq``, of the first ``plan``."""
         if self.rows is None:
             return PolicyChoice(None, self.fault)
-        row = min(max(seq - self.answer.from_seq, 0), len(self.rows) - 1)
+        row = min(max(seq - self.answer.from_seq, 0), min(len(self.rows), plan) - 1)
         return PolicyChoice(self.rows[row], planned=self.answer.from_seq < seq)
 
 

@@ -1,5 +1,6 @@
 """What the control loop knows, and what it asks of it: who may drive, by which rules and limits. Control thread only."""
 
+import math
 import time
 
 import msgspec
@@ -10,7 +11,7 @@ from takeover.data.schema import EpisodeKind, HoldReason, Mode, Outcome, Outcome
 from takeover.robot_bridge.arbitration import Authority, Rules, command_life_s, ramp_steps, stale_steps
 from takeover.robot_bridge.camera_thread import CameraThread
 from takeover.robot_bridge.changed_commands import ChangedCommands
-from takeover.robot_bridge.chunks import AnswerLatency
+from takeover.robot_bridge.chunks import MAX_PLAN_S, AnswerLatency
 from takeover.robot_bridge.episode import Episode, PendingStep
 from takeover.robot_bridge.episode_book import EpisodeBook
 from takeover.robot_bridge.io import BridgeIO
@@ -49,6 +50,7 @@ class ControlState:
         self.spec = book.spec
         self.watched = pictures_alone(config, self.spec)
         self.period_s = 1.0 / self.spec.control_hz
+        self.plan_steps = math.floor(MAX_PLAN_S / self.period_s)  # of a chunk that count
         self.filter = SafetyFilter(self.spec, config.limits)
         self.practice_filter = SafetyFilter(self.spec, practice_limits(config.limits))
         self.speed_scale = 1.0

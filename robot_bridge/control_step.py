@@ -123,7 +123,7 @@ class ControlStep(ControlBase, ABC):
         chunk = self.io.inbox.chunk
         if chunk is not None and not (self.asks_policy() and self.answered_by(chunk) and self._policy_sees(t_decision_ns)):
             chunk = None
-        choice: PolicyChoice | None = chunk.choice(self.seq) if chunk is not None else None
+        choice: PolicyChoice | None = chunk.choice(self.seq, self.plan_steps) if chunk is not None else None
         rules = self.rules()
         decision = decide(
             self.mode.mode,

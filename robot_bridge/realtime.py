@@ -16,7 +16,7 @@ from takeover.data.schema import HoldReason, Mode, RunConfig
 from takeover.robot_bridge import answers
 from takeover.robot_bridge.arbitration import command_life_s, watch
 from takeover.robot_bridge.camera_thread import CameraThread
-from takeover.robot_bridge.chunks import MAX_PLAN_S, Chunk
+from takeover.robot_bridge.chunks import Chunk
 from takeover.robot_bridge.control import ControlLoop
 from takeover.robot_bridge.episode_book import EpisodeBook
 from takeover.robot_bridge.io import BridgeIO
@@ -129,7 +129,7 @@ class RealTimeLoop(ControlLoop):
 
     def answered_by(self, chunk: Chunk) -> bool:
         repeats = math.floor(command_life_s(self.period_s) / self.period_s)
-        return chunk.covers(self.seq, self.flushed_at, repeats, math.floor(MAX_PLAN_S / self.period_s))
+        return chunk.covers(self.seq, self.flushed_at, repeats, self.plan_steps)
 
     def policy_awaited(self) -> bool:
         late_myself = bool(self._late) and self._late[-1]  # the loop's own lateness is counted as such, not as the actor's

@@ -206,7 +206,7 @@ def chunk_ends(rig: Rig) -> str:
     f"a plan counts for {PLAN_S:g} s, its last row for at most T_cmd more; then hold `policy_late`",
 )
 def long_chunk_ends(rig: Rig) -> str:
-    rows = math.ceil((PLAN_S + 2.0) * rig.spec.control_hz)
+    rows, plan = math.ceil((PLAN_S + 2.0) * rig.spec.control_hz), math.floor(PLAN_S * rig.spec.control_hz + 1e-9)
     if rows > MAX_ROWS:
         raise Skipped(f"{MAX_ROWS} rows are no {PLAN_S + 2:g} s at {rig.spec.control_hz:g} Hz")
     if rig.policy(PLAN_S + 1.0).episode_max_steps * rig.period_s < PLAN_S + 1.0:
@@ -217,15 +217,17 @@ def long_chunk_ends(rig: Rig) -> str:
         if len(sent) > 1:
             return None
         sent.append(seen.seq)
-        return rig.answered(seen, [[0.0] * rig.spec.action.size] * rows, policy_version=9)
+        beyond = [[1e-3] * rig.spec.action.size] * (rows - plan)
+        return rig.answered(seen, [[0.0] * rig.spec.action.size] * plan + beyond, policy_version=9)
 
     rig.peers.answer = answer
     rig.hold("policy_late", timeout_s=PLAN_S + rig.silence_s + rig.command_life_s)
     time.sleep(0.2)
-    used = [step.seq - step.policy_from_seq for step in rig.steps_after(since) if step.policy_version == 9]
-    allowed = math.floor(PLAN_S * rig.spec.control_hz + 1e-9) + math.floor(rig.command_life_s * rig.spec.control_hz + 1e-9)
+    steps = [step for step in rig.steps_after(since) if step.policy_version == 9]
+    used, allowed = [step.seq - step.policy_from_seq for step in steps], plan + math.floor(rig.command_life_s * rig.spec.control_hz + 1e-9)
     need(used, "none of its rows was used")
     need(max(used) < allowed, f"row {max(used)} was used, after {max(used) * rig.period_s:.2f} s")
+    need(not any(any(step.policy_action or []) for step in steps), "not the last row that counts was repeated, but one beyond it used")
     return f"{len(used)} rows, {max(used) * rig.period_s:.2f} s"
 
 

@@ -94,6 +94,9 @@ def test_a_chunk_is_looked_up_by_step() -> None:
     assert chunk.covers(17, 0, 3), "the last row is repeated three times"
     assert not chunk.covers(18, 0, 3)
     assert not chunk.covers(12, 11, 3), "made before the flush"
+    assert [chunk.choice(seq, plan=3).action for seq in (11, 12, 13, 15)] == [1.0, 2.0, 2.0, 2.0], "of a long one the last that counts"
+    assert chunk.covers(15, 0, 3, plan=3)
+    assert not chunk.covers(16, 0, 3, plan=3)
     short = chunks.received(answer(10, [[0.0]] * 5, valid_for=2), 1, 0)
     assert short.covers(11, 0, 3)
     assert not short.covers(12, 0, 3), "the actor itself says until when"

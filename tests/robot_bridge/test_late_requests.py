@@ -435,7 +435,8 @@ def test_clamps_of_a_person_do_not_count_beside_the_policy(picking: ByHand) -> N
 
 
 def test_a_plan_is_driven_for_so_long_and_no_longer(hand: ByHand) -> None:
-    hand.answers = [[0.3, 0.0, 0.0, 0.0]] * 1000
+    plan = int(MAX_PLAN_S * hand.control.spec.control_hz)
+    hand.answers = [[0.3, 0.0, 0.0, 0.0]] * plan + [[0.1, 0.0, 0.0, 0.0]] * 900
     hand.run()
     hand.answers = None
     steps = 0
@@ -443,4 +444,5 @@ def test_a_plan_is_driven_for_so_long_and_no_longer(hand: ByHand) -> None:
         hand.tick()
         steps += 1
     assert hand.control.mode.reason is HoldReason.POLICY_LATE
-    assert abs(steps - MAX_PLAN_S * hand.control.spec.control_hz) < 10
+    assert abs(steps - plan) < 10
+    assert all(step.policy_action in (None, [0.3, 0.0, 0.0, 0.0]) for step in hand.steps), "its last row, none beyond it"
