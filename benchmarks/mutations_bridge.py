@@ -11,6 +11,7 @@ SLOW = "return min(self.speed_scale, self.config.limits.slow_scale) if slow else
 DECISION_HELD = "self.authority = replace(self.authority, armed=False, needs_neutral=True, ramp=0, late_answers=0)"
 NOBODY_RESUMES = "and self.held_steps * self.period_s >= UNATTENDED_HOLD_S"
 IN_TIME = "if command is None or command.age_s(now) > command_life_s(self.period_s):"
+SLEPT_AGAIN = "before = self._asleep_ns\n        slept_s = (asleep_ns()"
 OTHERS = "if isinstance(request, _LEASED) and holder and not lease.is_of(item.sender, item.owner) and not lease.scripted(now):"
 
 BRIDGE: list[Mutation] = [
@@ -143,6 +144,14 @@ BRIDGE: list[Mutation] = [
         ("stuck: stands by again", "self.clear_robot()  # from", "pass  # from"),
         ("stuck: not in a hold", "if self.mode.mode in (Mode.READY, Mode.RESETTING):", "if True:"),
         ("stuck: holds", "if self.tripped:\n            self.tripped", "if False:\n            self.tripped"),
+        ("slept: noticed", "if slept_s > SLEPT_S and", "if False and"),
+        ("slept: time", "SLEPT_S = 0.5 ", "SLEPT_S = 5.0 "),
+        ("slept: too early", "SLEPT_S = 0.5 ", "SLEPT_S = 0.3 "),
+        ("slept: where nothing moves", "self.mode.mode in (Mode.POLICY, Mode.TAKEOVER, Mode.RESETTING):", "True:"),
+        ("slept: before an episode", "in (Mode.POLICY, Mode.TAKEOVER, Mode.RESETTING):", "in (Mode.POLICY, Mode.TAKEOVER):"),
+        ("slept: a person drives", "in (Mode.POLICY, Mode.TAKEOVER, Mode.RESETTING):", "in (Mode.POLICY, Mode.RESETTING):"),
+        ("slept: robot", "self.stop_robot()\n            self.stood_still()", "self.stood_still()"),
+        ("slept: once", "before, self._asleep_ns = self._asleep_ns, asleep_ns()\n        slept_s = (self._asleep_ns", SLEPT_AGAIN),
         ("recorder: looked at", "reason, detail = self.unrecorded(now_ns)", 'reason, detail = HoldReason.NONE, ""'),
         ("present: lease", "reason, detail = self._nobody_there(now_ns)", 'reason, detail = HoldReason.NONE, ""'),
         ("present: holder", "if not lease.holder(now_ns):", "if False:"),

@@ -97,6 +97,7 @@ LATE_REQUESTS: list[Mutation] = [
     *of(
         "robot_bridge/realtime.py",
         STOPPED,
+        ("slept: stands", "self.stop_robot()\n            self.stood_still()", "self.stop_robot()"),
         ("stuck: known", "self.tripped = self.robot_stopped = True", "self.tripped = True"),
         ("stuck: stands", "self.tripped = False\n            self.stood_still()", "self.tripped = False"),
         ("stuck: stands in a hold", "self.tripped = False\n        self.stood_still()", "self.tripped = False"),

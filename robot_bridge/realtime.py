@@ -32,6 +32,7 @@ LATE = 0.5  # of the period: a wake-up later than this is counted
 LATE_WINDOW = 20  # steps
 LATE_TO_HOLD = 10  # late ones among them
 STUCK_S = 0.5  # without a tick for this long the I/O side stops the robot
+SLEPT_S = 0.5  # the computer was suspended for longer: nobody may be there any more, and nothing else notices
 SILENT_S, SILENT_PERIODS = 0.1, 2  # without a tick for the longer of the two: no heartbeat
 LOCK_SHARERS, LOCK_SHARERS_NICE = ("io",), -5  # not the cameras: rendering is heavy and would take the machine from the others
 REAL_TIME_PRIORITY = 20
@@ -49,6 +50,7 @@ class RealTimeLoop(ControlLoop):
         self.tripped = False  # the I/O side has stopped the robot because no tick came
         self.collects_garbage = False  # this process has left it to the loop, see `Bridge.own_garbage`
         self._collected_s = 0.0
+        self._asleep_ns = asleep_ns()
         self._deadline = 0
         self._late: deque[bool] = deque(maxlen=LATE_WINDOW)
         self._lateness_s: deque[float] = deque(maxlen=2000)
@@ -76,6 +78,19 @@ class RealTimeLoop(ControlLoop):
                     self.steps_dropped += int(missed)
                     self._late.append(True)  # the next step will begin in time, but a whole one was not made
                 deadline = time.monotonic_ns()
+
+    def tick(self) -> None:
+        self._notice_sleep()
+        super().tick()
+
+    def _notice_sleep(self) -> None:
+        """Hold when the computer was suspended since the period before: the clock by which everything else here ages stood still."""
+        before, self._asleep_ns = self._asleep_ns, asleep_ns()
+        slept_s = (self._asleep_ns - before) / 1e9
+        if slept_s > SLEPT_S and self.mode.mode in (Mode.POLICY, Mode.TAKEOVER, Mode.RESETTING):
+            self.stop_robot()
+            self.stood_still()
+            self.change(ModeEvent.HOLD, HoldReason.CONTROL_LATE, f"the computer was suspended for {slept_s:.1f} s")
 
     def _collect(self, resetting: bool) -> None:
         """Garbage is collected where a pause costs nothing: after a start state was made, and now and then while nothing drives."""
@@ -200,6 +215,11 @@ class RealTimeLoop(ControlLoop):
                     break
                 inbox.arrived.wait(left)
         return True
+
+
+def asleep_ns() -> int:
+    """How long the computer has been suspended since it was started, give or take a constant."""
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) - time.monotonic_ns()
 
 
 def raise_priority() -> None:

@@ -322,6 +322,48 @@ def test_a_stuck_control_thread_stops_the_robot_and_the_heartbeat_then_holds(han
     assert hand.bridge._compose_alive(0, now) is None, "not for ever"
 
 
+def slept(hand: ByHand, seconds: float) -> None:
+    """The computer was suspended since the last period."""
+    hand.control._asleep_ns -= int(seconds * SECOND)
+    hand.tick()
+
+
+@pytest.mark.parametrize("driver", [Mode.POLICY, Mode.TAKEOVER])
+def test_a_computer_that_was_suspended_holds_until_somebody_resumes(hand: ByHand, driver: Mode) -> None:
+    moving(hand)
+    if driver is Mode.TAKEOVER:
+        hand.take_over()
+    slept(hand, 0.4)
+    assert hand.mode is driver
+    slept(hand, 0.6)
+    assert held(hand) is HoldReason.CONTROL_LATE
+    assert hand.control.mode.detail == "the computer was suspended for 0.6 s"
+    assert hand.robot._stopped.is_set()
+    hand.deadman, hand.action = False, [0.0] * 4
+    hand.tick(2)
+    assert hand.mode is Mode.HOLD
+    assert hand.ask(Resume(sender="console")) == ""
+    hand.tick(2)
+    assert (hand.mode, hand.robot._stopped.is_set()) == (Mode.POLICY, False)
+
+
+def test_a_block_does_not_go_on_by_itself_after_a_sleep(hand: ByHand) -> None:
+    hand.control.book.start_block(EpisodeKind.POLICY, 0)
+    hand.control.begin_reset()
+    slept(hand, 3600.0)
+    hand.tick(3)
+    assert hand.mode is Mode.HOLD
+    assert hand.ask(Resume(sender="console")) == ""
+    hand.tick(3)
+    assert hand.mode is Mode.POLICY
+
+
+def test_a_sleep_in_which_nothing_was_to_move_is_no_reason_to_hold(hand: ByHand) -> None:
+    slept(hand, 3600.0)
+    assert (hand.mode, hand.robot._stopped.is_set()) == (Mode.READY, False)
+    hand.run()
+
+
 def test_nobody_there_nobody_drives(hand: ByHand) -> None:
     moving(hand)
     hand.commands = False

@@ -71,6 +71,12 @@ def stalls(hand: ByHand) -> None:
     hand.tick()
 
 
+def sleeps(hand: ByHand) -> None:
+    """The computer was suspended since the last period."""
+    hand.control._asleep_ns -= SECOND
+    hand.tick()
+
+
 def applied(hand: ByHand) -> list[np.ndarray]:
     """What the robot is told from now on."""
     told: list[np.ndarray] = []
@@ -136,7 +142,7 @@ def stalls_in_a_hold(hand: ByHand) -> None:
     stalls(hand)
 
 
-@pytest.mark.parametrize("stop", [*(stop for stop, _ in WHY), stalls_in_a_hold], ids=["fault", "stall", "stall in a hold"])
+@pytest.mark.parametrize("stop", [*(stop for stop, _ in WHY), sleeps, stalls_in_a_hold], ids=["fault", "stall", "sleep", "stall in a hold"])
 def test_a_robot_that_was_stopped_is_sped_up_from_standstill(hand: ByHand, stop: Any) -> None:
     moving(hand)
     stop(hand)
