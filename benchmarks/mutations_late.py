@@ -119,9 +119,22 @@ LATE_REQUESTS: list[Mutation] = [
     *of(
         "robot_bridge/protocol/polling.py",
         f"{T}floods.py",
-        ("flood: the others' turn", "return islice(iter(receive, None), MAX_AT_ONCE)", "return iter(receive, None)"),
+        ("flood: the others' turn", "islice(iter(receive, None), MAX_AT_ONCE)", "iter(receive, None)"),
+        ("flood: of large messages", "if time.monotonic() >= end:", "if False:"),
         ("flood: their turn soon", "MAX_AT_ONCE = 64 ", "MAX_AT_ONCE = 64_000 "),
     ),
+    *of(
+        "robot_bridge/io.py",
+        f"{T}floods.py",
+        ("flood: requests first", "if ready:\n            self._on_control()", "if ready:\n            pass"),
+        ("flood: requests between", "self._handlers[id(socket)]()\n                self._on_control()", "self._handlers[id(socket)]()"),
+    ),
+    *of(
+        "robot_bridge/recordable.py",
+        f"{T}floods.py",
+        ("answer: bytes of larger actions", "rows = MAX_ROWS * (3 + 9 * action_size)", "rows = 0"),
+    ),
+    *of("robot_bridge/protocol/sockets.py", f"{T}floods.py", ("answer: room for larger actions", "= max_bytes or entry", "= entry")),
     *of("robot_bridge/refusals.py", f"{T}floods.py", ("refusal: too deep", "except RecursionError:", "except KeyError:")),
     *of("robot_bridge/protocol/sockets.py", f"{T}floods.py", ("flood: of rubbish", "if time.monotonic() >= deadline:", "if False:")),
     *of("robot_bridge/realtime.py", LATE, ("plan: so long", ", math.floor(MAX_PLAN_S / self.period_s))", ")")),

@@ -82,7 +82,8 @@ class BridgeIO(ControlDesk, RecordDesk):
         self._state: Publisher[State] = self._own(Publisher(endpoints, "state", State))
         self._observation: Publisher[Observation] = self._own(Publisher(endpoints, "observation", Observation))
         self._privileged: Publisher[Privileged] = self._own(Publisher(endpoints, "privileged", Privileged))
-        self._policy: Pull[PolicyAction] = self._own(Pull(endpoints, "policy_action", PolicyAction))
+        largest = recordable.answer_bytes(spec.action.size)
+        self._policy: Pull[PolicyAction] = self._own(Pull(endpoints, "policy_action", PolicyAction, largest))
         self._command: Pull[Command] = self._own(Pull(endpoints, "command", Command))
         self._event: Pull[Event] = self._own(Pull(endpoints, "event", Event))
         self._control: Router[ControlEnvelope, ReplyEnvelope] = self._own(Router(endpoints, "control", ControlEnvelope, ReplyEnvelope))
@@ -98,7 +99,6 @@ class BridgeIO(ControlDesk, RecordDesk):
             id(self._policy): self._on_policy,
             id(self._command): self._on_command,
             id(self._event): self._on_event,
-            id(self._control): self._on_control,
             id(self._record): self._on_record,
             id(self._learner): self._on_learner,
         }
@@ -145,11 +145,19 @@ class BridgeIO(ControlDesk, RecordDesk):
     # --- owning thread ---
 
     def pump(self, timeout_s: float) -> None:
-        """Send what waits, then handle whatever arrives within ``timeout_s`` (one wait), then send what came of it."""
+        """Send what waits, then handle whatever arrives within ``timeout_s`` (one wait), then send what came of it.
+
+        Requests come first and once more after each other stream: a STOP waits for one turn, not for all of them.
+        """
         self._flush()
         until_state = (self._state_due_ns - time.monotonic_ns()) / 1e9
-        for socket in self._poll.wait(max(0.0, min(timeout_s, until_state))):
-            self._handlers[id(socket)]()
+        ready = self._poll.wait(max(0.0, min(timeout_s, until_state)))
+        if ready:
+            self._on_control()
+        for socket in ready:
+            if socket is not self._control:
+                self._handlers[id(socket)]()
+                self._on_control()
         self._flush()
 
     def close(self) -> None:
