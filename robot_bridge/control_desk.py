@@ -13,18 +13,23 @@ from takeover.data.schema import (
     Hello,
     Hold,
     Lease,
+    Mark,
     Reply,
     ReplyEnvelope,
     RobotSpec,
     Role,
+    SetOutcome,
     Stop,
+    UndoOutcome,
     ViewReport,
 )
 from takeover.robot_bridge import names
 from takeover.robot_bridge.inbox import MAX_REQUEST_AGE_NS, Inbox, PendingRequest
 from takeover.robot_bridge.lease import LeaseRefused, LeaseTable
+from takeover.robot_bridge.mark_rate import MARKS_PER_S, MarkRate
 from takeover.robot_bridge.protocol import SAY_HELLO, BadMessage, Router, turn
 from takeover.robot_bridge.protocol.link import Gatekeeper
+from takeover.robot_bridge.record_log import MAX_EVENT_BACKLOG_BYTES, RecordLog
 from takeover.robot_bridge.refusals import Refusal, Refusals, asked, shown
 from takeover.robot_bridge.unreadable import refusal_of
 
@@ -38,6 +43,7 @@ class ControlDesk:
     session: str
     inbox: Inbox
     lease: LeaseTable
+    records: RecordLog
     refusals: Refusals
     refused_requests: int
     on_view_report: Callable[[str, float], None]
@@ -53,6 +59,7 @@ class ControlDesk:
     lease_user: str  # public key that the lease was granted to
     _state_due_ns: int
     _state_times: dict[int, int]
+    _marks: MarkRate
 
     def _on_control(self) -> None:
         for peer, data in turn(self._control.receive_raw):
@@ -103,6 +110,9 @@ class ControlDesk:
         if not isinstance(request, Hold) and (age := self._request_age(envelope.newest_state_seq, now)):
             self._deny(peer, envelope.request_id, request, f"{type(request).__name__} was asked {age}: not done")
             return
+        if limit := self._mark_limit(peer, request, now):
+            self._deny(peer, envelope.request_id, request, limit)
+            return
         if len(self.inbox.requests) >= MAX_REQUESTS:
             self._deny(peer, envelope.request_id, request, f"too many requests are waiting, at most {MAX_REQUESTS}")
             return
@@ -134,6 +144,15 @@ class ControlDesk:
         if seen_ns is None:
             return "without a recent state in view"
         return "more than a second ago" if now_ns - seen_ns > MAX_REQUEST_AGE_NS else ""
+
+    def _mark_limit(self, peer: bytes, request: ControlRequest, now_ns: int) -> str:
+        """Why nothing more is kept for ever for this peer now. In lockstep nothing that decides counts wall time."""
+        if isinstance(request, Mark) and self.records.bytes > MAX_EVENT_BACKLOG_BYTES:
+            return f"nobody may fill the memory with words: {self.records.bytes} bytes wait, at most {MAX_EVENT_BACKLOG_BYTES}"
+        kept = isinstance(request, Mark | SetOutcome | UndoOutcome) and not self._lockstep
+        if kept and not self._marks.permits(self._control.user.encode() or peer, now_ns):
+            return f"at most {MARKS_PER_S:g} marks and outcomes a second"
+        return ""
 
     def _owner(self, peer: bytes) -> bytes:
         """Whose connection the newest request came over: a connection's name can be chosen, the key it came with cannot."""

@@ -29,9 +29,10 @@ from takeover.robot_bridge import chunks, names, recordable
 from takeover.robot_bridge.control_desk import ControlDesk
 from takeover.robot_bridge.inbox import Inbox, PendingRequest, ReceivedCommand
 from takeover.robot_bridge.lease import LEASE_LIFE_NS, LeaseTable
+from takeover.robot_bridge.mark_rate import MarkRate
 from takeover.robot_bridge.protocol import BadMessage, Endpoints, PollSet, Publisher, Pull, Router, Subscriber, Wakeup, turn
 from takeover.robot_bridge.record_desk import RecordDesk
-from takeover.robot_bridge.record_log import RecordLog
+from takeover.robot_bridge.record_log import MAX_EVENT_BACKLOG_BYTES, RecordLog
 from takeover.robot_bridge.refusals import Refusal, Refusals
 from takeover.robot_bridge.safety import UnsafeAction, checked
 
@@ -41,7 +42,6 @@ STATE_PERIOD_NS = 20_000_000
 REMEMBERED_STATES = 128  # 2.5 s of them: enough to judge any command that could still be fresh
 MAX_EVENT_NAME = 96  # characters of its kind and its source
 MAX_EVENT_TEXT = 4000
-MAX_EVENT_BACKLOG_BYTES = 8 * 1024 * 1024
 
 
 class BridgeIO(ControlDesk, RecordDesk):
@@ -77,6 +77,7 @@ class BridgeIO(ControlDesk, RecordDesk):
         self._state_seq = 0
         self._state_due_ns = 0
         self._state_times: dict[int, int] = {}
+        self._marks = MarkRate()
 
         self._sockets: list[Any] = []
         self._state: Publisher[State] = self._own(Publisher(endpoints, "state", State))

@@ -27,6 +27,7 @@ from takeover.data.schema import (
     RecordAck,
     RecorderHello,
     Reply,
+    Resume,
     Role,
     Start,
     State,
@@ -309,7 +310,7 @@ def test_a_new_grant_makes_old_commands_worthless(hand: ByHand, client: ControlC
 
 def test_requests_and_peers_are_bounded(hand: ByHand, client: ControlClient) -> None:
     assert hello(hand, client).error == ""
-    numbers = [client.send(Mark(sender="console", text="x")) for _ in range(control_desk.MAX_REQUESTS + 1)]
+    numbers = [client.send(Resume(sender="console")) for _ in range(control_desk.MAX_REQUESTS + 1)]
     for _ in range(400):
         hand.io.pump(0.01)
         if (envelope := client.poll()) is not None:

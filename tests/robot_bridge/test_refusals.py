@@ -26,8 +26,8 @@ from takeover.data.schema import (
     Start,
     ViewReport,
 )
-from takeover.robot_bridge.io import MAX_EVENT_BACKLOG_BYTES
 from takeover.robot_bridge.protocol import BadMessage, ControlClient, Push
+from takeover.robot_bridge.record_log import MAX_EVENT_BACKLOG_BYTES
 from takeover.robot_bridge.refusals import MAX_LIMIT, MAX_VALUE, Refusal
 
 from .by_hand import ByHand, by_hand
