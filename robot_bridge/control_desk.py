@@ -27,13 +27,13 @@ from takeover.robot_bridge import names
 from takeover.robot_bridge.inbox import MAX_REQUEST_AGE_NS, Inbox, PendingRequest
 from takeover.robot_bridge.lease import LeaseRefused, LeaseTable
 from takeover.robot_bridge.mark_rate import MARKS_PER_S, MarkRate
+from takeover.robot_bridge.peers import Peer, Peers
 from takeover.robot_bridge.protocol import SAY_HELLO, BadMessage, Router, turn
 from takeover.robot_bridge.protocol.link import Gatekeeper
 from takeover.robot_bridge.record_log import MAX_EVENT_BACKLOG_BYTES, RecordLog
 from takeover.robot_bridge.refusals import Refusal, Refusals, asked, shown
 from takeover.robot_bridge.unreadable import refusal_of
 
-MAX_PEERS = 256
 MAX_REQUESTS = 256
 
 
@@ -53,7 +53,7 @@ class ControlDesk:
     _gatekeeper: Gatekeeper | None
     _stop_robot: Callable[[], None]
     _control: Router[ControlEnvelope, ReplyEnvelope]
-    _peers: dict[bytes, tuple[str, Role, str]]  # sender, role, public key ("": one computer)
+    _peers: Peers
     _command_seq: int
     _lease_peer: bytes  # connection that the lease was granted to
     lease_user: str  # public key that the lease was granted to
@@ -89,10 +89,12 @@ class ControlDesk:
         if isinstance(request, Hello):
             self._hello(peer, envelope.request_id, request)
             return
-        sender, role, user = self._peers.get(peer, ("", Role.OBSERVER, ""))
+        known = self._peers.at(peer)
+        sender, role, user = known.sender, known.role, known.user
         if not sender or user != self._control.user or not self._granted(role):
             self._deny(peer, envelope.request_id, request, SAY_HELLO)
             return
+        self._peers.heard(peer)
         if request.sender != sender and not isinstance(request, Hold):
             error = f"sender {request.sender!r}: this connection said hello as {sender!r}"
             self._deny(peer, envelope.request_id, request, error)
@@ -129,9 +131,9 @@ class ControlDesk:
 
     def _who_asks(self, peer: bytes, claimed: str) -> str:
         """The author of a request: by the name of the connection's hello, never in another's."""
-        sender, _, user = self._peers.get(peer, ("", Role.OBSERVER, ""))
-        greeted = bool(sender) and user == self._control.user
-        return names.author(self._gatekeeper, self._control.user, sender if greeted else names.claimed(claimed))
+        known = self._peers.at(peer)
+        greeted = bool(known.sender) and known.user == self._control.user
+        return names.author(self._gatekeeper, self._control.user, known.sender if greeted else names.claimed(claimed))
 
     def _request_age(self, state_seq: int, now_ns: int) -> str:
         """Why a request is too old: neither a link that hung nor a bridge that stood still may deliver what somebody wanted then.
@@ -175,9 +177,7 @@ class ControlDesk:
         if refusal := self._role_refusal(hello):
             self._deny(peer, request_id, hello, refusal)
             return
-        while len(self._peers) >= MAX_PEERS:
-            self._peers.pop(next(iter(self._peers)))
-        self._peers[peer] = (hello.sender, hello.role, self._control.user)
+        self._peers.greet(peer, Peer(hello.sender, hello.role, self._control.user), kept=self._lease_peer)
         reply = Reply(session=self.session, spec=self._spec, t_ns=time.monotonic_ns())
         self._control.send(peer, ReplyEnvelope(request_id=request_id, reply=reply))
 

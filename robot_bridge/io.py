@@ -22,7 +22,6 @@ from takeover.data.schema import (
     RecorderMessage,
     ReplyEnvelope,
     RobotSpec,
-    Role,
     State,
 )
 from takeover.robot_bridge import chunks, names, recordable
@@ -30,6 +29,7 @@ from takeover.robot_bridge.control_desk import ControlDesk
 from takeover.robot_bridge.inbox import Inbox, PendingRequest, ReceivedCommand
 from takeover.robot_bridge.lease import LEASE_LIFE_NS, LeaseTable
 from takeover.robot_bridge.mark_rate import MarkRate
+from takeover.robot_bridge.peers import Peers
 from takeover.robot_bridge.protocol import BadMessage, Endpoints, PollSet, Publisher, Pull, Router, Subscriber, Wakeup, turn
 from takeover.robot_bridge.record_desk import RecordDesk
 from takeover.robot_bridge.record_log import MAX_EVENT_BACKLOG_BYTES, RecordLog
@@ -66,7 +66,7 @@ class BridgeIO(ControlDesk, RecordDesk):
         self._stop_robot = stop_robot
         self._wakeup = Wakeup()
         self._outbox: deque[Callable[[], None]] = deque()
-        self._peers: dict[bytes, tuple[str, Role, str]] = {}  # sender, role, public key ("": one computer)
+        self._peers = Peers()
         self._recorder: bytes | None = None
         self._recorder_user = ""
         self._rewound_ns = 0
@@ -277,7 +277,7 @@ class BridgeIO(ControlDesk, RecordDesk):
     def _bad_message(self, socket: Any, error: BadMessage, peer: bytes) -> None:
         """Count a message that cannot be read. Nothing in it is believed, its sender's name neither."""
         self.bad_messages += 1
-        sender = self._peers.get(peer, ("somebody", Role.OBSERVER, ""))[0] if socket is self._control else "somebody"
+        sender = (self._peers.at(peer).sender if socket is self._control else "") or "somebody"
         field = f"{error.field} of the message on {socket.name}" if error.field else f"message on {socket.name}"
         refusal = Refusal(names.author(self._gatekeeper, socket.user, sender), field, error.reason, error.value)
         self.refusals.note("bad_message", refusal, time.monotonic_ns())
