@@ -168,6 +168,12 @@ LATE_REQUESTS: list[Mutation] = [
         ("hello: who commands", "kept=self._lease_peer", 'kept=b""'),
         ("hello: who is heard", "self._peers.heard(peer)", "pass"),
     ),
+    *of(
+        "robot_bridge/protocol/sockets.py",
+        f"{T}subscriptions.py",
+        ("subscriptions: long ones", "self.socket.setsockopt(zmq.MAXMSGSIZE, MAX_SUBSCRIPTION_BYTES)", "pass"),
+        ("subscriptions: room for the handshake", "MAX_SUBSCRIPTION_BYTES = 1024 ", "MAX_SUBSCRIPTION_BYTES = 256 "),
+    ),
     *of("robot_bridge/refusals.py", f"{T}floods.py", ("refusal: too deep", "except RecursionError:", "except KeyError:")),
     *of("robot_bridge/protocol/sockets.py", f"{T}floods.py", ("flood: of rubbish", "if time.monotonic() >= deadline:", "if False:")),
     *of("robot_bridge/realtime.py", LATE, ("plan: so long", ", math.floor(MAX_PLAN_S / self.period_s))", ")")),

@@ -19,6 +19,7 @@ from takeover.robot_bridge.protocol.topics import topic as topic_entry
 T = TypeVar("T")
 
 NETWORK_BUFFER_BYTES = 64 * 1024
+MAX_SUBSCRIPTION_BYTES = 1024  # all that a subscriber sends: names of streams, heartbeats, and CURVE's INITIATE: 300, with an identity 550
 QUEUE = 64  # messages a peer may have waiting at least
 
 
@@ -138,6 +139,7 @@ class Publisher(Socket[T]):
         self._narrowed = self._gatekeeper.narrowed() if self._gatekeeper is not None else 0
 
     def _set_options(self) -> None:
+        self.socket.setsockopt(zmq.MAXMSGSIZE, MAX_SUBSCRIPTION_BYTES)  # ZMQ keeps each with 45 times its size for as long as it stands
         self.socket.setsockopt(zmq.SNDHWM, 1000 if self._queue is None else self._queue)
         if self._endpoints.over_network(self.name) and self._queue:
             self.socket.setsockopt(zmq.SNDBUF, NETWORK_BUFFER_BYTES)  # what waits in the system's buffers is old when it arrives
