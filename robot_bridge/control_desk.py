@@ -46,7 +46,7 @@ class ControlDesk:
     records: RecordLog
     refusals: Refusals
     refused_requests: int
-    on_view_report: Callable[[str, float], None]
+    on_view_report: Callable[[str, float, str], None]  # whose, age in ms, who drives
     event: Callable[..., None]
     _spec: RobotSpec
     _lockstep: bool
@@ -103,7 +103,9 @@ class ControlDesk:
             if not 0.0 <= request.age_ms < math.inf:
                 self._deny(peer, envelope.request_id, request, "age_ms: a finite number of ms, at least 0")
                 return
-            self.on_view_report(f"{sender}/{peer.hex()}", request.age_ms)
+            driven = self.lease.holder(now) and not self.lease.scripted(now)
+            driver = f"{self.lease.sender}/{self._lease_peer.hex()}" if driven else ""
+            self.on_view_report(f"{sender}/{peer.hex()}", request.age_ms, driver)
             self._answer(peer, envelope.request_id)
             return
         if isinstance(request, Lease):

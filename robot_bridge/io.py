@@ -53,7 +53,7 @@ class BridgeIO(ControlDesk, RecordDesk):
         self.inbox = Inbox()
         self.lease = LeaseTable(lapses=not lockstep)
         self.compose_state: Callable[[int, int], State | None] = lambda seq, now_ns: None
-        self.on_view_report: Callable[[str, float], None] = lambda sender, age_ms: None
+        self.on_view_report: Callable[[str, float, str], None] = lambda sender, age_ms, driver: None
         self.refused_commands = 0
         self.refused_connections = 0
         self.bad_messages = 0
