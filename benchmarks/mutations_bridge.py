@@ -61,7 +61,6 @@ BRIDGE: list[Mutation] = [
         ("stop: latched", "self.inbox.stop(reason)", "str(reason)"),
         ("hello: first", "if not sender or user", "if user"),
         ("hello: protocol", "if hello.protocol != PROTOCOL_VERSION:", "if False:"),
-        ("hello: peers bounded", "while len(self._peers) >= MAX_PEERS:", "while False:"),
         ("lease: role", "if role is not Role.OPERATOR:", "if False:"),
         ("lease: numbers anew", "self._command_seq = -1\n            self.inbox", "self.inbox"),
         ("lease: old command", "self.inbox.command = None\n", "pass\n"),

@@ -242,20 +242,20 @@ def _put_interventions(builder: ImageBuilder, hil: h5py.Group, steps: Sequence[S
 
 
 def _put_events(builder: ImageBuilder, hil: h5py.Group, events: Sequence[Event]) -> None:
-    texts = {name: text_array([getattr(event, name) for event in events]) for name in ("kind", "source", "text")}
+    words = {name: text_array([getattr(event, name) for event in events]) for name in ("kind", "source")}
     dtype = np.dtype(
         [("rec_seq", "i8"), ("t_ns", "i8"), ("wall_ns", "i8"), ("seq", "i8"), ("value", "f8")]
-        + [(name, texts[name].dtype.str) for name in ("kind", "source", "text")]
+        + [(name, words[name].dtype.str) for name in ("kind", "source")]
+        + [("text", h5py.string_dtype())]  # of any length: one long text shall not make the row of every other event as long
     )
     table = np.zeros(len(events), dtype)
     for index, event in enumerate(events):
+        numbers = (event.rec_seq, event.t_ns, event.wall_ns, event.seq, event.value)
+        # such a string ends at a NUL
         table[index] = (
-            event.rec_seq,
-            event.t_ns,
-            event.wall_ns,
-            event.seq,
-            event.value,
-            *(texts[n][index] for n in ("kind", "source", "text")),
+            *numbers,
+            *(words[name][index] for name in ("kind", "source")),
+            event.text.replace("\0", "\N{REPLACEMENT CHARACTER}"),
         )
     builder.put(hil, "events", table)
 

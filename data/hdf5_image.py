@@ -58,7 +58,8 @@ class ImageBuilder:
             creation.set_fletcher32()
         dataset = h5d.create(group.id, name.encode(), kind, h5s.create_simple(array.shape), creation)
         if array.size:
-            dataset.write(h5s.ALL, h5s.ALL, array, kind)
+            # strings of any length are Python's in memory and HDF5's in the file
+            dataset.write(h5s.ALL, h5s.ALL, array, h5t.py_create(array.dtype) if array.dtype.hasobject else kind)
 
     def put_view(self, group: h5py.Group, name: str, source: str, rows: Sequence[tuple[int, int, int]], count: int) -> None:
         """Add a virtual dataset of ``count`` rows over dataset ``source`` of this file. ``rows``: (first row here, first there, n)."""

@@ -36,6 +36,8 @@ class OpenEpisode:
         self.records.append(record)
         self.ended = self.ended or isinstance(record, EpisodeEnd)
         self.size_bytes += len(record.jpeg) if isinstance(record, CameraFrame) else _STEP_OVERHEAD_BYTES
+        if isinstance(record, Event):
+            self.size_bytes += len(record.sim_state) + len(record.text.encode())
         if isinstance(record, Step):
             self.size_bytes += len(record.sim_state) + sum(len(image.data) for image in record.images)
 

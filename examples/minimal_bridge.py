@@ -25,7 +25,7 @@ REQUESTS = {"hello": "protocol:i role:observer|labeler|operator|learner software
             "lease": "release:b? device_kind:s?", "set_outcome": "outcome:success|failure episode_id:s?", "next": "discard:b?", "clear": ""}
 RUN, PLAN, REPEATS = (*MOVING, "resetting"), int(3 * HZ), int(T_CMD / PERIOD)  # modes of a block; steps of a plan, of its last row
 ALLOWED = {"start": ["ready"], "finish": RUN, "hold": RUN, "resume": ["hold"], "clear": ["stopped"], "set_outcome": MOVING, "next": MOVING}
-SOCKETS = {"state": (zmq.PUB, -1), "observation": (zmq.PUB, -1), "command": (zmq.PULL, 1 << 16), "policy_action": (zmq.PULL, 1 << 18),
+SOCKETS = {"state": (zmq.PUB, -1), "observation": (zmq.PUB, -1), "command": (zmq.PULL, 1 << 16), "policy_action": (zmq.PULL, 1 << 16),
            "control": (zmq.ROUTER, 1 << 16), "record": (zmq.ROUTER, 1 << 16)}  # pattern, most bytes of a message
 def need(good, why):  # whatever else is raised while a message is dealt with: it cannot be read
     if not good: raise RuntimeError(why)

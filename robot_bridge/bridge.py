@@ -74,7 +74,8 @@ class Bridge:
             seen = spec.policy_cameras
             self.cameras = CameraThread(cameras, endpoints, self.io.records, synchronous=lockstep, policy_cameras=seen)
         if (cameras_thread := self.cameras) is not None:
-            self.io.on_view_report = lambda sender, age_ms: cameras_thread.quality.report(sender, age_ms, time.monotonic())
+            quality = cameras_thread.quality
+            self.io.on_view_report = lambda sender, age_ms, driver: quality.report(sender, age_ms, time.monotonic(), driver)
         book = EpisodeBook(config, spec, self.io.records, software)
         loop: type[ControlLoop] = LockstepLoop if lockstep else RealTimeLoop
         self.control = loop(config, robot, self.io, book, self.cameras)

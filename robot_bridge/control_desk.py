@@ -13,22 +13,27 @@ from takeover.data.schema import (
     Hello,
     Hold,
     Lease,
+    Mark,
     Reply,
     ReplyEnvelope,
     RobotSpec,
     Role,
+    SetOutcome,
     Stop,
+    UndoOutcome,
     ViewReport,
 )
 from takeover.robot_bridge import names
 from takeover.robot_bridge.inbox import MAX_REQUEST_AGE_NS, Inbox, PendingRequest
 from takeover.robot_bridge.lease import LeaseRefused, LeaseTable
+from takeover.robot_bridge.mark_rate import MARKS_PER_S, MarkRate
+from takeover.robot_bridge.peers import Peer, Peers
 from takeover.robot_bridge.protocol import SAY_HELLO, BadMessage, Router, turn
 from takeover.robot_bridge.protocol.link import Gatekeeper
+from takeover.robot_bridge.record_log import MAX_EVENT_BACKLOG_BYTES, RecordLog
 from takeover.robot_bridge.refusals import Refusal, Refusals, asked, shown
 from takeover.robot_bridge.unreadable import refusal_of
 
-MAX_PEERS = 256
 MAX_REQUESTS = 256
 
 
@@ -38,21 +43,23 @@ class ControlDesk:
     session: str
     inbox: Inbox
     lease: LeaseTable
+    records: RecordLog
     refusals: Refusals
     refused_requests: int
-    on_view_report: Callable[[str, float], None]
+    on_view_report: Callable[[str, float, str], None]  # whose, age in ms, who drives
     event: Callable[..., None]
     _spec: RobotSpec
     _lockstep: bool
     _gatekeeper: Gatekeeper | None
     _stop_robot: Callable[[], None]
     _control: Router[ControlEnvelope, ReplyEnvelope]
-    _peers: dict[bytes, tuple[str, Role, str]]  # sender, role, public key ("": one computer)
+    _peers: Peers
     _command_seq: int
     _lease_peer: bytes  # connection that the lease was granted to
     lease_user: str  # public key that the lease was granted to
     _state_due_ns: int
     _state_times: dict[int, int]
+    _marks: MarkRate
 
     def _on_control(self) -> None:
         for peer, data in turn(self._control.receive_raw):
@@ -82,10 +89,12 @@ class ControlDesk:
         if isinstance(request, Hello):
             self._hello(peer, envelope.request_id, request)
             return
-        sender, role, user = self._peers.get(peer, ("", Role.OBSERVER, ""))
+        known = self._peers.at(peer)
+        sender, role, user = known.sender, known.role, known.user
         if not sender or user != self._control.user or not self._granted(role):
             self._deny(peer, envelope.request_id, request, SAY_HELLO)
             return
+        self._peers.heard(peer)
         if request.sender != sender and not isinstance(request, Hold):
             error = f"sender {request.sender!r}: this connection said hello as {sender!r}"
             self._deny(peer, envelope.request_id, request, error)
@@ -94,7 +103,9 @@ class ControlDesk:
             if not 0.0 <= request.age_ms < math.inf:
                 self._deny(peer, envelope.request_id, request, "age_ms: a finite number of ms, at least 0")
                 return
-            self.on_view_report(f"{sender}/{peer.hex()}", request.age_ms)
+            driven = self.lease.holder(now) and not self.lease.scripted(now)
+            driver = f"{self.lease.sender}/{self._lease_peer.hex()}" if driven else ""
+            self.on_view_report(f"{sender}/{peer.hex()}", request.age_ms, driver)
             self._answer(peer, envelope.request_id)
             return
         if isinstance(request, Lease):
@@ -102,6 +113,9 @@ class ControlDesk:
             return
         if not isinstance(request, Hold) and (age := self._request_age(envelope.newest_state_seq, now)):
             self._deny(peer, envelope.request_id, request, f"{type(request).__name__} was asked {age}: not done")
+            return
+        if limit := self._mark_limit(peer, request, now):
+            self._deny(peer, envelope.request_id, request, limit)
             return
         if len(self.inbox.requests) >= MAX_REQUESTS:
             self._deny(peer, envelope.request_id, request, f"too many requests are waiting, at most {MAX_REQUESTS}")
@@ -119,9 +133,9 @@ class ControlDesk:
 
     def _who_asks(self, peer: bytes, claimed: str) -> str:
         """The author of a request: by the name of the connection's hello, never in another's."""
-        sender, _, user = self._peers.get(peer, ("", Role.OBSERVER, ""))
-        greeted = bool(sender) and user == self._control.user
-        return names.author(self._gatekeeper, self._control.user, sender if greeted else names.claimed(claimed))
+        known = self._peers.at(peer)
+        greeted = bool(known.sender) and known.user == self._control.user
+        return names.author(self._gatekeeper, self._control.user, known.sender if greeted else names.claimed(claimed))
 
     def _request_age(self, state_seq: int, now_ns: int) -> str:
         """Why a request is too old: neither a link that hung nor a bridge that stood still may deliver what somebody wanted then.
@@ -134,6 +148,15 @@ class ControlDesk:
         if seen_ns is None:
             return "without a recent state in view"
         return "more than a second ago" if now_ns - seen_ns > MAX_REQUEST_AGE_NS else ""
+
+    def _mark_limit(self, peer: bytes, request: ControlRequest, now_ns: int) -> str:
+        """Why nothing more is kept for ever for this peer now. In lockstep nothing that decides counts wall time."""
+        if isinstance(request, Mark) and self.records.bytes > MAX_EVENT_BACKLOG_BYTES:
+            return f"nobody may fill the memory with words: {self.records.bytes} bytes wait, at most {MAX_EVENT_BACKLOG_BYTES}"
+        kept = isinstance(request, Mark | SetOutcome | UndoOutcome) and not self._lockstep
+        if kept and not self._marks.permits(self._control.user.encode() or peer, now_ns):
+            return f"at most {MARKS_PER_S:g} marks and outcomes a second"
+        return ""
 
     def _owner(self, peer: bytes) -> bytes:
         """Whose connection the newest request came over: a connection's name can be chosen, the key it came with cannot."""
@@ -156,9 +179,7 @@ class ControlDesk:
         if refusal := self._role_refusal(hello):
             self._deny(peer, request_id, hello, refusal)
             return
-        while len(self._peers) >= MAX_PEERS:
-            self._peers.pop(next(iter(self._peers)))
-        self._peers[peer] = (hello.sender, hello.role, self._control.user)
+        self._peers.greet(peer, Peer(hello.sender, hello.role, self._control.user), kept=self._lease_peer)
         reply = Reply(session=self.session, spec=self._spec, t_ns=time.monotonic_ns())
         self._control.send(peer, ReplyEnvelope(request_id=request_id, reply=reply))
 

@@ -22,16 +22,17 @@ from takeover.data.schema import (
     RecorderMessage,
     ReplyEnvelope,
     RobotSpec,
-    Role,
     State,
 )
 from takeover.robot_bridge import chunks, names, recordable
 from takeover.robot_bridge.control_desk import ControlDesk
 from takeover.robot_bridge.inbox import Inbox, PendingRequest, ReceivedCommand
 from takeover.robot_bridge.lease import LEASE_LIFE_NS, LeaseTable
+from takeover.robot_bridge.mark_rate import MarkRate
+from takeover.robot_bridge.peers import Peers
 from takeover.robot_bridge.protocol import BadMessage, Endpoints, PollSet, Publisher, Pull, Router, Subscriber, Wakeup, turn
 from takeover.robot_bridge.record_desk import RecordDesk
-from takeover.robot_bridge.record_log import RecordLog
+from takeover.robot_bridge.record_log import MAX_EVENT_BACKLOG_BYTES, RecordLog
 from takeover.robot_bridge.refusals import Refusal, Refusals
 from takeover.robot_bridge.safety import UnsafeAction, checked
 
@@ -41,7 +42,6 @@ STATE_PERIOD_NS = 20_000_000
 REMEMBERED_STATES = 128  # 2.5 s of them: enough to judge any command that could still be fresh
 MAX_EVENT_NAME = 96  # characters of its kind and its source
 MAX_EVENT_TEXT = 4000
-MAX_EVENT_BACKLOG_BYTES = 8 * 1024 * 1024
 
 
 class BridgeIO(ControlDesk, RecordDesk):
@@ -53,7 +53,7 @@ class BridgeIO(ControlDesk, RecordDesk):
         self.inbox = Inbox()
         self.lease = LeaseTable(lapses=not lockstep)
         self.compose_state: Callable[[int, int], State | None] = lambda seq, now_ns: None
-        self.on_view_report: Callable[[str, float], None] = lambda sender, age_ms: None
+        self.on_view_report: Callable[[str, float, str], None] = lambda sender, age_ms, driver: None
         self.refused_commands = 0
         self.refused_connections = 0
         self.bad_messages = 0
@@ -66,7 +66,7 @@ class BridgeIO(ControlDesk, RecordDesk):
         self._stop_robot = stop_robot
         self._wakeup = Wakeup()
         self._outbox: deque[Callable[[], None]] = deque()
-        self._peers: dict[bytes, tuple[str, Role, str]] = {}  # sender, role, public key ("": one computer)
+        self._peers = Peers()
         self._recorder: bytes | None = None
         self._recorder_user = ""
         self._rewound_ns = 0
@@ -77,12 +77,14 @@ class BridgeIO(ControlDesk, RecordDesk):
         self._state_seq = 0
         self._state_due_ns = 0
         self._state_times: dict[int, int] = {}
+        self._marks = MarkRate()
 
         self._sockets: list[Any] = []
         self._state: Publisher[State] = self._own(Publisher(endpoints, "state", State))
         self._observation: Publisher[Observation] = self._own(Publisher(endpoints, "observation", Observation))
         self._privileged: Publisher[Privileged] = self._own(Publisher(endpoints, "privileged", Privileged))
-        self._policy: Pull[PolicyAction] = self._own(Pull(endpoints, "policy_action", PolicyAction))
+        largest = recordable.answer_bytes(spec.action.size)
+        self._policy: Pull[PolicyAction] = self._own(Pull(endpoints, "policy_action", PolicyAction, largest))
         self._command: Pull[Command] = self._own(Pull(endpoints, "command", Command))
         self._event: Pull[Event] = self._own(Pull(endpoints, "event", Event))
         self._control: Router[ControlEnvelope, ReplyEnvelope] = self._own(Router(endpoints, "control", ControlEnvelope, ReplyEnvelope))
@@ -98,7 +100,6 @@ class BridgeIO(ControlDesk, RecordDesk):
             id(self._policy): self._on_policy,
             id(self._command): self._on_command,
             id(self._event): self._on_event,
-            id(self._control): self._on_control,
             id(self._record): self._on_record,
             id(self._learner): self._on_learner,
         }
@@ -145,11 +146,19 @@ class BridgeIO(ControlDesk, RecordDesk):
     # --- owning thread ---
 
     def pump(self, timeout_s: float) -> None:
-        """Send what waits, then handle whatever arrives within ``timeout_s`` (one wait), then send what came of it."""
+        """Send what waits, then handle whatever arrives within ``timeout_s`` (one wait), then send what came of it.
+
+        Requests come first and once more after each other stream: a STOP waits for one turn, not for all of them.
+        """
         self._flush()
         until_state = (self._state_due_ns - time.monotonic_ns()) / 1e9
-        for socket in self._poll.wait(max(0.0, min(timeout_s, until_state))):
-            self._handlers[id(socket)]()
+        ready = self._poll.wait(max(0.0, min(timeout_s, until_state)))
+        if ready:
+            self._on_control()
+        for socket in ready:
+            if socket is not self._control:
+                self._handlers[id(socket)]()
+                self._on_control()
         self._flush()
 
     def close(self) -> None:
@@ -268,7 +277,7 @@ class BridgeIO(ControlDesk, RecordDesk):
     def _bad_message(self, socket: Any, error: BadMessage, peer: bytes) -> None:
         """Count a message that cannot be read. Nothing in it is believed, its sender's name neither."""
         self.bad_messages += 1
-        sender = self._peers.get(peer, ("somebody", Role.OBSERVER, ""))[0] if socket is self._control else "somebody"
+        sender = (self._peers.at(peer).sender if socket is self._control else "") or "somebody"
         field = f"{error.field} of the message on {socket.name}" if error.field else f"message on {socket.name}"
         refusal = Refusal(names.author(self._gatekeeper, socket.user, sender), field, error.reason, error.value)
         self.refusals.note("bad_message", refusal, time.monotonic_ns())

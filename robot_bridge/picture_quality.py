@@ -23,7 +23,10 @@ LEVELS = (Level(85, 1, 1), Level(60, 1, 1), Level(45, 2, 1), Level(35, 2, 2), Le
 
 
 class PictureQuality:
-    """Judges the reports of all viewers; the slowest counts. Fed by the I/O thread, read by the camera thread."""
+    """Judges the reports of all viewers: the slowest counts, or while somebody drives whoever does.
+
+    Fed by the I/O thread, read by the camera thread.
+    """
 
     def __init__(self) -> None:
         self.index = 0
@@ -35,11 +38,14 @@ class PictureQuality:
     def level(self) -> Level:
         return LEVELS[self.index]
 
-    def report(self, sender: str, age_ms: float, now_s: float) -> None:
+    def report(self, sender: str, age_ms: float, now_s: float, driver: str = "") -> None:
+        """``driver``: which sender drives; "": nobody. An onlooker's slow link is no reason to show the driver less."""
         if not math.isfinite(age_ms):
             return
         self._reports = {name: item for name, item in self._reports.items() if now_s - item[1] < FORGET_S} | {sender: (age_ms, now_s)}
-        worst = max(age for age, _ in self._reports.values())
+        if driver:
+            self._reports = {name: item for name, item in self._reports.items() if name == driver}
+        worst = max((age for age, _ in self._reports.values()), default=0.0)
         if worst > TOO_OLD_MS:
             self._fresh_since_s = None
             if now_s - self._changed_s >= WORSE_AFTER_S and self.index < len(LEVELS) - 1:

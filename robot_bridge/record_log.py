@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from takeover.data.schema import AnyRecord
 
 MAX_BACKLOG_BYTES = 64 * 1024 * 1024
+MAX_EVENT_BACKLOG_BYTES = 8 * 1024 * 1024  # beyond it nobody else's words are recorded
 MAX_UNACKNOWLEDGED_NS = 1_000_000_000
 HEARTBEAT_NS = 500_000_000
 

@@ -6,13 +6,23 @@ What is accepted is on record for ever, and the file is made when the episode is
 import math
 
 from takeover.data.schema import Command, Event, PolicyAction
+from takeover.robot_bridge.chunks import MAX_ROWS
+from takeover.robot_bridge.protocol import topic
 from takeover.robot_bridge.refusals import Refusal
 
 MAX_VERSION = 2**31 - 1  # files and a catalog on a server keep versions in 32 bits
 MAX_HASH = 128  # characters, twice those of a SHA-256
 MAX_SCORES = 64
 MAX_SCORE_NAME = 64  # characters
+OTHER_FIELDS_BYTES = 1024  # of an answer, all names included: 300 are needed
 MAX_DEVICE_ID = 256  # characters: a file has the longest one's room for every step
+
+
+def answer_bytes(action_size: int) -> int:
+    """How many bytes an answer may have: the stream's limit, or where actions are larger what the longest chunk of them needs."""
+    scores = MAX_SCORES * (2 + 4 * MAX_SCORE_NAME + 9)  # a character has up to 4 bytes, a number 9
+    rows = MAX_ROWS * (3 + 9 * action_size)
+    return max(topic("policy_action").max_bytes, rows + scores + 4 * MAX_HASH + OTHER_FIELDS_BYTES)
 
 
 def answer_refusal(answer: PolicyAction, who: str) -> Refusal | None:

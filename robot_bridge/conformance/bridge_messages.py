@@ -8,6 +8,7 @@ from takeover.robot_bridge.conformance.peers import padded, raw
 from takeover.robot_bridge.conformance.report import Failed, Suite, need
 from takeover.robot_bridge.conformance.rig import Rig
 from takeover.robot_bridge.protocol.topics import topic
+from takeover.robot_bridge.recordable import answer_bytes
 
 MALFORMED: Suite[Rig] = Suite()
 ANSWERS: Suite[Rig] = Suite()
@@ -180,13 +181,13 @@ def answers_field_by_field(rig: Rig) -> str:
 
 
 @ANSWERS.check(
-    f"in mode ready, answered with {topic('policy_action').max_bytes} bytes (a field that nobody knows makes it so long) and one byte more",
+    "in mode ready, answered with as many bytes as the limit is (a field that nobody knows makes it so long) and one byte more",
     "the first used, the second not; the bridge goes on",
 )
 def answers_of_the_limit(rig: Rig) -> str:
     rig.free()
     rig.peers.answer = None
-    limit = topic("policy_action").max_bytes
+    limit = answer_bytes(rig.spec.action.size)
     _must_be_used(rig, AT_LIMIT, limit)
     for _ in range(3):
         fields = _answer(rig, TOO_LARGE) | {"padding": ""}

@@ -22,6 +22,7 @@ from takeover.data.schema import (
     State,
 )
 from takeover.robot_bridge.protocol import BadMessage, Endpoints, Publisher, Pull, Router, wait
+from takeover.robot_bridge.recordable import answer_bytes
 
 STATE_PERIOD_S = 0.02
 
@@ -56,7 +57,7 @@ class FakeBridge(threading.Thread):
         self._state: Publisher[State] = Publisher(endpoints, "state", State)
         self._observation: Publisher[Observation] = Publisher(endpoints, "observation", Observation)
         self._control: Router[ControlEnvelope, ReplyEnvelope] = Router(endpoints, "control", ControlEnvelope, ReplyEnvelope)
-        self._policy: Pull[PolicyAction] = Pull(endpoints, "policy_action", PolicyAction)
+        self._policy: Pull[PolicyAction] = Pull(endpoints, "policy_action", PolicyAction, answer_bytes(spec.action.size))
 
     def close(self) -> None:
         self._closing.set()

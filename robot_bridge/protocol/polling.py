@@ -1,6 +1,7 @@
 """Waiting on many sockets at once, built once and reused, and a way for other threads to end the wait."""
 
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import Any, TypeVar
@@ -10,6 +11,7 @@ import zmq
 from takeover.robot_bridge.protocol.sockets import Socket
 
 MAX_AT_ONCE = 64  # messages of one socket; then the others of its thread have their turn
+MAX_TURN_S = 0.002  # then too, after the message that takes it beyond: 64 of the largest ones keep a STOP waiting for half a second
 
 T = TypeVar("T")
 
@@ -65,5 +67,9 @@ def wait(sockets: Sequence[Socket[Any]], timeout_s: float) -> list[Socket[Any]]:
 
 
 def turn(receive: Callable[[], T | None]) -> Iterator[T]:
-    """What ``receive`` gives, until None or `MAX_AT_ONCE`: whoever floods one stream keeps no STOP waiting on another."""
-    return islice(iter(receive, None), MAX_AT_ONCE)
+    """What ``receive`` gives, until None, `MAX_AT_ONCE` or `MAX_TURN_S`: whoever floods one stream keeps no STOP waiting on another."""
+    end = time.monotonic() + MAX_TURN_S
+    for item in islice(iter(receive, None), MAX_AT_ONCE):
+        yield item
+        if time.monotonic() >= end:
+            return

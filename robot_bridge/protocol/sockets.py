@@ -19,18 +19,20 @@ from takeover.robot_bridge.protocol.topics import topic as topic_entry
 T = TypeVar("T")
 
 NETWORK_BUFFER_BYTES = 64 * 1024
+MAX_SUBSCRIPTION_BYTES = 1024  # all that a subscriber sends: names of streams, heartbeats, and CURVE's INITIATE: 300, with an identity 550
 QUEUE = 64  # messages a peer may have waiting at least
 
 
 class Socket(Generic[T]):
     """Base: owns one ZMQ socket; usable as a context manager."""
 
-    def __init__(self, kind: int, name: str, type_: Any) -> None:
+    def __init__(self, kind: int, name: str, type_: Any, max_bytes: int = 0) -> None:
+        """``max_bytes``: of one message, in place of the table's; 0: the table's."""
         self.name = name
         self.socket: zmq.Socket[bytes] = zmq.Context.instance().socket(kind)
         self.socket.setsockopt(zmq.LINGER, 0)
         entry = topic_entry(name)
-        self._limit = entry.max_bytes if kind not in (zmq.DEALER, zmq.PUB) else MAX_MESSAGE_BYTES
+        self._limit = max_bytes or entry.max_bytes if kind not in (zmq.DEALER, zmq.PUB) else MAX_MESSAGE_BYTES
         # what is larger is refused by ZMQ before it is read, and its sender disconnected without a word: hence room for the common mistake
         self.socket.setsockopt(zmq.MAXMSGSIZE, self._limit * (2 if kind in (zmq.PULL, zmq.ROUTER) else 1))
         self.codec: Codec[T] = Codec(type_, self._limit)
@@ -137,6 +139,7 @@ class Publisher(Socket[T]):
         self._narrowed = self._gatekeeper.narrowed() if self._gatekeeper is not None else 0
 
     def _set_options(self) -> None:
+        self.socket.setsockopt(zmq.MAXMSGSIZE, MAX_SUBSCRIPTION_BYTES)  # ZMQ keeps each with 45 times its size for as long as it stands
         self.socket.setsockopt(zmq.SNDHWM, 1000 if self._queue is None else self._queue)
         if self._endpoints.over_network(self.name) and self._queue:
             self.socket.setsockopt(zmq.SNDBUF, NETWORK_BUFFER_BYTES)  # what waits in the system's buffers is old when it arrives
@@ -198,10 +201,10 @@ class Push(Socket[T]):
 
 
 class Pull(Socket[T]):
-    """Binds and receives from any number of `Push`."""
+    """Binds and receives from any number of `Push`. ``max_bytes`` as in `Socket`."""
 
-    def __init__(self, endpoints: Endpoints, name: str, type_: Any) -> None:
-        super().__init__(zmq.PULL, name, type_)
+    def __init__(self, endpoints: Endpoints, name: str, type_: Any, max_bytes: int = 0) -> None:
+        super().__init__(zmq.PULL, name, type_, max_bytes)
         self.socket.setsockopt(zmq.RCVHWM, max(QUEUE, topic_entry(name).queue))
         self._bind(endpoints)
 

@@ -40,7 +40,7 @@ _TABLE = (
     Topic("state", "bridge", Pattern.PUB, 50.0, 0.5, 1, False, MIB),
     Topic("observation", "bridge", Pattern.PUB, 20.0, 0.2, 1, False, 16 * MIB, _TRUTH),
     Topic("privileged", "bridge", Pattern.PUB, 20.0, 0.2, 1, False, MIB, _TRUTH),
-    Topic("policy_action", "bridge", Pattern.PULL, 20.0, 0.1, 16, False, 256 * KIB, _ROBOT_SIDE),
+    Topic("policy_action", "bridge", Pattern.PULL, 20.0, 0.1, 16, False, roles=_ROBOT_SIDE),
     Topic("command", "bridge", Pattern.PULL, 50.0, 0.2, 16, False, roles=_DRIVES),
     Topic("control", "bridge", Pattern.ROUTER, 0.0, 1.0, 64, False),
     Topic("event", "bridge", Pattern.PULL, 0.0, 1.0, 256, False, roles=_SPEAKS),

@@ -6,11 +6,12 @@ import msgspec
 import numpy as np
 import pytest
 
-from takeover.data.episode_file import EpisodeReader, read_records, verify_file, write_episode
+from takeover.data.episode_build import DEMO
+from takeover.data.episode_file import EpisodeReader, open_episode, read_events, read_records, verify_file, write_episode
 from takeover.data.episode_read import read_block
 from takeover.data.episode_schema import EpisodeError, gather, intervention_labels, is_held, is_human
-from takeover.data.hdf5_image import DamagedFile
-from takeover.data.schema import ControlMode, EpisodeKind, Outcome, PolicyImage, Source, Step
+from takeover.data.hdf5_image import DamagedFile, seal
+from takeover.data.schema import ControlMode, EpisodeKind, Event, Outcome, PolicyImage, Source, Step
 
 
 def write(workspace, records):
@@ -185,3 +186,50 @@ def test_pre_intervention_labels_touch_only_policy_steps():
     labels = intervention_labels(modes, control_hz=20.0)
     assert labels.tolist() == [-10] * 3 + [1] * 2 + [-10] * 2 + [1] * 2 + [0] * 5 + [-10] * 15 + [1]
     assert intervention_labels(np.array([1, 0, 0], np.int8), 20.0).tolist() == [1, 0, 0]
+
+
+def test_one_long_text_makes_no_other_event_long(workspace, stream):
+    """The table gave every event the longest one's room: 16 KB for each of thousands of marks."""
+    records = stream.episode(events=True)
+    mark = next(record for record in records if isinstance(record, Event))
+    texts = ["\U0001f916" * 4000, "", "schön", *["x"] * 2000]
+    more = [msgspec.structs.replace(mark, rec_seq=10_000 + number, text=text) for number, text in enumerate(texts)]
+    path, _, size = write_episode(workspace, gather([*records, *more]))
+    assert size < 1_500_000
+    assert verify_file(path) == []
+    with open_episode(path) as file:
+        events = read_events(file[DEMO], gather(records).start)
+    assert [event.text for event in events] == [mark.text, *texts]
+    assert events[0] == mark
+
+
+def test_a_text_with_a_nul_is_kept_but_for_the_nul(workspace, stream):
+    records = stream.episode(events=True)
+    changed = [msgspec.structs.replace(record, text="a\0b\0") if isinstance(record, Event) else record for record in records]
+    path = write_episode(workspace, gather(changed))[0]
+    with open_episode(path) as file:
+        (event,) = read_events(file[DEMO], gather(records).start)
+    assert event.text == "a\N{REPLACEMENT CHARACTER}b\N{REPLACEMENT CHARACTER}"
+
+
+def test_events_of_fixed_length_are_read_as_before(workspace, stream, tmp_path):
+    """As all files had them until texts had any length, in the same schema version."""
+    import h5py
+
+    path = write_episode(workspace, gather(stream.episode(events=True)))[0]
+    plain = tmp_path / "plain.hdf5"
+    plain.write_bytes(path.read_bytes()[512:])
+    with h5py.File(plain, "r+") as file:
+        table = file[f"{DEMO}/hil/events"][:]
+        fixed = np.dtype([(name, "S20" if name == "text" else table.dtype[name]) for name in table.dtype.names])
+        rows = [tuple(row) for row in table]
+        del file[f"{DEMO}/hil/events"]
+        file[f"{DEMO}/hil/events"] = np.array(rows, fixed)
+    old = tmp_path / "old.hdf5"
+    old.write_bytes(seal(plain.read_bytes()))
+    assert verify_file(old) == []
+    with open_episode(old) as file, open_episode(path) as new:
+        start = gather(stream.episode()).start
+        assert file[f"{DEMO}/hil/events"].dtype["text"].kind == "S"
+        assert read_events(file[DEMO], start) == read_events(new[DEMO], start)
+        assert read_events(file[DEMO], start)[0].text == "schön"

@@ -9,8 +9,9 @@ from takeover.data import episode_build
 from takeover.data.catalog import SegmentFilter
 from takeover.data.episode_file import read_records, verify_file
 from takeover.data.journal import JournalError
+from takeover.data.open_episode import OpenEpisode
 from takeover.data.recorder import Accepted, Recorder
-from takeover.data.schema import CameraFrame, EpisodeStart, Outcome, OutcomeChange, Step
+from takeover.data.schema import CameraFrame, EpisodeStart, Event, Outcome, OutcomeChange, Step
 from takeover.data.store import GapError, iter_episode_records, read_gap
 from tests.patience import patient
 
@@ -264,6 +265,16 @@ def test_little_disk_and_long_episodes_are_reported(workspace, stream):
     feed(recorder, stream.episode(end=False))
     assert "memory limit" in recorder.sync().error
     recorder.close()
+
+
+def test_the_words_and_states_of_events_count_too(workspace, stream):
+    episode = OpenEpisode(workspace, "e")
+    records = [record for record in stream.episode(events=True) if isinstance(record, Event)]
+    for text, state, least in (("", b"", 0), ("\U0001f916" * 4000, b"", 16_000), ("", b"x" * 9000, 9000)):
+        before = episode.size_bytes
+        episode.add(structs.replace(records[0], text=text, sim_state=state))
+        assert 0 < episode.size_bytes - before - least < 5000
+    episode.close_journal()
 
 
 def test_late_outcomes_become_labels_once(workspace, stream):

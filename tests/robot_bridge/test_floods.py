@@ -1,5 +1,6 @@
 """Who floods one stream keeps nobody waiting on another: a STOP least of all. By hand, without a flood's luck, and in a real one."""
 
+import math
 import subprocess
 import sys
 import time
@@ -7,12 +8,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from takeover.data.schema import Event, LauncherReply, LauncherRequest, Mode, PolicyAction, RecorderHello, Stop
-from takeover.robot_bridge.protocol import Endpoints, Pull, Push, Router
+from takeover.robot_bridge import recordable
+from takeover.robot_bridge.chunks import MAX_ROWS
+from takeover.robot_bridge.protocol import Endpoints, Pull, Push, Router, polling
 from takeover.robot_bridge.protocol.polling import MAX_AT_ONCE
 from takeover.robot_bridge.protocol.sockets import Socket
+from takeover.robot_bridge.recordable import MAX_HASH, MAX_SCORE_NAME, MAX_SCORES, MAX_VERSION
 from takeover.robot_bridge.refusals import Refusal
 from tests.patience import patient
 
@@ -30,7 +35,8 @@ def hand(tmp_path: Path) -> Iterator[ByHand]:
 
 
 @pytest.mark.parametrize("name", ["policy", "command", "event", "control", "record", "learner"])
-def test_a_flood_of_one_stream_leaves_the_others_their_turn(hand: ByHand, name: str) -> None:
+def test_a_flood_of_one_stream_leaves_the_others_their_turn(hand: ByHand, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setattr(polling, "MAX_TURN_S", 60.0)
     messages: dict[str, Any] = {
         "policy": ANSWER,
         "command": hand.command(session="another"),
@@ -49,6 +55,56 @@ def test_a_flood_of_one_stream_leaves_the_others_their_turn(hand: ByHand, name: 
     setattr(getattr(hand.io, f"_{name}"), "receive_raw" if name == "control" else "receive", endless)
     getattr(hand.io, f"_on_{name}")()
     assert len(given) == MAX_AT_ONCE
+
+
+def test_large_messages_end_a_turn_by_their_time() -> None:
+    """64 that take 8 ms each kept a STOP waiting for half a second."""
+    taken = []
+    for item in polling.turn(lambda: "large"):
+        taken.append(item)
+        time.sleep(0.008)
+    assert len(taken) == 1
+
+
+def test_requests_come_before_the_other_streams_and_between_them(hand: ByHand, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Found by the poll or not: it came meanwhile."""
+    io, turns = hand.io, list[str]()
+    monkeypatch.setattr(io, "_on_control", lambda: turns.append("control"))
+    for socket in (io._policy, io._event, io._record):
+        io._handlers[id(socket)] = lambda name=socket.name: turns.append(name)
+    monkeypatch.setattr(io._poll, "wait", lambda timeout_s: [io._policy, io._control, io._event, io._record])
+    io.pump(0.0)
+    assert turns == ["control", "policy_action", "control", "event", "control", "record", "control"]
+
+
+@pytest.mark.parametrize("size", [1, 4, 5, 14])
+def test_the_longest_answer_that_counts_fits_and_nothing_much_longer(size: int) -> None:
+    rows = [[math.pi] * size] * MAX_ROWS
+    scores = {chr(0x10000 + number) * MAX_SCORE_NAME: math.pi for number in range(MAX_SCORES)}
+    longest = PolicyAction(
+        session="x" * 64,
+        from_seq=2**62,
+        actions=rows,
+        valid_until_seq=2**62,
+        policy_version=MAX_VERSION,
+        policy_sha256="\U0001f916" * MAX_HASH,
+        spread=math.pi,
+        scores=scores,
+        reward_version=MAX_VERSION,
+    )
+    assert recordable.answer_refusal(longest, "actor") is None
+    needed = len(b"policy_action\0") + len(msgspec.msgpack.encode(longest))
+    assert needed <= recordable.answer_bytes(size) <= max(64 * 1024, needed + 4096)
+
+
+def test_a_larger_action_has_room_for_its_answers(tmp_path: Path) -> None:
+    endpoints = Endpoints(tmp_path)
+    with Pull[Any](endpoints, "policy_action", dict, 100_000) as pull, Push[Any](endpoints, "policy_action", dict) as push:
+        for length in (99_000, 110_000, 99_000):
+            assert push.send({"x": "x" * length}, 2.0)
+        received = [pull.receive(2.0), pull.receive(2.0)]
+        assert [len(message["x"]) for message in received] == [99_000, 99_000]
+        assert pull.bad_messages == 1
 
 
 @pytest.fixture(params=["pull", "router"])

@@ -10,10 +10,11 @@ from msgspec import structs
 
 from takeover.data.schema import Event, RunConfig, State
 from takeover.robot_bridge.bridge import Bridge
-from takeover.robot_bridge.io import MAX_EVENT_BACKLOG_BYTES, MAX_EVENT_NAME, MAX_EVENT_TEXT
+from takeover.robot_bridge.io import MAX_EVENT_NAME, MAX_EVENT_TEXT
 from takeover.robot_bridge.protocol import EndpointError, Endpoints, KeyFolder, PeerGone, Publisher, Push
 from takeover.robot_bridge.protocol.endpoints import MAX_IPC_PATH_BYTES
 from takeover.robot_bridge.protocol.link import Link
+from takeover.robot_bridge.record_log import MAX_EVENT_BACKLOG_BYTES
 from takeover.robot_bridge.robots.base import RobotError
 from takeover.robot_bridge.robots.registry import make_cameras, make_robot, split_robot
 from takeover.robot_bridge.robots.sim import SimRobot

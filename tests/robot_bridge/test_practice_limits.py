@@ -35,6 +35,7 @@ from takeover.data.schema import (
 from takeover.robot_bridge.control import WAY_TO_START_S
 from takeover.robot_bridge.control_state import practice_limits
 from takeover.robot_bridge.names import MAX_SENDER
+from takeover.robot_bridge.peers import Peer
 from takeover.robot_bridge.protocol import Dealer
 from takeover.robot_bridge.protocol.keys import Client
 from takeover.robot_bridge.record_desk import RECORDER_LIFE_NS
@@ -314,7 +315,8 @@ def test_requests_from_a_link_that_hung_are_not_done_but_stop_and_hold_are(hand:
 def test_on_one_computer_too_old_requests_are_not_done_but_those_that_name_no_state_are(hand: ByHand) -> None:
     """A bridge that stood still has kept what was asked meanwhile. In lockstep no time counts."""
     io, replies = hand.io, []
-    io._control.user, io._peers[b"p"] = "", ("console", Role.OPERATOR, "")
+    io._control.user = ""
+    io._peers.greet(b"p", Peer("console", Role.OPERATOR), kept=b"")
     io._control.send = lambda peer, message: replies.append(message.reply.error)  # type: ignore[method-assign]
     io._state_times[6] = time.monotonic_ns() - SECOND * 11 // 10
     for seen in (6, -1):
@@ -334,7 +336,7 @@ def test_names_are_short_and_of_plain_letters(hand: ByHand) -> None:
         error = keys.ask(hello(sender=bad))
         assert error.startswith(f"sender {shown(bad)}: "), error
         assert error.endswith(f"1 to {MAX_SENDER} letters, digits, '-', '_' or '.'")
-    assert not hand.io._peers
+    assert len(hand.io._peers) == 0
     longest = f"console-{'P' * 64}"  # a station's person may have as many
     assert len(longest) == MAX_SENDER
     for good in (longest, "op.01", "A_b-9"):

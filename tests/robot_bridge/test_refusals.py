@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -26,11 +27,11 @@ from takeover.data.schema import (
     Start,
     ViewReport,
 )
-from takeover.robot_bridge.io import MAX_EVENT_BACKLOG_BYTES
 from takeover.robot_bridge.protocol import BadMessage, ControlClient, Push
+from takeover.robot_bridge.record_log import MAX_EVENT_BACKLOG_BYTES
 from takeover.robot_bridge.refusals import MAX_LIMIT, MAX_VALUE, Refusal
 
-from .by_hand import ByHand, by_hand
+from .by_hand import SECOND, ByHand, by_hand
 
 
 @pytest.fixture
@@ -281,13 +282,33 @@ def test_a_long_word_hides_nothing_of_what_is_allowed(hand: ByHand, client: Cont
 @pytest.mark.parametrize("age_ms", [float("nan"), float("inf"), -float("inf"), -0.1])
 def test_a_report_of_an_age_that_none_can_have_is_refused(hand: ByHand, client: ControlClient, age_ms: float) -> None:
     reported: list[float] = []
-    hand.io.on_view_report = lambda sender, age: reported.append(age)
+    hand.io.on_view_report = lambda sender, age, driver: reported.append(age)
     assert hello(hand, client).error == ""
     text = refused(hand, client, ViewReport(sender="console", age_ms=age_ms))
     assert text == f"console: ViewReport {{'age_ms': {age_ms}}}: age_ms: a finite number of ms, at least 0"
     assert reported == []
     assert hand.answered(client, ViewReport(sender="console", age_ms=0.0)).error == ""
     assert reported == [0.0]
+
+
+def test_a_report_of_pictures_comes_with_who_drives(hand: ByHand, client: ControlClient) -> None:
+    """By its connection: another one of the same name is somebody else. A script looks at none."""
+    hand.io.lease.release("console", b"console")
+    reported: list[tuple[bool, str]] = []
+    hand.io.on_view_report = lambda sender, age, driver: reported.append((sender == driver, driver.partition("/")[0]))
+    with closing(hand.client("console")) as other:
+        for one in (client, other):
+            assert hello(hand, one).error == ""
+        report = ViewReport(sender="console", age_ms=1.0)
+        for kind in ("", "gamepad", "scripted"):
+            if kind:
+                assert hand.answered(client, Lease(sender="console", device_kind="gamepad")).lease
+                hand.io.lease.heard(kind, time.monotonic_ns())
+            for one in (client, other):
+                assert hand.answered(one, report).error == ""
+        hand.io.lease.heard("gamepad", time.monotonic_ns() - SECOND)
+        assert hand.answered(client, report).error == "", "the lease has lapsed"
+    assert reported == [(False, ""), (False, ""), (True, "console"), (False, "console"), (False, ""), (False, ""), (False, "")]
 
 
 def test_a_value_is_cut(hand: ByHand) -> None:

@@ -212,6 +212,25 @@ def test_pictures_get_coarser_on_a_narrow_link_and_better_again(remote_with_came
     viewer.watch_until(lambda ages: quality.index < worst, 90.0, "better again when the link carries more")
 
 
+def test_while_somebody_drives_nobody_elses_link_makes_its_pictures_coarser() -> None:
+    quality = PictureQuality()
+    for second in range(10):
+        quality.report("onlooker", 9000.0, float(second), "driver")
+    assert quality.index == 0
+    quality.report("onlooker", 9000.0, 10.0)
+    quality.report("onlooker", 9000.0, 11.0)
+    assert quality.index == 2, "nobody drives"
+    for second in range(12, 20):
+        quality.report("driver", 100.0, float(second), "driver")
+        quality.report("onlooker", 9000.0, second + 0.5, "driver")
+    assert quality.index == 1, "what an onlooker said before does not count any more"
+    quality.report("driver", 400.0, 21.0, "driver")
+    assert quality.index == 2, "the driver's own link does"
+    for second in range(30, 50):
+        quality.report("onlooker", 9000.0, float(second), "driver")
+    assert quality.index == 0, "who drives on this computer reports nothing"
+
+
 def test_quality_goes_down_at_once_and_up_slowly() -> None:
     quality = PictureQuality()
     quality.report("a", 400.0, 0.0)
