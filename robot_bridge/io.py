@@ -69,6 +69,7 @@ class BridgeIO(ControlDesk, RecordDesk):
         self._peers: dict[bytes, tuple[str, Role, str]] = {}  # sender, role, public key ("": one computer)
         self._recorder: bytes | None = None
         self._recorder_user = ""
+        self._record_key: str | None = None
         self._rewound_ns = 0
         self._served_ns = 0
         self._command_seq = -1
