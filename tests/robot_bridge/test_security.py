@@ -50,7 +50,7 @@ from takeover.robot_bridge.protocol import (
 from takeover.robot_bridge.protocol.link import Link, LinkProblem, parse, port_offset
 from takeover.robot_bridge.robots.sim import SimRobot
 
-from .station import Operator, Recorder, Station, eventually
+from .station import Actor, Operator, Recorder, Station, eventually
 
 
 class Network:
@@ -324,6 +324,22 @@ def test_the_record_of_a_session_is_of_the_key_that_first_has_some_of_it_on_disk
         io.event("later")
         assert eventually(lambda: first.received > 0)
         assert not second.received
+    finally:
+        first.peer.stop()
+        second.peer.stop()
+
+
+def test_one_desks_actor_drives(network: Network) -> None:
+    """Every desk with the role for it runs one."""
+    io = network.station.bridge.io
+    first = Actor(network.client("desk-a", Role.LEARNER), lambda _: [0.4, 0.0, 0.0, 0.0])
+    assert eventually(lambda: io.inbox.chunk is not None)
+    second = Actor(network.client("desk-b", Role.LEARNER), lambda _: [-0.4, 0.0, 0.0, 0.0])
+    try:
+        assert eventually(lambda: "desk-b/actor: answer: desk-a/actor answers; " in io.refusals.last)
+        policy = io.inbox.policy
+        assert policy is not None
+        assert policy.actions[0][0] == 0.4
     finally:
         first.peer.stop()
         second.peer.stop()
