@@ -236,7 +236,7 @@ class BridgeIO(ControlDesk, RecordDesk):
                 who = names.author(self._gatekeeper, self._command.user, command.sender)
                 self._refuse(Refusal(who, "action of the command", str(error), command.action), now)
             self.lease.heard(command.device_kind, now, present=command.gui_alive)
-            self.inbox.command = ReceivedCommand(command, now, self._state_times.get(command.newest_state_seq, 0))
+            self.inbox.command = ReceivedCommand(command, now, self._state_times.get(command.newest_state_seq, 0), self.lease.person)
         self.inbox.notify()
 
     def _refusal(self, command: Command, now_ns: int) -> Refusal | None:
