@@ -9,6 +9,7 @@ from takeover import __version__
 from takeover.app.inputs.base import DeviceReading
 from takeover.app.inputs.manager import KINDS, DeviceManager
 from takeover.app.inputs.mapping import Frame, to_canonical
+from takeover.data.drivers import UNNAMED, Driver
 from takeover.data.schema import (
     Command,
     ControlRequest,
@@ -38,9 +39,11 @@ log = logging.getLogger("terminal")
 class DeviceOperator:
     """A thread that reads the devices and commands the bridge at 50 Hz. Use as a context manager."""
 
-    def __init__(self, endpoints: Endpoints, frame: Frame = "view", kinds: Collection[str] = KINDS) -> None:
+    def __init__(self, endpoints: Endpoints, frame: Frame = "view", kinds: Collection[str] = KINDS, driver: Driver = UNNAMED) -> None:
+        """``driver``: who drives, for the record, see `ControlClient`."""
         self._endpoints = endpoints
         self._kinds = kinds
+        self._driver = driver
         self._frame = frame
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="terminal-operator")
@@ -59,7 +62,7 @@ class DeviceOperator:
 
     def _run(self) -> None:
         manager = DeviceManager(kinds=self._kinds)
-        client = ControlClient(self._endpoints, SENDER, Role.OPERATOR)
+        client = ControlClient(self._endpoints, SENDER, Role.OPERATOR, self._driver)
         commands: Push[Command] = Push(self._endpoints, "command", Command)
         states: Subscriber[State] = Subscriber(self._endpoints, "state", State)
         state: State | None = None

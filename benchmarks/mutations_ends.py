@@ -79,6 +79,13 @@ ENDS: list[Mutation] = [
         ("keys: revoked recorder", "not self._gatekeeper.permits(self._recorder_user, self._record.name)", "False"),
     ),
     *of(
+        "robot_bridge/record_desk.py",
+        f"{SECURITY}::test_the_record_of_a_session_is_of_the_key_that_first_has_some_of_it_on_disk",
+        ("keys: record in one place", "if self._record_key not in (None, self._record.user):", "if False:"),
+        ("keys: record kept", "self._record_key = self._record.user", "pass"),
+        ("keys: record asked for only", "self._record_key is None and message.acked_rec_seq >= 0:", "self._record_key is None:"),
+    ),
+    *of(
         "robot_bridge/protocol/keys.py",
         MESSAGES,
         ("keys: name", "if not NAME.fullmatch(name):", "if False:"),

@@ -9,7 +9,48 @@ BAD_PROBES = f"{BOOK} {PROBES}::test_what_cannot_be_drawn_is_refused"
 SHARE = "if not 0.0 <= self.share <= 1.0:"
 LAST = "if self.block is None or last is None or last.block is not self.block or last.outcome is Outcome.ABORTED:"
 
+DROVE = f"{T}who_drove.py"
+
 EPISODES: list[Mutation] = [
+    *of(
+        "robot_bridge/episode_book.py",
+        DROVE,
+        ("who: somebody else is noted", "if driver.name != episode.driver:", "if False:"),
+        ("who: noted once", "episode.driver = driver.name\n            t_ns", "t_ns"),
+        ("who: the operator", "episode.driver = driver.name\n        if episode.probe", "if episode.probe"),
+        ("who: consent", "text=driver.noted", "text=driver.name"),
+        (
+            "who: another intervention",
+            'if episode.intervention_open and episode.intervention_driver not in ("", driver.name):',
+            "if False:",
+        ),
+        ("who: own hold", 'episode.intervention_driver not in ("", driver.name):', 'episode.intervention_driver != "":'),
+    ),
+    *of(
+        "robot_bridge/control_base.py",
+        DROVE,
+        ("who: lapsed", "lease.person if lease.holder(time.monotonic_ns()) else UNNAMED", "lease.person"),
+        ("who: named", "return person if person.name else Driver(", "return Driver("),
+        ("who: unnamed", "return person if person.name else Driver(self.config.person, self.config.consent_version)", "return person"),
+        ("who: scripts", 'if device_kind == "scripted":\n            return SCRIPT', "if False:\n            return SCRIPT"),
+    ),
+    *of(
+        "robot_bridge/control_desk.py",
+        DROVE,
+        ("who: pseudonyms", "if value and not is_id(value):", "if False:"),
+        ("who: nobody named", "if value and not is_id(value):", "if not is_id(value):"),
+        ("who: told in the episode", '{person.name}", **self.where())', '{person.name}")'),
+    ),
+    *of(
+        "robot_bridge/lease.py",
+        DROVE,
+        ("who: somebody else on the connection", "mine and person == self.person and", "mine and"),
+    ),
+    *of(
+        "robot_bridge/protocol/client.py",
+        DROVE,
+        ("who: bridges that know no names", "isinstance(request, Lease) and self._names_people and", "isinstance(request, Lease) and"),
+    ),
     *of(
         "robot_bridge/episode_book.py",
         BOOK,

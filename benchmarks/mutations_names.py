@@ -14,7 +14,7 @@ NAMES: list[Mutation] = [
         ("names: hold in any", OWN_NAME, "if request.sender != sender:"),
         ("names: of the hello", "replace(request, sender=names.author(self._gatekeeper, user, sender))", "request"),
         ("lease: gone", "gone = not self._control.reaches(", "gone = self._control.reaches("),
-        ("lease: comes back", "now_ns, gone=gone)", "now_ns)"),
+        ("lease: comes back", "now_ns, gone=gone, person=person)", "now_ns, person=person)"),
         ("names: stop", "sender if greeted else names.claimed(claimed)", "claimed"),
     ),
     *of(

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from takeover.data.drivers import Driver, driver_at, drivers
 from takeover.data.episode_build import DEMO, find_interventions
 from takeover.data.episode_file import open_episode, read_events, read_records
 from takeover.data.episode_schema import EpisodeRecords, ending, is_held
@@ -16,10 +17,12 @@ FAILURE_LEAD_S = 2.0  # a failure's segment begins this long before it
 
 
 class Entry:
-    """The catalog rows of one episode: ``session``, ``episode``, ``segments``; and the operator's ``consent_version``."""
+    """The catalog rows of one episode: ``session``, ``episode``, ``segments``; and everybody who drove it, the operator first."""
 
-    def __init__(self, session: dict[str, Any], episode: dict[str, Any], segments: list[dict[str, Any]], consent_version: str = "") -> None:
-        self.consent_version = consent_version
+    def __init__(
+        self, session: dict[str, Any], episode: dict[str, Any], segments: list[dict[str, Any]], people: Sequence[Driver] = ()
+    ) -> None:
+        self.people = people
         self.session = session
         self.episode = episode
         self.segments = segments
@@ -40,7 +43,16 @@ def entry_of(episode: EpisodeRecords, relative_path: str, sha256: str, size_byte
     """Rows for an episode whose records are at hand."""
     numbers = episode.rec_seqs()
     return _entry(
-        episode.start, episode.steps, ending(episode), numbers, bool(episode.frames), episode.recovered, relative_path, sha256, size_bytes
+        episode.start,
+        episode.steps,
+        ending(episode),
+        drivers(episode.start, episode.events),
+        numbers,
+        bool(episode.frames),
+        episode.recovered,
+        relative_path,
+        sha256,
+        size_bytes,
     )
 
 
@@ -50,7 +62,8 @@ def entry_of_file(workspace: Workspace, path: Path, sha256: str = "") -> Entry:
     start, steps, end = read_records(path, sealed=True)
     with open_episode(path, sealed=True) as file:
         demo = file[DEMO]
-        numbers = [start.rec_seq, *(step.rec_seq for step in steps), *(event.rec_seq for event in read_events(demo, start))]
+        events = read_events(demo, start)
+        numbers = [start.rec_seq, *(step.rec_seq for step in steps), *(event.rec_seq for event in events)]
         if end.rec_seq >= 0:
             numbers.append(end.rec_seq)
         pictures = demo["hil/pictures"]
@@ -58,13 +71,14 @@ def entry_of_file(workspace: Workspace, path: Path, sha256: str = "") -> Entry:
             numbers += pictures[camera]["rec_seq"][:].tolist()
         recovered, has_pictures = bool(demo.attrs["recovered"]), len(pictures) > 0
     relative = path.relative_to(workspace.path).as_posix()
-    return _entry(start, steps, end, numbers, has_pictures, recovered, relative, sha256, path.stat().st_size)
+    return _entry(start, steps, end, drivers(start, events), numbers, has_pictures, recovered, relative, sha256, path.stat().st_size)
 
 
 def _entry(
     start: EpisodeStart,
     steps: Sequence[Step],
     end: EpisodeEnd,
+    driven_by: Sequence[tuple[int, Driver]],
     numbers: Sequence[int],
     has_pictures: bool,
     recovered: bool,
@@ -114,17 +128,18 @@ def _entry(
         "sha256": sha256,
         "size_bytes": size_bytes,
     }
-    return Entry(session, episode, _segments(start, steps, end), start.consent_version)
+    return Entry(session, episode, _segments(start, steps, end, driven_by), [driver for _, driver in driven_by])
 
 
-def _segments(start: EpisodeStart, steps: Sequence[Step], end: EpisodeEnd) -> list[dict[str, Any]]:
+def _segments(start: EpisodeStart, steps: Sequence[Step], end: EpisodeEnd, driven_by: Sequence[tuple[int, Driver]]) -> list[dict[str, Any]]:
     """Takeovers, safety holds and the failure of an episode, for the review queue. Demonstrations have none."""
     driven = [step for step in steps if not is_held(step)]
     if start.kind in (EpisodeKind.DEMONSTRATION, EpisodeKind.MANUAL_RESET) or not driven:
         return []
     rows = []
     for found in find_interventions(steps, start.kind):
-        rows.append(_segment(start, driven, "takeover", found["id"], found["start"], found["end"], found["trigger"].value))
+        row = _segment(start, driven, "takeover", found["id"], found["start"], found["end"], found["trigger"].value)
+        rows.append(row | {"operator": driver_at(driven_by, driven[found["start"]].seq)})
     rows += _safety_holds(start, steps, driven)
     if end.outcome is Outcome.FAILURE:
         last = max(0, min(end.event_step, len(driven) - 1))

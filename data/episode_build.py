@@ -7,6 +7,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from takeover.data.drivers import driver_at, drivers
 from takeover.data.episode_attributes import environment_args, put_attributes
 from takeover.data.episode_schema import (
     ACTION_COLUMNS,
@@ -67,7 +68,7 @@ def _put_episode(builder: ImageBuilder, episode: EpisodeRecords, end: EpisodeEnd
     builder.put(hil, "frame_index", np.array([frame_of[id(step)] for step in driven], np.int32))
     if held:
         builder.put(hil["held"], "frame_index", np.array([frame_of[id(step)] for step in held], np.int32))
-    _put_interventions(builder, hil, episode.steps, start)
+    _put_interventions(builder, hil, episode)
     _put_events(builder, hil, episode.events)
     _put_states(builder, demo, hil, episode, end)
     _put_pictures(builder, hil, episode.frames)
@@ -230,14 +231,17 @@ def find_interventions(steps: Sequence[Step], kind: EpisodeKind) -> list[dict[st
     return list(found.values())
 
 
-def _put_interventions(builder: ImageBuilder, hil: h5py.Group, steps: Sequence[Step], start: EpisodeStart) -> None:
-    found = find_interventions(steps, start.kind)
-    operator = f"S{max(1, len(start.operator.encode()))}"
+def _put_interventions(builder: ImageBuilder, hil: h5py.Group, episode: EpisodeRecords) -> None:
+    found = find_interventions(episode.steps, episode.start.kind)
+    driven = [step for step in episode.steps if not is_held(step)]
+    changes = drivers(episode.start, episode.events)
+    drove = [driver_at(changes, driven[entry["start"]].seq).encode() for entry in found]
+    operator = f"S{max(1, len(episode.start.operator.encode()), *map(len, drove))}"
     dtype = np.dtype(
         [("id", "i4"), ("start", "i4"), ("end", "i4"), ("labeled_onset", "i4"), ("kind", "S8"), ("trigger", "S12"), ("operator", operator)]
     )
     # kind and labeled onset are a labeler's; the catalog has them, and exports put them in
-    rows = [(e["id"], e["start"], e["end"], -1, b"", e["trigger"].encode(), start.operator.encode()) for e in found]
+    rows = [(e["id"], e["start"], e["end"], -1, b"", e["trigger"].encode(), who) for e, who in zip(found, drove, strict=True)]
     builder.put(hil, "interventions", np.array(rows, dtype))
 
 

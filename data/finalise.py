@@ -15,7 +15,7 @@ from takeover.data.hdf5_image import DamagedFile
 from takeover.data.index import fresh_index
 from takeover.data.labels import LabelError, Labels
 from takeover.data.open_episode import OpenEpisode
-from takeover.data.people import note_operator
+from takeover.data.people import note_operators
 from takeover.data.schema import OutcomeChange
 from takeover.data.workspace import Workspace
 
@@ -133,7 +133,7 @@ class Finaliser:
             path, sha256, size = write_episode(self.workspace, episode)
             entry = entry_of(episode, path.relative_to(self.workspace.path).as_posix(), sha256, size)
         self.catalog.add_episode(entry.session, entry.episode, entry.segments)
-        note_operator(self.catalog, entry)
+        note_operators(self.catalog, entry)
         job.remove_journal()
         self.closed_count += 1
         self._closed.put((episode.start.session, episode.episode_id))

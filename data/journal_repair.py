@@ -13,7 +13,7 @@ from takeover.data.episode_migrate import NewerFile
 from takeover.data.episode_schema import EpisodeError
 from takeover.data.hdf5_image import DamagedFile, check_seal
 from takeover.data.open_episode import OpenEpisode
-from takeover.data.people import note_operator
+from takeover.data.people import note_operators
 from takeover.data.schema import AnyRecord, EpisodeStart, Step
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def _close(work: "Repair", catalog: Catalog, journal: OpenEpisode) -> None:
     path, sha256, size = write_episode(work.workspace, episode)
     entry = entry_of(episode, work.name(path), sha256, size)
     catalog.add_episode(entry.session, entry.episode, entry.segments)
-    note_operator(catalog, entry)
+    note_operators(catalog, entry)
     _set_aside(work, journal)
     made_up = "; its start record was lost and is made up" if history and "made up" in history[0]["what"] else ""
     steps = f"{entry.episode['steps']} steps" + (f" of {episode.end.steps}" if episode.end is not None and episode.recovered else "")

@@ -10,7 +10,7 @@ import msgspec
 from sqlalchemy import Connection, func, insert, select, update
 
 from takeover.data.catalog import Catalog
-from takeover.data.catalog_tables import episodes, label_events, metadata, people
+from takeover.data.catalog_tables import episodes, label_events, metadata, people, segments
 from takeover.data.entry import Entry
 
 FORGOTTEN = "forgotten-"
@@ -38,33 +38,42 @@ class Person(msgspec.Struct, frozen=True, kw_only=True):
     human_steps: int
     label_events: int
     decisions: int = 0  # about policies
+    takeovers: int = 0  # in anybody's episodes
 
 
-def note_operator(catalog: Catalog, entry: Entry) -> None:
-    """Enter the operator of an episode into the table of people, with the newest consent that is noted."""
-    person, consent = entry.episode["operator"], entry.consent_version
-    if person in NOBODY:
-        return
+def note_operators(catalog: Catalog, entry: Entry) -> None:
+    """Enter everybody who drove an episode into the table of people, with the newest consent that is noted."""
+    for driver in entry.people:
+        if driver.name not in NOBODY:
+            _note(catalog, driver.name, driver.consent_version, entry.episode["started_ns"])
+
+
+def _note(catalog: Catalog, person: str, consent: str, created_ns: int) -> None:
     with catalog.engine.connect() as connection:
         known = connection.execute(select(people.c.consent_version).where(people.c.id == person)).scalar()
     if known is not None and (not consent or known == consent):
         return
     with catalog.writing() as connection:
         if known is None:
-            row = {"id": person, "role": "operator", "consent_version": consent, "created_ns": entry.episode["started_ns"]}
+            row = {"id": person, "role": "operator", "consent_version": consent, "created_ns": created_ns}
             connection.execute(insert(people), [row])
         else:
             connection.execute(update(people).where(people.c.id == person).values(consent_version=consent))
 
 
 def list_people(catalog: Catalog, decided: Mapping[str, int] | None = None) -> list[Person]:
-    """Everybody who operated, labelled or decided, by name. ``decided``: decisions about policies by author."""
+    """Everybody who operated, took over, labelled or decided, by name; ``episodes`` and steps are of those that they were operator of.
+
+    ``decided``: decisions about policies by author.
+    """
     decisions = decided or {}
     operated = select(episodes.c.operator, func.count(), func.sum(episodes.c.steps), func.sum(episodes.c.human_steps))
     labelled = select(label_events.c.author, func.count()).group_by(label_events.c.author)
+    took_over = select(segments.c.operator, func.count()).where(segments.c.kind == "takeover").group_by(segments.c.operator)
     with catalog.engine.connect() as connection:
         consent = {row.id: row.consent_version for row in connection.execute(select(people))}
         work = {row[0]: row[1:] for row in connection.execute(operated.group_by(episodes.c.operator))}
+        takeovers = {row[0]: row[1] for row in connection.execute(took_over)}
         labels: Counter[str] = Counter()
         for author, count in connection.execute(labelled):
             labels[author.removeprefix(CONSOLE)] += count
@@ -77,8 +86,9 @@ def list_people(catalog: Catalog, decided: Mapping[str, int] | None = None) -> l
             human_steps=int(work.get(name, (0, 0, 0))[2] or 0),
             label_events=labels[name],
             decisions=decisions.get(name, 0),
+            takeovers=takeovers.get(name, 0),
         )
-        for name in sorted({*consent, *work, *labels, *decisions} - set(NOBODY))
+        for name in sorted({*consent, *work, *labels, *decisions, *takeovers} - set(NOBODY))
     ]
 
 

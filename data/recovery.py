@@ -16,7 +16,7 @@ from takeover.data.entry import entry_of_file
 from takeover.data.hdf5_image import DamagedFile
 from takeover.data.labels import Labels
 from takeover.data.open_episode import OpenEpisode
-from takeover.data.people import note_operator
+from takeover.data.people import note_operators
 from takeover.data.schema import EpisodeStart
 from takeover.data.store import session_records
 from takeover.data.workspace import Workspace
@@ -100,7 +100,7 @@ def reconcile(workspace: Workspace, catalog: Catalog) -> list[str]:
         except (OverflowError, DataError) as error:  # a number or text that the catalog has no room for must not keep the others out
             problems.append(f"{relative} cannot be entered: {error}"[:300])
             continue
-        note_operator(catalog, entry)
+        note_operators(catalog, entry)
         log.info("entered %s", relative)
     gone = [rows[relative] for relative in rows.keys() - on_disk]
     if gone:

@@ -19,7 +19,7 @@ from takeover.data.hdf5_image import DamagedFile, check_seal, write_durably
 from takeover.data.index import indexed_episodes, rebuild_index
 from takeover.data.label_repair import repair_label_log, repair_learning_log
 from takeover.data.labels import Labels
-from takeover.data.people import note_operator
+from takeover.data.people import note_operators
 from takeover.data.workspace import Workspace, fsync_folder
 
 Progress = Callable[[int, int], None]
@@ -193,7 +193,7 @@ def _enter(work: Repair, catalog: Catalog, entry: Entry) -> None:
     if row is not None and not wrong:
         return
     catalog.add_episode(entry.session, entry.episode, entry.segments)
-    note_operator(catalog, entry)
+    note_operators(catalog, entry)
     what = f"the catalog was wrong about {', '.join(wrong)}; entered it again" if wrong else "was not in the catalog; entered it"
     work.report.done.append(f"{name}: {what}")
 

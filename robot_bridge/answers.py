@@ -18,9 +18,9 @@ def newest_human(inbox: Inbox, action_size: int, now_ns: int, lockstep_seq: int 
     else:
         age_s = received.age_s(now_ns)
     try:
-        return Human(received.command, checked(received.command.action, action_size, "command"), age_s)
+        return Human(received.command, checked(received.command.action, action_size, "command"), age_s, person=received.person)
     except UnsafeAction as error:
-        return Human(received.command, None, age_s, fault=str(error))
+        return Human(received.command, None, age_s, fault=str(error), person=received.person)
 
 
 def required_version(learner: LearnerStatus | None, train_step: int) -> int:

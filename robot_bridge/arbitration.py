@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from takeover.data.drivers import UNNAMED, Driver
 from takeover.data.schema import ActionGroup, ActionSpec, Command, ControlMode, HoldReason, Mode, Source
 from takeover.robot_bridge.action_space import GRIPPER
 from takeover.robot_bridge.modes import ModeEvent
@@ -41,6 +42,7 @@ class Human:
     action: FloatArray | None
     age_s: float
     fault: str = ""
+    person: Driver = UNNAMED  # for the record: nothing is decided by it
 
 
 @dataclass(frozen=True)

@@ -81,6 +81,7 @@ class Bridge:
         self.control = loop(config, robot, self.io, book, self.cameras)
         if not lockstep:  # there an episode's file is the same in every run
             self.io.where = self.control.where
+        self.io.actor.driven = self.control.driven
         self._board = StatusBoard(self.control)
         self._io_stop = threading.Event()
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from takeover.data import audit
+from takeover.data.drivers import SCRIPT, UNNAMED, Driver
 from takeover.data.schema import EpisodeKind, HoldReason, Mode, Outcome, OutcomeSource
 from takeover.robot_bridge.arbitration import Authority, command_life_s
 from takeover.robot_bridge.control_state import ControlState
@@ -177,9 +178,16 @@ class ControlBase(ControlState):
 
     def open_episode(self) -> None:
         version, sha256 = self.acting_policy()
-        self.book.operator = "scripted" if self.io.lease.device_kind == "scripted" else ""
+        lease = self.io.lease
+        self.book.driver = self.who_drives(lease.person if lease.holder(time.monotonic_ns()) else UNNAMED, lease.device_kind)
         self.book.open(version, sha256)
         self.waiting_for_press = False
+
+    def who_drives(self, person: Driver, device_kind: str) -> Driver:
+        """As it is recorded: a script as such, and who says no name as the station's own person."""
+        if device_kind == "scripted":
+            return SCRIPT
+        return person if person.name else Driver(self.config.person, self.config.consent_version)
 
     def acting_policy(self) -> tuple[int, str]:
         """Version and hash of the policy that answers; (0, "") when there is none."""

@@ -3,9 +3,11 @@
 import math
 import time
 from collections.abc import Callable
+from typing import Any
 
 from msgspec.structs import replace
 
+from takeover.data.drivers import Driver
 from takeover.data.schema import (
     PROTOCOL_VERSION,
     ControlEnvelope,
@@ -23,6 +25,7 @@ from takeover.data.schema import (
     UndoOutcome,
     ViewReport,
 )
+from takeover.data.station import ID_ALLOWED, is_id
 from takeover.robot_bridge import names
 from takeover.robot_bridge.inbox import MAX_REQUEST_AGE_NS, Inbox, PendingRequest
 from takeover.robot_bridge.lease import LeaseRefused, LeaseTable
@@ -48,6 +51,7 @@ class ControlDesk:
     refused_requests: int
     on_view_report: Callable[[str, float, str], None]  # whose, age in ms, who drives
     event: Callable[..., None]
+    where: Callable[[], dict[str, Any]]
     _spec: RobotSpec
     _lockstep: bool
     _gatekeeper: Gatekeeper | None
@@ -180,7 +184,7 @@ class ControlDesk:
             self._deny(peer, request_id, hello, refusal)
             return
         self._peers.greet(peer, Peer(hello.sender, hello.role, self._control.user), kept=self._lease_peer)
-        reply = Reply(session=self.session, spec=self._spec, t_ns=time.monotonic_ns())
+        reply = Reply(session=self.session, spec=self._spec, t_ns=time.monotonic_ns(), names_people=True)
         self._control.send(peer, ReplyEnvelope(request_id=request_id, reply=reply))
 
     def _role_refusal(self, hello: Hello) -> str:
@@ -201,13 +205,17 @@ class ControlDesk:
             self.lease.release(sender, self._owner(peer))
             self._answer(peer, request_id)
             return
-        gone = False
+        for field, value in (("person", lease.person), ("consent_version", lease.consent_version)):
+            if value and not is_id(value):
+                self._deny(peer, request_id, lease, f"{field} {shown(value)}: {ID_ALLOWED}")
+                return
+        person, gone = Driver(lease.person, lease.consent_version), False
         if sender == self.lease.sender and peer != self._lease_peer and self._control.user == self.lease_user:
             note = Reply(session=self.session, error=f"{sender} asks for the lease on another connection", t_ns=now_ns)
             gone = not self._control.reaches(self._lease_peer, ReplyEnvelope(request_id=-1, reply=note))  # then this is itself, come back
         before = self.lease.grants
         try:
-            token = self.lease.ask(sender, self._owner(peer), lease.device_kind, now_ns, gone=gone)
+            token = self.lease.ask(sender, self._owner(peer), lease.device_kind, now_ns, gone=gone, person=person)
         except LeaseRefused as error:
             self._deny(peer, request_id, lease, str(error))
             return
@@ -216,7 +224,8 @@ class ControlDesk:
             self._command_seq = -1
             self.inbox.command = None
             self._lease_peer, self.lease_user = peer, self._control.user
-            self.event("lease", f"granted to {names.author(self._gatekeeper, self.lease_user, sender)}")
+            who = names.author(self._gatekeeper, self.lease_user, sender)
+            self.event("lease", f"granted to {who}{', person ' if person.name else ''}{person.name}", **self.where())
         self._control.send(peer, ReplyEnvelope(request_id=request_id, reply=Reply(session=self.session, lease=token)))
 
     def _reply(self, request: PendingRequest, error: str) -> None:

@@ -136,6 +136,10 @@ class ControlState:
         episode = self.book.episode
         return {"episode_id": episode.id if episode is not None and episode.recorded else "", "seq": self.seq}
 
+    def driven(self) -> tuple[str, bool]:
+        """The running episode ("": none), and whether the robot is held in it. Any thread."""
+        return str(self.where()["episode_id"]), self.mode.mode is Mode.HOLD
+
     def rules(self) -> Rules:
         episode = self.book.episode
         return Rules(

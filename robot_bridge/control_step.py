@@ -143,6 +143,8 @@ class ControlStep(ControlBase, ABC):
             self.idle()
             return
         result, decision = self._limit(decision, reading)
+        if Source.HUMAN in decision.source and human is not None and self._in_episode():
+            self.book.driven_by(self.who_drives(human.person, human.command.device_kind), self.seq)
         sim_state = self.robot.save() if self.spec.simulated else b""
         self.robot.apply(result.action)
         t_applied_ns = time.monotonic_ns()

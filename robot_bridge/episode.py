@@ -43,6 +43,8 @@ class Episode:
     run_broken: bool = False  # the next step that is not held begins a new run
     intervention_id: int = -1
     intervention_open: bool = False
+    intervention_driver: str = ""  # of the newest one; "": nobody has driven in it yet
+    driver: str = ""  # pseudonym on record: the operator, then whoever drove last
     probe: int = -1  # number of the no-help probe that it is; -1: none
     probe_version: int = 0
 

@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 import msgspec
 from ulid import ULID
 
+from takeover.data.drivers import DRIVER, UNNAMED, Driver
 from takeover.data.schema import (
     EpisodeEnd,
     EpisodeKind,
     EpisodeStart,
+    Event,
     Outcome,
     OutcomeSource,
     PolicyImage,
@@ -42,7 +44,7 @@ class EpisodeBook:
     block_done: int = 0
     block_size: int = 0
     block_number: int = 0
-    operator: str = ""
+    driver: Driver = UNNAMED  # who commands when the next episode begins; nobody named: the station's own person
     _probes: int = 0  # of this session
     _numbers: dict[EpisodeKind, int] = field(default_factory=dict)
 
@@ -105,6 +107,8 @@ class EpisodeBook:
         """Record the start."""
         episode = self._current()
         episode.recorded = True
+        driver = self.driver if self.driver.name else Driver(self.config.person, self.config.consent_version)
+        episode.driver = driver.name
         if episode.probe >= 0 and not episode.probe_version:
             episode.probe_version = policy_version  # nothing newer breaks into it
         unattended = self.block is not None and self.block.max_failures > 0
@@ -118,8 +122,8 @@ class EpisodeBook:
                 unattended=unattended,
                 spec=self.spec,
                 station_id=self.config.station_id,
-                operator=self.operator or self.config.person,
-                consent_version=self.config.consent_version if self.operator in ("", self.config.person) else "",
+                operator=driver.name,
+                consent_version=driver.consent_version,
                 start_seed=episode.start_seed,
                 policy_version=policy_version,
                 policy_sha256=policy_sha256,
@@ -141,6 +145,31 @@ class EpisodeBook:
         episode.takeovers += 1
         episode.intervention_id += 1
         episode.intervention_open = True
+        episode.intervention_driver = ""
+
+    def driven_by(self, driver: Driver, seq: int) -> None:
+        """``driver`` has authority at control step ``seq``. Somebody else than before is recorded, and begins another intervention."""
+        episode = self._current()
+        if driver.name != episode.driver:
+            episode.driver = driver.name
+            t_ns, wall_ns = time.monotonic_ns(), time.time_ns()
+            self.log.append(
+                lambda session, rec_seq: Event(
+                    session=session,
+                    rec_seq=rec_seq,
+                    kind=DRIVER,
+                    source="bridge",
+                    text=driver.noted,
+                    t_ns=t_ns,
+                    wall_ns=wall_ns,
+                    episode_id=episode.id,
+                    seq=seq,
+                )
+            )
+        if episode.intervention_open and episode.intervention_driver not in ("", driver.name):
+            episode.takeovers += 1
+            episode.intervention_id += 1
+        episode.intervention_driver = driver.name
 
     def hand_back(self) -> None:
         if self.episode is not None:

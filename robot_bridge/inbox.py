@@ -5,6 +5,7 @@ import time
 from collections import deque
 from dataclasses import dataclass, field
 
+from takeover.data.drivers import UNNAMED, Driver
 from takeover.data.schema import Command, ControlRequest, LearnerStatus, PolicyAction, Role
 from takeover.robot_bridge.chunks import Chunk
 
@@ -22,6 +23,7 @@ class ReceivedCommand:
     command: Command
     arrival_ns: int
     state_ns: int
+    person: Driver = UNNAMED  # as that lease says
 
     def age_s(self, now_ns: int) -> float:
         """Age on the bridge's clock: since it arrived, or since the state its sender had last seen, whichever is longer."""

@@ -25,6 +25,7 @@ from takeover.data.schema import (
     State,
 )
 from takeover.robot_bridge import chunks, names, recordable
+from takeover.robot_bridge.answer_source import AnswerSource
 from takeover.robot_bridge.control_desk import ControlDesk
 from takeover.robot_bridge.inbox import Inbox, PendingRequest, ReceivedCommand
 from takeover.robot_bridge.lease import LEASE_LIFE_NS, LeaseTable
@@ -51,6 +52,7 @@ class BridgeIO(ControlDesk, RecordDesk):
         self.session = session
         self._gatekeeper = endpoints.gatekeeper
         self.inbox = Inbox()
+        self.actor = AnswerSource(self.inbox)
         self.lease = LeaseTable(lapses=not lockstep)
         self.compose_state: Callable[[int, int], State | None] = lambda seq, now_ns: None
         self.on_view_report: Callable[[str, float, str], None] = lambda sender, age_ms, driver: None
@@ -69,6 +71,7 @@ class BridgeIO(ControlDesk, RecordDesk):
         self._peers = Peers()
         self._recorder: bytes | None = None
         self._recorder_user = ""
+        self._record_key: str | None = None
         self._rewound_ns = 0
         self._served_ns = 0
         self._command_seq = -1
@@ -183,16 +186,17 @@ class BridgeIO(ControlDesk, RecordDesk):
     def _on_policy(self) -> None:
         for message in turn(self._policy.receive):
             now, who = time.monotonic_ns(), names.author(self._gatekeeper, self._policy.user, "actor")
-            if refusal := self._answer_refusal(message, who):
+            if refusal := self._answer_refusal(message, who, now):
                 self._refuse(refusal, now)
                 continue
+            self.actor.took(message, self._policy.user, who)
             self.inbox.chunk = chunks.received(message, self._spec.action.size, now)
             if self.inbox.chunk.fault:
                 self._refuse(Refusal(who, "actions of the answer", self.inbox.chunk.fault), now)
         self.inbox.notify()
 
-    def _answer_refusal(self, answer: PolicyAction, who: str) -> Refusal | None:
-        """Why an answer does not count: of another session, overtaken by a newer one, or to what was never asked."""
+    def _answer_refusal(self, answer: PolicyAction, who: str, now_ns: int) -> Refusal | None:
+        """Why an answer does not count: of another session or actor, overtaken by a newer one, or to what was never asked."""
         if answer.session != self.session:
             return Refusal(who, "session of the answer", f"made for another session than {self.session}", answer.session)
         if refusal := recordable.answer_refusal(answer, who):
@@ -200,6 +204,8 @@ class BridgeIO(ControlDesk, RecordDesk):
         newest = self.inbox.policy
         if self._lockstep:
             return None  # only the answer to the very step counts there
+        if refusal := self.actor.refusal(answer, self._policy.user, who, now_ns):
+            return refusal
         if newest is not None and answer.from_seq < newest.from_seq:
             return Refusal(who, "from_seq of the answer", f"older than the newest answer, to {newest.from_seq}", answer.from_seq)
         if answer.from_seq > self._observation_seq:
@@ -239,7 +245,7 @@ class BridgeIO(ControlDesk, RecordDesk):
                 who = names.author(self._gatekeeper, self._command.user, command.sender)
                 self._refuse(Refusal(who, "action of the command", str(error), command.action), now)
             self.lease.heard(command.device_kind, now, present=command.gui_alive)
-            self.inbox.command = ReceivedCommand(command, now, self._state_times.get(command.newest_state_seq, 0))
+            self.inbox.command = ReceivedCommand(command, now, self._state_times.get(command.newest_state_seq, 0), self.lease.person)
         self.inbox.notify()
 
     def _refusal(self, command: Command, now_ns: int) -> Refusal | None:

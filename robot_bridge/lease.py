@@ -3,6 +3,8 @@
 import secrets
 from dataclasses import dataclass
 
+from takeover.data.drivers import UNNAMED, Driver
+
 LEASE_LIFE_NS = 500_000_000
 PRESENCE_NS = 500_000_000  # without a living window for so long its person counts as gone
 
@@ -25,6 +27,7 @@ class LeaseTable:
     owner: bytes = b""  # the holder's connection: a restarted process of the same name is somebody new
     token: str = ""
     device_kind: str = ""
+    person: Driver = UNNAMED  # who drives, as the holder says
     heard_ns: int = 0
     present_ns: int = 0  # when the holder was last known to be at a living window; the grant counts as such
     grants: int = 0
@@ -38,17 +41,17 @@ class LeaseTable:
     def scripted(self, now_ns: int) -> bool:
         return bool(self.holder(now_ns)) and self.device_kind == "scripted"
 
-    def ask(self, sender: str, owner: bytes, device_kind: str, now_ns: int, *, gone: bool = False) -> str:
+    def ask(self, sender: str, owner: bytes, device_kind: str, now_ns: int, *, gone: bool = False, person: Driver = UNNAMED) -> str:
         """Grant or renew; returns the token. ``gone``: the holder's connection is no more. Raises `LeaseRefused`."""
         heard_lately = now_ns - self.heard_ns <= LEASE_LIFE_NS and not gone
         mine = self.is_of(sender, owner)
-        if self.token and mine and (heard_lately or not self.lapses):
+        if self.token and mine and person == self.person and (heard_lately or not self.lapses):
             self.heard_ns = now_ns
             return self.token
         taken = self.sender and not mine and heard_lately
         if taken and not (self.device_kind == "scripted" and device_kind != "scripted"):
             raise LeaseRefused(holds(self.sender, sender))
-        self.sender, self.owner, self.device_kind = sender, owner, device_kind
+        self.sender, self.owner, self.device_kind, self.person = sender, owner, device_kind, person
         self.token, self.heard_ns, self.present_ns = secrets.token_hex(8), now_ns, now_ns
         self.grants += 1
         return self.token

@@ -1,4 +1,4 @@
-"""The recorder's side of the bridge: records to one recorder, whichever spoke last, and what it says is on disk."""
+"""The recorder's side of the bridge: records to one recorder, and what it says is on disk. On a network the first key keeps the record."""
 
 import time
 from collections.abc import Callable
@@ -12,7 +12,6 @@ from takeover.robot_bridge.record_log import RecordLog
 from takeover.robot_bridge.refusals import Refusal
 
 REWIND_NS = 100_000_000  # a recorder may ask for everything again ten times a second, not more
-RECORDER_LIFE_NS = 2_000_000_000  # a recorder with another key is let in when the present one was silent for so long
 TURN_NS = 2_000_000_000  # after its first record of a session a recorder has so long to speak of that session
 
 
@@ -26,6 +25,7 @@ class RecordDesk:
     _record: Router[RecorderMessage, AnyRecord]
     _recorder: bytes | None
     _recorder_user: str
+    _record_key: str | None  # public key of the recorder that has this session's record; None: none yet
     _rewound_ns: int
     _served_ns: int  # since when the present connection of the recorder has had records; 0: none yet
     _refuse: Callable[[Refusal, int], None]
@@ -79,8 +79,9 @@ class RecordDesk:
         def refused(field: str, limit: str, value: object = None) -> Refusal:
             return Refusal(names.author(self._gatekeeper, self._record.user, "recorder"), field, limit, value)
 
-        if self._record.user != self._recorder_user and 0 <= self.records.heartbeat_age_ns(now_ns) < RECORDER_LIFE_NS:
-            return refused("record", "another one is at work")
+        if self._record_key not in (None, self._record.user):  # an episode in two workspaces would be one in neither
+            limit = f"{self.records.owner} has the record of this session: start that recorder again, or restart the bridge"
+            return refused("record", limit)
         if message.session != self.session:
             knows = peer == self._recorder and 0 < self._served_ns < now_ns - TURN_NS
             if knows and not isinstance(message, RecorderHello):
@@ -88,4 +89,7 @@ class RecordDesk:
         elif not self.records.acknowledge(message.acked_rec_seq):
             limit = f"nothing above {self.records.sent - 1}, the newest record that was sent"
             return refused("acked_rec_seq of the recorder", limit, message.acked_rec_seq)
+        elif self._record_key is None and message.acked_rec_seq >= 0:  # what it has is kept nowhere else from now on
+            self._record_key = self._record.user
+            self.records.owner = names.author(self._gatekeeper, self._record.user, "recorder")
         return None

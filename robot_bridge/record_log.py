@@ -34,6 +34,7 @@ class RecordLog:
         self._next_send = 0
         self._sent = 0  # before the newest `rewind`
         self.bytes = 0
+        self.owner = "recorder"  # who has this session's record, as its doings are recorded
         self.heard_ns = 0  # recorder's last message; 0: never
         self.disk_free_bytes = -1
         self.error = ""
@@ -103,7 +104,7 @@ class RecordLog:
         if age < 0:
             return "no recorder yet"
         if age > HEARTBEAT_NS:
-            return f"recorder silent for {age / 1e6:.0f} ms"
+            return f"{self.owner} silent for {age / 1e6:.0f} ms"
         if self.bytes > MAX_BACKLOG_BYTES:
             return f"{self.bytes >> 20} MB are not on disk yet"
         with self._lock:

@@ -17,6 +17,7 @@ from takeover.app.inputs.manager import KINDS, DeviceManager
 from takeover.app.launcher import Launcher
 from takeover.app.processes.common import StartupError
 from takeover.app.supervisor import RunPlan, Supervisor
+from takeover.data.drivers import Driver
 from takeover.data.schema import RunConfig
 from takeover.robot_bridge.protocol import Endpoints
 
@@ -75,7 +76,8 @@ def _collect_headless(config: RunConfig, scripted: bool) -> int:
                 supervisor.prepare()
             else:
                 display.note(DEVICE_HELP)
-                with DeviceOperator(Endpoints.of(config), kinds=config.devices):
+                driver = Driver(config.person, config.consent_version)
+                with DeviceOperator(Endpoints.of(config), kinds=config.devices, driver=driver):
                     supervisor.prepare()
         finally:
             supervisor.close()

@@ -32,10 +32,10 @@ def people(command: People) -> int:
         print_json(found)
         return 0
     table = listing(str(workspace.path))
-    for column in ("person", "consent", "episodes", "steps", "by hand", "label events", "decisions"):
+    for column in ("person", "consent", "episodes", "steps", "by hand", "takeovers", "label events", "decisions"):
         table.add_column(column, no_wrap=True)
     for person in found:
-        counts = (person.episodes, person.steps, person.human_steps, person.label_events, person.decisions)
+        counts = (person.episodes, person.steps, person.human_steps, person.takeovers, person.label_events, person.decisions)
         table.add_row(person.id, person.consent_version or "not noted", *(f"{count:,}" for count in counts))
     print_table(table)
     return 0

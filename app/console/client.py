@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from takeover.app.console.client_slots import Notice, StationSlots
 from takeover.app.inputs.base import DeviceReading
+from takeover.data.drivers import UNNAMED, Driver
 from takeover.data.schema import (
     PROTOCOL_VERSION,
     ActorStatus,
@@ -73,9 +74,17 @@ class ConsoleClient(StationSlots):
     """Create, `start`, read the slots, `close`. Slots are replaced whole, so reading them needs no lock."""
 
     def __init__(
-        self, endpoints: Endpoints, sender: str, devices: DeviceSource, to_action: Mapper, software: str = "takeover console"
+        self,
+        endpoints: Endpoints,
+        sender: str,
+        devices: DeviceSource,
+        to_action: Mapper,
+        software: str = "takeover console",
+        driver: Driver = UNNAMED,
     ) -> None:
+        """``driver``: who drives, for the record, see `ControlClient`."""
         super().__init__()
+        self._driver = driver
         self.sender = sender
         self.devices = devices
         self.lease = ""
@@ -157,7 +166,7 @@ class ConsoleClient(StationSlots):
         self._listen("committed", Committed, self._on_committed, latest=False)
         self._cameras: set[str] = set()
         self._command_out: Push[Command] = Push(ends, "command", Command)
-        self._control = ControlClient(ends, self.sender, Role.OPERATOR)
+        self._control = ControlClient(ends, self.sender, Role.OPERATOR, self._driver)
         self._launcher: Dealer[LauncherRequest, LauncherReply] = Dealer(ends, "launcher", LauncherRequest, LauncherReply)
         self._clock = self._control.clock if ends.over_network("control") else None
         self._pending: dict[int, _Pending] = {}

@@ -14,6 +14,7 @@ from takeover.app.inputs.base import DeviceReading
 from takeover.app.inputs.keyboard import Keyboard
 from takeover.app.inputs.manager import DeviceManager
 from takeover.app.inputs.mapping import FRAMES, Frame, to_canonical
+from takeover.data.drivers import Driver
 from takeover.data.labels import LabelError, Labels
 from takeover.data.schema import Clear, EpisodeKind, Finish, Mark, Mode, Next, Outcome, RobotSpec, RunConfig, SetOutcome, Start, State
 from takeover.robot_bridge.protocol import Endpoints
@@ -39,7 +40,8 @@ class Controller:
         self._widest_m = 0.0
         self._felt = ""
         self.discarded: frozenset[str] = frozenset()  # segments excluded from here
-        self.client = ConsoleClient(Endpoints.of(config), f"console-{config.person}", self.devices, self.to_action)
+        driver = Driver(config.person, config.consent_version)
+        self.client = ConsoleClient(Endpoints.of(config), f"console-{config.person}", self.devices, self.to_action, driver=driver)
         self.client.on_speed = self.step_speed
         self.client.only_on_press = config.operator == "scripted"
         self.devices.seen = self._mode_heard

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from mcap.writer import CompressionType, Writer
 
+from takeover.data.drivers import DRIVER
 from takeover.data.episode_file import EpisodeReader
 from takeover.data.exchange.errors import Progress, silent
 from takeover.data.exchange.lerobot_export import Exported
@@ -200,7 +201,8 @@ def _remarks(source: Source, reader: EpisodeReader, time: _Time) -> Iterator[_Me
     offset = reader.start.wall_ns - reader.start.t_ns
     for event in reader.events:
         if time.has(event.t_ns):
-            yield log(event.wall_ns or event.t_ns + offset, event.source, f"{event.kind} {event.text}".strip())
+            text = event.text if source.people or event.kind not in (DRIVER, "lease") else ""
+            yield log(event.wall_ns or event.t_ns + offset, event.source, f"{event.kind} {text}".strip())
     wall = reader.column("wall_ns").tolist()
     observed = reader.column("t_observation_ns").tolist()
     for segment in source.segments:

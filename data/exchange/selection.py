@@ -50,6 +50,7 @@ class Source:
     events: tuple[LabelEvent, ...] = ()
     left_out: tuple[tuple[int, int], ...] = ()
     operator: str = ""
+    people: bool = True  # whether pseudonyms are kept
     reviewed: bool = False
 
     @property
@@ -122,6 +123,7 @@ def select(workspace: Workspace, catalog: Catalog, selection: Selection) -> list
             events=tuple(events.get(row.id, ())),
             left_out=tuple(sorted(training[row.id].left_out)),
             operator=row.operator if selection.people else ANONYMOUS,
+            people=selection.people,
             reviewed=row.id in reviewed,
         )
         for row in rows

@@ -81,7 +81,8 @@ def _episode(source: Source, counts: np.ndarray) -> dict[str, Any]:
 def _segments(source: Source, counts: np.ndarray) -> list[dict[str, Any]]:
     found = []
     for segment in source.segments:
-        row = {name: getattr(segment, name) for name in _SEGMENT} | {"operator": source.operator}
+        row = {name: getattr(segment, name) for name in _SEGMENT}
+        row["operator"] = segment.operator if source.people else source.operator
         row |= {"steps": segment.end_step - segment.start_step + 1, "length_s": segment.end_s - segment.start_s}
         row["steps_counted"] = int(counts[segment.start_step : segment.end_step + 1].sum())
         found.append(row | {f"label_{name}": segment.labels.get(name, "") for name in _LABELS})

@@ -14,12 +14,17 @@ class Hello(Strict, frozen=True, kw_only=True, tag="hello"):
     software: str
 
 
-class Lease(Strict, frozen=True, kw_only=True, tag="lease"):
-    """Ask for (or keep, or give back) the right to command. A lease lapses 500 ms after its holder's last command or renewal."""
+class Lease(Strict, frozen=True, kw_only=True, tag="lease", omit_defaults=True):
+    """Ask for (or keep, or give back) the right to command. A lease lapses 500 ms after its holder's last command or renewal.
+
+    What is left out is not sent: a bridge that knows no ``person`` refuses the field.
+    """
 
     sender: str
     release: bool = False
     device_kind: str = ""  # "scripted": a script, which any person may pre-empt
+    person: str = ""  # pseudonym of who drives, for the record; "": the bridge's station's own. Only where `Reply.names_people`
+    consent_version: str = ""  # what that person agreed to
 
 
 class Start(Strict, frozen=True, kw_only=True, tag="start"):
@@ -137,6 +142,7 @@ class Reply(Telemetry, frozen=True, kw_only=True, tag="reply"):
     protocol: int = PROTOCOL_VERSION
     spec: RobotSpec | None = None  # with Hello
     t_ns: int = 0  # the bridge's monotonic clock when it answered
+    names_people: bool = False  # with Hello: this bridge takes `Lease.person`
 
 
 class ControlEnvelope(Strict, frozen=True, kw_only=True):

@@ -4,7 +4,10 @@ import itertools
 import time
 from collections import deque
 
-from takeover.data.schema import PROTOCOL_VERSION, ControlEnvelope, ControlRequest, Hello, Reply, ReplyEnvelope, Role, Stop
+from msgspec.structs import replace
+
+from takeover.data.drivers import UNNAMED, Driver
+from takeover.data.schema import PROTOCOL_VERSION, ControlEnvelope, ControlRequest, Hello, Lease, Reply, ReplyEnvelope, Role, Stop
 from takeover.robot_bridge.protocol.asking import Dealer
 from takeover.robot_bridge.protocol.endpoints import Endpoints
 from takeover.robot_bridge.protocol.keys import KeyFolder
@@ -53,7 +56,10 @@ class ControlClient:
     repeated by itself.
     """
 
-    def __init__(self, endpoints: Endpoints, sender: str, role: Role = Role.OPERATOR) -> None:
+    def __init__(self, endpoints: Endpoints, sender: str, role: Role = Role.OPERATOR, driver: Driver = UNNAMED) -> None:
+        """``driver``: in whose name the lease is asked for, for the record; unnamed: the person of the bridge's own station."""
+        self.driver = driver
+        self._names_people = False  # the bridge takes a name
         self.sender = sender
         self.role = role
         self._ids = itertools.count(time.monotonic_ns())
@@ -74,6 +80,8 @@ class ControlClient:
     def _envelope(self, request: ControlRequest) -> ControlEnvelope:
         if isinstance(request, Hello):
             self._hello = request
+        if isinstance(request, Lease) and self._names_people and not request.release:
+            request = replace(request, person=self.driver.name, consent_version=self.driver.consent_version)
         return ControlEnvelope(request_id=next(self._ids), request=request, newest_state_seq=self.newest_state_seq)
 
     def _send(self, envelope: ControlEnvelope) -> bool:
@@ -88,6 +96,8 @@ class ControlClient:
             self._unsent_stop = None  # a STOP is right also when it comes late
         envelope = self._dealer.receive(timeout_s)
         if envelope is not None:
+            if envelope.reply.spec is not None:
+                self._names_people = envelope.reply.names_people
             self.clock.heard(self._sent_ns.pop(envelope.request_id, 0), envelope.reply.t_ns, time.monotonic_ns())
             if envelope.reply.error == SAY_HELLO and self._hello is not None:
                 self.send(self._hello)

@@ -23,7 +23,7 @@ from takeover.data.labels import Labels, read_log
 from takeover.data.people import PeopleError, Person, list_people, mentions, replaced
 from takeover.data.recorder import Recorder
 from takeover.data.recovery import rebuild_catalog
-from takeover.data.schema import EpisodeStart, Event, Outcome, OutcomeChange
+from takeover.data.schema import EpisodeStart, Event, Outcome, OutcomeChange, Step
 from takeover.data.verify import verify_workspace
 from takeover.data.workspace import WorkspaceError
 
@@ -85,8 +85,8 @@ def test_words_are_words():
 
 def test_people_and_their_consent_are_known_and_come_back_from_the_files(recorded):
     expected = [
-        Person(id="op-07", consent_version="2026-06", episodes=2, steps=80, human_steps=20, label_events=3),
-        Person(id="op-070", consent_version="", episodes=1, steps=40, human_steps=10, label_events=2),
+        Person(id="op-07", consent_version="2026-06", episodes=2, steps=80, human_steps=20, label_events=3, takeovers=2),
+        Person(id="op-070", consent_version="", episodes=1, steps=40, human_steps=10, label_events=2, takeovers=1),
     ]
     with Catalog.open(recorded) as catalog:
         assert list_people(catalog) == expected
@@ -95,6 +95,46 @@ def test_people_and_their_consent_are_known_and_come_back_from_the_files(recorde
         assert list_people(catalog) == expected
     with EpisodeReader(next(recorded.episodes.glob("*/s1-ep0000.hdf5"))) as reader:
         assert reader.attributes["consent_version"] == "2026-05"
+
+
+def test_who_drove_in_the_episode_of_another_is_known_and_can_be_forgotten(workspace, stream):
+    """Two takeovers in an episode of op-01: before the second one the bridge noted that op-09 drives."""
+    *records, end = stream.episode(takeovers=((10, 20), (25, 30)))
+    seq = next(record.seq for record in records if isinstance(record, Step) and record.intervention_id == 1)
+    (mark,) = (record for record in records if isinstance(record, Event))
+    noted = msgspec.structs.replace(mark, kind="driver", source="bridge", text="op-09 2026-05", seq=seq)
+    another = msgspec.structs.replace(noted, source="local/bridge", text="op-10", rec_seq=end.rec_seq)  # not the bridge's own
+    recorder = Recorder(workspace)
+    for record in records:
+        recorder.accept(noted if record is mark else record)
+    for record in (another, msgspec.structs.replace(end, rec_seq=stream.next())):
+        recorder.accept(record)
+    recorder.sync()
+    recorder.close()
+    (path,) = workspace.episodes.rglob("*.hdf5")
+
+    def drove():
+        with EpisodeReader(path) as reader, Catalog.open(workspace) as catalog:
+            found = [item["operator"] for item in reader.interventions]
+            assert [catalog.segment(f"s1-ep0000:t{number}").operator for number in range(2)] == found
+            return found, list_people(catalog)
+
+    def both(name):
+        common = {"label_events": 0, "takeovers": 1}
+        return [
+            Person(id=name, consent_version="2026-05", episodes=0, steps=0, human_steps=0, **common),
+            Person(id="op-01", consent_version="", episodes=1, steps=40, human_steps=15, **common),
+        ]
+
+    assert drove() == (["op-01", "op-09"], both("op-09")[::-1])
+    rebuild_catalog(workspace)
+    assert drove() == (["op-01", "op-09"], both("op-09")[::-1])
+    before = read_episode(path)
+    report = forget(workspace, "op-09", "data")
+    assert (report.finished, report.episodes) == (True, 1)
+    assert drove() == (["op-01", "forgotten-1"], both("forgotten-1"))
+    assert read_episode(path).steps == before.steps
+    assert not any(b"op-09" in item.read_bytes() for item in (path, workspace.catalog_path))
 
 
 def test_a_person_is_forgotten_and_every_step_is_kept(recorded):

@@ -105,7 +105,7 @@ class ByHand:
             if self.commands:
                 self.io.lease.heard("gamepad", now)
                 then = now - int(self.age_s * SECOND)
-                self.io.inbox.command = ReceivedCommand(self.command(), then, then)
+                self.io.inbox.command = ReceivedCommand(self.command(), then, then, self.io.lease.person)
             self.control._deadline = time.monotonic_ns()
             self.control.guarded_tick()
 

@@ -38,7 +38,6 @@ from takeover.robot_bridge.names import MAX_SENDER
 from takeover.robot_bridge.peers import Peer
 from takeover.robot_bridge.protocol import Dealer
 from takeover.robot_bridge.protocol.keys import Client
-from takeover.robot_bridge.record_desk import RECORDER_LIFE_NS
 from takeover.robot_bridge.refusals import shown
 from takeover.robot_bridge.robots.base import FloatArray, Reading
 from takeover.robot_bridge.robots.sim import SimRobot
@@ -355,13 +354,13 @@ def test_a_recorder_is_not_pushed_aside_and_does_not_ask_for_everything_all_the_
         recorder.send(RecorderHello(session="", acked_rec_seq=-1))
         hand.pump(0.3)
         assert io.records.unsent() == [], "not so soon again"
-        io._recorder_user = "another key"
-        io.records.heard_ns = time.monotonic_ns()
-        before = io.refused_commands
+        io._record_key, io.records.owner = "another key", "desk-a/recorder"
+        io.records.heard_ns = time.monotonic_ns() - 3600 * SECOND
+        before, heard = io.refused_commands, io.records.heard_ns
         recorder.send(RecordAck(session=io.session, acked_rec_seq=0, disk_free_bytes=1, episodes_closed=0))
         assert hand.pump_until(lambda: io.refused_commands == before + 1)
-        assert io.records.disk_free_bytes != 1
-        io.records.heard_ns = time.monotonic_ns() - RECORDER_LIFE_NS
+        assert (io.records.disk_free_bytes, io.records.heard_ns) == (-1, heard), "however long that one is silent"
+        io._record_key = ""
         recorder.send(RecordAck(session=io.session, acked_rec_seq=0, disk_free_bytes=1, episodes_closed=0))
         assert hand.pump_until(lambda: io.records.disk_free_bytes == 1)
 

@@ -92,7 +92,7 @@ def test_every_refused_request_is_told(hand: ByHand, client: ControlClient) -> N
     observer = hand.client("viewer", Role.OBSERVER)
     assert hello(hand, observer, Role.OBSERVER).error == ""
     text = refused(hand, observer, Lease(sender="viewer", device_kind="gamepad"))
-    assert text == "viewer: Lease {'release': False, 'device_kind': 'gamepad'}: role observer may not command"
+    assert text == "viewer: Lease {'device_kind': 'gamepad'}: role observer may not command"
     observer.close()
     assert hello(hand, client).error == ""
     twin = hand.client()

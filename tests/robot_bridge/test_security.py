@@ -50,7 +50,7 @@ from takeover.robot_bridge.protocol import (
 from takeover.robot_bridge.protocol.link import Link, LinkProblem, parse, port_offset
 from takeover.robot_bridge.robots.sim import SimRobot
 
-from .station import Operator, Recorder, Station, eventually
+from .station import Actor, Operator, Recorder, Station, eventually
 
 
 class Network:
@@ -294,6 +294,55 @@ def test_a_revoked_recorder_is_sent_no_more_records(network: Network) -> None:
         io.event("secret", "not for everybody")
         assert recorder.receive(0.7) is None
         assert io.records.backlog > 0, "kept for the next recorder"
+
+
+def test_the_record_of_a_session_is_of_the_key_that_first_has_some_of_it_on_disk(network: Network) -> None:
+    """Two desks: an episode whose parts are in two workspaces would be one in neither."""
+    one, other = network.client("desk-a", Role.LEARNER), network.client("desk-b", Role.LEARNER)
+    io = network.station.bridge.io
+    watching = Dealer[Any, Any](other, "record", RecorderMessage, AnyRecord)
+    assert eventually(lambda: watching.send(RecorderHello(session="", acked_rec_seq=-1)) and watching.receive(0.2) is not None)
+    heard = io.records.heard_ns
+    assert eventually(lambda: watching.send(RecorderHello(session=io.session, acked_rec_seq=-1)) and io.records.heard_ns > heard)
+    assert io._record_key is None, "who only asks has nothing yet"
+    watching.close()
+    first = Recorder(one)
+    assert eventually(lambda: bool(first.records) and io.records.backlog == 0)
+    first.acknowledge = False
+    second = Recorder(other)
+    try:
+        assert eventually(lambda: "recorder silent for" in io.records.trouble(time.monotonic_ns()), 2.0)
+        refused, io.records.heard_ns = io.refused_commands, io.records.heard_ns - 60_000_000_000
+        assert eventually(lambda: io.refused_commands > refused + 1, 2.0)
+        assert not second.received, "however long the first is silent"
+        assert io.records.trouble(time.monotonic_ns()).startswith("desk-a/recorder silent for 6")
+        who = "desk-a/recorder has the record of this session: start that recorder again, or restart the bridge"
+        assert io.refusals.last == f"desk-b/recorder: record: {who}"
+        first.peer.stop()
+        first = Recorder(one)
+        assert eventually(lambda: not io.records.trouble(time.monotonic_ns())), "the same desk's, started again"
+        io.event("later")
+        assert eventually(lambda: first.received > 0)
+        assert not second.received
+    finally:
+        first.peer.stop()
+        second.peer.stop()
+
+
+def test_one_desks_actor_drives(network: Network) -> None:
+    """Every desk with the role for it runs one."""
+    io = network.station.bridge.io
+    first = Actor(network.client("desk-a", Role.LEARNER), lambda _: [0.4, 0.0, 0.0, 0.0])
+    assert eventually(lambda: io.inbox.chunk is not None)
+    second = Actor(network.client("desk-b", Role.LEARNER), lambda _: [-0.4, 0.0, 0.0, 0.0])
+    try:
+        assert eventually(lambda: "desk-b/actor: answer: desk-a/actor answers; " in io.refusals.last)
+        policy = io.inbox.policy
+        assert policy is not None
+        assert policy.actions[0][0] == 0.4
+    finally:
+        first.peer.stop()
+        second.peer.stop()
 
 
 def test_tcp_without_keys_is_refused_in_one_line(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import csv
 
+import msgspec
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -15,6 +16,8 @@ from takeover.data.exchange.mcap_export import export_mcap, number_message
 from takeover.data.exchange.selection import Selection
 from takeover.data.exchange.tables import export_tables
 from takeover.data.labels import Labels
+from takeover.data.recorder import Recorder
+from takeover.data.schema import Event
 from takeover.data.selection import EpisodeFilter
 
 
@@ -129,3 +132,23 @@ def test_a_selection_that_fits_nothing_is_said(recorded, workspace, tmp_path):
     with pytest.raises(ExchangeError, match="the file of episode s1-ep0000 is gone"):
         export_mcap(workspace, tmp_path / "out")
     assert not np.any([path.name.startswith("out") for path in tmp_path.iterdir()])
+
+
+@pytest.mark.parametrize("people", [True, False])
+def test_who_drove_is_left_out_with_the_people(workspace, stream, tmp_path, people):
+    """Also where it is somebody else than the episode's operator, and in the events that name them."""
+    recorder = Recorder(workspace)
+    texts = {"driver": "op-09 2026-05", "lease": "granted to console-op-09, person op-09"}
+    for kind, text in texts.items():
+        for record in stream.episode():
+            named = {"kind": kind, "source": "bridge", "text": text, "seq": -1}
+            recorder.accept(msgspec.structs.replace(record, **named) if isinstance(record, Event) else record)
+        recorder.sync()
+    recorder.close()
+    export_tables(workspace, tmp_path / "tables", Selection(people=people))
+    operators = [row["operator"] for row in pq.read_table(tmp_path / "tables/segments.parquet").to_pylist()]
+    assert operators == (["op-09", "op-01"] if people else ["anonymous"] * 2)
+    export_mcap(workspace, tmp_path / "mcap", Selection(people=people))
+    said = [str(made) for path in sorted((tmp_path / "mcap").glob("*.mcap")) for topic, _, _, made in messages(path) if topic == "/events"]
+    assert sum("op-09" in line for line in said) == (2 if people else 0)
+    assert sum("driver" in line or "lease" in line for line in said) == 2, "that somebody did is kept"
