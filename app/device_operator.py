@@ -30,6 +30,7 @@ from takeover.robot_bridge.protocol import ControlClient, Endpoints, Push, Reque
 SENDER = "terminal"
 PERIOD_S = 0.02
 LEASE_PERIOD_S = 0.2
+STOP_TOLD_NS = 500_000_000
 SPEEDS = (0.25, 0.5, 0.75, 1.0)
 
 log = logging.getLogger("terminal")
@@ -47,6 +48,7 @@ class DeviceOperator:
         self._speed = 1.0
         self._sequence = 0
         self._lease = ""
+        self._told_stop_ns = 0  # of which STOP it was said that it is not confirmed
         self.reading: DeviceReading | None = None
 
     def __enter__(self) -> "DeviceOperator":
@@ -70,7 +72,7 @@ class DeviceOperator:
                 state = states.receive() or state
                 if state is None:
                     continue
-                client.newest_state_seq = state.seq
+                client.saw(state)
                 if state.session != session:
                     session, spec = self._shake_hands(client)
                 if time.monotonic() - lease_asked_s > LEASE_PERIOD_S:
@@ -81,6 +83,7 @@ class DeviceOperator:
                         self._lease = envelope.reply.lease  # refused: none, see the console's link
                     if envelope.reply.error:
                         log.info("refused: %s", envelope.reply.error)
+                self._tell_of_stop(client.stop_pressed_ns)
                 if spec is not None:
                     self.reading = manager.poll()
                     if self._lease:
@@ -93,6 +96,12 @@ class DeviceOperator:
             for item in (client, commands, states):
                 item.close()
             manager.close()
+
+    def _tell_of_stop(self, pressed_ns: int) -> None:
+        """Once per STOP that the bridge does not confirm at once; ``pressed_ns`` 0: none waits."""
+        if pressed_ns and pressed_ns != self._told_stop_ns and time.monotonic_ns() - pressed_ns > STOP_TOLD_NS:
+            self._told_stop_ns = pressed_ns
+            log.warning("the bridge has not confirmed the STOP: the robot may still move; it is sent again until it arrives")
 
     def _shake_hands(self, client: ControlClient) -> tuple[str, RobotSpec | None]:
         self._lease = ""

@@ -48,6 +48,7 @@ from takeover.robot_bridge.protocol import ClockOffset, ControlClient, Dealer, E
 GUI_HEARTBEAT_MS = 100.0
 COMMAND_PERIOD_S = 0.02
 REPLY_TIMEOUT_S = 1.5
+STOP_AT_CLOSE_S = 1.0  # how long a window that is closed waits for a STOP to be confirmed
 _TICK_S = 0.005  # longest sleep: bounds how late a STOP or a request leaves
 _LEASE_RETRY_S = 0.5
 _log = logging.getLogger("console")
@@ -87,6 +88,7 @@ class ConsoleClient(StationSlots):
         self.on_speed: Callable[[int], None] | None = None
         self.focused = False
         self.gui_stamp_ns = 0
+        self.stop_pressed_ns = 0  # of the STOP that the bridge has not confirmed yet; 0: there is none
         self.deadman_since_ns = 0  # how long the person has been holding it; 0: not held
         self.commands_sent = 0
         self.bad_messages = 0
@@ -126,6 +128,7 @@ class ConsoleClient(StationSlots):
 
     def stop_robot(self, reason: str) -> None:
         """Latching STOP; any thread."""
+        self.stop_pressed_ns = self.stop_pressed_ns or time.monotonic_ns()
         self._stop_asked.append(reason)
 
     def launcher(self, action: str, process: str = "") -> None:
@@ -211,6 +214,9 @@ class ConsoleClient(StationSlots):
 
     def _say_goodbye(self) -> None:
         self._send_stop()
+        deadline = time.monotonic() + STOP_AT_CLOSE_S
+        while self._control.stop_pressed_ns and time.monotonic() < deadline:
+            self._control.poll(0.02)
         while self._launcher_outbox:  # a closing window may just have asked for the shutdown
             self._launcher.send(self._launcher_outbox.popleft())
         if self.lease:
@@ -229,7 +235,7 @@ class ConsoleClient(StationSlots):
 
     def _on_state(self, message: State) -> None:
         self.state, self.state_ns = message, time.monotonic_ns()
-        self._control.newest_state_seq = message.seq
+        self._control.saw(message)
         self.states.append(message)
 
     def _handshake(self) -> None:
@@ -308,10 +314,12 @@ class ConsoleClient(StationSlots):
                 self._lease_refusal = envelope.reply.error  # asked for again and again: said once
             if pending.done is not None:
                 pending.done(envelope.reply)
+        if not self._stop_asked:
+            self.stop_pressed_ns = self._control.stop_pressed_ns
         late = [key for key, item in self._pending.items() if time.monotonic_ns() - item.sent_ns > REPLY_TIMEOUT_S * 1e9]
         for key in late:
             name = type(self._pending.pop(key).request).__name__
-            if name not in ("Lease", "Hello"):
+            if name not in ("Lease", "Hello", "Stop"):  # of a STOP the banner tells until it is confirmed
                 self.notices.append(Notice(time.monotonic_ns(), f"{name}: the bridge did not answer; it may be down"))
         while (answer := self._launcher.receive()) is not None:
             if answer.error:

@@ -84,6 +84,7 @@ class Controller:
             focused=client.focused,
             deadman_s=(now - client.deadman_since_ns) / 1e9 if client.deadman_since_ns else 0.0,
             operator=self.config.operator,
+            stop_waits_s=(now - client.stop_pressed_ns) / 1e9 if client.stop_pressed_ns else 0.0,
         )
 
     def picture_ages(self, now_ns: int) -> dict[str, float]:

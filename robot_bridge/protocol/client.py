@@ -4,9 +4,10 @@ import itertools
 import time
 from collections import deque
 
-from takeover.data.schema import PROTOCOL_VERSION, ControlEnvelope, ControlRequest, Hello, Reply, ReplyEnvelope, Role, Stop
+from takeover.data.schema import PROTOCOL_VERSION, ControlEnvelope, ControlRequest, Hello, Reply, ReplyEnvelope, Role, State, Stop
 from takeover.robot_bridge.protocol.asking import Dealer
 from takeover.robot_bridge.protocol.endpoints import Endpoints
+from takeover.robot_bridge.protocol.kept_stop import REPEAT_NS, KeptStop
 from takeover.robot_bridge.protocol.keys import KeyFolder
 from takeover.robot_bridge.protocol.link import Link, parse
 
@@ -48,9 +49,9 @@ class ClockOffset:
 class ControlClient:
     """One DEALER to the bridge's ``control`` socket. Replies are matched by request id; late ones are dropped. One thread only.
 
-    Set ``newest_state_seq`` to that of the newest `State` seen: the bridge refuses what was asked more than a second ago, and over a
-    network what does not say. There, while there is no connection nothing but a STOP is kept; on a new connection the handshake is
-    repeated by itself.
+    Give it every `State` (`saw`), or set ``newest_state_seq`` to that of the newest one seen: the bridge refuses what was asked more than
+    a second ago, and over a network what does not say. There, while there is no connection nothing but a STOP is kept; on a new
+    connection the handshake is repeated by itself. A STOP is sent again by `poll` until it is confirmed, see `KeptStop`.
     """
 
     def __init__(self, endpoints: Endpoints, sender: str, role: Role = Role.OPERATOR) -> None:
@@ -62,36 +63,66 @@ class ControlClient:
         self.newest_state_seq = -1
         self._sent_ns: dict[int, int] = {}
         self._hello: Hello | None = None
-        self._unsent_stop: ControlEnvelope | None = None
+        self._stop = KeptStop(may_lose=bool(endpoints.over_network("control")))
 
     def send(self, request: ControlRequest) -> int:
         """Send without waiting; returns the request id."""
         envelope = self._envelope(request)
-        if not self._send(envelope) and isinstance(request, Stop):
-            self._unsent_stop = envelope
+        self._send(envelope)
         return envelope.request_id
+
+    def saw(self, state: State) -> None:
+        """The newest state: what is asked from now on is asked by who has seen it, and it may show that a STOP was acted on."""
+        self.newest_state_seq = state.seq
+        self._stop.saw(state)
+
+    @property
+    def stop_pressed_ns(self) -> int:
+        """When the STOP was asked for that is not confirmed yet, monotonic; 0: there is none."""
+        return self._stop.pressed_ns
 
     def _envelope(self, request: ControlRequest) -> ControlEnvelope:
         if isinstance(request, Hello):
             self._hello = request
-        return ControlEnvelope(request_id=next(self._ids), request=request, newest_state_seq=self.newest_state_seq)
+        envelope = ControlEnvelope(request_id=next(self._ids), request=request, newest_state_seq=self.newest_state_seq)
+        if isinstance(request, Stop):
+            self._stop.keep(envelope)
+        return envelope
 
     def _send(self, envelope: ControlEnvelope) -> bool:
         self._sent_ns[envelope.request_id] = time.monotonic_ns()
         if len(self._sent_ns) > MAX_WAITING:
             del self._sent_ns[next(iter(self._sent_ns))]
-        return self._dealer.send(envelope)
+        return self._left(envelope)
+
+    def _left(self, envelope: ControlEnvelope) -> bool:
+        sent = self._dealer.send(envelope)
+        if sent:
+            self._stop.left(envelope)
+        return sent
+
+    def _repeat_stop(self) -> None:
+        if (envelope := self._stop.due()) is not None:
+            self._sent_ns.pop(envelope.request_id, None)  # to which of them the answer is cannot be known: it tells no clock
+            self._left(envelope)
 
     def poll(self, timeout_s: float = 0.0) -> ReplyEnvelope | None:
         """The next reply to anything sent. Every one also tells the bridge's clock."""
-        if self._unsent_stop is not None and self._send(self._unsent_stop):
-            self._unsent_stop = None  # a STOP is right also when it comes late
-        envelope = self._dealer.receive(timeout_s)
+        deadline = time.monotonic() + timeout_s
+        self._repeat_stop()
+        while (envelope := self._dealer.receive(self._until(deadline))) is None and time.monotonic() < deadline:
+            self._repeat_stop()
         if envelope is not None:
+            self._stop.answered(envelope.request_id)
             self.clock.heard(self._sent_ns.pop(envelope.request_id, 0), envelope.reply.t_ns, time.monotonic_ns())
             if envelope.reply.error == SAY_HELLO and self._hello is not None:
                 self.send(self._hello)
         return envelope
+
+    def _until(self, deadline: float) -> float:
+        """How long to wait for an answer at once, s: not beyond the time at which a STOP is to be sent again."""
+        remaining = max(0.0, deadline - time.monotonic())
+        return min(remaining, REPEAT_NS / 4e9) if self._stop.pressed_ns else remaining
 
     def ask(self, request: ControlRequest, timeout_s: float = 1.0) -> Reply:
         """Send and wait. Raises `RequestTimeout`; a refusal is in ``Reply.error``."""

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from takeover.app.console.models.holds import hold_text
-from takeover.app.console.models.snapshot import Snapshot, device_key, duration
+from takeover.app.console.models.snapshot import STOP_WAITS_S, Snapshot, device_key, duration
 from takeover.app.console.palette import HOLD, POLICY, READY, STOP, TAKEOVER
 from takeover.app.console.palette import T3 as GREY
 from takeover.data.schema import EpisodeKind, HoldReason, Mode
@@ -24,6 +24,20 @@ class Banner:
 
 def banner(view: Snapshot) -> Banner:
     state = view.state
+    if view.stop_waits_s > STOP_WAITS_S:
+        return Banner(
+            "STOP SENT",
+            "octagon",
+            STOP,
+            duration(view.stop_waits_s),
+            (
+                "**The bridge has not confirmed it: the robot may still move**",
+                "Use its own emergency stop",
+                "It is sent again until it arrives",
+            ),
+            filled=True,
+            hatched=True,
+        )
     if state is None:
         up = view.processes.states.get("bridge", "") if view.processes else ""
         why = "The robot bridge is starting" if up in ("", "starting", "up") else f"The robot bridge: {up}"

@@ -1,5 +1,6 @@
 """What the console's link sends and when it does not, without its thread: the commands go over a real socket."""
 
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -180,6 +181,25 @@ def test_stop_leaves_without_lease_or_session(linked):
     linked.client._send_stop()
     asked = linked.asked()
     assert [type(request) for request in asked] == [Stop]
+
+
+def test_a_stop_is_shown_as_not_confirmed_until_it_is_and_a_window_that_closes_waits_for_it(linked: Linked) -> None:
+    client = linked.client
+    client.press("stop")
+    assert client.stop_pressed_ns > 0, "before it has left, too"
+    client._send_stop()
+    client._receive_replies()
+    assert client.stop_pressed_ns > 0
+    received = linked.control.receive(5.0)
+    assert received is not None
+    answer = ReplyEnvelope(request_id=received[1].request_id, reply=Reply(session="session-1"))
+    closing = threading.Timer(0.1, lambda: linked.control.send(received[0], answer))
+    closing.start()
+    client.lease = ""
+    client._say_goodbye()
+    assert closing.finished.is_set()
+    client._receive_replies()
+    assert client.stop_pressed_ns == 0
 
 
 def test_a_request_that_is_not_answered_is_said(linked):

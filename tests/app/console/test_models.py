@@ -2,7 +2,7 @@
 
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 from peer import GATE, SPEC, make_learner, make_state
@@ -67,6 +67,14 @@ def test_banner_names_the_key_of_the_device_in_use():
     assert "latched" in banner(view(state=taking, reading=reading("keyboard", False, latched=1.0))).parts[0]
     demonstration = make_state(mode=Mode.TAKEOVER, episode_kind=EpisodeKind.DEMONSTRATION)
     assert "policy" not in banner(view(state=demonstration)).parts[2]
+
+
+def test_a_stop_that_is_not_confirmed_wins_over_everything():
+    for shown in (view(), view(state_age_ms=9e9), view(state=make_state(mode=Mode.STOPPED))):
+        told = banner(replace(shown, stop_waits_s=0.3))
+        assert told.word == "STOP SENT"
+        assert "not confirmed" in told.parts[0]
+        assert banner(replace(shown, stop_waits_s=0.2)).word != "STOP SENT", "on its way"
 
 
 def test_lost_link_wins_over_the_last_mode():

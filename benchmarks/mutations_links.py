@@ -1,0 +1,44 @@
+"""Links that die without a word, clocks that jump and pictures that stop: the rules that say what then, taken away."""
+
+from benchmarks.mutation import Mutation, of
+
+DEAD = "tests/app/console/test_dead_links.py"
+
+LINKS: list[Mutation] = [
+    *of(
+        "robot_bridge/protocol/kept_stop.py",
+        DEAD,
+        (
+            "stop: sent again",
+            "if not self._left_ns or time.monotonic_ns() - self._left_ns > REPEAT_NS else None",
+            "if not self._left_ns else None",
+        ),
+        ("kept stop: not heaped up", "if self._left_ns and not (self._may_lose or self._lives):", "if False:"),
+        ("kept stop: heard and not stopped", "not (self._may_lose or self._lives)", "not self._may_lose"),
+        (
+            "stop: answered to this press",
+            "if self._envelope is not None and request_id == self._envelope.request_id:\n            self._confirm()",
+            "self._confirm()",
+        ),
+        ("kept stop: confirmed by who is stopped", "or state.mode is not Mode.STOPPED:", "or False:"),
+        ("kept stop: confirmed by what is newer", "or state.seq > self._envelope.newest_state_seq:", "or True:"),
+        ("kept stop: confirmed by a new bridge", "state.session != self._pressed_session or state", "state"),
+    ),
+    *of(
+        "robot_bridge/protocol/client.py",
+        DEAD,
+        ("kept stop: its answer", "self._stop.answered(envelope.request_id)", "pass"),
+        ("kept stop: repeated, no clock", "self._sent_ns.pop(envelope.request_id, None)", "pass"),
+    ),
+    *of(
+        "app/console/models/banner.py",
+        "tests/app/console/test_models.py",
+        ("console: kept stop, said", "if view.stop_waits_s > STOP_WAITS_S:", "if False:"),
+    ),
+    *of(
+        "app/console/client.py",
+        "tests/app/console/test_link_limits.py",
+        ("console: kept stop, known", "self.stop_pressed_ns = self._control.stop_pressed_ns", "self.stop_pressed_ns = 0"),
+        ("console: kept stop, closed", "while self._control.stop_pressed_ns and", "while False and"),
+    ),
+]

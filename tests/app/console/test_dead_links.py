@@ -1,0 +1,130 @@
+"""Links that die without a word: TCP takes what is sent and nobody gets it. What must arrive all the same."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from peer import make_state
+
+from takeover.data.schema import Command, ControlEnvelope, Mode, Reply, ReplyEnvelope, Role, State, Stop
+from takeover.robot_bridge.protocol import ControlClient, Endpoints, KeyFolder, Pull, Router
+from takeover.robot_bridge.protocol.link import Link, port_offset
+from tests.fault_proxy import FaultProxy
+
+PORT = 22912
+
+
+class Far:
+    """The bridge's end of ``control`` and ``command``, and a desk's endpoints that reach it over a bad network."""
+
+    def __init__(self, folder: Path) -> None:
+        robot, desk = KeyFolder(folder / "robot"), KeyFolder(folder / "desk")
+        for keys, name in ((robot, "robot"), (desk, "desk")):
+            keys.new(name)
+            (folder / f"{name}.json").write_text(keys.card())
+        robot.allow(folder / "desk.json", [Role.OPERATOR])
+        desk.trust(folder / "robot.json")
+        self._bridge = Endpoints(folder / "s", Link("127.0.0.2", PORT, True, robot))
+        self._bridge.listen(lambda stream, key: None)
+        self.control: Router[ControlEnvelope, ReplyEnvelope] = Router(self._bridge, "control", ControlEnvelope, ReplyEnvelope)
+        self.commands: Pull[Command] = Pull(self._bridge, "command", Command)
+        self.proxy = FaultProxy("127.0.0.3", PORT, "127.0.0.2", PORT, [port_offset("control"), port_offset("command")])
+        self.desk = Endpoints(folder / "s2", Link("127.0.0.3", PORT, False, desk))
+
+    def close(self) -> None:
+        for socket in (self.control, self.commands):
+            socket.close()
+        self.proxy.close()
+        self._bridge.close()
+
+
+@pytest.fixture
+def far(tmp_path: Path) -> Iterator[Far]:
+    made = Far(tmp_path)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def client(far: Far) -> Iterator[ControlClient]:
+    with_client = ControlClient(far.desk, "console-far")
+    assert with_client._dealer.writable(10.0)
+    yield with_client
+    with_client.close()
+
+
+def stops(
+    control: Router[ControlEnvelope, ReplyEnvelope], client: ControlClient, for_s: float, at_least: int = 0
+) -> list[tuple[bytes, int]]:
+    """The STOPs that arrive while the client polls, each as (who, request id): until there are some, or for that long."""
+    found: list[tuple[bytes, int]] = []
+    deadline = time.monotonic() + for_s
+    while time.monotonic() < deadline and not (at_least and len(found) >= at_least):
+        client.poll(0.01)
+        while (received := control.receive()) is not None:
+            assert isinstance(received[1].request, Stop)
+            found.append((received[0], received[1].request_id))
+    return found
+
+
+def test_a_stop_that_a_dead_link_took_arrives_over_the_next_one_and_then_never_again(far: Far, client: ControlClient) -> None:
+    far.proxy.forget_connections()
+    assert client.stop_pressed_ns == 0
+    asked = client.send(Stop(sender="console-far"))
+    assert client.stop_pressed_ns > 0
+    assert stops(far.control, client, 0.3) == [], "the link is dead"
+    far.proxy.drop_connections()
+    found = stops(far.control, client, 10.0, at_least=1)
+    assert found
+    assert client.stop_pressed_ns > 0, "arrived, but that is not known yet"
+    peer, request_id = found[0]
+    assert request_id == asked
+    far.control.send(peer, ReplyEnvelope(request_id=request_id, reply=Reply(session="session-1", t_ns=time.monotonic_ns())))
+    deadline = time.monotonic() + 10.0
+    while client.stop_pressed_ns:
+        client.poll(0.05)
+        assert time.monotonic() < deadline, "confirmed by its reply"
+    stops(far.control, client, 0.05)
+    assert stops(far.control, client, 0.5) == [], "somebody else may have cleared it"
+    assert client.clock.error_ns == -1, "which of the repeated ones was answered is not known"
+
+
+def test_a_newer_state_of_a_stopped_robot_confirms_a_stop(far: Far, client: ControlClient) -> None:
+    client.saw(make_state(seq=7, mode=Mode.POLICY))
+    client.send(Stop(sender="console-far"))
+    others: list[State] = [
+        make_state(seq=7, mode=Mode.STOPPED),  # what was seen at the press already
+        make_state(seq=8, mode=Mode.POLICY),
+        make_state(seq=9, mode=Mode.HOLD),
+    ]
+    for state in others:
+        client.saw(state)
+        assert client.stop_pressed_ns > 0
+    assert len(stops(far.control, client, 10.0, at_least=3)) == 3, "again and again, unanswered"
+    client.saw(make_state(seq=10, mode=Mode.STOPPED))
+    assert client.stop_pressed_ns == 0
+    client.send(Stop(sender="console-far"))
+    client.saw(make_state(session="session-2", seq=1, mode=Mode.STOPPED))
+    assert client.stop_pressed_ns == 0, "a bridge that was started anew"
+
+
+def test_the_answer_to_an_earlier_press_does_not_confirm_a_later_one(far: Far, client: ControlClient) -> None:
+    client.send(Stop(sender="console-far"))
+    ((peer, first),) = stops(far.control, client, 10.0, at_least=1)
+    second = client.send(Stop(sender="console-far"))
+    far.control.send(peer, ReplyEnvelope(request_id=first, reply=Reply(session="session-1")))
+    assert (peer, second) in stops(far.control, client, 10.0, at_least=2)
+    assert client.stop_pressed_ns > 0
+
+
+def test_on_one_computer_a_bridge_that_hangs_gets_one_stop_and_a_living_one_more(tmp_path: Path) -> None:
+    ends = Endpoints(tmp_path / "s")
+    ends.prepare()
+    with Router[ControlEnvelope, ReplyEnvelope](ends, "control", ControlEnvelope, ReplyEnvelope) as control:
+        client = ControlClient(ends, "console")
+        client.send(Stop(sender="console"))
+        assert len(stops(control, client, 0.7)) == 1, "it would find a heap of them"
+        client.saw(make_state(mode=Mode.POLICY))
+        assert len(stops(control, client, 10.0, at_least=1)) == 1, "it lives and drives: the one before was lost"
+        client.close()
