@@ -25,7 +25,7 @@ from takeover.data.schema import (
     State,
     Stop,
 )
-from takeover.robot_bridge.protocol import ControlClient, Endpoints, Push, RequestTimeout, Subscriber
+from takeover.robot_bridge.protocol import ControlClient, Endpoints, RequestTimeout, Subscriber, WatchedPush
 
 SENDER = "terminal"
 PERIOD_S = 0.02
@@ -62,17 +62,19 @@ class DeviceOperator:
     def _run(self) -> None:
         manager = DeviceManager(kinds=self._kinds)
         client = ControlClient(self._endpoints, SENDER, Role.OPERATOR)
-        commands: Push[Command] = Push(self._endpoints, "command", Command)
+        commands: WatchedPush[Command] = WatchedPush(self._endpoints, "command", Command)
         states: Subscriber[State] = Subscriber(self._endpoints, "state", State)
         state: State | None = None
         session, spec = "", None
         lease_asked_s, asked = 0.0, -1
         try:
             while not self._closing.wait(min(PERIOD_S, 0.5 / spec.control_hz) if spec is not None else PERIOD_S):
-                state = states.receive() or state
+                if (news := states.receive()) is not None:
+                    state = news
+                    client.saw(state)
+                    commands.arrived(state.command_age_ms if state.commander == SENDER else 0.0)
                 if state is None:
                     continue
-                client.saw(state)
                 if state.session != session:
                     session, spec = self._shake_hands(client)
                 if time.monotonic() - lease_asked_s > LEASE_PERIOD_S:

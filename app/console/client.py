@@ -43,7 +43,7 @@ from takeover.data.schema import Mark as MarkRequest
 from takeover.data.schema import Next as NextRequest
 from takeover.data.schema import Resume as ResumeRequest
 from takeover.data.schema import UndoOutcome as UndoRequest
-from takeover.robot_bridge.protocol import ClockOffset, ControlClient, Dealer, Endpoints, Push, Subscriber, wait
+from takeover.robot_bridge.protocol import ClockOffset, ControlClient, Dealer, Endpoints, Subscriber, WatchedPush, wait
 
 GUI_HEARTBEAT_MS = 100.0
 COMMAND_PERIOD_S = 0.02
@@ -159,7 +159,7 @@ class ConsoleClient(StationSlots):
         self._listen("process_status", ProcessStatus, self._on_processes)
         self._listen("committed", Committed, self._on_committed, latest=False)
         self._cameras: set[str] = set()
-        self._command_out: Push[Command] = Push(ends, "command", Command)
+        self._command_out: WatchedPush[Command] = WatchedPush(ends, "command", Command)
         self._control = ControlClient(ends, self.sender, Role.OPERATOR)
         self._launcher: Dealer[LauncherRequest, LauncherReply] = Dealer(ends, "launcher", LauncherRequest, LauncherReply)
         self._clock = self._control.clock if ends.over_network("control") else None
@@ -236,6 +236,7 @@ class ConsoleClient(StationSlots):
     def _on_state(self, message: State) -> None:
         self.state, self.state_ns = message, time.monotonic_ns()
         self._control.saw(message)
+        self._command_out.arrived(message.command_age_ms if message.commander == self.sender else 0.0)
         self.states.append(message)
 
     def _handshake(self) -> None:

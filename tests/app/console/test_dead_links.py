@@ -5,14 +5,34 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import zmq
 from peer import make_state
 
 from takeover.data.schema import Command, ControlEnvelope, Mode, Reply, ReplyEnvelope, Role, State, Stop
-from takeover.robot_bridge.protocol import ControlClient, Endpoints, KeyFolder, Pull, Router
+from takeover.robot_bridge.protocol import ControlClient, Endpoints, KeyFolder, Pull, Router, WatchedPush, watched_push
 from takeover.robot_bridge.protocol.link import Link, port_offset
 from tests.fault_proxy import FaultProxy
 
 PORT = 22912
+
+
+def command() -> Command:
+    return Command(
+        session="session-1",
+        sender="console-far",
+        seq=1,
+        lease="lease-1",
+        device_id="pad",
+        device_kind="gamepad",
+        device_alive=True,
+        deadman=False,
+        neutral=True,
+        focused=True,
+        gui_alive=True,
+        action=[0.0] * 4,
+        authority=["arm"],
+        newest_state_seq=1,
+    )
 
 
 class Far:
@@ -128,3 +148,58 @@ def test_on_one_computer_a_bridge_that_hangs_gets_one_stop_and_a_living_one_more
         client.saw(make_state(mode=Mode.POLICY))
         assert len(stops(control, client, 10.0, at_least=1)) == 1, "it lives and drives: the one before was lost"
         client.close()
+
+
+@pytest.fixture
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watched_push, "UNHEARD_NS", 200_000_000)
+
+
+def driven(far: Far, commands: WatchedPush[Command], for_s: float, age_ms: float | None = None, at_least: int = 0) -> int:
+    """How many commands arrive: sent every 10 ms, with the state that a living bridge sends meanwhile (or one that says ``age_ms``)."""
+    found, deadline, newest_s = 0, time.monotonic() + for_s, 0.0
+    while time.monotonic() < deadline and not (at_least and found >= at_least):
+        commands.send(command())
+        if far.commands.receive(0.01) is not None:
+            found, newest_s = found + 1, time.monotonic()
+        commands.arrived(((time.monotonic() - newest_s) * 1e3 if newest_s else -1.0) if age_ms is None else age_ms)
+    return found
+
+
+def test_commands_reach_the_bridge_again_after_a_nat_has_forgotten_their_connection(far: Far, hurried: None) -> None:
+    with WatchedPush[Command](far.desk, "command", Command) as commands:
+        assert commands.socket.poll(10_000, zmq.POLLOUT)
+        assert driven(far, commands, 10.0, at_least=30) == 30
+        assert commands.renewed == 0
+        far.proxy.forget_connections()
+        assert driven(far, commands, 0.5, age_ms=900.0) <= 20, "what was on its way"
+        assert commands.renewed == 0, "the bridge says that they arrive"
+        assert driven(far, commands, 10.0, at_least=30) == 30
+        assert commands.renewed == 1
+        driven(far, commands, 0.6, age_ms=-1.0)
+        assert commands.renewed == 1, "a slow network needs time for the handshake"
+        commands._not_before_ns = 0
+        driven(far, commands, 0.6, age_ms=1500.0)
+        assert commands.renewed == 2
+
+
+def test_on_one_computer_and_while_nothing_is_sent_a_connection_stays(far: Far, tmp_path: Path, hurried: None) -> None:
+    ends = Endpoints(tmp_path / "s3")
+    ends.prepare()
+    with WatchedPush[Command](ends, "command", Command) as local, WatchedPush[Command](far.desk, "command", Command) as idle:
+        local.send(command())
+        time.sleep(0.25)
+        local.arrived(-1.0)
+        idle.arrived(-1.0)
+        assert (local.renewed, idle.renewed) == (0, 0)
+
+
+def test_a_key_that_cannot_be_read_leaves_the_connection_as_it_is(far: Far, tmp_path: Path, hurried: None) -> None:
+    with WatchedPush[Command](far.desk, "command", Command) as commands:
+        assert commands.socket.poll(10_000, zmq.POLLOUT)
+        (tmp_path / "desk").rename(tmp_path / "away")
+        commands.send(command())
+        time.sleep(0.25)
+        commands.arrived(-1.0)
+        assert commands.renewed == 0
+        assert driven(far, commands, 10.0, age_ms=0.0, at_least=5) == 5

@@ -25,7 +25,7 @@ from takeover.data.schema import (
     Stop,
     ViewReport,
 )
-from takeover.robot_bridge.protocol import ClockOffset, ControlClient, Endpoints, Pull, Push, Router
+from takeover.robot_bridge.protocol import ClockOffset, ControlClient, Endpoints, Pull, Router, WatchedPush
 
 SECOND = 1_000_000_000
 PAD = DeviceReading("gamepad-0", "gamepad", "Pad", True, True, False, (0.5,) * 6, 0.0, 1)
@@ -54,7 +54,7 @@ class Linked:
         self.control: Router[ControlEnvelope, ReplyEnvelope] = Router(ends, "control", ControlEnvelope, ReplyEnvelope)
         self.device = Device()
         self.client = client = ConsoleClient(ends, "console", self.device, to_action)
-        client._command_out = Push(ends, "command", Command)
+        client._command_out = WatchedPush(ends, "command", Command)
         client._control = ControlClient(ends, "console")
         client._launcher = _Nobody()  # type: ignore[assignment]
         client._pending, client._inputs, client._cameras = {}, [], {"front", "wrist"}
@@ -238,6 +238,19 @@ def test_the_lease_is_asked_for_again_and_with_a_script_only_on_a_press(linked):
     client._next_lease_ns = 0
     client._keep_lease()
     assert linked.asked() == []
+
+
+def test_the_command_socket_is_told_what_arrives(linked: Linked) -> None:
+    client = linked.client
+    commands = client._command_out
+    for arrives in ({"command_age_ms": 8.0}, {"command_age_ms": -1.0, "commander": "second"}):
+        assert linked.command() is not None
+        assert commands._since_ns > 0
+        client._on_state(make_state(**({"commander": "console"} | arrives)))
+        assert commands._since_ns == 0
+    linked.command()
+    client._on_state(make_state(commander="console", command_age_ms=-1.0))
+    assert commands._since_ns > 0
 
 
 def test_who_holds_the_lease_is_what_the_bridge_says(linked):
