@@ -64,4 +64,31 @@ LINKS: list[Mutation] = [
         ("commands: whose arrive", "if message.commander == self.sender else 0.0", ""),
         ("commands: told of", "self._command_out.arrived(", "float("),
     ),
+    *of(
+        "robot_bridge/protocol/client.py",
+        "tests/robot_bridge/test_remote.py::test_a_clock_that_jumps_is_known_with_the_next_answer",
+        ("clock: a jump", "                self.forget()\n", "                pass\n"),
+        ("clock: slow ways", "> (round_trip + best_trip) // 2 + DRIFT_NS", "> DRIFT_NS"),
+        ("clock: drift", "DRIFT_NS = 5_000_000", "DRIFT_NS = 0"),
+        ("clock: drift, small", "DRIFT_NS = 5_000_000", "DRIFT_NS = 50_000_000"),
+    ),
+    *of(
+        "robot_bridge/protocol/client.py",
+        DEAD,
+        ("clock: another bridge", "if envelope.reply.session != self._session:", "if False:"),
+    ),
+    *of(
+        "app/console/controller.py",
+        "tests/app/console/test_old_pictures.py",
+        (
+            "pictures: how long they have been here",
+            "max(there_ns - frames[name].t_source_ns, now_ns - arrived_ns.get(name, now_ns))",
+            "(there_ns - frames[name].t_source_ns)",
+        ),
+        (
+            "pictures: their way here",
+            "max(there_ns - frames[name].t_source_ns, now_ns - arrived_ns.get(name, now_ns))",
+            "(now_ns - arrived_ns.get(name, now_ns))",
+        ),
+    ),
 ]

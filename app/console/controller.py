@@ -88,12 +88,14 @@ class Controller:
         )
 
     def picture_ages(self, now_ns: int) -> dict[str, float]:
-        """Per camera, since it was taken, by the clock of the bridge's computer as far as it is known here."""
-        frames = dict(self.client.frames)
+        """Per camera, since it was taken, by the clock of the bridge's computer as far as it is known here; at least since it arrived."""
+        frames, arrived_ns = dict(self.client.frames), dict(self.client.frames_ns)
         spec = self.client.spec
         names = [camera.name for camera in spec.cameras] if spec is not None else list(frames)
-        now_ns += self.client.clock_offset_ns
-        return {name: (now_ns - frames[name].t_source_ns) / 1e6 for name in names if name in frames}
+        there_ns = now_ns + self.client.clock_offset_ns
+        return {
+            name: max(there_ns - frames[name].t_source_ns, now_ns - arrived_ns.get(name, now_ns)) / 1e6 for name in names if name in frames
+        }
 
     # --- GUI thread, every tick ---
 

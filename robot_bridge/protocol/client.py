@@ -12,6 +12,7 @@ from takeover.robot_bridge.protocol.keys import KeyFolder
 from takeover.robot_bridge.protocol.link import Link, parse
 
 MAX_WAITING = 256  # requests whose times are remembered
+DRIFT_NS = 5_000_000  # of two clocks against each other, while a sample is remembered
 SAY_HELLO = "say hello first"  # what a bridge answers on a connection that it does not know
 
 
@@ -26,15 +27,26 @@ class KeyRefused(RequestTimeout):
 class ClockOffset:
     """How far the bridge's monotonic clock is ahead of this computer's, from request and reply times as in NTP (RFC 5905, section 8).
 
-    The sample with the shortest round trip of the latest ones counts: its error is at most half of that round trip.
+    The sample with the shortest round trip of the latest ones counts: its error is at most half of that round trip. One that cannot be
+    true together with it shows that a clock has jumped (a computer slept, the bridge's was started again): what was known is forgotten.
     """
 
     def __init__(self, remembered: int = 50) -> None:
         self._samples: deque[tuple[int, int]] = deque(maxlen=remembered)  # (round trip, offset) in ns
 
     def heard(self, sent_ns: int, bridge_ns: int, received_ns: int) -> None:
-        if sent_ns and bridge_ns:
-            self._samples.append((received_ns - sent_ns, bridge_ns - (sent_ns + received_ns) // 2))
+        if not (sent_ns and bridge_ns):
+            return
+        round_trip, offset = received_ns - sent_ns, bridge_ns - (sent_ns + received_ns) // 2
+        if self._samples:
+            best_trip, best_offset = min(self._samples)
+            if abs(offset - best_offset) > (round_trip + best_trip) // 2 + DRIFT_NS:
+                self.forget()
+        self._samples.append((round_trip, offset))
+
+    def forget(self) -> None:
+        """Another bridge, whose clock is its own."""
+        self._samples.clear()
 
     @property
     def offset_ns(self) -> int:
@@ -61,6 +73,7 @@ class ControlClient:
         self._dealer: Dealer[ControlEnvelope, ReplyEnvelope] = Dealer(endpoints, "control", ControlEnvelope, ReplyEnvelope)
         self.clock = ClockOffset()
         self.newest_state_seq = -1
+        self._session = ""
         self._sent_ns: dict[int, int] = {}
         self._hello: Hello | None = None
         self._stop = KeptStop(may_lose=bool(endpoints.over_network("control")))
@@ -114,6 +127,9 @@ class ControlClient:
             self._repeat_stop()
         if envelope is not None:
             self._stop.answered(envelope.request_id)
+            if envelope.reply.session != self._session:
+                self._session = envelope.reply.session
+                self.clock.forget()
             self.clock.heard(self._sent_ns.pop(envelope.request_id, 0), envelope.reply.t_ns, time.monotonic_ns())
             if envelope.reply.error == SAY_HELLO and self._hello is not None:
                 self.send(self._hello)

@@ -1,5 +1,7 @@
 """Links that die without a word: TCP takes what is sent and nobody gets it. What must arrive all the same."""
 
+import random
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,12 +10,10 @@ import pytest
 import zmq
 from peer import make_state
 
-from takeover.data.schema import Command, ControlEnvelope, Mode, Reply, ReplyEnvelope, Role, State, Stop
+from takeover.data.schema import Command, ControlEnvelope, Lease, Mode, Reply, ReplyEnvelope, Role, State, Stop
 from takeover.robot_bridge.protocol import ControlClient, Endpoints, KeyFolder, Pull, Router, WatchedPush, watched_push
 from takeover.robot_bridge.protocol.link import Link, port_offset
 from tests.fault_proxy import FaultProxy
-
-PORT = 22912
 
 
 def command() -> Command:
@@ -35,6 +35,16 @@ def command() -> Command:
     )
 
 
+def free_port() -> int:
+    """Below those that the system hands out."""
+    for _ in range(50):
+        port = random.randrange(10000, 32000)
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.2", port + port_offset("control"))) != 0:
+                return port
+    raise AssertionError("no free port")
+
+
 class Far:
     """The bridge's end of ``control`` and ``command``, and a desk's endpoints that reach it over a bad network."""
 
@@ -45,16 +55,17 @@ class Far:
             (folder / f"{name}.json").write_text(keys.card())
         robot.allow(folder / "desk.json", [Role.OPERATOR])
         desk.trust(folder / "robot.json")
-        self._bridge = Endpoints(folder / "s", Link("127.0.0.2", PORT, True, robot))
+        port = free_port()
+        self._bridge = Endpoints(folder / "s", Link("127.0.0.2", port, True, robot))
         self._bridge.listen(lambda stream, key: None)
         self.control: Router[ControlEnvelope, ReplyEnvelope] = Router(self._bridge, "control", ControlEnvelope, ReplyEnvelope)
         self.commands: Pull[Command] = Pull(self._bridge, "command", Command)
-        self.proxy = FaultProxy("127.0.0.3", PORT, "127.0.0.2", PORT, [port_offset("control"), port_offset("command")])
-        self.desk = Endpoints(folder / "s2", Link("127.0.0.3", PORT, False, desk))
+        self.proxy = FaultProxy("127.0.0.3", port, "127.0.0.2", port, [port_offset("control"), port_offset("command")])
+        self.desk = Endpoints(folder / "s2", Link("127.0.0.3", port, False, desk))
 
     def close(self) -> None:
-        for socket in (self.control, self.commands):
-            socket.close()
+        for item in (self.control, self.commands):
+            item.close()
         self.proxy.close()
         self._bridge.close()
 
@@ -203,3 +214,19 @@ def test_a_key_that_cannot_be_read_leaves_the_connection_as_it_is(far: Far, tmp_
         commands.arrived(-1.0)
         assert commands.renewed == 0
         assert driven(far, commands, 10.0, age_ms=0.0, at_least=5) == 5
+
+
+def test_another_bridge_has_a_clock_of_its_own(far: Far, client: ControlClient) -> None:
+    def answered(session: str, t_ns: int) -> None:
+        client.send(Lease(sender="console-far"))
+        received = far.control.receive(5.0)
+        assert received is not None
+        far.control.send(received[0], ReplyEnvelope(request_id=received[1].request_id, reply=Reply(session=session, t_ns=t_ns)))
+        assert client.poll(5.0) is not None
+
+    answered("session-1", time.monotonic_ns())
+    assert client.clock.error_ns >= 0
+    answered("session-1", 0)
+    assert client.clock.error_ns >= 0, "one that says no time"
+    answered("session-2", 0)
+    assert client.clock.error_ns == -1

@@ -1,12 +1,17 @@
 """A correction does not begin while pictures are old, nor by a press made then."""
 
 import time
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from peer import SPEC
 
+from takeover.app.console.controller import Controller
 from takeover.app.console.devices import Devices
 from takeover.app.inputs.keyboard import Keyboard
-from takeover.data.schema import Mode
+from takeover.data.schema import CameraFrame, Mode, RunConfig
+from takeover.robot_bridge.protocol import ClockOffset
 
 SECOND = 1_000_000_000
 
@@ -100,3 +105,29 @@ def test_a_hold_that_did_not_come_about_is_asked_for_again(seen: Seen) -> None:
     assert seen.polled(Mode.POLICY, 1) == ("hold",), "it was lost"
     seen.later_ns = -SECOND
     assert seen.polled(Mode.POLICY) == (), "nothing was heard since"
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Controller]:
+    """A console that was greeted by a bridge, without its threads."""
+    made = Controller(RunConfig(session_id="test", workspace=str(tmp_path), sockets=str(tmp_path / "s")))
+    made.client.spec = SPEC
+    yield made
+    made.keyboard.close()
+
+
+def arrive(desk: Controller, camera: str, taken_ns: int) -> None:
+    frame = CameraFrame(session="session-1", rec_seq=-1, camera=camera, counter=1, t_source_ns=taken_ns, width=1, height=1, jpeg=b"")
+    desk.client._on_frame(frame)
+
+
+def test_a_picture_is_at_least_as_old_as_it_has_been_here(desk: Controller) -> None:
+    now = time.monotonic_ns()
+    arrive(desk, "front", now + 3600 * SECOND)  # by a clock that has jumped
+    assert 0.0 <= desk.picture_ages(time.monotonic_ns())["front"] < 5000.0
+    assert 9000.0 < desk.picture_ages(now + 10 * SECOND)["front"] < 15_000.0
+    desk.client._clock = ClockOffset()
+    desk.client._clock.heard(now, now + 3600 * SECOND, now)
+    assert 9000.0 < desk.picture_ages(now + 10 * SECOND)["front"] < 15_000.0, "and by one that is known"
+    arrive(desk, "wrist", now + 3590 * SECOND)
+    assert 9000.0 < desk.picture_ages(now)["wrist"] < 15_000.0, "a slow way here counts"
