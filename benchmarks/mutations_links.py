@@ -91,4 +91,26 @@ LINKS: list[Mutation] = [
             "(now_ns - arrived_ns.get(name, now_ns))",
         ),
     ),
+    *of(
+        "app/console/client.py",
+        "tests/app/console/test_link_limits.py",
+        ("blind: held", " and not (self.blind and state.mode is Mode.TAKEOVER)", ""),
+        ("blind: in a takeover", "(self.blind and state.mode is Mode.TAKEOVER)", "self.blind"),
+    ),
+    *of(
+        "app/console/sight.py",
+        "tests/app/console/test_old_pictures.py",
+        ("blind: who sees it", "if spec is None or sees_robot(config, spec):", "if spec is None:"),
+        ("blind: elsewhere", " and spec.simulated and not config.connect", " and spec.simulated"),
+        ("blind: a real robot", " and spec.simulated and not", " and not"),
+        ("blind: no picture ever", 'ages_ms.get(camera.name, float("inf"))', "ages_ms.get(camera.name, 0.0)"),
+        ("blind: how long", "PICTURE_DEAD_MS = 500.0", "PICTURE_DEAD_MS = 5000.0"),
+    ),
+    *of(
+        "app/console/controller.py",
+        "tests/app/console/test_old_pictures.py",
+        ("blind: told", "client.blind = bool(dead)", "pass"),
+        ("blind: may not begin", "(not dead and (not ages", "((not ages"),
+        ("blind: goes on pressed", "self.devices.may_start = in_takeover or (", "self.devices.may_start = ("),
+    ),
 ]

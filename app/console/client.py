@@ -28,6 +28,7 @@ from takeover.data.schema import (
     LauncherRequest,
     LearnerStatus,
     Lease,
+    Mode,
     Outcome,
     ProcessStatus,
     Reply,
@@ -87,6 +88,7 @@ class ConsoleClient(StationSlots):
         self.reading: DeviceReading | None = None
         self.on_speed: Callable[[int], None] | None = None
         self.focused = False
+        self.blind = False  # the person here depends on pictures that do not come: what is driven is held
         self.gui_stamp_ns = 0
         self.stop_pressed_ns = 0  # of the STOP that the bridge has not confirmed yet; 0: there is none
         self.deadman_since_ns = 0  # how long the person has been holding it; 0: not held
@@ -353,7 +355,7 @@ class ConsoleClient(StationSlots):
                 deadman=reading.deadman,
                 neutral=reading.neutral,
                 focused=self.focused,
-                gui_alive=now - self.gui_stamp_ns < GUI_HEARTBEAT_MS * 1e6,
+                gui_alive=now - self.gui_stamp_ns < GUI_HEARTBEAT_MS * 1e6 and not (self.blind and state.mode is Mode.TAKEOVER),
                 action=self._to_action(reading, self.spec),
                 authority=self.spec.action.group_names,
                 newest_state_seq=state.seq,

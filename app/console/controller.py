@@ -10,6 +10,7 @@ from takeover.app.console.client import ConsoleClient, Notice
 from takeover.app.console.devices import Devices
 from takeover.app.console.models.episode import veto_of
 from takeover.app.console.models.snapshot import LINK_LOST_MS, Snapshot
+from takeover.app.console.sight import dead_pictures
 from takeover.app.inputs.base import DeviceReading
 from takeover.app.inputs.keyboard import Keyboard
 from takeover.app.inputs.manager import DeviceManager
@@ -36,6 +37,7 @@ class Controller:
         self.scripted = ""  # "", "starting", "asked", "running"
         self._scripted_since_s = 0.0
         self.front_age_ms = 0.0
+        self.lost_pictures: tuple[str, ...] = ()  # without which the takeover that has just been held went on here
         self._widest_m = 0.0
         self._felt = ""
         self.discarded: frozenset[str] = frozenset()  # segments excluded from here
@@ -84,6 +86,7 @@ class Controller:
             focused=client.focused,
             deadman_s=(now - client.deadman_since_ns) / 1e9 if client.deadman_since_ns else 0.0,
             operator=self.config.operator,
+            lost_pictures=self.lost_pictures,
             stop_waits_s=(now - client.stop_pressed_ns) / 1e9 if client.stop_pressed_ns else 0.0,
         )
 
@@ -106,7 +109,13 @@ class Controller:
         ages = self.picture_ages(time.monotonic_ns())
         self.front_age_ms = next(iter(ages.values()), 0.0)
         in_takeover = state is not None and state.mode is Mode.TAKEOVER
-        self.devices.may_start = in_takeover or not ages or max(ages.values()) <= NO_START_MS
+        dead = dead_pictures(self.config, client.spec, ages)
+        self.devices.may_start = in_takeover or (not dead and (not ages or max(ages.values()) <= NO_START_MS))
+        client.blind = bool(dead)
+        if in_takeover:
+            self.lost_pictures = dead if client.holds_lease else ()
+        elif state is None or state.mode is not Mode.HOLD:
+            self.lost_pictures = ()
         if state is not None:
             self._widest_m = max(self._widest_m, state.gripper_width_m)
             self.keyboard.observe_gripper(self.gripper_is_open(state))

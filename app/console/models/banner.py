@@ -57,7 +57,7 @@ def banner(view: Snapshot) -> Banner:
     if view.mode is Mode.TAKEOVER:
         return Banner("TAKEOVER", "hand", TAKEOVER, elapsed, _takeover_parts(view, deadman), filled=True)
     if view.mode is Mode.HOLD:
-        text = hold_text(state.hold_reason)
+        text = hold_text(state.hold_reason, view.lost_pictures)
         line = "hold {deadman} to go on with the demonstration" if view.demonstrating else text.line
         todo = line.format(resume=f"**{device_key(view.reading, 'resume')}**", deadman=f"**{deadman}**", next="**N**")
         why = "You let go" if view.demonstrating and state.hold_reason is HoldReason.RELEASED else text.why

@@ -49,6 +49,7 @@ class Snapshot:
     focused: bool = True
     deadman_s: float = 0.0  # how long the person has been holding it
     operator: str = "console"
+    lost_pictures: tuple[str, ...] = ()  # cameras without whose pictures the takeover went on that this console has had held
     stop_waits_s: float = 0.0  # since the STOP was pressed here that the bridge has not confirmed yet
 
     @property

@@ -19,6 +19,7 @@ from takeover.data.schema import (
     ControlEnvelope,
     Hello,
     Lease,
+    Mode,
     Reply,
     ReplyEnvelope,
     RobotSpec,
@@ -126,6 +127,19 @@ def test_pictures_are_never_reported_younger_than_their_making(linked):
     first, second = [request for request in linked.asked() if isinstance(request, ViewReport)]
     assert first.age_ms == 0.0
     assert 3000.0 <= second.age_ms < 60_000.0
+
+
+def test_who_drives_blind_is_held_and_otherwise_present(linked: Linked) -> None:
+    client = linked.client
+    client.gui_stamp_ns = time.monotonic_ns() + 60 * SECOND
+    for mode in Mode:
+        for blind in (False, True):
+            client._on_state(make_state(commander="console", mode=mode))
+            client.blind = blind
+            command = linked.command()
+            assert command is not None
+            assert command.deadman, "let go it would hand back to the policy"
+            assert command.gui_alive is not (blind and mode is Mode.TAKEOVER)
 
 
 def test_a_window_that_hangs_loses_authority_after_100_ms(linked):

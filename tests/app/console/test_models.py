@@ -60,6 +60,16 @@ def test_every_hold_reason_has_a_sentence_and_a_remedy():
         assert {"resume", "next"} <= {button.act for button in made.buttons}
 
 
+def test_a_hold_for_lack_of_pictures_here_says_so():
+    held = make_state(mode=Mode.HOLD, hold_reason=HoldReason.COMMAND_STALE)
+    told = banner(view(state=held, lost_pictures=("front", "wrist")))
+    assert told.parts[0] == "**No new picture here for 0.5 s: front, wrist**"
+    assert "no new picture" in card(view(state=held, lost_pictures=("front",))).title
+    assert "picture" not in banner(view(state=held)).parts[0]
+    other = make_state(mode=Mode.HOLD, hold_reason=HoldReason.OPERATOR)
+    assert "picture" not in banner(view(state=other, lost_pictures=("front",))).parts[0]
+
+
 def test_banner_names_the_key_of_the_device_in_use():
     taking = make_state(mode=Mode.TAKEOVER, episode_kind=EpisodeKind.POLICY)
     assert "**Space held**" in banner(view(state=taking, reading=reading("keyboard", False))).parts[0]

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from peer import SPEC
+from msgspec import structs
+from peer import SPEC, make_state
 
 from takeover.app.console.controller import Controller
 from takeover.app.console.devices import Devices
@@ -131,3 +132,52 @@ def test_a_picture_is_at_least_as_old_as_it_has_been_here(desk: Controller) -> N
     assert 9000.0 < desk.picture_ages(now + 10 * SECOND)["front"] < 15_000.0, "and by one that is known"
     arrive(desk, "wrist", now + 3590 * SECOND)
     assert 9000.0 < desk.picture_ages(now)["wrist"] < 15_000.0, "a slow way here counts"
+
+
+def driven(desk: Controller, mode: Mode = Mode.TAKEOVER) -> None:
+    desk.client.state = make_state(mode=mode, commander=desk.client.sender)
+    desk.client.lease = "lease"
+    desk.tick()
+
+
+@pytest.mark.parametrize("named", ["yes", "auto", "no"])
+@pytest.mark.parametrize("connect", ["", "tcp://10.77.0.1:5600"])
+@pytest.mark.parametrize("simulated", [True, False])
+def test_a_takeover_without_live_pictures_is_held_where_people_see_by_them_alone(desk, named, connect, simulated):
+    desk.config = structs.replace(desk.config, line_of_sight=named, connect=connect)
+    desk.client.spec = structs.replace(SPEC, simulated=simulated)
+    now = time.monotonic_ns()
+    alone = named == "no" or (named == "auto" and (bool(connect) or not simulated))
+    driven(desk)
+    assert desk.client.blind is alone, "none ever came"
+    for camera in ("front", "wrist"):
+        arrive(desk, camera, now + 60 * SECOND)
+        desk.client.frames_ns[camera] = now + 60 * SECOND  # this machine may be slow
+    driven(desk)
+    assert not desk.client.blind
+    assert desk.lost_pictures == ()
+    desk.client.frames_ns["wrist"] = now - SECOND
+    desk.client.frames["wrist"] = structs.replace(desk.client.frames["wrist"], t_source_ns=now - SECOND)
+    driven(desk)
+    assert desk.client.blind is alone, "one of them is enough"
+    assert desk.lost_pictures == (("wrist",) if alone else ())
+    assert desk.devices.may_start, "the deadman stays down: let go it would hand back to the policy"
+
+
+def test_who_sees_by_pictures_alone_takes_nothing_over_before_the_first_one_came(desk):
+    desk.config = structs.replace(desk.config, line_of_sight="no")
+    driven(desk, Mode.POLICY)
+    assert not desk.devices.may_start
+
+
+def test_the_banner_says_why_until_the_hold_is_over(desk):
+    desk.config = structs.replace(desk.config, line_of_sight="no")
+    driven(desk)
+    for mode, told in ((Mode.HOLD, True), (Mode.HOLD, True), (Mode.POLICY, False), (Mode.HOLD, False)):
+        driven(desk, mode)
+        assert bool(desk.lost_pictures) is told
+        assert desk.snapshot().lost_pictures == desk.lost_pictures
+    driven(desk)
+    desk.client.state = make_state(mode=Mode.TAKEOVER, commander="somebody")
+    desk.tick()
+    assert desk.lost_pictures == (), "somebody else drives"
