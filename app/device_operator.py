@@ -9,6 +9,7 @@ from takeover import __version__
 from takeover.app.inputs.base import DeviceReading
 from takeover.app.inputs.manager import KINDS, DeviceManager
 from takeover.app.inputs.mapping import Frame, to_canonical
+from takeover.app.outcome_episode import episode_meant
 from takeover.data.schema import (
     Command,
     ControlRequest,
@@ -91,7 +92,7 @@ class DeviceOperator:
                     if self._lease:
                         commands.send(self._command(self.reading, session, spec, state))
                     for press in self.reading.presses:
-                        if (request := self._request(press)) is not None:
+                        if (request := self._request(press, state)) is not None:
                             client.send(request)
         finally:
             client.send(Lease(sender=SENDER, release=True))
@@ -132,14 +133,14 @@ class DeviceOperator:
             newest_state_seq=state.seq,
         )
 
-    def _request(self, press: str) -> ControlRequest | None:
+    def _request(self, press: str, state: State) -> ControlRequest | None:
         if press in ("speed_up", "speed_down"):
             index = SPEEDS.index(self._speed) + (1 if press == "speed_up" else -1)
             self._speed = SPEEDS[min(max(index, 0), len(SPEEDS) - 1)]
             return SpeedScale(sender=SENDER, scale=self._speed)
         requests: dict[str, ControlRequest] = {
-            "success": SetOutcome(sender=SENDER, outcome=Outcome.SUCCESS),
-            "failure": SetOutcome(sender=SENDER, outcome=Outcome.FAILURE),
+            "success": SetOutcome(sender=SENDER, outcome=Outcome.SUCCESS, episode_id=episode_meant(state)),
+            "failure": SetOutcome(sender=SENDER, outcome=Outcome.FAILURE, episode_id=episode_meant(state)),
             "mark": Mark(sender=SENDER),
             "hold": Hold(sender=SENDER),
             "resume": Resume(sender=SENDER),

@@ -2,6 +2,7 @@
 
 from benchmarks.mutation import Mutation, of
 
+MEANT = "tests/robot_bridge/test_episode_meant.py"
 DEAD = "tests/app/console/test_dead_links.py"
 
 LINKS: list[Mutation] = [
@@ -112,5 +113,47 @@ LINKS: list[Mutation] = [
         ("blind: told", "client.blind = bool(dead)", "pass"),
         ("blind: may not begin", "(not dead and (not ages", "((not ages"),
         ("blind: goes on pressed", "self.devices.may_start = in_takeover or (", "self.devices.may_start = ("),
+    ),
+    *of(
+        "robot_bridge/requests.py",
+        MEANT,
+        ("meant: what was shown", "meant = self._shown.meant\n", "pass\n"),
+        ("meant: none was shown", "if not meant:\n                raise", "if False:\n                raise"),
+        ("meant: the one that runs", 'episode.recorded and meant in ("", episode.id):', "episode.recorded:"),
+        ("meant: one that waits", '"" if waits else meant)', "meant)"),
+        ("meant: next, another one", "if shown is not None and shown.running != running and not request.discard:", "if False:"),
+        ("meant: next, ended since", "shown.running != running and not", 'running not in ("", shown.running) and not'),
+        ("meant: discard, what runs", "if running and (shown is None or shown.meant == running):", "if running:"),
+        ("meant: discard, what ended", "if shown is not None and last is not None and last.id != shown.meant:", "if False:"),
+        ("meant: by the request", "self._shown = item.shown", "self._shown = None"),
+    ),
+    *of(
+        "robot_bridge/control_desk.py",
+        MEANT,
+        ("meant: by the state", "self.episodes_shown.get(envelope.newest_state_seq)", "None"),
+    ),
+    *of(
+        "robot_bridge/io.py",
+        MEANT,
+        ("meant: remembered", "self.episodes_shown.pop(self._state_seq - REMEMBERED_STATES, None)", "pass"),
+    ),
+    *of(
+        "robot_bridge/status.py",
+        MEANT,
+        (
+            "meant: being recorded",
+            "running = episode.id if episode is not None and episode.recorded else",
+            "running = episode.id if episode is not None else",
+        ),
+    ),
+    *of(
+        "app/console/client.py",
+        "tests/app/console/test_link_limits.py",
+        ("meant: said", "episode_id=episode_meant(self.state)", 'episode_id=""'),
+    ),
+    *of(
+        "app/outcome_episode.py",
+        "tests/app/console/test_link_limits.py",
+        ("meant: between two", "state.episode_id if state.episode_id and state.mode in _RUNS else", "state.episode_id or"),
     ),
 ]

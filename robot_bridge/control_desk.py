@@ -21,7 +21,7 @@ from takeover.data.schema import (
     ViewReport,
 )
 from takeover.robot_bridge import names
-from takeover.robot_bridge.inbox import MAX_REQUEST_AGE_NS, Inbox, PendingRequest
+from takeover.robot_bridge.inbox import MAX_REQUEST_AGE_NS, EpisodesShown, Inbox, PendingRequest
 from takeover.robot_bridge.lease import LeaseRefused, LeaseTable
 from takeover.robot_bridge.protocol import SAY_HELLO, BadMessage, Router, turn
 from takeover.robot_bridge.protocol.link import Gatekeeper
@@ -53,6 +53,7 @@ class ControlDesk:
     lease_user: str  # public key that the lease was granted to
     _state_due_ns: int
     _state_times: dict[int, int]
+    episodes_shown: dict[int, EpisodesShown]  # by the number of the state; of those in `_state_times`
 
     def _on_control(self) -> None:
         for peer, data in turn(self._control.receive_raw):
@@ -108,7 +109,9 @@ class ControlDesk:
             return
         signed = replace(request, sender=names.author(self._gatekeeper, user, sender))
         self.inbox.requests.append(
-            PendingRequest(peer, envelope.request_id, signed, sender, role, self._owner(peer), self.inbox.stops, now, user)
+            PendingRequest(
+                peer, envelope.request_id, signed, sender, role, self._owner(peer), self.inbox.stops, now, user, self._shown(envelope)
+            )
         )
 
     def _stop(self, reason: str) -> None:
@@ -134,6 +137,10 @@ class ControlDesk:
         if seen_ns is None:
             return "without a recent state in view"
         return "more than a second ago" if now_ns - seen_ns > MAX_REQUEST_AGE_NS else ""
+
+    def _shown(self, envelope: ControlEnvelope) -> EpisodesShown | None:
+        """Which episodes the asker had in view. In lockstep states come by wall time and episodes do not: what arrives is for what runs."""
+        return None if self._lockstep else self.episodes_shown.get(envelope.newest_state_seq)
 
     def _owner(self, peer: bytes) -> bytes:
         """Whose connection the newest request came over: a connection's name can be chosen, the key it came with cannot."""

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from takeover.app.console.client_slots import Notice, StationSlots
 from takeover.app.inputs.base import DeviceReading
+from takeover.app.outcome_episode import episode_meant
 from takeover.data.schema import (
     PROTOCOL_VERSION,
     ActorStatus,
@@ -369,7 +370,7 @@ class ConsoleClient(StationSlots):
         if name == "stop":
             self.stop_robot("STOP pressed on the device")
         elif name in ("success", "failure"):
-            self.request(SetOutcome(sender=sender, outcome=Outcome(name)))
+            self.request(SetOutcome(sender=sender, outcome=Outcome(name), episode_id=episode_meant(self.state)))
         elif name == "hold":
             self.request(HoldRequest(sender=sender))
         elif name == "resume":

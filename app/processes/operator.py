@@ -193,7 +193,8 @@ class OperatorLoop:
             self._client.send(Resume(sender=SENDER))
         for outcome in (Outcome.SUCCESS, Outcome.FAILURE):
             if outcome.value in reading.presses:
-                self._client.send(SetOutcome(sender=SENDER, outcome=outcome))
+                episode = self._newest.episode_id if self._newest is not None else ""
+                self._client.send(SetOutcome(sender=SENDER, outcome=outcome, episode_id=episode))
 
 
 def main(context: ProcessContext) -> None:

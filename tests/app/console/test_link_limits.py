@@ -23,6 +23,7 @@ from takeover.data.schema import (
     Reply,
     ReplyEnvelope,
     RobotSpec,
+    SetOutcome,
     Stop,
     ViewReport,
 )
@@ -127,6 +128,25 @@ def test_pictures_are_never_reported_younger_than_their_making(linked):
     first, second = [request for request in linked.asked() if isinstance(request, ViewReport)]
     assert first.age_ms == 0.0
     assert 3000.0 <= second.age_ms < 60_000.0
+
+
+@pytest.mark.parametrize(("mode", "meant"), [(mode, "e2" if mode in ("policy", "takeover", "hold") else "e1") for mode in Mode])
+def test_an_outcome_key_names_the_episode_that_was_shown(linked: Linked, mode: Mode, meant: str) -> None:
+    client = linked.client
+    client._on_state(make_state(mode=mode, episode_id="e2", last_outcome_episode="e1"))
+    client.press("success")
+    client._on_state(make_state(mode=Mode.POLICY, episode_id="e3", last_outcome_episode="e2"))
+    client._send_requests()
+    assert [request.episode_id for request in linked.asked() if isinstance(request, SetOutcome)] == [meant]
+
+
+def test_an_outcome_key_between_episodes_is_for_the_last(linked: Linked) -> None:
+    client = linked.client
+    for shown, meant in ((make_state(mode=Mode.HOLD, last_outcome_episode="e1"), "e1"), (make_state(), ""), (None, "")):
+        client.state = shown
+        client.press("failure")
+        client._send_requests()
+        assert [request.episode_id for request in linked.asked() if isinstance(request, SetOutcome)] == [meant]
 
 
 def test_who_drives_blind_is_held_and_otherwise_present(linked: Linked) -> None:
