@@ -95,6 +95,7 @@ class DeviceOperator:
                         if (request := self._request(press, state)) is not None:
                             client.send(request)
         finally:
+            client.finish_stop()
             client.send(Lease(sender=SENDER, release=True))
             for item in (client, commands, states):
                 item.close()

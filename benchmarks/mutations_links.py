@@ -32,6 +32,11 @@ LINKS: list[Mutation] = [
         ("kept stop: repeated, no clock", "self._sent_ns.pop(envelope.request_id, None)", "pass"),
     ),
     *of(
+        "robot_bridge/protocol/client.py",
+        "tests/app/console/test_link_limits.py",
+        ("kept stop: closed", "while self._stop.pressed_ns and", "while False and"),
+    ),
+    *of(
         "app/console/models/banner.py",
         "tests/app/console/test_models.py",
         ("console: kept stop, said", "if view.stop_waits_s > STOP_WAITS_S:", "if False:"),
@@ -40,7 +45,6 @@ LINKS: list[Mutation] = [
         "app/console/client.py",
         "tests/app/console/test_link_limits.py",
         ("console: kept stop, known", "self.stop_pressed_ns = self._control.stop_pressed_ns", "self.stop_pressed_ns = 0"),
-        ("console: kept stop, closed", "while self._control.stop_pressed_ns and", "while False and"),
     ),
     *of(
         "robot_bridge/protocol/watched_push.py",

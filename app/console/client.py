@@ -50,7 +50,6 @@ from takeover.robot_bridge.protocol import ClockOffset, ControlClient, Dealer, E
 GUI_HEARTBEAT_MS = 100.0
 COMMAND_PERIOD_S = 0.02
 REPLY_TIMEOUT_S = 1.5
-STOP_AT_CLOSE_S = 1.0  # how long a window that is closed waits for a STOP to be confirmed
 _TICK_S = 0.005  # longest sleep: bounds how late a STOP or a request leaves
 _LEASE_RETRY_S = 0.5
 _log = logging.getLogger("console")
@@ -217,9 +216,7 @@ class ConsoleClient(StationSlots):
 
     def _say_goodbye(self) -> None:
         self._send_stop()
-        deadline = time.monotonic() + STOP_AT_CLOSE_S
-        while self._control.stop_pressed_ns and time.monotonic() < deadline:
-            self._control.poll(0.02)
+        self._control.finish_stop()
         while self._launcher_outbox:  # a closing window may just have asked for the shutdown
             self._launcher.send(self._launcher_outbox.popleft())
         if self.lease:

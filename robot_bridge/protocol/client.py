@@ -12,6 +12,7 @@ from takeover.robot_bridge.protocol.keys import KeyFolder
 from takeover.robot_bridge.protocol.link import Link, parse
 
 MAX_WAITING = 256  # requests whose times are remembered
+STOP_AT_CLOSE_S = 1.0
 DRIFT_NS = 5_000_000  # of two clocks against each other, while a sample is remembered
 SAY_HELLO = "say hello first"  # what a bridge answers on a connection that it does not know
 
@@ -159,6 +160,12 @@ class ControlClient:
     def hello(self, software: str, timeout_s: float = 1.0) -> Reply:
         """Handshake: the reply has the session id and the robot's spec."""
         return self.ask(Hello(protocol=PROTOCOL_VERSION, sender=self.sender, role=self.role, software=software), timeout_s)
+
+    def finish_stop(self) -> None:
+        """Before it is closed: a STOP that is not confirmed yet has a moment for it."""
+        deadline = time.monotonic() + STOP_AT_CLOSE_S
+        while self._stop.pressed_ns and time.monotonic() < deadline:
+            self.poll(0.02)
 
     def close(self) -> None:
         self._dealer.close()
