@@ -160,4 +160,9 @@ LINKS: list[Mutation] = [
         "tests/app/console/test_link_limits.py",
         ("meant: between two", "state.episode_id if state.episode_id and state.mode in _RUNS else", "state.episode_id or"),
     ),
+    *of(
+        "app/processes/actor.py",
+        "tests/policies/test_actor_process.py::test_its_answers_socket_is_told_whether_the_bridge_gets_them",
+        ("commands: answers, told of", "answers.arrived(state.policy_age_ms)", "pass"),
+    ),
 ]
