@@ -9,6 +9,7 @@ from takeover import __version__
 from takeover.app.inputs.base import DeviceReading
 from takeover.app.inputs.manager import KINDS, DeviceManager
 from takeover.app.inputs.mapping import Frame, to_canonical
+from takeover.app.outcome_episode import episode_meant
 from takeover.data.drivers import UNNAMED, Driver
 from takeover.data.schema import (
     Command,
@@ -26,11 +27,12 @@ from takeover.data.schema import (
     State,
     Stop,
 )
-from takeover.robot_bridge.protocol import ControlClient, Endpoints, Push, RequestTimeout, Subscriber
+from takeover.robot_bridge.protocol import ControlClient, Endpoints, RequestTimeout, Subscriber, WatchedPush
 
 SENDER = "terminal"
 PERIOD_S = 0.02
 LEASE_PERIOD_S = 0.2
+STOP_TOLD_NS = 500_000_000
 SPEEDS = (0.25, 0.5, 0.75, 1.0)
 
 log = logging.getLogger("terminal")
@@ -50,6 +52,7 @@ class DeviceOperator:
         self._speed = 1.0
         self._sequence = 0
         self._lease = ""
+        self._told_stop_ns = 0  # of which STOP it was said that it is not confirmed
         self.reading: DeviceReading | None = None
 
     def __enter__(self) -> "DeviceOperator":
@@ -63,17 +66,19 @@ class DeviceOperator:
     def _run(self) -> None:
         manager = DeviceManager(kinds=self._kinds)
         client = ControlClient(self._endpoints, SENDER, Role.OPERATOR, self._driver)
-        commands: Push[Command] = Push(self._endpoints, "command", Command)
+        commands: WatchedPush[Command] = WatchedPush(self._endpoints, "command", Command)
         states: Subscriber[State] = Subscriber(self._endpoints, "state", State)
         state: State | None = None
         session, spec = "", None
         lease_asked_s, asked = 0.0, -1
         try:
             while not self._closing.wait(min(PERIOD_S, 0.5 / spec.control_hz) if spec is not None else PERIOD_S):
-                state = states.receive() or state
+                if (news := states.receive()) is not None:
+                    state = news
+                    client.saw(state)
+                    commands.arrived(state.command_age_ms if state.commander == SENDER else 0.0)
                 if state is None:
                     continue
-                client.newest_state_seq = state.seq
                 if state.session != session:
                     session, spec = self._shake_hands(client)
                 if time.monotonic() - lease_asked_s > LEASE_PERIOD_S:
@@ -84,18 +89,26 @@ class DeviceOperator:
                         self._lease = envelope.reply.lease  # refused: none, see the console's link
                     if envelope.reply.error:
                         log.info("refused: %s", envelope.reply.error)
+                self._tell_of_stop(client.stop_pressed_ns)
                 if spec is not None:
                     self.reading = manager.poll()
                     if self._lease:
                         commands.send(self._command(self.reading, session, spec, state))
                     for press in self.reading.presses:
-                        if (request := self._request(press)) is not None:
+                        if (request := self._request(press, state)) is not None:
                             client.send(request)
         finally:
+            client.finish_stop()
             client.send(Lease(sender=SENDER, release=True))
             for item in (client, commands, states):
                 item.close()
             manager.close()
+
+    def _tell_of_stop(self, pressed_ns: int) -> None:
+        """Once per STOP that the bridge does not confirm at once; ``pressed_ns`` 0: none waits."""
+        if pressed_ns and pressed_ns != self._told_stop_ns and time.monotonic_ns() - pressed_ns > STOP_TOLD_NS:
+            self._told_stop_ns = pressed_ns
+            log.warning("the bridge has not confirmed the STOP: the robot may still move; it is sent again until it arrives")
 
     def _shake_hands(self, client: ControlClient) -> tuple[str, RobotSpec | None]:
         self._lease = ""
@@ -124,14 +137,14 @@ class DeviceOperator:
             newest_state_seq=state.seq,
         )
 
-    def _request(self, press: str) -> ControlRequest | None:
+    def _request(self, press: str, state: State) -> ControlRequest | None:
         if press in ("speed_up", "speed_down"):
             index = SPEEDS.index(self._speed) + (1 if press == "speed_up" else -1)
             self._speed = SPEEDS[min(max(index, 0), len(SPEEDS) - 1)]
             return SpeedScale(sender=SENDER, scale=self._speed)
         requests: dict[str, ControlRequest] = {
-            "success": SetOutcome(sender=SENDER, outcome=Outcome.SUCCESS),
-            "failure": SetOutcome(sender=SENDER, outcome=Outcome.FAILURE),
+            "success": SetOutcome(sender=SENDER, outcome=Outcome.SUCCESS, episode_id=episode_meant(state)),
+            "failure": SetOutcome(sender=SENDER, outcome=Outcome.FAILURE, episode_id=episode_meant(state)),
             "mark": Mark(sender=SENDER),
             "hold": Hold(sender=SENDER),
             "resume": Resume(sender=SENDER),

@@ -6,10 +6,23 @@ from benchmarks.mutations_decide import DECIDE
 from benchmarks.mutations_ends import ENDS
 from benchmarks.mutations_episodes import EPISODES
 from benchmarks.mutations_late import LATE_REQUESTS
+from benchmarks.mutations_links import LINKS
 from benchmarks.mutations_lockstep import LOCKSTEP
 from benchmarks.mutations_names import NAMES
 from benchmarks.mutations_practice import PRACTICE
 from benchmarks.mutations_refusals import REFUSALS
 from benchmarks.mutations_sim import SIMULATOR
 
-MUTATIONS: list[Mutation] = [*DECIDE, *BRIDGE, *PRACTICE, *ENDS, *EPISODES, *SIMULATOR, *LOCKSTEP, *NAMES, *REFUSALS, *LATE_REQUESTS]
+MUTATIONS: list[Mutation] = [
+    *DECIDE,
+    *BRIDGE,
+    *PRACTICE,
+    *ENDS,
+    *EPISODES,
+    *SIMULATOR,
+    *LOCKSTEP,
+    *NAMES,
+    *REFUSALS,
+    *LATE_REQUESTS,
+    *LINKS,
+]

@@ -29,7 +29,7 @@ ENDS: list[Mutation] = [
         ("message: size on arrival", "self.socket.setsockopt(zmq.MAXMSGSIZE, self._limit", "(lambda *_: None)(zmq.MAXMSGSIZE, self._limit"),
         ("message: size refused, not cut off", "self._limit * (2 if kind in (zmq.PULL, zmq.ROUTER) else 1)", "self._limit"),
         ("message: size with its stream's name", "if len(data) > self._limit:", "if False:"),
-        ("queue: of a sender", "self.socket.setsockopt(zmq.SNDHWM, topic_entry(name).queue)", "self.socket.setsockopt(zmq.SNDHWM, 0)"),
+        ("queue: of a sender", "self.socket.setsockopt(zmq.SNDHWM, topic_entry(self.name).queue)", "self.socket.setsockopt(zmq.SNDHWM, 0)"),
     ),
     *of(
         "robot_bridge/protocol/sockets.py",

@@ -23,7 +23,7 @@ LATE_REQUESTS: list[Mutation] = [
         ),
         ("late: waited", "not isinstance(item.request, Hold) and waited_ns > MAX_REQUEST_AGE_NS:", "False:"),
         ("late: a hold", "not isinstance(item.request, Hold) and waited_ns", "waited_ns"),
-        ("late: stops known", "self._stops = item.stops\n            try", "self._stops = 0\n            try"),
+        ("late: stops known", "self._stops = item.stops", "self._stops = 0"),
         ("start: silent actor", "control.actor_silent(time.monotonic_ns()):", "False:"),
         (
             "start: shown by a person",

@@ -27,7 +27,7 @@ from takeover.data.schema import (
 )
 from takeover.data.station import ID_ALLOWED, is_id
 from takeover.robot_bridge import names
-from takeover.robot_bridge.inbox import MAX_REQUEST_AGE_NS, Inbox, PendingRequest
+from takeover.robot_bridge.inbox import MAX_REQUEST_AGE_NS, EpisodesShown, Inbox, PendingRequest
 from takeover.robot_bridge.lease import LeaseRefused, LeaseTable
 from takeover.robot_bridge.mark_rate import MARKS_PER_S, MarkRate
 from takeover.robot_bridge.peers import Peer, Peers
@@ -64,6 +64,7 @@ class ControlDesk:
     _state_due_ns: int
     _state_times: dict[int, int]
     _marks: MarkRate
+    episodes_shown: dict[int, EpisodesShown]  # by the number of the state; of those in `_state_times`
 
     def _on_control(self) -> None:
         for peer, data in turn(self._control.receive_raw):
@@ -126,7 +127,9 @@ class ControlDesk:
             return
         signed = replace(request, sender=names.author(self._gatekeeper, user, sender))
         self.inbox.requests.append(
-            PendingRequest(peer, envelope.request_id, signed, sender, role, self._owner(peer), self.inbox.stops, now, user)
+            PendingRequest(
+                peer, envelope.request_id, signed, sender, role, self._owner(peer), self.inbox.stops, now, user, self._shown(envelope)
+            )
         )
 
     def _stop(self, reason: str) -> None:
@@ -161,6 +164,10 @@ class ControlDesk:
         if kept and not self._marks.permits(self._control.user.encode() or peer, now_ns):
             return f"at most {MARKS_PER_S:g} marks and outcomes a second"
         return ""
+
+    def _shown(self, envelope: ControlEnvelope) -> EpisodesShown | None:
+        """Which episodes the asker had in view. In lockstep states come by wall time and episodes do not: what arrives is for what runs."""
+        return None if self._lockstep else self.episodes_shown.get(envelope.newest_state_seq)
 
     def _owner(self, peer: bytes) -> bytes:
         """Whose connection the newest request came over: a connection's name can be chosen, the key it came with cannot."""

@@ -33,6 +33,19 @@ class ReceivedCommand:
 
 
 @dataclass(frozen=True)
+class EpisodesShown:
+    """What a `State` showed of episodes: the one that was being recorded and the one that had ended last; "": none."""
+
+    running: str
+    last: str
+
+    @property
+    def meant(self) -> str:
+        """By a key that names none."""
+        return self.running or self.last
+
+
+@dataclass(frozen=True)
 class PendingRequest:
     """A control request for the control thread, and whom to answer. ``request.sender`` is the author as recorded, see `names`."""
 
@@ -45,6 +58,7 @@ class PendingRequest:
     stops: int = 0  # that had been pressed when it came
     arrival_ns: int = field(default_factory=time.monotonic_ns)
     user: str = ""  # public key it came with; empty where nothing goes over a network
+    shown: EpisodesShown | None = None  # in the newest state that the asker had seen; None: not known, or in lockstep
 
 
 @dataclass

@@ -27,7 +27,7 @@ from takeover.data.schema import (
 from takeover.robot_bridge import chunks, names, recordable
 from takeover.robot_bridge.answer_source import AnswerSource
 from takeover.robot_bridge.control_desk import ControlDesk
-from takeover.robot_bridge.inbox import Inbox, PendingRequest, ReceivedCommand
+from takeover.robot_bridge.inbox import EpisodesShown, Inbox, PendingRequest, ReceivedCommand
 from takeover.robot_bridge.lease import LEASE_LIFE_NS, LeaseTable
 from takeover.robot_bridge.mark_rate import MarkRate
 from takeover.robot_bridge.peers import Peers
@@ -81,6 +81,7 @@ class BridgeIO(ControlDesk, RecordDesk):
         self._state_due_ns = 0
         self._state_times: dict[int, int] = {}
         self._marks = MarkRate()
+        self.episodes_shown: dict[int, EpisodesShown] = {}
 
         self._sockets: list[Any] = []
         self._state: Publisher[State] = self._own(Publisher(endpoints, "state", State))
@@ -181,6 +182,7 @@ class BridgeIO(ControlDesk, RecordDesk):
                 self._state.send(state)
                 self._state_times[self._state_seq] = now
                 self._state_times.pop(self._state_seq - REMEMBERED_STATES, None)
+                self.episodes_shown.pop(self._state_seq - REMEMBERED_STATES, None)
                 self._state_seq += 1
 
     def _on_policy(self) -> None:

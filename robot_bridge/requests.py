@@ -25,7 +25,7 @@ from takeover.data.schema import (
     UndoOutcome,
 )
 from takeover.robot_bridge.episode import EpisodeError
-from takeover.robot_bridge.inbox import MAX_REQUEST_AGE_NS, PendingRequest, Refused
+from takeover.robot_bridge.inbox import MAX_REQUEST_AGE_NS, EpisodesShown, PendingRequest, Refused
 from takeover.robot_bridge.lease import holds
 from takeover.robot_bridge.modes import ModeEvent
 from takeover.robot_bridge.robots.base import RobotError
@@ -49,6 +49,7 @@ class RequestHandler:
     def __init__(self, control: "ControlLoop") -> None:
         self._control = control
         self._stops = 0  # that had been pressed when what is handled now was asked
+        self._shown: EpisodesShown | None = None  # to who asked it
         self._methods: dict[type, Callable[[Any], None]] = {
             Start: self._start,
             Finish: self._finish,
@@ -70,6 +71,7 @@ class RequestHandler:
         while control.io.inbox.requests:
             item = control.io.inbox.requests.popleft()
             self._stops = item.stops
+            self._shown = item.shown
             try:
                 self._permit(item)
                 self._in_time(item)
@@ -194,24 +196,38 @@ class RequestHandler:
         self._control.begin_reset()
 
     def _set_outcome(self, request: SetOutcome) -> None:
+        """A key that names no episode is for the one its sender saw: by now another may run."""
         control = self._control
         episode = control.book.episode
-        if episode is not None and episode.recorded and request.episode_id in ("", episode.id):
+        meant = request.episode_id
+        if not meant and self._shown is not None:
+            meant = self._shown.meant
+            if not meant:
+                raise Refused("no episode was in view when this was asked: not done")
+        if episode is not None and episode.recorded and meant in ("", episode.id):
             if request.outcome not in (Outcome.SUCCESS, Outcome.FAILURE):
                 raise Refused("a running episode is ended by success or failure")
             self._end(request.outcome, OutcomeSource.OPERATOR)
         else:
-            control.book.ended.relabel(request.outcome, request.sender, request.episode_id)
+            waits = episode is not None and not episode.recorded and meant == episode.id  # whose start is being made
+            control.book.ended.relabel(request.outcome, request.sender, "" if waits else meant)
 
     def _undo(self, request: UndoOutcome) -> None:
         self._control.book.ended.undo(request.sender)
 
     def _next(self, request: Next) -> None:
-        control = self._control
+        """Of the episode that its sender saw, or of the wait between two: never of one that has begun since."""
+        control, shown = self._control, self._shown
         episode = control.book.episode
-        if episode is not None and episode.recorded:
+        running = episode.id if episode is not None and episode.recorded else ""
+        if shown is not None and shown.running != running and not request.discard:
+            raise Refused("an episode has begun or ended since this was asked: not done")
+        if running and (shown is None or shown.meant == running):
             self._end(Outcome.ABORTED, OutcomeSource.NEXT, request.discard)
         elif request.discard:
+            last = control.book.ended.last
+            if shown is not None and last is not None and last.id != shown.meant:
+                raise Refused("another episode has ended since this was asked: not done")
             control.book.discard_last(request.sender)
         elif control.waiting_for_next or control.waiting_for_press:
             control.begin_reset()

@@ -23,6 +23,7 @@ class FaultProxy:
         self._host, self._port, self._target, self._target_port = host, port, target, target_port
         self._offsets = list(offsets)
         self._writers: set[asyncio.StreamWriter] = set()
+        self._forgotten: frozenset[asyncio.StreamWriter] = frozenset()
         self._free_s = {"up": 0.0, "down": 0.0}  # when the narrow link is free again
         self._loop = asyncio.new_event_loop()
         self._ready = threading.Event()
@@ -40,8 +41,13 @@ class FaultProxy:
 
         self._loop.call_soon_threadsafe(drop)
 
+    def forget_connections(self) -> None:
+        """As a NAT whose time is out: every connection stays open and nothing passes on it any more; new ones work."""
+        self._forgotten = frozenset(self._writers)
+
     def close(self) -> None:
         self.cut = False
+        self._forgotten = frozenset()
         self.drop_connections()
         self._loop.call_soon_threadsafe(self._closing.set)
         self._thread.join(5.0)
@@ -92,7 +98,7 @@ class FaultProxy:
             while True:
                 due, data = await queue.get()
                 await asyncio.sleep(max(0.0, due - time.monotonic()))
-                while self.cut:
+                while self.cut or writer in self._forgotten:
                     await asyncio.sleep(0.01)
                 writer.write(data)
                 await writer.drain()

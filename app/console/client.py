@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from takeover.app.console.client_slots import Notice, StationSlots
 from takeover.app.inputs.base import DeviceReading
+from takeover.app.outcome_episode import episode_meant
 from takeover.data.drivers import UNNAMED, Driver
 from takeover.data.schema import (
     PROTOCOL_VERSION,
@@ -29,6 +30,7 @@ from takeover.data.schema import (
     LauncherRequest,
     LearnerStatus,
     Lease,
+    Mode,
     Outcome,
     ProcessStatus,
     Reply,
@@ -44,7 +46,7 @@ from takeover.data.schema import Mark as MarkRequest
 from takeover.data.schema import Next as NextRequest
 from takeover.data.schema import Resume as ResumeRequest
 from takeover.data.schema import UndoOutcome as UndoRequest
-from takeover.robot_bridge.protocol import ClockOffset, ControlClient, Dealer, Endpoints, Push, Subscriber, wait
+from takeover.robot_bridge.protocol import ClockOffset, ControlClient, Dealer, Endpoints, Subscriber, WatchedPush, wait
 
 GUI_HEARTBEAT_MS = 100.0
 COMMAND_PERIOD_S = 0.02
@@ -95,7 +97,9 @@ class ConsoleClient(StationSlots):
         self.reading: DeviceReading | None = None
         self.on_speed: Callable[[int], None] | None = None
         self.focused = False
+        self.blind = False  # the person here depends on pictures that do not come: what is driven is held
         self.gui_stamp_ns = 0
+        self.stop_pressed_ns = 0  # of the STOP that the bridge has not confirmed yet; 0: there is none
         self.deadman_since_ns = 0  # how long the person has been holding it; 0: not held
         self.commands_sent = 0
         self.bad_messages = 0
@@ -135,6 +139,7 @@ class ConsoleClient(StationSlots):
 
     def stop_robot(self, reason: str) -> None:
         """Latching STOP; any thread."""
+        self.stop_pressed_ns = self.stop_pressed_ns or time.monotonic_ns()
         self._stop_asked.append(reason)
 
     def launcher(self, action: str, process: str = "") -> None:
@@ -165,7 +170,7 @@ class ConsoleClient(StationSlots):
         self._listen("process_status", ProcessStatus, self._on_processes)
         self._listen("committed", Committed, self._on_committed, latest=False)
         self._cameras: set[str] = set()
-        self._command_out: Push[Command] = Push(ends, "command", Command)
+        self._command_out: WatchedPush[Command] = WatchedPush(ends, "command", Command)
         self._control = ControlClient(ends, self.sender, Role.OPERATOR, self._driver)
         self._launcher: Dealer[LauncherRequest, LauncherReply] = Dealer(ends, "launcher", LauncherRequest, LauncherReply)
         self._clock = self._control.clock if ends.over_network("control") else None
@@ -220,6 +225,7 @@ class ConsoleClient(StationSlots):
 
     def _say_goodbye(self) -> None:
         self._send_stop()
+        self._control.finish_stop()
         while self._launcher_outbox:  # a closing window may just have asked for the shutdown
             self._launcher.send(self._launcher_outbox.popleft())
         if self.lease:
@@ -238,7 +244,8 @@ class ConsoleClient(StationSlots):
 
     def _on_state(self, message: State) -> None:
         self.state, self.state_ns = message, time.monotonic_ns()
-        self._control.newest_state_seq = message.seq
+        self._control.saw(message)
+        self._command_out.arrived(message.command_age_ms if message.commander == self.sender else 0.0)
         self.states.append(message)
 
     def _handshake(self) -> None:
@@ -317,10 +324,12 @@ class ConsoleClient(StationSlots):
                 self._lease_refusal = envelope.reply.error  # asked for again and again: said once
             if pending.done is not None:
                 pending.done(envelope.reply)
+        if not self._stop_asked:
+            self.stop_pressed_ns = self._control.stop_pressed_ns
         late = [key for key, item in self._pending.items() if time.monotonic_ns() - item.sent_ns > REPLY_TIMEOUT_S * 1e9]
         for key in late:
             name = type(self._pending.pop(key).request).__name__
-            if name not in ("Lease", "Hello"):
+            if name not in ("Lease", "Hello", "Stop"):  # of a STOP the banner tells until it is confirmed
                 self.notices.append(Notice(time.monotonic_ns(), f"{name}: the bridge did not answer; it may be down"))
         while (answer := self._launcher.receive()) is not None:
             if answer.error:
@@ -353,7 +362,7 @@ class ConsoleClient(StationSlots):
                 deadman=reading.deadman,
                 neutral=reading.neutral,
                 focused=self.focused,
-                gui_alive=now - self.gui_stamp_ns < GUI_HEARTBEAT_MS * 1e6,
+                gui_alive=now - self.gui_stamp_ns < GUI_HEARTBEAT_MS * 1e6 and not (self.blind and state.mode is Mode.TAKEOVER),
                 action=self._to_action(reading, self.spec),
                 authority=self.spec.action.group_names,
                 newest_state_seq=state.seq,
@@ -367,7 +376,7 @@ class ConsoleClient(StationSlots):
         if name == "stop":
             self.stop_robot("STOP pressed on the device")
         elif name in ("success", "failure"):
-            self.request(SetOutcome(sender=sender, outcome=Outcome(name)))
+            self.request(SetOutcome(sender=sender, outcome=Outcome(name), episode_id=episode_meant(self.state)))
         elif name == "hold":
             self.request(HoldRequest(sender=sender))
         elif name == "resume":

@@ -57,6 +57,7 @@ class StationSlots:
         self.evaluator: EvaluatorStatus | None = None
         self.processes: ProcessStatus | None = None
         self.frames: dict[str, CameraFrame] = {}
+        self.frames_ns: dict[str, int] = {}  # when each arrived here
         self.frames_missed: dict[str, int] = {}  # pictures that were taken and never seen here, by their counters
         self.states: deque[State] = deque(maxlen=512)
         self.episodes: deque[FinishedEpisode] = deque(maxlen=200)
@@ -76,6 +77,7 @@ class StationSlots:
         if before is not None and before.session == message.session and message.counter > before.counter:
             self.frames_missed[message.camera] = self.frames_missed.get(message.camera, 0) + message.counter - before.counter - 1
         self.frames[message.camera] = message
+        self.frames_ns[message.camera] = time.monotonic_ns()
 
     def _on_learner(self, message: LearnerStatus) -> None:
         self.learner, self.learner_ns = message, time.monotonic_ns()

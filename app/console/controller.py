@@ -10,6 +10,7 @@ from takeover.app.console.client import ConsoleClient, Notice
 from takeover.app.console.devices import Devices
 from takeover.app.console.models.episode import veto_of
 from takeover.app.console.models.snapshot import LINK_LOST_MS, Snapshot
+from takeover.app.console.sight import dead_pictures
 from takeover.app.inputs.base import DeviceReading
 from takeover.app.inputs.keyboard import Keyboard
 from takeover.app.inputs.manager import DeviceManager
@@ -37,6 +38,7 @@ class Controller:
         self.scripted = ""  # "", "starting", "asked", "running"
         self._scripted_since_s = 0.0
         self.front_age_ms = 0.0
+        self.lost_pictures: tuple[str, ...] = ()  # without which the takeover that has just been held went on here
         self._widest_m = 0.0
         self._felt = ""
         self.discarded: frozenset[str] = frozenset()  # segments excluded from here
@@ -86,15 +88,19 @@ class Controller:
             focused=client.focused,
             deadman_s=(now - client.deadman_since_ns) / 1e9 if client.deadman_since_ns else 0.0,
             operator=self.config.operator,
+            lost_pictures=self.lost_pictures,
+            stop_waits_s=(now - client.stop_pressed_ns) / 1e9 if client.stop_pressed_ns else 0.0,
         )
 
     def picture_ages(self, now_ns: int) -> dict[str, float]:
-        """Per camera, since it was taken, by the clock of the bridge's computer as far as it is known here."""
-        frames = dict(self.client.frames)
+        """Per camera, since it was taken, by the clock of the bridge's computer as far as it is known here; at least since it arrived."""
+        frames, arrived_ns = dict(self.client.frames), dict(self.client.frames_ns)
         spec = self.client.spec
         names = [camera.name for camera in spec.cameras] if spec is not None else list(frames)
-        now_ns += self.client.clock_offset_ns
-        return {name: (now_ns - frames[name].t_source_ns) / 1e6 for name in names if name in frames}
+        there_ns = now_ns + self.client.clock_offset_ns
+        return {
+            name: max(there_ns - frames[name].t_source_ns, now_ns - arrived_ns.get(name, now_ns)) / 1e6 for name in names if name in frames
+        }
 
     # --- GUI thread, every tick ---
 
@@ -105,7 +111,13 @@ class Controller:
         ages = self.picture_ages(time.monotonic_ns())
         self.front_age_ms = next(iter(ages.values()), 0.0)
         in_takeover = state is not None and state.mode is Mode.TAKEOVER
-        self.devices.may_start = in_takeover or not ages or max(ages.values()) <= NO_START_MS
+        dead = dead_pictures(self.config, client.spec, ages)
+        self.devices.may_start = in_takeover or (not dead and (not ages or max(ages.values()) <= NO_START_MS))
+        client.blind = bool(dead)
+        if in_takeover:
+            self.lost_pictures = dead if client.holds_lease else ()
+        elif state is None or state.mode is not Mode.HOLD:
+            self.lost_pictures = ()
         if state is not None:
             self._widest_m = max(self._widest_m, state.gripper_width_m)
             self.keyboard.observe_gripper(self.gripper_is_open(state))

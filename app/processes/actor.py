@@ -5,10 +5,10 @@ import time
 
 from takeover import __version__
 from takeover.app.processes.common import ProcessContext, leave, run_process
-from takeover.data.schema import ActorStatus, LearnerStatus, Observation, PolicyAction, RobotSpec, Role
+from takeover.data.schema import ActorStatus, LearnerStatus, Observation, PolicyAction, RobotSpec, Role, State
 from takeover.policies.acting import Acting
 from takeover.policies.torch_setup import configure
-from takeover.robot_bridge.protocol import ControlClient, Endpoints, Publisher, Push, RequestTimeout, Subscriber, wait
+from takeover.robot_bridge.protocol import ControlClient, Endpoints, Publisher, RequestTimeout, Subscriber, WatchedPush, wait
 
 log = logging.getLogger("actor")
 
@@ -24,14 +24,15 @@ def main(context: ProcessContext) -> None:
     with (
         Subscriber[Observation](endpoints, "observation", Observation, latest=config.clock == "realtime") as observations,
         Subscriber[LearnerStatus](endpoints, "learner_status", LearnerStatus) as learner,
-        Push[PolicyAction](endpoints, "policy_action", PolicyAction) as answers,
+        Subscriber[State](endpoints, "state", State) as states,
+        WatchedPush[PolicyAction](endpoints, "policy_action", PolicyAction) as answers,
         Publisher[ActorStatus](endpoints, "actor_status", ActorStatus) as status,
     ):
         context.ready()
         spec = _handshake(context, endpoints)
         if spec is None:
             return
-        _serve(context, Acting(config.workspace, spec, config.seed), observations, learner, answers, status)
+        _serve(context, Acting(config.workspace, spec, config.seed), observations, learner, states, answers, status)
 
 
 def _handshake(context: ProcessContext, endpoints: Endpoints) -> RobotSpec | None:
@@ -57,7 +58,8 @@ def _serve(
     acting: Acting,
     observations: Subscriber[Observation],
     learner: Subscriber[LearnerStatus],
-    answers: Push[PolicyAction],
+    states: Subscriber[State],
+    answers: WatchedPush[PolicyAction],
     status: Publisher[ActorStatus],
 ) -> None:
     lockstep = context.config.clock == "lockstep"
@@ -67,6 +69,8 @@ def _serve(
     while not context.stop.is_set():
         wait([observations, learner], 0.1)
         swapped = False
+        if not lockstep and (state := states.receive()) is not None:
+            answers.arrived(state.policy_age_ms)
         if (observation := observations.receive()) is not None:
             before = acting.version
             answer = acting.answer(observation)

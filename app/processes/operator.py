@@ -29,7 +29,7 @@ from takeover.data.schema import (
     SetOutcome,
     State,
 )
-from takeover.robot_bridge.protocol import ControlClient, Endpoints, Push, RequestTimeout, Subscriber, wait
+from takeover.robot_bridge.protocol import ControlClient, Endpoints, RequestTimeout, Subscriber, WatchedPush, wait
 
 SENDER = "operator"
 COMMAND_PERIOD_S = 0.02
@@ -47,7 +47,7 @@ class OperatorLoop:
         self._config = config
         self._lockstep = config.clock == "lockstep"
         self._client = ControlClient(endpoints, SENDER, Role.OPERATOR)
-        self._commands: Push[Command] = Push(endpoints, "command", Command)
+        self._commands: WatchedPush[Command] = WatchedPush(endpoints, "command", Command)
         self._privileged: Subscriber[Privileged] = Subscriber(endpoints, "privileged", Privileged, latest=not self._lockstep)
         self._states: Subscriber[State] = Subscriber(endpoints, "state", State)
         self._session = ""
@@ -141,6 +141,7 @@ class OperatorLoop:
         if state is None:
             return
         self._state_seq = self._client.newest_state_seq = state.seq
+        self._commands.arrived(state.command_age_ms if state.commander == SENDER else 0.0)
         if state.session != self._session:
             self._handshake()
 
@@ -192,7 +193,8 @@ class OperatorLoop:
             self._client.send(Resume(sender=SENDER))
         for outcome in (Outcome.SUCCESS, Outcome.FAILURE):
             if outcome.value in reading.presses:
-                self._client.send(SetOutcome(sender=SENDER, outcome=outcome))
+                episode = self._newest.episode_id if self._newest is not None else ""
+                self._client.send(SetOutcome(sender=SENDER, outcome=outcome, episode_id=episode))
 
 
 def main(context: ProcessContext) -> None:

@@ -9,6 +9,7 @@ from takeover.robot_bridge.protocol.link import LinkProblem, check_link
 from takeover.robot_bridge.protocol.polling import PollSet, Wakeup, turn, wait
 from takeover.robot_bridge.protocol.sockets import Publisher, Pull, Push, Subscriber
 from takeover.robot_bridge.protocol.topics import TOPICS, Topic, topic
+from takeover.robot_bridge.protocol.watched_push import WatchedPush
 
 __all__ = [
     "SAY_HELLO",
@@ -34,6 +35,7 @@ __all__ = [
     "Subscriber",
     "Topic",
     "Wakeup",
+    "WatchedPush",
     "check_link",
     "greet_bridge",
     "topic",

@@ -7,13 +7,16 @@ from collections import deque
 from msgspec.structs import replace
 
 from takeover.data.drivers import UNNAMED, Driver
-from takeover.data.schema import PROTOCOL_VERSION, ControlEnvelope, ControlRequest, Hello, Lease, Reply, ReplyEnvelope, Role, Stop
+from takeover.data.schema import PROTOCOL_VERSION, ControlEnvelope, ControlRequest, Hello, Lease, Reply, ReplyEnvelope, Role, State, Stop
 from takeover.robot_bridge.protocol.asking import Dealer
 from takeover.robot_bridge.protocol.endpoints import Endpoints
+from takeover.robot_bridge.protocol.kept_stop import REPEAT_NS, KeptStop
 from takeover.robot_bridge.protocol.keys import KeyFolder
 from takeover.robot_bridge.protocol.link import Link, parse
 
 MAX_WAITING = 256  # requests whose times are remembered
+STOP_AT_CLOSE_S = 1.0
+DRIFT_NS = 5_000_000  # of two clocks against each other, while a sample is remembered
 SAY_HELLO = "say hello first"  # what a bridge answers on a connection that it does not know
 
 
@@ -28,15 +31,26 @@ class KeyRefused(RequestTimeout):
 class ClockOffset:
     """How far the bridge's monotonic clock is ahead of this computer's, from request and reply times as in NTP (RFC 5905, section 8).
 
-    The sample with the shortest round trip of the latest ones counts: its error is at most half of that round trip.
+    The sample with the shortest round trip of the latest ones counts: its error is at most half of that round trip. One that cannot be
+    true together with it shows that a clock has jumped (a computer slept, the bridge's was started again): what was known is forgotten.
     """
 
     def __init__(self, remembered: int = 50) -> None:
         self._samples: deque[tuple[int, int]] = deque(maxlen=remembered)  # (round trip, offset) in ns
 
     def heard(self, sent_ns: int, bridge_ns: int, received_ns: int) -> None:
-        if sent_ns and bridge_ns:
-            self._samples.append((received_ns - sent_ns, bridge_ns - (sent_ns + received_ns) // 2))
+        if not (sent_ns and bridge_ns):
+            return
+        round_trip, offset = received_ns - sent_ns, bridge_ns - (sent_ns + received_ns) // 2
+        if self._samples:
+            best_trip, best_offset = min(self._samples)
+            if abs(offset - best_offset) > (round_trip + best_trip) // 2 + DRIFT_NS:
+                self.forget()
+        self._samples.append((round_trip, offset))
+
+    def forget(self) -> None:
+        """Another bridge, whose clock is its own."""
+        self._samples.clear()
 
     @property
     def offset_ns(self) -> int:
@@ -51,9 +65,9 @@ class ClockOffset:
 class ControlClient:
     """One DEALER to the bridge's ``control`` socket. Replies are matched by request id; late ones are dropped. One thread only.
 
-    Set ``newest_state_seq`` to that of the newest `State` seen: the bridge refuses what was asked more than a second ago, and over a
-    network what does not say. There, while there is no connection nothing but a STOP is kept; on a new connection the handshake is
-    repeated by itself.
+    Give it every `State` (`saw`), or set ``newest_state_seq`` to that of the newest one seen: the bridge refuses what was asked more than
+    a second ago, and over a network what does not say. There, while there is no connection nothing but a STOP is kept; on a new
+    connection the handshake is repeated by itself. A STOP is sent again by `poll` until it is confirmed, see `KeptStop`.
     """
 
     def __init__(self, endpoints: Endpoints, sender: str, role: Role = Role.OPERATOR, driver: Driver = UNNAMED) -> None:
@@ -66,42 +80,76 @@ class ControlClient:
         self._dealer: Dealer[ControlEnvelope, ReplyEnvelope] = Dealer(endpoints, "control", ControlEnvelope, ReplyEnvelope)
         self.clock = ClockOffset()
         self.newest_state_seq = -1
+        self._session = ""
         self._sent_ns: dict[int, int] = {}
         self._hello: Hello | None = None
-        self._unsent_stop: ControlEnvelope | None = None
+        self._stop = KeptStop(may_lose=bool(endpoints.over_network("control")))
 
     def send(self, request: ControlRequest) -> int:
         """Send without waiting; returns the request id."""
         envelope = self._envelope(request)
-        if not self._send(envelope) and isinstance(request, Stop):
-            self._unsent_stop = envelope
+        self._send(envelope)
         return envelope.request_id
+
+    def saw(self, state: State) -> None:
+        """The newest state: what is asked from now on is asked by who has seen it, and it may show that a STOP was acted on."""
+        self.newest_state_seq = state.seq
+        self._stop.saw(state)
+
+    @property
+    def stop_pressed_ns(self) -> int:
+        """When the STOP was asked for that is not confirmed yet, monotonic; 0: there is none."""
+        return self._stop.pressed_ns
 
     def _envelope(self, request: ControlRequest) -> ControlEnvelope:
         if isinstance(request, Hello):
             self._hello = request
         if isinstance(request, Lease) and self._names_people and not request.release:
             request = replace(request, person=self.driver.name, consent_version=self.driver.consent_version)
-        return ControlEnvelope(request_id=next(self._ids), request=request, newest_state_seq=self.newest_state_seq)
+        envelope = ControlEnvelope(request_id=next(self._ids), request=request, newest_state_seq=self.newest_state_seq)
+        if isinstance(request, Stop):
+            self._stop.keep(envelope)
+        return envelope
 
     def _send(self, envelope: ControlEnvelope) -> bool:
         self._sent_ns[envelope.request_id] = time.monotonic_ns()
         if len(self._sent_ns) > MAX_WAITING:
             del self._sent_ns[next(iter(self._sent_ns))]
-        return self._dealer.send(envelope)
+        return self._left(envelope)
+
+    def _left(self, envelope: ControlEnvelope) -> bool:
+        sent = self._dealer.send(envelope)
+        if sent:
+            self._stop.left(envelope)
+        return sent
+
+    def _repeat_stop(self) -> None:
+        if (envelope := self._stop.due()) is not None:
+            self._sent_ns.pop(envelope.request_id, None)  # to which of them the answer is cannot be known: it tells no clock
+            self._left(envelope)
 
     def poll(self, timeout_s: float = 0.0) -> ReplyEnvelope | None:
         """The next reply to anything sent. Every one also tells the bridge's clock."""
-        if self._unsent_stop is not None and self._send(self._unsent_stop):
-            self._unsent_stop = None  # a STOP is right also when it comes late
-        envelope = self._dealer.receive(timeout_s)
+        deadline = time.monotonic() + timeout_s
+        self._repeat_stop()
+        while (envelope := self._dealer.receive(self._until(deadline))) is None and time.monotonic() < deadline:
+            self._repeat_stop()
         if envelope is not None:
             if envelope.reply.spec is not None:
                 self._names_people = envelope.reply.names_people
+            self._stop.answered(envelope.request_id)
+            if envelope.reply.session != self._session:
+                self._session = envelope.reply.session
+                self.clock.forget()
             self.clock.heard(self._sent_ns.pop(envelope.request_id, 0), envelope.reply.t_ns, time.monotonic_ns())
             if envelope.reply.error == SAY_HELLO and self._hello is not None:
                 self.send(self._hello)
         return envelope
+
+    def _until(self, deadline: float) -> float:
+        """How long to wait for an answer at once, s: not beyond the time at which a STOP is to be sent again."""
+        remaining = max(0.0, deadline - time.monotonic())
+        return min(remaining, REPEAT_NS / 4e9) if self._stop.pressed_ns else remaining
 
     def ask(self, request: ControlRequest, timeout_s: float = 1.0) -> Reply:
         """Send and wait. Raises `RequestTimeout`; a refusal is in ``Reply.error``."""
@@ -122,6 +170,12 @@ class ControlClient:
     def hello(self, software: str, timeout_s: float = 1.0) -> Reply:
         """Handshake: the reply has the session id and the robot's spec."""
         return self.ask(Hello(protocol=PROTOCOL_VERSION, sender=self.sender, role=self.role, software=software), timeout_s)
+
+    def finish_stop(self) -> None:
+        """Before it is closed: a STOP that is not confirmed yet has a moment for it."""
+        deadline = time.monotonic() + STOP_AT_CLOSE_S
+        while self._stop.pressed_ns and time.monotonic() < deadline:
+            self.poll(0.02)
 
     def close(self) -> None:
         self._dealer.close()

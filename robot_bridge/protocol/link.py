@@ -200,7 +200,8 @@ def roles_of(client: Client | None) -> frozenset[Role]:
 def _tcp_options(socket: Any) -> None:
     # When ZMQ has stopped reading from a peer (its queue is full) and that connection breaks, libzmq 4.3.5 may abort the whole process
     # (assertion !_io_error in stream_engine_base.cpp). So nothing here breaks the connection of a reader that is merely slow: no
-    # heartbeats on the bridge's side, none from a client that only writes, no TCP_MAXRT (which counts a full window as silence).
+    # heartbeats on the bridge's side, none from a client that only writes, no TCP_MAXRT (which counts a full window as silence). A
+    # connection on which one only writes and that has died without a word is ended by who writes, see `WatchedPush`.
     if socket.type in (zmq.SUB, zmq.DEALER) and not socket.getsockopt(zmq.CURVE_SERVER):
         socket.setsockopt(zmq.HEARTBEAT_IVL, _HEARTBEAT_MS)
         socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, _TIMEOUT_MS)

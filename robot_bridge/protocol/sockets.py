@@ -186,9 +186,23 @@ class Push(Socket[T]):
 
     def __init__(self, endpoints: Endpoints, name: str, type_: Any) -> None:
         super().__init__(zmq.PUSH, name, type_)
+        self._open(endpoints)
+
+    def _open(self, endpoints: Endpoints) -> None:
         self.socket.setsockopt(zmq.IMMEDIATE, 1)
-        self.socket.setsockopt(zmq.SNDHWM, topic_entry(name).queue)
+        self.socket.setsockopt(zmq.SNDHWM, topic_entry(self.name).queue)
         self._connect(endpoints)
+
+    def renew(self, endpoints: Endpoints) -> None:
+        """A new connection instead of the old one. Raises `EndpointError`, and the old one stays."""
+        old, self.socket = self.socket, zmq.Context.instance().socket(zmq.PUSH)
+        self.socket.setsockopt(zmq.LINGER, 0)
+        try:
+            self._open(endpoints)
+        except EndpointError:
+            self.socket = old
+            raise
+        old.close(0)
 
     def send(self, message: T, timeout_s: float = 0.0) -> bool:
         if timeout_s and not self.socket.poll(int(timeout_s * 1000), zmq.POLLOUT):

@@ -4,9 +4,11 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -14,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 
+from takeover.app.processes import actor
 from takeover.data.catalog import Catalog
 from takeover.data.schema import (
     ActorStatus,
@@ -327,3 +330,40 @@ def test_a_resent_observation_gets_the_same_answer_with_a_history(make_robot_spe
             answer = acting.answer(Observation(seq=seq, observation=observation, **fields))
             assert answer is not None
             assert answer.actions == expected
+
+
+@pytest.mark.parametrize(("clock", "told"), [("realtime", [-1.0]), ("lockstep", [])])
+def test_its_answers_socket_is_told_whether_the_bridge_gets_them(tmp_path, clock, told):
+    """Over a network a connection that a NAT has forgotten is made anew by what the states say; in lockstep nothing is said by time."""
+    ends = Endpoints(tmp_path / "s")
+    ends.prepare()
+    said, stop = [], threading.Event()
+    learned = iter([SimpleNamespace(policy_age_ms=-1.0)])
+    acting = SimpleNamespace(
+        version=1,
+        sha256="",
+        since_ns=0,
+        inference_ms=0.0,
+        refused="",
+        waiting="",
+        pinned=0,
+        progress=SimpleNamespace(problem=""),
+        reward=SimpleNamespace(poll=lambda: None),
+        follow_decisions=lambda: False,
+        offer=lambda version: False,
+        newest_on_disk=lambda: 0,
+    )
+    with (
+        Subscriber[Observation](ends, "observation", Observation) as observations,
+        Subscriber[LearnerStatus](ends, "learner_status", LearnerStatus) as learner,
+    ):
+        actor._serve(
+            SimpleNamespace(stop=stop, config=SimpleNamespace(clock=clock)),
+            acting,
+            observations,
+            learner,
+            SimpleNamespace(receive=lambda: next(learned, None)),
+            SimpleNamespace(arrived=said.append),
+            SimpleNamespace(send=lambda status: stop.set()),
+        )
+    assert said == told

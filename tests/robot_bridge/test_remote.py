@@ -267,3 +267,19 @@ def test_the_clock_sample_with_the_shortest_round_trip_counts() -> None:
     clock.heard(300_000, 790_000, 390_000)
     assert clock.offset_ns == 450_000
     assert clock.error_ns == 2000
+
+
+def test_a_clock_that_jumps_is_known_with_the_next_answer() -> None:
+    ms, hour = 1_000_000, 3600 * 10**9
+    clock, now = ClockOffset(), 100 * hour
+    for wander in (0, 2, -2):  # round trips of 1 ms, and the drift of two ordinary clocks
+        clock.heard(now, now + 5 * hour + ms // 2 + wander * ms, now + ms)
+    clock.heard(now, now + 5 * hour + 300 * ms, now + 400 * ms)  # slow there, fast back: it does not contradict
+    assert len(clock._samples) == 4
+    assert abs(clock.offset_ns - 5 * hour) <= 2 * ms
+    clock.heard(now, now + 9 * hour + 4 * ms, now + 8 * ms)  # this computer slept for 4 h
+    assert (clock.offset_ns, clock.error_ns) == (9 * hour, 4 * ms)
+    clock.heard(now, now - 20 * hour + 4 * ms, now + 8 * ms)  # the other one was started again
+    assert (clock.offset_ns, clock.error_ns) == (-20 * hour, 4 * ms)
+    clock.heard(now, now - 20 * hour + 24 * ms, now + 8 * ms)  # by little
+    assert (clock.offset_ns, clock.error_ns) == (-20 * hour + 20 * ms, 4 * ms)

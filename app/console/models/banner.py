@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from takeover.app.console.models.holds import hold_text
-from takeover.app.console.models.snapshot import Snapshot, device_key, duration
+from takeover.app.console.models.snapshot import STOP_WAITS_S, Snapshot, device_key, duration
 from takeover.app.console.palette import HOLD, POLICY, READY, STOP, TAKEOVER
 from takeover.app.console.palette import T3 as GREY
 from takeover.data.schema import EpisodeKind, HoldReason, Mode
@@ -24,6 +24,20 @@ class Banner:
 
 def banner(view: Snapshot) -> Banner:
     state = view.state
+    if view.stop_waits_s > STOP_WAITS_S:
+        return Banner(
+            "STOP SENT",
+            "octagon",
+            STOP,
+            duration(view.stop_waits_s),
+            (
+                "**The bridge has not confirmed it: the robot may still move**",
+                "Use its own emergency stop",
+                "It is sent again until it arrives",
+            ),
+            filled=True,
+            hatched=True,
+        )
     if state is None:
         up = view.processes.states.get("bridge", "") if view.processes else ""
         why = "The robot bridge is starting" if up in ("", "starting", "up") else f"The robot bridge: {up}"
@@ -43,7 +57,7 @@ def banner(view: Snapshot) -> Banner:
     if view.mode is Mode.TAKEOVER:
         return Banner("TAKEOVER", "hand", TAKEOVER, elapsed, _takeover_parts(view, deadman), filled=True)
     if view.mode is Mode.HOLD:
-        text = hold_text(state.hold_reason)
+        text = hold_text(state.hold_reason, view.lost_pictures)
         line = "hold {deadman} to go on with the demonstration" if view.demonstrating else text.line
         todo = line.format(resume=f"**{device_key(view.reading, 'resume')}**", deadman=f"**{deadman}**", next="**N**")
         why = "You let go" if view.demonstrating and state.hold_reason is HoldReason.RELEASED else text.why

@@ -85,7 +85,7 @@ def _hold(view: Snapshot) -> Card:
     state = view.state
     if state is None:
         raise ValueError("a hold card needs a State")
-    text = hold_text(state.hold_reason)
+    text = hold_text(state.hold_reason, view.lost_pictures)
     keys = {act: device_key(view.reading, act) for act in ("resume", "deadman", "next")}
     steps = tuple(step.format(**keys) for step in text.steps)
     title = text.title

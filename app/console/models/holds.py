@@ -1,6 +1,6 @@
 """What each hold reason means for a person: the banner's why, the card's title, what to do (numbered), and what must be true to go on."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from takeover.data.schema import HoldReason
 
@@ -123,8 +123,20 @@ HOLDS: dict[HoldReason, HoldText] = {
         ("No earlier command is carried out.", _GO_ON),
     ),
 }
+NO_PICTURE = HoldText(
+    "No new picture here for 0.5 s",
+    "Held: you drove and no new picture came here for half a second",
+    (
+        "The link to this desk stalls, or the ports of the cameras are closed.",
+        "When their age is below 100 ms: " + _GO_ON[0].lower() + _GO_ON[1:],
+    ),
+    line="When the picture is live, {deadman} takes over; {resume} resumes the policy",
+)
 UNKNOWN = HoldText("Held", "Held", (_GO_ON,))
 
 
-def hold_text(reason: HoldReason) -> HoldText:
+def hold_text(reason: HoldReason, lost_pictures: tuple[str, ...] = ()) -> HoldText:
+    """``lost_pictures``: for lack of which this console itself has had the robot held, as if its window did not answer."""
+    if lost_pictures and reason is HoldReason.COMMAND_STALE:
+        return replace(NO_PICTURE, why=f"{NO_PICTURE.why}: {', '.join(lost_pictures)}")
     return HOLDS.get(reason, UNKNOWN)

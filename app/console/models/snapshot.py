@@ -15,6 +15,7 @@ from takeover.data.schema import (
 )
 
 LINK_LOST_MS = 350.0  # without a state, of which 50 come a second: a person is told before 500, when receivers must take the link for lost
+STOP_WAITS_S = 0.25  # without a confirmation, before it is said: on a link that works it takes some ms
 PICTURE_OLD_MS = RECORDER_SILENT_MS = 500.0
 STATUS_STALE_MS = 3000.0
 SCRIPT = "operator"  # commander name of the scripted operator, which is no person
@@ -48,6 +49,8 @@ class Snapshot:
     focused: bool = True
     deadman_s: float = 0.0  # how long the person has been holding it
     operator: str = "console"
+    lost_pictures: tuple[str, ...] = ()  # cameras without whose pictures the takeover went on that this console has had held
+    stop_waits_s: float = 0.0  # since the STOP was pressed here that the bridge has not confirmed yet
 
     @property
     def link_lost(self) -> bool:

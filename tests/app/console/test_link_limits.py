@@ -1,5 +1,6 @@
 """What the console's link sends and when it does not, without its thread: the commands go over a real socket."""
 
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -18,13 +19,15 @@ from takeover.data.schema import (
     ControlEnvelope,
     Hello,
     Lease,
+    Mode,
     Reply,
     ReplyEnvelope,
     RobotSpec,
+    SetOutcome,
     Stop,
     ViewReport,
 )
-from takeover.robot_bridge.protocol import ClockOffset, ControlClient, Endpoints, Pull, Push, Router
+from takeover.robot_bridge.protocol import ClockOffset, ControlClient, Endpoints, Pull, Router, WatchedPush
 
 SECOND = 1_000_000_000
 PAD = DeviceReading("gamepad-0", "gamepad", "Pad", True, True, False, (0.5,) * 6, 0.0, 1)
@@ -53,7 +56,7 @@ class Linked:
         self.control: Router[ControlEnvelope, ReplyEnvelope] = Router(ends, "control", ControlEnvelope, ReplyEnvelope)
         self.device = Device()
         self.client = client = ConsoleClient(ends, "console", self.device, to_action)
-        client._command_out = Push(ends, "command", Command)
+        client._command_out = WatchedPush(ends, "command", Command)
         client._control = ControlClient(ends, "console")
         client._launcher = _Nobody()  # type: ignore[assignment]
         client._pending, client._inputs, client._cameras = {}, [], {"front", "wrist"}
@@ -127,6 +130,38 @@ def test_pictures_are_never_reported_younger_than_their_making(linked):
     assert 3000.0 <= second.age_ms < 60_000.0
 
 
+@pytest.mark.parametrize(("mode", "meant"), [(mode, "e2" if mode in ("policy", "takeover", "hold") else "e1") for mode in Mode])
+def test_an_outcome_key_names_the_episode_that_was_shown(linked: Linked, mode: Mode, meant: str) -> None:
+    client = linked.client
+    client._on_state(make_state(mode=mode, episode_id="e2", last_outcome_episode="e1"))
+    client.press("success")
+    client._on_state(make_state(mode=Mode.POLICY, episode_id="e3", last_outcome_episode="e2"))
+    client._send_requests()
+    assert [request.episode_id for request in linked.asked() if isinstance(request, SetOutcome)] == [meant]
+
+
+def test_an_outcome_key_between_episodes_is_for_the_last(linked: Linked) -> None:
+    client = linked.client
+    for shown, meant in ((make_state(mode=Mode.HOLD, last_outcome_episode="e1"), "e1"), (make_state(), ""), (None, "")):
+        client.state = shown
+        client.press("failure")
+        client._send_requests()
+        assert [request.episode_id for request in linked.asked() if isinstance(request, SetOutcome)] == [meant]
+
+
+def test_who_drives_blind_is_held_and_otherwise_present(linked: Linked) -> None:
+    client = linked.client
+    client.gui_stamp_ns = time.monotonic_ns() + 60 * SECOND
+    for mode in Mode:
+        for blind in (False, True):
+            client._on_state(make_state(commander="console", mode=mode))
+            client.blind = blind
+            command = linked.command()
+            assert command is not None
+            assert command.deadman, "let go it would hand back to the policy"
+            assert command.gui_alive is not (blind and mode is Mode.TAKEOVER)
+
+
 def test_a_window_that_hangs_loses_authority_after_100_ms(linked):
     linked.client.gui_stamp_ns = time.monotonic_ns() - SECOND * 12 // 100
     assert not linked.command().gui_alive
@@ -182,6 +217,25 @@ def test_stop_leaves_without_lease_or_session(linked):
     assert [type(request) for request in asked] == [Stop]
 
 
+def test_a_stop_is_shown_as_not_confirmed_until_it_is_and_a_window_that_closes_waits_for_it(linked: Linked) -> None:
+    client = linked.client
+    client.press("stop")
+    assert client.stop_pressed_ns > 0, "before it has left, too"
+    client._send_stop()
+    client._receive_replies()
+    assert client.stop_pressed_ns > 0
+    received = linked.control.receive(5.0)
+    assert received is not None
+    answer = ReplyEnvelope(request_id=received[1].request_id, reply=Reply(session="session-1"))
+    closing = threading.Timer(0.1, lambda: linked.control.send(received[0], answer))
+    closing.start()
+    client.lease = ""
+    client._say_goodbye()
+    assert closing.finished.is_set()
+    client._receive_replies()
+    assert client.stop_pressed_ns == 0
+
+
 def test_a_request_that_is_not_answered_is_said(linked):
     client = linked.client
     client.press("mark")
@@ -218,6 +272,19 @@ def test_the_lease_is_asked_for_again_and_with_a_script_only_on_a_press(linked):
     client._next_lease_ns = 0
     client._keep_lease()
     assert linked.asked() == []
+
+
+def test_the_command_socket_is_told_what_arrives(linked: Linked) -> None:
+    client = linked.client
+    commands = client._command_out
+    for arrives in ({"command_age_ms": 8.0}, {"command_age_ms": -1.0, "commander": "second"}):
+        assert linked.command() is not None
+        assert commands._since_ns > 0
+        client._on_state(make_state(**({"commander": "console"} | arrives)))
+        assert commands._since_ns == 0
+    linked.command()
+    client._on_state(make_state(commander="console", command_age_ms=-1.0))
+    assert commands._since_ns > 0
 
 
 def test_who_holds_the_lease_is_what_the_bridge_says(linked):

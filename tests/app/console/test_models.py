@@ -2,7 +2,7 @@
 
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 from peer import GATE, SPEC, make_learner, make_state
@@ -60,6 +60,16 @@ def test_every_hold_reason_has_a_sentence_and_a_remedy():
         assert {"resume", "next"} <= {button.act for button in made.buttons}
 
 
+def test_a_hold_for_lack_of_pictures_here_says_so():
+    held = make_state(mode=Mode.HOLD, hold_reason=HoldReason.COMMAND_STALE)
+    told = banner(view(state=held, lost_pictures=("front", "wrist")))
+    assert told.parts[0] == "**No new picture here for 0.5 s: front, wrist**"
+    assert "no new picture" in card(view(state=held, lost_pictures=("front",))).title
+    assert "picture" not in banner(view(state=held)).parts[0]
+    other = make_state(mode=Mode.HOLD, hold_reason=HoldReason.OPERATOR)
+    assert "picture" not in banner(view(state=other, lost_pictures=("front",))).parts[0]
+
+
 def test_banner_names_the_key_of_the_device_in_use():
     taking = make_state(mode=Mode.TAKEOVER, episode_kind=EpisodeKind.POLICY)
     assert "**Space held**" in banner(view(state=taking, reading=reading("keyboard", False))).parts[0]
@@ -67,6 +77,14 @@ def test_banner_names_the_key_of_the_device_in_use():
     assert "latched" in banner(view(state=taking, reading=reading("keyboard", False, latched=1.0))).parts[0]
     demonstration = make_state(mode=Mode.TAKEOVER, episode_kind=EpisodeKind.DEMONSTRATION)
     assert "policy" not in banner(view(state=demonstration)).parts[2]
+
+
+def test_a_stop_that_is_not_confirmed_wins_over_everything():
+    for shown in (view(), view(state_age_ms=9e9), view(state=make_state(mode=Mode.STOPPED))):
+        told = banner(replace(shown, stop_waits_s=0.3))
+        assert told.word == "STOP SENT"
+        assert "not confirmed" in told.parts[0]
+        assert banner(replace(shown, stop_waits_s=0.2)).word != "STOP SENT", "on its way"
 
 
 def test_lost_link_wins_over_the_last_mode():
