@@ -200,6 +200,8 @@ ENDS: list[Mutation] = [
             "elif False:",
         ),
         ("spacemouse: silent at rest", "elif self._axes.deflection >= DeflectionGate.leave and", "elif"),
+        ("spacemouse: silent, then centred", "            self._logic = SpaceMouseLogic(self._device_id, self._name)\n", ""),
+        ("spacemouse: no gate before centred", "self._armed and self._gate.update(", "self._gate.update("),
         ("spacemouse: silent, since", "lost(self._reading, self._heard_ns)", "lost(self._reading, now_ns)"),
     ),
     *of(
