@@ -210,6 +210,15 @@ ENDS: list[Mutation] = [
         ("device: stop at once", "self._on_stop(reading)", "pass"),
     ),
     *of(
+        "app/console/just_now.py",
+        "tests/app/console/test_just_now.py",
+        ("console: hold began just now", "time.monotonic() - self._held_s < HELD_S", "False"),
+        ("console: ended just now", "time.monotonic() - self._ended_s < ENDED_S", "False"),
+        ("console: held once", "if hold != self._hold:", "if hold:"),
+        ("console: nothing ended yet", "self._last_episode not in (last, None)", "self._last_episode != last"),
+        ("console: a new bridge has ended nothing", "if last and", "if"),
+    ),
+    *of(
         "app/console/devices.py",
         "tests/app/console/test_old_pictures.py",
         ("console: old pictures", "(self._in_vain or not self.may_start)", "self._in_vain"),

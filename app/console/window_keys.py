@@ -63,7 +63,9 @@ class OperateKeys:
         return True
 
     def _enter(self) -> None:
-        """The card's main button when ready, else success."""
+        """The card's main button when ready, else success; neither while an episode is just over."""
+        if not self._window.controller.enter_counts():
+            return
         view = self._window.controller.snapshot()
         if view.mode is Mode.READY:
             shown = self._window.operate.card.card
