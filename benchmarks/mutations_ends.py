@@ -202,7 +202,20 @@ ENDS: list[Mutation] = [
         ("spacemouse: silent at rest", "elif self._axes.deflection >= DeflectionGate.leave and", "elif"),
         ("spacemouse: silent, then centred", "            self._logic = SpaceMouseLogic(self._device_id, self._name)\n", ""),
         ("spacemouse: no gate before centred", "self._armed and self._gate.update(", "self._gate.update("),
+        ("spacemouse: right button up first", "(centred and not left and not right)", "(centred and not left)"),
+        ("spacemouse: left button up first", "(centred and not left and not right)", "(centred and not right)"),
         ("spacemouse: silent, since", "lost(self._reading, self._heard_ns)", "lost(self._reading, now_ns)"),
+    ),
+    *of(
+        "app/inputs/gamepad.py",
+        "tests/app/test_gamepad.py",
+        ("pad: stop at once", 'at_once=name == "stop"', "at_once=False"),
+        ("pad: back with a press", "            self._logic = PadLogic(self._logic.device_id, self._logic.name)", "            pass"),
+    ),
+    *of(
+        "app/inputs/shaping.py",
+        "tests/app/test_gamepad.py",
+        ("pad: up first", "if not (self._seen_up or self.at_once):", "if False:"),
     ),
     *of(
         "app/inputs/manager.py",

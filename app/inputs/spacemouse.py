@@ -100,7 +100,7 @@ class SpaceMouseLogic:
         left, right = bool(axes.buttons & 1), bool(axes.buttons & 2)
         twist = axes.twist
         centred = axes.deflection < self._gate.leave
-        self._armed = self._armed or (centred and not left)
+        self._armed = self._armed or (centred and not left and not right)
         if self._by_button:
             self._opens ^= right and not self._right_was_down
             deadman = left

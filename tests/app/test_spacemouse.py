@@ -87,6 +87,17 @@ def test_button_mode_needs_the_button():
     assert logic.reading(AxesAndButtons(translation=(1.0, 0.0, 0.0), buttons=1), 200 * MS).deadman
 
 
+@pytest.mark.parametrize("deadman", ["deflection", "button"])
+@pytest.mark.parametrize("buttons", [1, 2, 3])
+def test_a_mouse_with_a_button_held_while_plugged_in_does_not_drive_until_let_go(deadman, buttons):
+    logic = SpaceMouseLogic("spacemouse-0", "SpaceMouse", deadman=deadman)
+    pushed = AxesAndButtons(translation=(1.0, 0.0, 0.0), buttons=buttons | (deadman == "button"))
+    logic.reading(AxesAndButtons(buttons=buttons), 0)
+    assert not any(logic.reading(pushed, t * MS).deadman for t in range(8, 100, 8))
+    logic.reading(AxesAndButtons(), 100 * MS)
+    assert [logic.reading(pushed, t * MS).deadman for t in (108, 116)][-1]
+
+
 @pytest.mark.parametrize(
     ("vendor", "product", "usage", "expected"),
     [

@@ -472,3 +472,19 @@ def test_auto_repeat_that_looks_like_letting_go_does_not_flicker_the_deadman(con
     assert all(command.deadman for _, command in peer.commands[mark:])
     QTest.keyRelease(window, Qt.Key.Key_Space)
     until(lambda: not peer.last_command().deadman)
+
+
+def test_keys_held_since_before_the_window_had_the_focus_are_no_press(console, peer, until, qapp):
+    """Their first events are auto-repeat: with the flag, or as release and press without it."""
+    window, _ = console
+    peer.set(mode=Mode.POLICY, episode_id="e1", episode_kind=EpisodeKind.POLICY)
+    until(lambda: window.banner.banner.word == "POLICY")
+    for flag in (True, False):
+        for key in (Qt.Key.Key_P, Qt.Key.Key_Return, Qt.Key.Key_Space):
+            for kind in (QEvent.Type.KeyRelease, QEvent.Type.KeyPress) * 3:
+                qapp.sendEvent(window, QKeyEvent(kind, key, Qt.KeyboardModifier.NoModifier, "", flag))
+    QTest.qWait(100)
+    assert not [request for request in peer.requests if isinstance(request, HoldRequest | SetOutcome)]
+    assert not peer.last_command().deadman
+    QTest.keyClick(window, Qt.Key.Key_P)
+    until(lambda: peer.asked(HoldRequest))
