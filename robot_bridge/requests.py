@@ -200,6 +200,7 @@ class RequestHandler:
             if request.outcome not in (Outcome.SUCCESS, Outcome.FAILURE):
                 raise Refused("a running episode is ended by success or failure")
             self._end(request.outcome, OutcomeSource.OPERATOR)
+            episode.ended_by = request.sender
         else:
             control.book.ended.relabel(request.outcome, request.sender, request.episode_id)
 
