@@ -70,6 +70,7 @@ class Bridge:
     def on_command(self, c):
         need(c["lease"] == self.token and c["sender"] == self.held_by() != "", "sender does not hold the lease")
         need(c["seq"] > self.command_seq and set(c["authority"]) <= {"arm"}, "old sequence number or unknown action group")
+        if c["device_id"] != (self.command or c)["device_id"] and self.mode != "policy": self.armed, self.needs_neutral = False, True
         self.command, self.command_seq = c, c["seq"]; self.arrived = self.heard = time.monotonic(); self.refused += faulty(c["action"])
     def on_policy_action(self, answer):
         need((self.chunk or {}).get("from_seq", -1) <= answer["from_seq"] <= self.seq, "overtaken, or to what was never sent")
@@ -123,9 +124,8 @@ class Bridge:
             self.steps, self.step = self.steps + moved, None
         if self.end and self.episode:
             self.record("episode_end", outcome=self.end[0], outcome_source=self.end[1], event_step=max(0, self.steps - 1), steps=self.steps,
-                        human_steps=0, takeovers=0, autonomous=False)
+                        human_steps=0, takeovers=0, autonomous=False); self.done += self.mode != "resetting"  # none begun since STOP
             self.last, self.episode, self.action, self.source = (self.end[0], self.episode), "", [0.0] * A, 0
-            self.done += self.mode != "resetting"  # not of a block that was started since its STOP
             if self.mode in MOVING: self.change("ready" if self.done == self.size else "resetting")
         self.size, self.end = self.size if self.mode not in ("ready", "stopped") else -1, None
         if self.mode == "resetting":

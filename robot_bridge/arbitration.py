@@ -76,8 +76,8 @@ class Rules:
 @dataclass(frozen=True)
 class Authority:
     """Memory between steps. ``armed``: the deadman was seen released, so a press is a fresh one. ``needs_neutral``: after a hold, a loss,
-    a restart or a change of who commands only a centred device arms. ``grant``: the lease under which all this was seen. ``groups``: what
-    the person drove in the step before, in a takeover."""
+    a restart or a change of who commands only a centred device arms. ``grant``, ``device``: the lease and the device of which all this was
+    seen. ``groups``: what the person drove in the step before, in a takeover."""
 
     armed: bool = False
     needs_neutral: bool = True
@@ -87,6 +87,7 @@ class Authority:
     stale: int = 0  # commands missing or late in a row
     grant: str = ""
     groups: tuple[str, ...] = ()
+    device: str = ""
 
 
 @dataclass(frozen=True)
@@ -205,9 +206,17 @@ def watch(mode: Mode, authority: Authority, human: Human | None, rules: Rules) -
 
 
 def _armed(mode: Mode, authority: Authority, human: Human | None, loss: HoldReason, rules: Rules) -> Authority:
-    """Whether the next press will be a fresh one. What one holder of the lease did arms nobody else; a takeover ends with its lease."""
+    """Whether the next press will be a fresh one. What one holder of the lease did arms nobody else; a takeover ends with its lease.
+
+    Nor does what one device did arm another: it may come back deflected. While the policy drives it does: whoever reaches for another
+    device has the robot at once, and a device that is lost there makes a hold.
+    """
     if human is not None and human.command.lease != authority.grant:
         authority = replace(authority, armed=False, needs_neutral=True, stale=0, grant=human.command.lease)
+    if human is not None and human.command.device_id != authority.device:
+        if mode is not Mode.POLICY:
+            authority = replace(authority, armed=False, needs_neutral=True)
+        authority = replace(authority, device=human.command.device_id)
     if loss is HoldReason.COMMAND_STALE:
         late = authority.stale + 1
         disarms = mode is Mode.HOLD or late > rules.stale_steps

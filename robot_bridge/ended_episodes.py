@@ -23,6 +23,16 @@ class EndedEpisode:
     ended_ns: int = 0  # monotonic
     last_step: int = 0
     source: OutcomeSource = OutcomeSource.NONE
+    author: str = ""  # who ended it by its outcome
+
+
+@dataclass(frozen=True, eq=False)
+class GivenOutcome:
+    """That a person gave an outcome: of which episode, who, and what it was before."""
+
+    ended: EndedEpisode
+    author: str
+    before: Outcome
 
 
 class EndedEpisodes:
@@ -33,7 +43,7 @@ class EndedEpisodes:
         self.control_hz = control_hz
         self.log = log
         self._ended: deque[EndedEpisode] = deque(maxlen=REMEMBERED_EPISODES)
-        self._changes: deque[tuple[EndedEpisode, Outcome]] = deque(maxlen=REMEMBERED_EPISODES)  # (episode, outcome before)
+        self._changes: deque[GivenOutcome] = deque(maxlen=REMEMBERED_EPISODES)  # oldest first, those taken back left out
 
     @property
     def last(self) -> EndedEpisode | None:
@@ -43,7 +53,7 @@ class EndedEpisodes:
         """An episode has just ended."""
         self._ended.append(ended)
         if ended.by_operator:
-            self._changes.append((ended, Outcome.UNKNOWN))
+            self._changes.append(GivenOutcome(ended, ended.author, Outcome.UNKNOWN))
 
     def dated_back(self, since_s: float = 0.0) -> int:
         """Steps by which a key that is pressed ``since_s`` after the last step is dated back from that step."""
@@ -56,18 +66,22 @@ class EndedEpisodes:
             raise EpisodeError(
                 f"episode {episode_id} is not among the last ones of this session" if episode_id else "no episode has ended yet"
             )
-        self._changes.append((found, found.outcome))
+        self._changes.append(GivenOutcome(found, author, found.outcome))
         if not found.by_operator and outcome in (Outcome.SUCCESS, Outcome.FAILURE) and self.config.reward != "task":
             since_s = (time.monotonic_ns() - found.ended_ns) / 1e9  # a key that comes after the time limit
             found.event_step = max(0, found.last_step - self.dated_back(since_s))
         self._change(found, outcome, author)
 
     def undo(self, author: str) -> None:
-        """Take back the last outcome a person gave. Raises `EpisodeError` when there is none."""
-        if not self._changes:
-            raise EpisodeError("no outcome given by a person is left to undo")
-        ended, before = self._changes.pop()
-        self._change(ended, before, author)
+        """Take back the last outcome that ``author`` gave. Raises `EpisodeError` when there is none or somebody has changed it since."""
+        given = next((change for change in reversed(self._changes) if change.author == author), None)
+        if given is None:
+            raise EpisodeError(f"no outcome given by {author} is left to undo")
+        newest = next(change for change in reversed(self._changes) if change.ended is given.ended)
+        if newest is not given:
+            raise EpisodeError(f"{newest.author} has made episode {given.ended.id} {given.ended.outcome} since; set it again instead")
+        self._changes.remove(given)
+        self._change(given.ended, given.before, author)
 
     def _change(self, ended: EndedEpisode, outcome: Outcome, author: str) -> None:
         previous, ended.outcome = ended.outcome, outcome

@@ -47,6 +47,7 @@ class Episode:
     driver: str = ""  # pseudonym on record: the operator, then whoever drove last
     probe: int = -1  # number of the no-help probe that it is; -1: none
     probe_version: int = 0
+    ended_by: str = ""  # who gave its outcome while it ran
 
 
 @dataclass(frozen=True)

@@ -281,7 +281,7 @@ class EpisodeBook:
                 wall_ns=wall_ns,
             )
         )
-        self.ended.add(EndedEpisode(episode.id, outcome, event_step, by_operator, self.block, now_ns, last, source))
+        self.ended.add(EndedEpisode(episode.id, outcome, event_step, by_operator, self.block, now_ns, last, source, episode.ended_by))
         if self.block is not None and not discarded:
             self.block.done += 1
             self.block_done = self.block.done

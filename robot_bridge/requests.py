@@ -208,6 +208,7 @@ class RequestHandler:
             if request.outcome not in (Outcome.SUCCESS, Outcome.FAILURE):
                 raise Refused("a running episode is ended by success or failure")
             self._end(request.outcome, OutcomeSource.OPERATOR)
+            episode.ended_by = request.sender
         else:
             waits = episode is not None and not episode.recorded and meant == episode.id  # whose start is being made
             control.book.ended.relabel(request.outcome, request.sender, "" if waits else meant)

@@ -8,6 +8,7 @@ import time
 
 from takeover.app.console.client import ConsoleClient, Notice
 from takeover.app.console.devices import Devices
+from takeover.app.console.just_now import JustNow
 from takeover.app.console.models.episode import veto_of
 from takeover.app.console.models.snapshot import LINK_LOST_MS, Snapshot
 from takeover.app.console.sight import dead_pictures
@@ -41,6 +42,7 @@ class Controller:
         self.lost_pictures: tuple[str, ...] = ()  # without which the takeover that has just been held went on here
         self._widest_m = 0.0
         self._felt = ""
+        self.just_now = JustNow()
         self.discarded: frozenset[str] = frozenset()  # segments excluded from here
         driver = Driver(config.person, config.consent_version)
         self.client = ConsoleClient(Endpoints.of(config), f"console-{config.person}", self.devices, self.to_action, driver=driver)
@@ -108,6 +110,7 @@ class Controller:
         """Rules that need the clock: old pictures, the scripted demonstrations' course, the gripper's real state."""
         client = self.client
         state = client.state
+        self.just_now.see(state)
         ages = self.picture_ages(time.monotonic_ns())
         self.front_age_ms = next(iter(ages.values()), 0.0)
         in_takeover = state is not None and state.mode is Mode.TAKEOVER
@@ -255,8 +258,26 @@ class Controller:
         self.discarded = self.discarded | {segment_id} if exclude else self.discarded - {segment_id}
 
     def hold_or_resume(self) -> None:
+        """P. Pressed while a hold is just beginning it was meant as one: then it holds, which changes nothing."""
         state = self.client.state
-        self.act("resume" if state is not None and state.mode is Mode.HOLD else "hold")
+        self.just_now.see(state)
+        held = state is not None and state.mode is Mode.HOLD
+        if held and self.just_now.held:
+            held = False
+            self.hint("held just now: press P again to resume")
+        self.act("resume" if held else "hold")
+
+    def enter_counts(self) -> bool:
+        """Whether Enter means what is shown; not while an episode is just over: it may have been meant for that one."""
+        self.just_now.see(self.client.state)
+        ended = self.just_now.ended
+        if ended:
+            self.hint("an episode ended just now: press Enter again")
+        return not ended
+
+    def hint(self, text: str) -> None:
+        """Tell the person, where refusals are told."""
+        self.client.notices.append(Notice(time.monotonic_ns(), text, refused=False))
 
     def begin_scripted(self) -> None:
         """The launcher's operator process demonstrates; this console gives the lease back meanwhile."""

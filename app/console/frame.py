@@ -71,7 +71,8 @@ class BannerView(QWidget):
 
 
 class StopButton(QWidget):
-    """Filled in every state and never moves. A press stops at once; when stopped, holding it for 1 s clears."""
+    """Filled in every state and never moves. A press stops at once, also when stopped: somebody else may just have cleared that.
+    Holding it for 1 s then clears."""
 
     stop_pressed = Signal()
     cleared = Signal()
@@ -81,7 +82,7 @@ class StopButton(QWidget):
         self.setFixedSize(STOP_WIDTH, BANNER_HEIGHT)
         self.setCursor(Qt.CursorShape.PointingHandCursor)
         self.setAccessibleName("STOP")
-        self.setToolTip("Stops the robot at once. When stopped: hold for 1 s (or the C key) to clear")
+        self.setToolTip("Stops the robot at once, whatever is shown. When stopped: hold for 1 s (or the C key) to clear")
         self._stopped = False
         self._progress = 0.0
         self._timer = QTimer(self)
@@ -121,10 +122,8 @@ class StopButton(QWidget):
         return self._progress
 
     def mousePressEvent(self, event: QMouseEvent) -> None:
-        if self._stopped:
-            self.begin_hold()
-        else:
-            self.stop_pressed.emit()
+        self.stop_pressed.emit()
+        self.begin_hold()
 
     def mouseReleaseEvent(self, event: QMouseEvent) -> None:
         self.end_hold()

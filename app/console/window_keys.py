@@ -34,6 +34,8 @@ ACTS: dict[int, str] = {
 class OperateKeys:
     """Of one window."""
 
+    _REPEATING = frozenset({Qt.Key.Key_C, Qt.Key.Key_P, Qt.Key.Key_Return, Qt.Key.Key_Enter, *KEY_NAMES})
+
     def __init__(self, window: "MainWindow") -> None:
         self._window = window
         self._releasing: dict[int, QTimer] = {}
@@ -63,7 +65,9 @@ class OperateKeys:
         return True
 
     def _enter(self) -> None:
-        """The card's main button when ready, else success."""
+        """The card's main button when ready, else success; neither while an episode is just over."""
+        if not self._window.controller.enter_counts():
+            return
         view = self._window.controller.snapshot()
         if view.mode is Mode.READY:
             shown = self._window.operate.card.card
@@ -76,9 +80,10 @@ class OperateKeys:
 
     def release(self, event: QKeyEvent) -> None:
         """A release counts 25 ms later unless the key is pressed again: auto-repeat on some X servers looks like release and
-        press, without Qt's flag, and must not flicker the deadman. No finger is that quick."""
+        press, without Qt's flag, and must not flicker the deadman, nor press P or Enter again and again while they are held (also from
+        before the window had the focus). No finger is that quick."""
         key = event.key()
-        if (key == Qt.Key.Key_C or key in KEY_NAMES) and not event.isAutoRepeat() and key not in self._releasing:
+        if key in self._REPEATING and not event.isAutoRepeat() and key not in self._releasing:
             timer = QTimer(self._window)
             timer.setTimerType(Qt.TimerType.PreciseTimer)
             timer.setSingleShot(True)

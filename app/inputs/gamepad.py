@@ -69,7 +69,7 @@ class PadLogic:
     def __init__(self, device_id: str, name: str) -> None:
         self.device_id = device_id
         self.name = name
-        self._presses = {button: Press(held_s) for button, (_, held_s) in PRESSES.items()}
+        self._presses = {button: Press(held_s, at_once=name == "stop") for button, (name, held_s) in PRESSES.items()}
         self._armed = False  # a pad plugged in with RB or a stick held does nothing until it was let go once
         self._last_s = 0.0
         self._rate_hz = 0.0
@@ -125,6 +125,7 @@ class Gamepad:
         now_ns = time.monotonic_ns()
         if not self._pad.attached():
             self._reading = lost(self._reading, now_ns)
+            self._logic = PadLogic(self._logic.device_id, self._logic.name)  # should it come back: with whatever is held then
             return self._reading
         raw = {name: max(-1.0, self._pad.get_axis(axis) / AXIS_MAX) for name, axis in AXES.items()}
         raw |= {name: float(self._pad.get_button(button)) for name, button in BUTTONS.items()}

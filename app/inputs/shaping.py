@@ -24,16 +24,23 @@ def dead_zone(value: float, zone: float) -> float:
 
 @dataclass
 class Press:
-    """A button that acts once per press; with ``held_s`` only after it was held so long."""
+    """A button that acts once per press; with ``held_s`` only after it was held so long.
+
+    Down since before it was first seen it is nobody's press, but for a button with ``at_once``.
+    """
 
     held_s: float = 0.0
+    at_once: bool = False
+    _seen_up: bool = False
     _since_s: float | None = None
     _fired: bool = False
 
     def update(self, down: bool, now_s: float) -> bool:
         """Whether it acts now."""
         if not down:
-            self._since_s, self._fired = None, False
+            self._since_s, self._fired, self._seen_up = None, False, True
+            return False
+        if not (self._seen_up or self.at_once):
             return False
         if self._since_s is None:
             self._since_s = now_s

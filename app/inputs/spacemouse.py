@@ -100,13 +100,14 @@ class SpaceMouseLogic:
         left, right = bool(axes.buttons & 1), bool(axes.buttons & 2)
         twist = axes.twist
         centred = axes.deflection < self._gate.leave
-        self._armed = self._armed or (centred and not left)
+        self._armed = self._armed or (centred and not left and not right)
         if self._by_button:
             self._opens ^= right and not self._right_was_down
             deadman = left
             gripper = (1.0 if self._opens else -1.0) if right else 0.0
         else:
-            deadman = self._gate.update(axes.deflection, now_ns * 1e-9)
+            # not fed before: it would stay open for a moment after the cap was let go, which is no press
+            deadman = self._armed and self._gate.update(axes.deflection, now_ns * 1e-9)
             gripper = float(right) - float(left)
         self._right_was_down = right
         deadman = deadman and self._armed
@@ -135,15 +136,16 @@ class SpaceMouse:
         self._axes = AxesAndButtons()
         self._heard_ns = time.monotonic_ns()
         self._alive = True
-        self._logic = SpaceMouseLogic(device_id, entry.get("product_string") or "SpaceMouse")
+        self._device_id, self._name = device_id, entry.get("product_string") or "SpaceMouse"
+        self._logic = SpaceMouseLogic(self._device_id, self._name)
         self._reading = self._logic.reading(self._axes, time.monotonic_ns())
 
     @property
     def device_id(self) -> str:
-        return self._logic.device_id
+        return self._device_id
 
     def poll(self) -> DeviceReading:
-        """What it said last counts only while it goes on saying something, or was at rest."""
+        """What it said last counts only while it goes on saying something, or was at rest. One that was silent must be centred first."""
         now_ns = time.monotonic_ns()
         if self._alive:
             try:
@@ -155,6 +157,7 @@ class SpaceMouse:
             self._reading = lost(self._reading, now_ns)
         elif self._axes.deflection >= DeflectionGate.leave and now_ns - self._heard_ns > SILENT_S * 1e9:
             self._reading = lost(self._reading, self._heard_ns)
+            self._logic = SpaceMouseLogic(self._device_id, self._name)
         else:
             self._reading = self._logic.reading(self._axes, now_ns)
         return self._reading

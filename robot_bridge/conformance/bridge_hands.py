@@ -191,6 +191,19 @@ def fresh_press_ends_a_hold(rig: Rig) -> str:
     return "takeover"
 
 
+@check("in a hold, with the device neutral: pressed on another device; let go there, neutral, and pressed again", "stays in hold; takeover")
+def another_device_rests_first(rig: Rig) -> str:
+    _held(rig)
+    time.sleep(0.1 + 2 * rig.period_s)
+    rig.hand(deadman=True, action=rig.push(), device_id="check-another")
+    rig.stays(Mode.HOLD, 0.3)
+    rig.hand(device_id="check-another")
+    time.sleep(0.1 + 2 * rig.period_s)
+    rig.hand(deadman=True, action=rig.push(), device_id="check-another")
+    rig.mode(Mode.TAKEOVER, 0.5 + SLACK_S)
+    return "stayed in hold, then takeover"
+
+
 @check("took over, then said that the device is gone", "hold `device_lost` within 3 periods")
 def device_lost_holds(rig: Rig) -> str:
     return _lost(rig, ("device_lost",), 3 * rig.period_s, device_alive=False)

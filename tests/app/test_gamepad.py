@@ -2,7 +2,7 @@
 
 import pytest
 
-from takeover.app.inputs.gamepad import AXES, BUTTONS, GamepadHub, PadLogic
+from takeover.app.inputs.gamepad import AXES, BUTTONS, PRESSES, Gamepad, GamepadHub, PadLogic
 from takeover.app.inputs.manager import DeviceManager
 
 IDLE = dict.fromkeys([*AXES, *BUTTONS], 0.0)
@@ -49,6 +49,7 @@ def test_a_pad_plugged_in_with_rb_held_does_nothing_until_let_go():
 
 def test_success_needs_holding_and_comes_once():
     logic = PadLogic("pad", "Pad")
+    logic.reading(IDLE, -MS)
     presses = [logic.reading(IDLE | {"a": 1.0}, t * MS).presses for t in range(0, 1000, 50)]
     assert [t * 50 for t, press in enumerate(presses) if press] == [400]
     assert presses[8] == ("success",)
@@ -59,8 +60,52 @@ def test_success_needs_holding_and_comes_once():
 
 def test_mark_acts_at_once():
     logic = PadLogic("pad", "Pad")
+    logic.reading(IDLE, -MS)
     assert logic.reading(IDLE | {"x": 1.0}, 0).presses == ("mark",)
     assert logic.reading(IDLE | {"x": 1.0}, MS).presses == ()
+
+
+@pytest.mark.parametrize("button", sorted(PRESSES))
+def test_a_button_held_while_plugged_in_is_no_press_until_let_go(button):
+    """Y down in a hand that wakes the pad would resume the policy. STOP stops all the same."""
+    logic = PadLogic("pad", "Pad")
+    held = IDLE | {button: 1.0}
+    made = [name for t in range(0, 1000, 50) for name in logic.reading(held, t * MS).presses]
+    assert made == (["stop"] if button == "back" else [])
+    logic.reading(IDLE, 1000 * MS)
+    assert [name for t in range(1050, 2000, 50) for name in logic.reading(held, t * MS).presses] == [PRESSES[button][0]]
+
+
+def test_a_pad_that_comes_back_is_as_one_that_is_plugged_in():
+    held, attached = {"rb", "y"}, [True]
+
+    class Pad:
+        """What `Gamepad` reads of SDL's controller."""
+
+        name = "Pad"
+
+        def attached(self):
+            return attached[0]
+
+        def get_axis(self, axis):
+            return 0
+
+        def get_button(self, button):
+            return any(BUTTONS[name] == button for name in held)
+
+    pad = Gamepad(Pad(), 0)
+    pressed, held = held, set()
+    assert pad.poll().neutral
+    attached[0] = False
+    assert not pad.poll().alive
+    attached[0], held = True, pressed
+    back = pad.poll()
+    assert (back.alive, back.deadman, back.presses) == (True, False, ())
+    held = set()
+    assert pad.poll().neutral
+    held = pressed
+    again = pad.poll()
+    assert (again.deadman, again.presses) == (True, ("resume",))
 
 
 def test_hub_follows_plugging_by_instance_id(plug_pad):

@@ -13,7 +13,7 @@ from takeover.robot_bridge.modes import ModeEvent
 from .specs import ACTION, command
 
 RULES = Rules(spec=ACTION, command_life_s=0.15, ramp_steps=3, stale_steps=10)
-ARMED = Authority(armed=True, needs_neutral=False, grant="token")
+ARMED = Authority(armed=True, needs_neutral=False, grant="token", device="pad")
 ZERO = np.zeros(5)
 POLICY = PolicyChoice(np.full(5, 0.4))
 
@@ -304,6 +304,24 @@ def test_a_press_is_used_up() -> None:
 def test_a_lost_device_disarms_at_once() -> None:
     lost = step(Mode.POLICY, ARMED, human(device_alive=False))
     assert step(Mode.POLICY, lost.authority, human(deadman=True)).event is None
+
+
+def test_another_device_is_at_rest_first() -> None:
+    """What comes back deflected (a device out of reach for a while) is no press, whatever the device that stood in for it showed."""
+    keys = {"device_id": "keyboard", "device_kind": "keyboard"}
+    for mode in (Mode.HOLD, Mode.READY):
+        kept = step(mode, step(mode, Authority(grant="token"), human(**keys)).authority, human(**keys)).authority
+        assert kept.armed
+        back = step(mode, kept, human(deadman=True))
+        assert (back.event, back.asked.any()) == (None, False)
+        assert step(mode, back.authority, human(deadman=True)).event is None
+        deflected = Human(command(deadman=False, neutral=False, action=[0.5] * 5), np.full(5, 0.5), 0.01)
+        let_go = step(mode, back.authority, deflected).authority
+        assert step(mode, let_go, human(deadman=True)).event is None, "let go, but deflected"
+        centred = step(mode, let_go, human()).authority
+        assert step(mode, centred, human(deadman=True)).event is ModeEvent.TAKE
+    driven = step(Mode.POLICY, ARMED, human(**keys)).authority
+    assert step(Mode.POLICY, driven, human(deadman=True)).event is ModeEvent.TAKE, "a policy that drives is taken over with any device"
 
 
 def test_ready_waits_for_a_press_and_starts_without_a_ramp() -> None:

@@ -81,6 +81,7 @@ BRIDGE_MISTAKES = [
     ("command_shape_refused", 'self.refused += faulty(c["action"])', 'self.refused += any(map(math.isnan, c["action"]))'),
     ("command_nan_refused", '"human_fault" if faulty(c["action"]) else ""', '"human_fault" if len(c["action"]) != A else ""'),
     ("no_motion_before_neutral", '(c["neutral"] or not self.needs_neutral)', "True"),
+    ("another_device_rests_first", ' and self.mode != "policy": self.armed', " and False: self.armed"),
     ("frozen_console_holds", ' or not c["gui_alive"] else "device_lost"', ' else "device_lost"'),
     ("lost_device_is_nobody", "(loss if wants or nobody else", "(loss if wants else"),
     ("press_that_is_no_action", "(loss if wants or nobody else", "(loss if nobody else"),

@@ -58,6 +58,7 @@ class Kept:
         self.book.open(1, "")
         assert self.book.episode is not None
         self.book.episode.steps = steps
+        self.book.episode.ended_by = "op-02" if source is OutcomeSource.OPERATOR else ""
         self.book.end(outcome, source, discarded=discarded)
         end: EpisodeEnd = self.of(EpisodeEnd)[-1]
         return end
@@ -165,6 +166,28 @@ def test_outcomes_are_corrected_among_the_last_episodes_only() -> None:
         kept.episode(Outcome.FAILURE, OutcomeSource.LIMIT)
     with pytest.raises(EpisodeError, match=f"episode {first} is not among the last"):
         ended.relabel(Outcome.SUCCESS, "op-02", first)
+
+
+def test_who_undoes_takes_back_their_own_outcome() -> None:
+    kept = Kept(reward="keys")
+    ended = kept.book.ended
+    first = kept.episode(Outcome.SUCCESS, OutcomeSource.OPERATOR).episode_id
+    second = kept.episode(Outcome.SUCCESS, OutcomeSource.OPERATOR).episode_id
+    ended.relabel(Outcome.FAILURE, "lab-01", first)
+    ended.undo("op-02")
+    with pytest.raises(EpisodeError, match=f"lab-01 has made episode {first} failure since"):
+        ended.undo("op-02")
+    with pytest.raises(EpisodeError, match="no outcome given by lab-02 is left to undo"):
+        ended.undo("lab-02")
+    ended.undo("lab-01")
+    ended.undo("op-02")
+    changes = [(change.episode_id, change.previous, change.outcome, change.author) for change in kept.of(OutcomeChange)]
+    assert changes == [
+        (first, "success", "failure", "lab-01"),
+        (second, "success", "unknown", "op-02"),
+        (first, "failure", "success", "lab-01"),
+        (first, "success", "unknown", "op-02"),
+    ]
 
 
 def test_as_many_outcomes_can_be_taken_back_as_episodes_are_remembered() -> None:

@@ -103,9 +103,15 @@ def test_stop_button_acts_on_press_and_clears_only_after_a_second(console, peer,
     QTest.mouseRelease(window.stop, Qt.MouseButton.LeftButton)
     pump(0.8)
     assert not peer.asked(Clear), "a short press clears nothing"
+    assert len(peer.asked(Stop)) == 2, "it stops, whatever is shown: somebody else may have cleared just now"
     QTest.keyPress(window, Qt.Key.Key_C)
     until(lambda: peer.asked(Clear), 3000)
     QTest.keyRelease(window, Qt.Key.Key_C)
+    pump(0.1)
+    QTest.mousePress(window.stop, Qt.MouseButton.LeftButton)
+    until(lambda: len(peer.asked(Clear)) == 2, 3000)
+    QTest.mouseRelease(window.stop, Qt.MouseButton.LeftButton)
+    assert [type(r) for r in peer.requests if isinstance(r, Stop | Clear)] == [Stop, Stop, Clear, Stop, Clear]
 
 
 def test_losing_focus_releases_what_the_keyboard_holds(console, peer, until, qapp):
@@ -135,7 +141,7 @@ def test_leaving_the_page_releases_the_keyboard_and_space_no_longer_drives(conso
 
 
 def test_episode_keys(console, peer, until):
-    window, _ = console
+    window, controller = console
     peer.set(mode=Mode.POLICY, episode_id="e1", episode_kind=EpisodeKind.POLICY, episode_step=5)
     until(lambda: window.banner.banner.word == "POLICY")
     QTest.keyClick(window, Qt.Key.Key_Return)
@@ -147,10 +153,37 @@ def test_episode_keys(console, peer, until):
     QTest.keyClick(window, Qt.Key.Key_N)
     QTest.keyClick(window, Qt.Key.Key_P)
     until(lambda: peer.asked(UndoOutcome) and peer.asked(Mark) and peer.asked(Next) and peer.asked(HoldRequest))
-    peer.set(mode=Mode.HOLD, hold_reason=HoldReason.OPERATOR)
-    until(lambda: window.banner.banner.word == "HOLD")
+    peer.set(mode=Mode.HOLD, hold_reason=HoldReason.OPERATOR, mode_since_ns=time.monotonic_ns())
+    until(lambda: window.banner.banner.word == "HOLD" and not controller.just_now.held)
     QTest.keyClick(window, Qt.Key.Key_P)
     until(lambda: peer.asked(Resume))
+
+
+def test_a_key_meant_for_what_was_there_a_moment_ago_does_no_harm(console, peer, until):
+    """P on its way to hold a policy, and the bridge was quicker; Enter for an episode that its limit has just ended."""
+    window, controller = console
+    peer.set(mode=Mode.POLICY, episode_id="e1", episode_kind=EpisodeKind.POLICY, last_outcome_episode="e0")
+    until(lambda: window.banner.banner.word == "POLICY")
+    peer.set(mode=Mode.HOLD, hold_reason=HoldReason.POLICY_LATE, mode_since_ns=time.monotonic_ns())
+    until(lambda: window.banner.banner.word == "HOLD")
+    QTest.keyClick(window, Qt.Key.Key_P)
+    until(lambda: "P again" in window.toast.text)
+    until(lambda: peer.asked(HoldRequest))
+    assert not peer.asked(Resume)
+    until(lambda: not controller.just_now.held)
+    QTest.keyClick(window, Qt.Key.Key_P)
+    until(lambda: peer.asked(Resume))
+    assert len(peer.asked(HoldRequest)) == 1
+    for after in ({"mode": Mode.POLICY, "episode_id": "e2"}, {"mode": Mode.READY, "episode_id": ""}):
+        peer.set(last_outcome_episode=f"before {after['mode']}", **after)
+        until(lambda after=after: window.banner.banner.word == after["mode"].name)
+        QTest.keyClick(window, Qt.Key.Key_Return)
+        until(lambda: "Enter again" in window.toast.text)
+    assert not peer.asked(Start)
+    assert not peer.asked(SetOutcome)
+    until(lambda: not controller.just_now.ended and window.operate.card.button("start") is not None)
+    QTest.keyClick(window, Qt.Key.Key_Return)
+    until(lambda: peer.asked(Start))
 
 
 def test_speed_keys_scale_the_command(console, peer, until):
@@ -439,3 +472,19 @@ def test_auto_repeat_that_looks_like_letting_go_does_not_flicker_the_deadman(con
     assert all(command.deadman for _, command in peer.commands[mark:])
     QTest.keyRelease(window, Qt.Key.Key_Space)
     until(lambda: not peer.last_command().deadman)
+
+
+def test_keys_held_since_before_the_window_had_the_focus_are_no_press(console, peer, until, qapp):
+    """Their first events are auto-repeat: with the flag, or as release and press without it."""
+    window, _ = console
+    peer.set(mode=Mode.POLICY, episode_id="e1", episode_kind=EpisodeKind.POLICY)
+    until(lambda: window.banner.banner.word == "POLICY")
+    for flag in (True, False):
+        for key in (Qt.Key.Key_P, Qt.Key.Key_Return, Qt.Key.Key_Space):
+            for kind in (QEvent.Type.KeyRelease, QEvent.Type.KeyPress) * 3:
+                qapp.sendEvent(window, QKeyEvent(kind, key, Qt.KeyboardModifier.NoModifier, "", flag))
+    QTest.qWait(100)
+    assert not [request for request in peer.requests if isinstance(request, HoldRequest | SetOutcome)]
+    assert not peer.last_command().deadman
+    QTest.keyClick(window, Qt.Key.Key_P)
+    until(lambda: peer.asked(HoldRequest))
