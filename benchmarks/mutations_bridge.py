@@ -94,7 +94,7 @@ BRIDGE: list[Mutation] = [
             "counter=picture.counter, t_source_ns=picture.t_source_ns)",
             "counter=picture.counter)",
         ),
-        ("picture: frozen, time", "FROZEN_AFTER_S = 0.15 ", "FROZEN_AFTER_S = 0.5 "),
+        ("picture: frozen, time", "FROZEN_AFTER_S = 0.14 ", "FROZEN_AFTER_S = 0.5 "),
         ("picture: never one", "view is None or now_ns", "view is not None and now_ns"),
         ("picture: pixels stand", " or view.blind >= BLIND_PICTURES", ""),
         ("picture: pixels, at once", "BLIND_PICTURES = 2 ", "BLIND_PICTURES = 1 "),

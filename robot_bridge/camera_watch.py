@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from takeover.robot_bridge.robots.base import Picture
 
-FROZEN_AFTER_S = 0.15  # three pictures at 20 Hz; with the step that acts on it, within 200 ms
+FROZEN_AFTER_S = 0.14  # two pictures at 20 Hz may be lost; with the step that acts on it, within 200 ms
 MOVED_M = 0.03  # of the tool: two pictures of a still scene may be identical, two with this between them are not
 BLIND_PICTURES = 2  # identical ones taken after such a motion: the camera repeats itself
 

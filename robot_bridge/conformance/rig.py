@@ -45,6 +45,13 @@ def all_finite(steps: Iterable[Step], applied_only: bool = False) -> None:
             need(all(math.isfinite(value) and abs(value) <= 1.0 + 1e-9 for value in numbers), f"step {step.seq}: {numbers}")
 
 
+def _told(state: State) -> str:
+    """What a state says that a failed wait may come from."""
+    ages = [f"{name} {getattr(state, name):.0f}" for name in ("policy_age_ms", "command_age_ms", "recorder_age_ms")]
+    who = f"commander {state.commander!r}"
+    return f"mode {state.mode} {state.hold_reason} {state.hold_detail}".strip() + f" ({', '.join([who, *ages])})"
+
+
 class Rig:
     """A bridge under test. Raises `Failed` when it does not even answer the handshake."""
 
@@ -141,7 +148,7 @@ class Rig:
                     return state
             time.sleep(0.002)
         state = self.peers.state
-        last = f"mode {state.mode} {state.hold_reason} {state.hold_detail}".strip() if state is not None else "no state at all"
+        last = _told(state) if state is not None else "no state at all"
         raise Failed(f"no {what} within {timeout_s:g} s; {last}")
 
     def together(self, *requests: ControlRequest) -> list[str]:
@@ -277,6 +284,8 @@ class Rig:
 
     def partners(self) -> None:
         """Until the bridge hears our operator, actor and recorder."""
+        if not self.now().commander:
+            self.lease()  # it lapsed: for half a second this computer was too busy to command
         self.until(lambda state: self._heard(state) and self._recorded(state), "answers from our own actor and recorder")
 
     def _heard(self, state: State) -> bool:
