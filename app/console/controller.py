@@ -11,7 +11,7 @@ from takeover.app.console.devices import Devices
 from takeover.app.console.just_now import JustNow
 from takeover.app.console.models.episode import veto_of
 from takeover.app.console.models.snapshot import LINK_LOST_MS, Snapshot
-from takeover.app.console.sight import dead_pictures
+from takeover.app.console.sight import PICTURE_DEAD_MS, dead_pictures
 from takeover.app.inputs.base import DeviceReading
 from takeover.app.inputs.keyboard import Keyboard
 from takeover.app.inputs.manager import DeviceManager
@@ -22,7 +22,7 @@ from takeover.data.schema import Clear, EpisodeKind, Finish, Mark, Mode, Next, O
 from takeover.robot_bridge.protocol import Endpoints
 
 SPEEDS = (0.25, 0.5, 0.75, 1.0)
-HALF_SPEED_MS, NO_START_MS = 200.0, 500.0
+HALF_SPEED_MS = 200.0
 OPEN_SHARE = 0.85
 
 
@@ -115,7 +115,7 @@ class Controller:
         self.front_age_ms = next(iter(ages.values()), 0.0)
         in_takeover = state is not None and state.mode is Mode.TAKEOVER
         dead = dead_pictures(self.config, client.spec, ages)
-        self.devices.may_start = in_takeover or (not dead and (not ages or max(ages.values()) <= NO_START_MS))
+        self.devices.may_start = in_takeover or (not dead and (not ages or max(ages.values()) <= PICTURE_DEAD_MS))
         client.blind = bool(dead)
         if in_takeover:
             self.lost_pictures = dead if client.holds_lease else ()

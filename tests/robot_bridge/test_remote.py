@@ -8,9 +8,10 @@ import pytest
 
 from takeover.data.schema import CameraFrame, EpisodeKind, HoldReason, Mode, Resume, Role, Start, State, ViewReport
 from takeover.robot_bridge.picture_quality import LEVELS, PictureQuality
-from takeover.robot_bridge.protocol import ClockOffset, Endpoints, KeyFolder, Subscriber
+from takeover.robot_bridge.protocol import ClockOffset, Endpoints, Subscriber
 from takeover.robot_bridge.protocol.link import Link, port_offset
 from tests.fault_proxy import FaultProxy
+from tests.introduced import introduced
 from tests.patience import patient
 
 from .station import Actor, Operator, Recorder, Station, eventually
@@ -25,13 +26,7 @@ class Remote:
     """A bridge on 127.0.0.2; recorder, actor and operator on this side of a proxy on 127.0.0.3."""
 
     def __init__(self, folder: Path, port: int, *, cameras: bool) -> None:
-        robot_keys, our_keys = KeyFolder(folder / "robot"), KeyFolder(folder / "ours")
-        robot_keys.new("robot")
-        our_keys.new("desk")
-        for keys, name in ((robot_keys, "robot"), (our_keys, "desk")):
-            (folder / f"{name}.json").write_text(keys.card())
-        robot_keys.allow(folder / "desk.json", [Role.OPERATOR, Role.LEARNER])
-        our_keys.trust(folder / "robot.json")
+        robot_keys, our_keys = introduced(folder, [Role.OPERATOR, Role.LEARNER])
         self.station = Station(
             folder / "w",
             link=False,

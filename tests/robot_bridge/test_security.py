@@ -1,7 +1,5 @@
 """The bridge over TCP: nobody without an admitted key, nobody beyond the roles of its key, nothing in the clear."""
 
-import random
-import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -49,6 +47,7 @@ from takeover.robot_bridge.protocol import (
 )
 from takeover.robot_bridge.protocol.link import Link, LinkProblem, parse, port_offset
 from takeover.robot_bridge.robots.sim import SimRobot
+from tests.introduced import unused_port
 
 from .station import Actor, Operator, Recorder, Station, eventually
 
@@ -88,13 +87,7 @@ def network(tmp_path: Path, free_port: int) -> Iterator[Network]:
 
 @pytest.fixture
 def free_port() -> int:
-    """The first of 128 free ports, below those that the system hands out."""
-    for _ in range(50):
-        port = random.randrange(10000, 32000)
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) != 0:
-                return port
-    raise AssertionError("no free port")
+    return unused_port()
 
 
 def test_an_admitted_operator_drives_and_others_see_nothing(network: Network) -> None:

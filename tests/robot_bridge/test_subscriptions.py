@@ -1,8 +1,6 @@
 """What subscribers may send: names of streams, which are short. ZMQ keeps each with 45 times its size."""
 
 import os
-import random
-import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,9 +11,10 @@ import zmq
 from zmq.utils.monitor import recv_monitor_message
 
 from takeover.data.schema import LauncherReply, Role
-from takeover.robot_bridge.protocol import Endpoints, KeyFolder, Publisher
+from takeover.robot_bridge.protocol import Endpoints, Publisher
 from takeover.robot_bridge.protocol.link import Link, secure_client
 from takeover.robot_bridge.protocol.sockets import MAX_SUBSCRIPTION_BYTES
+from tests.introduced import introduced, unused_port
 
 PREFIX = b"state\0"
 
@@ -33,24 +32,11 @@ def places(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[End
 
 
 def over_network(folder: Path) -> tuple[Endpoints, Endpoints]:
-    ours, theirs = KeyFolder(folder / "bridge"), KeyFolder(folder / "desk")
-    for keys, name in ((ours, "bridge"), (theirs, "desk")):
-        keys.new(name)
-        (folder / f"{name}.json").write_text(keys.card())
-    ours.allow(folder / "desk.json", [Role.OBSERVER])
-    theirs.trust(folder / "bridge.json")
-    port = free_port()
+    ours, theirs = introduced(folder, [Role.OBSERVER])
+    port = unused_port()
     here = Endpoints(folder / "a", Link("127.0.0.1", port, True, ours))
     here.listen(lambda stream, key: None)
     return here, Endpoints(folder / "b", Link("127.0.0.1", port, False, theirs))
-
-
-def free_port() -> int:
-    while True:
-        port = random.randrange(10000, 32000)
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) != 0:
-                return port
 
 
 def subscriber(there: Endpoints) -> Any:

@@ -1,7 +1,5 @@
 """Links that die without a word: TCP takes what is sent and nobody gets it. What must arrive all the same."""
 
-import random
-import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,9 +9,10 @@ import zmq
 from peer import make_state
 
 from takeover.data.schema import Command, ControlEnvelope, Lease, Mode, Reply, ReplyEnvelope, Role, State, Stop
-from takeover.robot_bridge.protocol import ControlClient, Endpoints, KeyFolder, Pull, Router, WatchedPush, watched_push
+from takeover.robot_bridge.protocol import ControlClient, Endpoints, Pull, Router, WatchedPush, watched_push
 from takeover.robot_bridge.protocol.link import Link, port_offset
 from tests.fault_proxy import FaultProxy
+from tests.introduced import introduced, unused_port
 
 
 def command() -> Command:
@@ -35,27 +34,12 @@ def command() -> Command:
     )
 
 
-def free_port() -> int:
-    """Below those that the system hands out."""
-    for _ in range(50):
-        port = random.randrange(10000, 32000)
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.2", port + port_offset("control"))) != 0:
-                return port
-    raise AssertionError("no free port")
-
-
 class Far:
     """The bridge's end of ``control`` and ``command``, and a desk's endpoints that reach it over a bad network."""
 
     def __init__(self, folder: Path) -> None:
-        robot, desk = KeyFolder(folder / "robot"), KeyFolder(folder / "desk")
-        for keys, name in ((robot, "robot"), (desk, "desk")):
-            keys.new(name)
-            (folder / f"{name}.json").write_text(keys.card())
-        robot.allow(folder / "desk.json", [Role.OPERATOR])
-        desk.trust(folder / "robot.json")
-        port = free_port()
+        robot, desk = introduced(folder, [Role.OPERATOR])
+        port = unused_port("127.0.0.2")
         self._bridge = Endpoints(folder / "s", Link("127.0.0.2", port, True, robot))
         self._bridge.listen(lambda stream, key: None)
         self.control: Router[ControlEnvelope, ReplyEnvelope] = Router(self._bridge, "control", ControlEnvelope, ReplyEnvelope)
