@@ -7,11 +7,12 @@ programs come and go. A process passes when its slope is under 1 MB/h, it was ne
 end are no more than the most they were in the first half. The learner's replay buffer is small, so that it is full, and stays so, before
 the warm-up is over.
 
-    python -m benchmarks.soak [--minutes 60] [--gate] [--out docs/results/soak.txt]
+    python -m benchmarks.soak [--minutes 60] [--no-gate] [--out docs/results/soak.txt]
 """
 
 import argparse
 import json
+import shutil
 import tempfile
 import time
 from pathlib import Path
@@ -37,8 +38,18 @@ def run(station: WholeStation, seconds: float) -> tuple[Sampler, dict[str, Any]]
     steps = episodes = 0
     session = ""
     next_s = 0.0
+    restarts: dict[str, int] = {}
     while sampler.now_s < seconds and not station.worker.error:
         sampler.take()
+        for name, count in station.rig.launcher.restarts().items():
+            if count > restarts.get(name, 0):
+                restarts[name] = count
+                print(
+                    f"{sampler.now_s / 60:5.1f} min  {name} was started again; its log ends with",
+                    _last_lines(station, name),
+                    sep="\n",
+                    flush=True,
+                )
         if (state := watch.state) is not None:
             steps, session = state.steps_total, session or state.session
         episodes = len(watch.committed)
@@ -47,9 +58,12 @@ def run(station: WholeStation, seconds: float) -> tuple[Sampler, dict[str, Any]]
         if round(next_s / PERIOD_S) % 12 == 0:
             print(f"{sampler.now_s / 60:5.1f} min  {steps} steps, {episodes} episodes", flush=True)
         time.sleep(max(0.0, next_s - sampler.now_s))
-    restarts = {name: count for name, count in station.rig.launcher.restarts().items() if count}
     told = {"commit": began_on, "seconds": sampler.now_s, "steps": steps, "episodes": episodes, "restarts": restarts}
     return sampler, told | {"error": station.worker.error}
+
+
+def _last_lines(station: WholeStation, name: str, count: int = 30) -> str:
+    return "\n".join((station.workspace / "logs" / f"{name}.log").read_text(errors="replace").splitlines()[-count:])
 
 
 def judge(series: Series, warm_up_s: float, seconds: float) -> dict[str, Any]:
@@ -72,7 +86,7 @@ def _count(sample: Sample, what: str) -> int:
     return sample.descriptors if what == "descriptors" else sample.threads
 
 
-def report(sampler: Sampler, told: dict[str, Any], minutes: float, note: str, gate: bool = False) -> tuple[str, dict[str, Any]]:
+def report(sampler: Sampler, told: dict[str, Any], minutes: float, note: str, gate: bool = True) -> tuple[str, dict[str, Any]]:
     """The result file and what goes beside it as JSON."""
     warm_up_s = max(WARM_UP_S, 0.2 * told["seconds"])
     found, problems = [], []
@@ -83,17 +97,20 @@ def report(sampler: Sampler, told: dict[str, Any], minutes: float, note: str, ga
     for series in sampler.series:
         if series.ended:
             continue
+        if series.samples[0].t_s >= warm_up_s:  # started again since: that is a problem of its own, and its short life says little
+            continue
         result = judge(series, warm_up_s, told["seconds"])
         found.append(result)
         problems += result["problems"]
         rows.append(_row(series, result["own"], result["rss"]))
     head = f"{'process':<11} {'own MB':>7} {'last':>7} {'slope MB/h':>11} {'95 % interval':>18} {'RSS MB/h':>9}"
     lines = [
-        f"command   python -m benchmarks.soak --minutes {minutes:g}{' --gate' if gate else ''}",
+        f"command   python -m benchmarks.soak --minutes {minutes:g}{'' if gate else ' --no-gate'}",
         f"commit    {told['commit']}",
         f"machine   {machine()}",
         *([f"note      {note}"] if note else []),
-        "station   every process in real time, cameras, the window offscreen, scripted operator, learner hil-serl" + ", gate on" * gate,
+        "station   every process in real time, cameras, the window offscreen, scripted operator, learner hil-serl, gate "
+        + ("on" if gate else "off"),
         f"work      {told['seconds'] / 60:.0f} min, {told['steps']} steps, {told['episodes']} episodes",
         f"slope     least squares of own memory (and of RSS) after {warm_up_s:.0f} s of warm-up",
         "interval  95 %, Newey-West: Bartlett kernel, lags up to 60 s",
@@ -130,7 +147,9 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", default="docs/results/soak.txt", help="the samples go beside it, as JSON")
-    parser.add_argument("--gate", action="store_true", help="with the gate on: the evaluator compares every version with the trusted one")
+    parser.add_argument(
+        "--gate", action=argparse.BooleanOptionalAction, default=True, help="the evaluator compares every version with the trusted one"
+    )
     parser.add_argument("--note", default="", help="what else must be known of this run")
     arguments = parser.parse_args()
     if arguments.minutes < 4:
@@ -140,6 +159,8 @@ def main() -> None:
         whole_station(Path(folder) / "workspace", "soak", arguments.seed, learner_parameters=LEARNER, gate=arguments.gate) as station,
     ):
         sampler, told = run(station, arguments.minutes * 60)
+        if told["error"] or told["restarts"]:  # the workspace goes away, what its processes said stays
+            shutil.copytree(station.workspace / "logs", Path(arguments.out).with_suffix(".logs"), dirs_exist_ok=True)
     text, content = report(sampler, told, arguments.minutes, arguments.note, arguments.gate)
     out = Path(arguments.out)
     out.write_text(text)

@@ -64,6 +64,7 @@ def whole_station(workspace: Path, session: str, seed: int, **config: Any) -> It
         "learner_parameters": {"clone_updates": 200},
         "demonstrations": 3,
         "cameras": True,
+        "gate": True,
         "seed": seed,
     }
     try:

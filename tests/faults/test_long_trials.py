@@ -7,8 +7,8 @@ from typing import cast
 import numpy as np
 import pytest
 
-from benchmarks.soak import judge
-from benchmarks.soak_samples import Sample, Series
+from benchmarks.soak import judge, report
+from benchmarks.soak_samples import Sample, Sampler, Series
 from benchmarks.torture import Ledger
 from benchmarks.torture_events import LIMITS, PROCESSES, ROBOT, THREADS, Strike, motion, moved_while_held, strike
 from benchmarks.trend import trend
@@ -114,3 +114,13 @@ def test_judge_of_a_process() -> None:
     assert "grows by 4.0 MB/h" in judge(series("bridge", 4.0), 720.0, 3600.0)["problems"][0]
     assert "learner grows by 4.0 MB/h" in judge(series("learner", 4.0), 720.0, 3600.0)["problems"][0], "its replay buffer is full by then"
     assert "descriptors at the end" in judge(series("learner", 0.0, 12), 720.0, 3600.0)["problems"][0]
+
+
+def test_process_that_was_started_again_late_is_told_and_the_others_are_judged() -> None:
+    late = Series("evaluator", 2, series("evaluator", 0.0).samples[500:])
+    sampler = cast(Sampler, SimpleNamespace(series=[series("bridge", 4.0), late]))
+    told = {"commit": "c", "seconds": 3600.0, "steps": 1, "episodes": 1, "restarts": {"evaluator": 1}, "error": ""}
+    text, content = report(sampler, told, 60.0, "")
+    assert content["problems"][0] == "evaluator was started again 1 times"
+    assert "bridge grows by 4.0 MB/h" in content["problems"][1]
+    assert "failures  2" in text
