@@ -1,14 +1,18 @@
 """Evaluation of a policy alone: fixed starts, deterministic actions, no person, pictures only for a policy that needs them."""
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from takeover.data.robot_error import RobotError
 from takeover.data.schema import PolicyImage, RobotSpec
 from takeover.policies.base import Policy, SeesPictures
 from takeover.policies.frames import begin_episode
+
+log = logging.getLogger("evaluation")
 
 
 class Environment(Protocol):
@@ -76,7 +80,8 @@ def run_episode(policy: Policy, environment: Environment, start: int) -> Episode
 def drive(policy: Policy, environment: Environment, limit: int, first: np.ndarray | None = None) -> tuple[bool, int]:
     """(success, steps) from where the environment is, for at most ``limit`` steps, deterministic actions.
 
-    ``first`` (D,): the first observation of the episode that goes on; None: it begins here.
+    ``first`` (D,): the first observation of the episode that goes on; None: it begins here. A command that the robot refuses, or under
+    which the simulation becomes unstable, is the policy's failure.
     """
     for step in range(1, limit + 1):
         observation = np.asarray(environment.read().observation, np.float32)
@@ -85,8 +90,12 @@ def drive(policy: Policy, environment: Environment, limit: int, first: np.ndarra
         if isinstance(policy, SeesPictures):
             policy.look(_pictures(environment, policy))
         decision = policy.act(observation, sample=False)
-        environment.apply(np.asarray(decision.actions[0], np.float64))
-        environment.advance()
+        try:
+            environment.apply(np.asarray(decision.actions[0], np.float64))
+            environment.advance()
+        except RobotError as error:
+            log.warning("the policy fails in step %d: %s", step, error)
+            return False, step
         result = environment.evaluate()
         if result.success or result.terminated:
             return bool(result.success), step

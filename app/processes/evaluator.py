@@ -109,7 +109,7 @@ class _Evaluator:
         error = ""
         try:
             outcomes = self._run(request.version, request.starts)
-        except (PolicyRefused, EvaluationCancelled, ValueError) as problem:
+        except (PolicyRefused, EvaluationCancelled, RobotError, ValueError) as problem:
             error = str(problem)
             log.warning("evaluation of version %d: %s", request.version, error)
         self._requests.send(
@@ -140,9 +140,10 @@ class _Evaluator:
                 self._take_up_unfinished()
         except (EvaluationCancelled, DecisionConflict):
             pass  # what was run is kept; the next look goes on
-        except PolicyRefused as error:
+        except (PolicyRefused, RobotError) as error:
             self._error = f"version {newest}: {error}"
             self._evaluated = newest
+            log.warning("%s", self._error)
         except (DecisionError, OSError) as error:
             self._error = f"the gate decides nothing: {error}"
             log.warning("%s", self._error)

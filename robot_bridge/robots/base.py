@@ -6,13 +6,10 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
+from takeover.data.robot_error import RobotError as RobotError
 from takeover.data.schema import RobotSpec
 
 FloatArray = npt.NDArray[np.float64]
-
-
-class RobotError(RuntimeError):
-    """A robot cannot be connected to, read or commanded; says what to do."""
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from takeover.policies.absorption_file import FILE, read_absorption
 from takeover.policies.manifest import WEIGHTS_NAME, version_folder
 from takeover.policies.publish import make_manifest, publish, weights_bytes
 from takeover.policies.registry import make_learner
+from takeover.robot_bridge.robots.base import RobotError
 from takeover.robot_bridge.robots.sim import SimRobot
 
 from .test_absorption import H, P, record
@@ -230,3 +231,22 @@ def test_of_many_versions_only_the_newest_are_looked_at(place: Workspace, robot:
     for version in range(10, 10 + LOOKED_AT - 2):
         version_folder(place.path, version).mkdir()
     assert list(due(place.path, TASK)) == [9, 3]
+
+
+def test_simulation_that_becomes_unstable_fails_its_start_and_ends_no_evaluator(
+    rig: Rig, robot: SimRobot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as broken:
+        broken.setattr(robot, "_simulate", raises("the simulation became unstable; reset it"))
+        assert rig.evaluator._run(2, 1) == [False]
+    with monkeypatch.context() as broken:
+        broken.setattr(robot, "reset", raises("the arm cannot reach the start pose"))
+        assert rig.evaluator._look_at_newest()
+    assert rig.evaluator._error == "version 3: the arm cannot reach the start pose"
+
+
+def raises(text: str) -> Callable[..., None]:
+    def fail(*_: Any) -> None:
+        raise RobotError(text)
+
+    return fail
