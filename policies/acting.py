@@ -217,11 +217,11 @@ class Acting:
         )
 
     def _load(self, version: int) -> LoadedPolicy:
-        if version not in self._cache:
-            self._cache[version] = load_policy(version_folder(self.workspace, version), self.spec)
-            while len(self._cache) > _CACHED:
-                del self._cache[min(self._cache)]
-        loaded, standing = self._cache[version], self._decisions.standing
+        loaded = self._cache.pop(version, None) or load_policy(version_folder(self.workspace, version), self.spec)
+        self._cache[version] = loaded  # the last: what was used longest ago goes first, however new it is
+        while len(self._cache) > _CACHED:
+            del self._cache[next(iter(self._cache))]
+        standing = self._decisions.standing
         if version == standing.pinned and loaded.manifest.sha256 != standing.pinned_sha256:
             raise PolicyRefused(f"its weights are not those that were pinned ({standing.pinned_sha256[:12]}...)")
         return loaded

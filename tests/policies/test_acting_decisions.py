@@ -47,6 +47,21 @@ def test_a_rollback_takes_the_actor_back_and_holds_it(tmp_path: Path, spec: Any)
     assert acting.version == 4
 
 
+def test_a_rollback_behind_more_versions_than_are_kept_loaded(tmp_path: Path, spec: Any) -> None:
+    """An hour with the gate: five newer versions had acted meanwhile, and the rollback ended the actor."""
+    acting = Acting(tmp_path, spec, 0)
+    manifests = {}
+    for version in range(1, 8):
+        manifests[version] = put(tmp_path, spec, version)
+        assert acting.offer(version)
+    decide(tmp_path, [("refused", manifests[7]), ("rolled_back", manifests[1])], author="gate", reason="worse")
+    assert acting.follow_decisions()
+    assert (acting.version, acting.sha256) == (1, manifests[1].sha256)
+    loaded = acting.current
+    assert acting._load(1) is loaded, "kept loaded, as the newest ones are"
+    assert len(acting._cache) == 4
+
+
 def test_a_new_actor_starts_with_the_pinned_version(tmp_path: Path, spec: Any) -> None:
     manifest = put(tmp_path, spec, 1)
     put(tmp_path, spec, 2)
