@@ -4,6 +4,7 @@ from benchmarks.mutation import Mutation, of
 
 MEANT = "tests/robot_bridge/test_episode_meant.py"
 DEAD = "tests/app/console/test_dead_links.py"
+REPEATED = "tests/robot_bridge/test_repeated_stops.py"
 
 LINKS: list[Mutation] = [
     *of(
@@ -21,6 +22,7 @@ LINKS: list[Mutation] = [
             "if self._envelope is not None and request_id == self._envelope.request_id:\n            self._confirm()",
             "self._confirm()",
         ),
+        ("kept stop: by no state over a network", "if self._may_lose or self._envelope is None or", "if self._envelope is None or"),
         ("kept stop: confirmed by who is stopped", "or state.mode is not Mode.STOPPED:", "or False:"),
         ("kept stop: confirmed by what is newer", "or state.seq > self._envelope.newest_state_seq:", "or True:"),
         ("kept stop: confirmed by a new bridge", "state.session != self._pressed_session or state", "state"),
@@ -130,6 +132,23 @@ LINKS: list[Mutation] = [
         ("meant: discard, what runs", "if running and (shown is None or shown.meant == running):", "if running:"),
         ("meant: discard, what ended", "if shown is not None and last is not None and last.id != shown.meant:", "if False:"),
         ("meant: by the request", "self._shown = item.shown", "self._shown = None"),
+    ),
+    *of(
+        "robot_bridge/control_desk.py",
+        REPEATED,
+        ("repeated stop: not again", "if not self._is_repeated(peer, envelope):", "if True:"),
+        ("repeated stop: answered only", "if copy not in self._stops_done:", "if True:"),
+        ("repeated stop: on one computer", "return bool(self._control.user) and self._greeted(peer)", "return self._greeted(peer)"),
+        ("repeated stop: after a hello", "and self._greeted(peer) and envelope", "and envelope"),
+        ("repeated stop: what it saw", " and envelope.newest_state_seq >= 0\n", "\n"),
+        ("repeated stop: of which key", "copy = (self._control.user, envelope", 'copy = ("", envelope'),
+        ("repeated stop: of which press", "envelope.request_id, envelope.newest_state_seq)\n", "0, envelope.newest_state_seq)\n"),
+        ("repeated stop: of which state", "envelope.request_id, envelope.newest_state_seq)\n", "envelope.request_id, 0)\n"),
+    ),
+    *of(
+        "robot_bridge/io.py",
+        REPEATED,
+        ("repeated stop: bounded", "deque(maxlen=REMEMBERED_STOPS)", "deque()"),
     ),
     *of(
         "robot_bridge/control_desk.py",

@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -38,6 +39,7 @@ from takeover.robot_bridge.refusals import Refusal, Refusals, asked, shown
 from takeover.robot_bridge.unreadable import refusal_of
 
 MAX_REQUESTS = 256
+REMEMBERED_STOPS = 64
 
 
 class ControlDesk:
@@ -64,6 +66,7 @@ class ControlDesk:
     _state_due_ns: int
     _state_times: dict[int, int]
     _marks: MarkRate
+    _stops_done: deque[tuple[str, int, int]]  # the newest ones, each as key, request id and state seen
     episodes_shown: dict[int, EpisodesShown]  # by the number of the state; of those in `_state_times`
 
     def _on_control(self) -> None:
@@ -87,8 +90,9 @@ class ControlDesk:
     def _request(self, peer: bytes, envelope: ControlEnvelope) -> None:
         request, now = envelope.request, time.monotonic_ns()
         if isinstance(request, Stop):
-            who = self._who_asks(peer, request.sender)
-            self._stop(f"{who}: {request.reason}" if request.reason else who)
+            if not self._is_repeated(peer, envelope):
+                who = self._who_asks(peer, request.sender)
+                self._stop(f"{who}: {request.reason}" if request.reason else who)
             self._answer(peer, envelope.request_id)
             return
         if isinstance(request, Hello):
@@ -132,6 +136,17 @@ class ControlDesk:
             )
         )
 
+    def _is_repeated(self, peer: bytes, envelope: ControlEnvelope) -> bool:
+        """Whether this STOP was acted on already: copies that were under way when its answer came must undo nobody's Clear.
+
+        Only over a network, after a hello and from who says what it saw. In doubt it is a new one: to stop once more is harmless.
+        """
+        copy = (self._control.user, envelope.request_id, envelope.newest_state_seq)
+        if copy not in self._stops_done:
+            self._stops_done.append(copy)
+            return False
+        return bool(self._control.user) and self._greeted(peer) and envelope.newest_state_seq >= 0
+
     def _stop(self, reason: str) -> None:
         """Latched first: a driver's stop takes its time, and no step may move the robot again meanwhile."""
         self.inbox.stop(reason)
@@ -140,9 +155,13 @@ class ControlDesk:
 
     def _who_asks(self, peer: bytes, claimed: str) -> str:
         """The author of a request: by the name of the connection's hello, never in another's."""
+        sender = self._peers.at(peer).sender if self._greeted(peer) else names.claimed(claimed)
+        return names.author(self._gatekeeper, self._control.user, sender)
+
+    def _greeted(self, peer: bytes) -> bool:
+        """Whether hello was said on this connection, with the key that the newest request came with."""
         known = self._peers.at(peer)
-        greeted = bool(known.sender) and known.user == self._control.user
-        return names.author(self._gatekeeper, self._control.user, known.sender if greeted else names.claimed(claimed))
+        return bool(known.sender) and known.user == self._control.user
 
     def _request_age(self, state_seq: int, now_ns: int) -> str:
         """Why a request is too old: neither a link that hung nor a bridge that stood still may deliver what somebody wanted then.

@@ -26,7 +26,7 @@ from takeover.data.schema import (
 )
 from takeover.robot_bridge import chunks, names, recordable
 from takeover.robot_bridge.answer_source import AnswerSource
-from takeover.robot_bridge.control_desk import ControlDesk
+from takeover.robot_bridge.control_desk import REMEMBERED_STOPS, ControlDesk
 from takeover.robot_bridge.inbox import EpisodesShown, Inbox, PendingRequest, ReceivedCommand
 from takeover.robot_bridge.lease import LEASE_LIFE_NS, LeaseTable
 from takeover.robot_bridge.mark_rate import MarkRate
@@ -81,6 +81,7 @@ class BridgeIO(ControlDesk, RecordDesk):
         self._state_due_ns = 0
         self._state_times: dict[int, int] = {}
         self._marks = MarkRate()
+        self._stops_done: deque[tuple[str, int, int]] = deque(maxlen=REMEMBERED_STOPS)
         self.episodes_shown: dict[int, EpisodesShown] = {}
 
         self._sockets: list[Any] = []

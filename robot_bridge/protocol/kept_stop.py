@@ -10,8 +10,9 @@ REPEAT_NS = 200_000_000  # what was lost is sent again after this long
 class KeptStop:
     """The newest STOP of one client.
 
-    Its own reply confirms it, or a `State` of mode ``stopped`` that is newer than the newest one seen at the press. One that is confirmed
-    is never sent again: it would undo somebody else's Clear.
+    Its own reply confirms it. On one computer a `State` of mode ``stopped`` does too that is newer than the newest one seen at the press;
+    over a network that one may have waited since before the press, and show a STOP that is cleared by now. One that is confirmed is
+    never sent again: it would undo somebody else's Clear.
     """
 
     def __init__(self, may_lose: bool) -> None:
@@ -46,7 +47,7 @@ class KeptStop:
 
     def saw(self, state: State) -> None:
         self._session, self._lives = state.session, True
-        if self._envelope is None or state.mode is not Mode.STOPPED:
+        if self._may_lose or self._envelope is None or state.mode is not Mode.STOPPED:
             return
         if state.session != self._pressed_session or state.seq > self._envelope.newest_state_seq:
             self._confirm()
