@@ -46,6 +46,8 @@ LATE_REQUESTS: list[Mutation] = [
     *of(
         "robot_bridge/control_base.py",
         LATE,
+        ("stop: recorded again", "if pressed != known:", "if False:"),
+        ("stop: recorded once", "if pressed != known:", "if True:"),
         ("hold: forgotten", "self.flush, self.asked_to_hold = True, False", "self.flush = True"),
         ("clear: a stop meanwhile", "if not self.io.inbox.clear_stop(stops):", "if self.io.inbox.clear_stop(stops) is None:"),
         ("stop: cleared at once", "in (Mode.STOPPED, Mode.READY) or block is None:", "is Mode.STOPPED or block is None:"),
@@ -111,7 +113,8 @@ LATE_REQUESTS: list[Mutation] = [
     *of(
         "robot_bridge/control_desk.py",
         LATE,
-        ("stop: known to who asks", "self._owner(peer), self.inbox.stops, now, user", "self._owner(peer), 99, now, user"),
+        ("stop: known to who asks", "stops = self.inbox.stops if shown is None else shown.stops", "stops = 99"),
+        ("stop: seen by who asks", "stops = self.inbox.stops if shown is None else shown.stops", "stops = self.inbox.stops"),
     ),
     *of(
         "robot_bridge/control_step.py",

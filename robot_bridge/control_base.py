@@ -86,8 +86,13 @@ class ControlBase(ControlState):
 
     def take_stop(self) -> None:
         """Latch a STOP that the I/O side has already acted on."""
-        reason = self.io.inbox.stop_reason
-        if reason is None or self.mode.mode is Mode.STOPPED:
+        pressed, reason = self.io.inbox.stops, self.io.inbox.stop_reason
+        known, self.stops_taken = self.stops_taken, pressed
+        if reason is None:
+            return
+        if self.mode.mode is Mode.STOPPED:
+            if pressed != known:  # again, by somebody else perhaps: it refuses a Clear that was asked before it
+                self.io.event("stop", reason, **self.where())
             return
         self.stop_robot()
         self.change(ModeEvent.STOP, detail=reason)

@@ -130,10 +130,10 @@ class ControlDesk:
             self._deny(peer, envelope.request_id, request, f"too many requests are waiting, at most {MAX_REQUESTS}")
             return
         signed = replace(request, sender=names.author(self._gatekeeper, user, sender))
+        shown = self._shown(envelope)
+        stops = self.inbox.stops if shown is None else shown.stops
         self.inbox.requests.append(
-            PendingRequest(
-                peer, envelope.request_id, signed, sender, role, self._owner(peer), self.inbox.stops, now, user, self._shown(envelope)
-            )
+            PendingRequest(peer, envelope.request_id, signed, sender, role, self._owner(peer), stops, now, user, shown)
         )
 
     def _is_repeated(self, peer: bytes, envelope: ControlEnvelope) -> bool:
@@ -185,7 +185,7 @@ class ControlDesk:
         return ""
 
     def _shown(self, envelope: ControlEnvelope) -> EpisodesShown | None:
-        """Which episodes the asker had in view. In lockstep states come by wall time and episodes do not: what arrives is for what runs."""
+        """What the asker had in view. In lockstep states come by wall time and episodes do not: what arrives is for what runs."""
         return None if self._lockstep else self.episodes_shown.get(envelope.newest_state_seq)
 
     def _owner(self, peer: bytes) -> bytes:

@@ -34,10 +34,12 @@ class ReceivedCommand:
 
 @dataclass(frozen=True)
 class EpisodesShown:
-    """What a `State` showed of episodes: the one that was being recorded and the one that had ended last; "": none."""
+    """What a `State` showed: the episode that was being recorded, the one that had ended last ("": none), and how often STOP had been
+    pressed by then."""
 
     running: str
     last: str
+    stops: int = 0
 
     @property
     def meant(self) -> str:
@@ -55,7 +57,7 @@ class PendingRequest:
     sender: str
     role: Role
     owner: bytes = b""  # the asker's connection, as the lease knows it
-    stops: int = 0  # that had been pressed when it came
+    stops: int = 0  # that had been pressed by the newest state that the asker had seen; where it names none, when it came
     arrival_ns: int = field(default_factory=time.monotonic_ns)
     user: str = ""  # public key it came with; empty where nothing goes over a network
     shown: EpisodesShown | None = None  # in the newest state that the asker had seen; None: not known, or in lockstep

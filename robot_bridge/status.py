@@ -33,7 +33,7 @@ class StatusBoard:
         recorder_ns = records.heartbeat_age_ns(now_ns)
         command_age_ms = min(received.age_s(now_ns), 3600.0) * 1000.0 if received is not None else -1.0
         running = episode.id if episode is not None and episode.recorded else ""
-        io.episodes_shown[seq] = EpisodesShown(running, last.id if last is not None else "")
+        io.episodes_shown[seq] = EpisodesShown(running, last.id if last is not None else "", io.inbox.stops)
         return State(
             session=io.session,
             seq=seq,

@@ -9,6 +9,7 @@ from typing import Any
 
 from takeover.data.schema import (
     AnyRecord,
+    Clear,
     Command,
     ControlRequest,
     EpisodeEnd,
@@ -21,10 +22,12 @@ from takeover.data.schema import (
     Observation,
     PolicyAction,
     Privileged,
+    Ready,
     RecordAck,
     RecorderHello,
     RecorderMessage,
     Reply,
+    Resume,
     RobotSpec,
     Role,
     RunConfig,
@@ -172,7 +175,9 @@ class Operator:
 
     def ask(self, request: ControlRequest) -> Reply:
         asked_ns = time.monotonic_ns()
-        while isinstance(request, SetOutcome | Next) and time.monotonic_ns() - asked_ns < 2e8:  # of what a test has just seen elsewhere
+        while (
+            isinstance(request, SetOutcome | Next | Clear | Start | Resume | Ready) and time.monotonic_ns() - asked_ns < 2e8
+        ):  # of what a test has just seen elsewhere
             if self.state is not None and self.state.t_ns > asked_ns:
                 break
             time.sleep(0.002)
