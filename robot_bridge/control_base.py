@@ -35,6 +35,7 @@ class ControlBase(ControlState):
         text = f"{before.mode} -> {self.mode.mode}"
         if self.mode.mode is Mode.HOLD:
             self.held_steps = 0
+            self.holds += 1
             self.authority = replace(self.authority, armed=False, needs_neutral=True, ramp=0, late_answers=0)
             text += f" ({reason}: {detail})" if detail else f" ({reason})"
             log.info("hold: %s %s", reason, detail)

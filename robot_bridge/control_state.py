@@ -72,6 +72,7 @@ class ControlState:
         self.start_steps = 0  # on that way
         self.held_steps = 0
         self.stops_taken = 0  # of those pressed, that the loop has seen
+        self.holds = 0  # that have begun or been asked for
         self.asked_to_hold = False  # by a person, in the hold that lasts
         self.robot_faults = 0
         self.robot_stopped = False  # by this bridge: it stands and does not do what it is told until it is cleared

@@ -34,12 +34,13 @@ class ReceivedCommand:
 
 @dataclass(frozen=True)
 class EpisodesShown:
-    """What a `State` showed: the episode that was being recorded, the one that had ended last ("": none), and how often STOP had been
-    pressed by then."""
+    """What a `State` showed: the episode that was being recorded, the one that had ended last ("": none), how often STOP had been
+    pressed by then, and how often a hold had begun or been asked for."""
 
     running: str
     last: str
     stops: int = 0
+    holds: int = 0
 
     @property
     def meant(self) -> str:

@@ -172,12 +172,15 @@ class RequestHandler:
         if control.mode.mode not in (Mode.POLICY, Mode.TAKEOVER, Mode.HOLD, Mode.RESETTING):  # the next episode would move it
             raise Refused(f"nothing moves in mode {control.mode.mode}")
         control.change(ModeEvent.HOLD, HoldReason.OPERATOR, request.sender)
+        control.holds += 1  # also of what is held already
         control.asked_to_hold, control.hold_asker = True, request.sender
 
     def _resume(self, request: Resume) -> None:
         control = self._control
         if control.mode.mode is not Mode.HOLD:
             raise Refused(f"resume is possible in mode hold; the bridge is in {control.mode.mode}")
+        if self._shown is not None and self._shown.holds != control.holds:
+            raise Refused("held again since this was asked: not done")
         lease, now = control.io.lease, time.monotonic_ns()
         led = lease.holder(now) and not lease.scripted(now)  # then by who asks, see `_permit`
         if control.unattended and control.asked_to_hold and not led and request.sender != control.hold_asker:

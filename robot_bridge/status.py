@@ -18,6 +18,7 @@ class StatusBoard:
     def compose(self, seq: int, now_ns: int) -> State | None:
         """The state message number ``seq``; None before the robot was read for the first time."""
         control = self._control
+        holds = control.holds  # before the mode: a state that shows a hold too early is no harm, one that counts it too early is
         io, book, reading, mode = control.io, control.book, control.reading, control.mode
         if reading is None:
             return None
@@ -33,7 +34,7 @@ class StatusBoard:
         recorder_ns = records.heartbeat_age_ns(now_ns)
         command_age_ms = min(received.age_s(now_ns), 3600.0) * 1000.0 if received is not None else -1.0
         running = episode.id if episode is not None and episode.recorded else ""
-        io.episodes_shown[seq] = EpisodesShown(running, last.id if last is not None else "", io.inbox.stops)
+        io.episodes_shown[seq] = EpisodesShown(running, last.id if last is not None else "", io.inbox.stops, holds)
         return State(
             session=io.session,
             seq=seq,

@@ -1,11 +1,26 @@
-"""A request counts for what its sender had seen, over a slow link too: it takes back no STOP that was pressed since."""
+"""A request counts for what its sender had seen, over a slow link too: it takes back no STOP, and ends no hold, that came since."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from takeover.data.schema import PROTOCOL_VERSION, Clear, ControlRequest, EpisodeKind, Hello, Mode, Role, Start, Stop
+from takeover.data.schema import (
+    PROTOCOL_VERSION,
+    Clear,
+    ControlRequest,
+    EpisodeKind,
+    Hello,
+    Hold,
+    HoldReason,
+    Lease,
+    Mode,
+    Resume,
+    Role,
+    Start,
+    Stop,
+)
+from takeover.robot_bridge.modes import ModeEvent
 from takeover.robot_bridge.protocol import ControlClient
 
 from .by_hand import ByHand, by_hand
@@ -20,10 +35,10 @@ class Desk:
         self.hand = hand
         hand.io.compose_state = hand.bridge._board.compose
         hand.io.lease.release("console", b"console")
-        hand.commands = False
         self.client: ControlClient = hand.client("desk")
         hello = Hello(protocol=PROTOCOL_VERSION, sender="desk", role=Role.OPERATOR, software="test")
         assert hand.answered(self.client, hello).error == ""
+        assert hand.answered(self.client, Lease(sender="desk", device_kind="gamepad")).error == ""
 
     def state(self) -> int:
         """The number of a state that is sent now."""
@@ -71,3 +86,30 @@ def test_a_stop_of_what_is_stopped_already_is_in_the_record_once(desk: Desk) -> 
     desk.stop("second")
     desk.hand.tick(2)
     assert [event.text for event in desk.hand.events("stop")] == ["desk: first", "desk: second"]
+
+
+@pytest.mark.parametrize("by_itself", [True, False])
+def test_a_resume_ends_no_hold_that_its_sender_had_not_seen(desk: Desk, by_itself: bool) -> None:
+    """The second of two presses of Y, and between them another desk's hold, which was answered as done."""
+    hand = desk.hand
+    hand.run()
+    saw = desk.state()
+    if by_itself:
+        hand.control.change(ModeEvent.HOLD, HoldReason.CONTROL_LATE)
+    else:
+        assert desk.ask(Hold(sender="desk"), saw) == ""
+    assert desk.ask(Resume(sender="desk"), saw) == "held again since this was asked: not done"
+    assert hand.mode is Mode.HOLD
+    saw = desk.state()
+    assert desk.ask(Hold(sender="desk"), saw) == "", "by somebody who wants it to last"
+    assert desk.ask(Resume(sender="desk"), saw) == "held again since this was asked: not done"
+    assert hand.mode is Mode.HOLD
+    assert desk.ask(Resume(sender="desk"), desk.state()) == ""
+    assert hand.control.resumes == 1
+
+
+def test_who_says_no_state_resumes_what_is_held(desk: Desk) -> None:
+    desk.hand.run()
+    assert desk.ask(Hold(sender="desk"), -1) == ""
+    assert desk.ask(Resume(sender="desk"), -1) == ""
+    assert desk.hand.control.resumes == 1
