@@ -3,9 +3,33 @@
 from benchmarks.mutation import Mutation, of
 
 T = "tests/robot_bridge/test_"
+SEEN = f"{T}seen_by_who_asks.py"
 LATE, IO, STOPPED = f"{T}late_requests.py", f"{T}io_limits.py", f"{T}robot_stopped.py"
 
 LATE_REQUESTS: list[Mutation] = [
+    *of(
+        "robot_bridge/control_base.py",
+        SEEN,
+        ("stop: recorded again", "if pressed != known:", "if False:"),
+        ("stop: recorded once", "if pressed != known:", "if True:"),
+        ("resume: a hold that began", "self.holds += 1", "pass"),
+    ),
+    *of(
+        "robot_bridge/requests.py",
+        SEEN,
+        ("resume: a hold seen", "if self._shown is not None and self._shown.holds != control.holds:", "if False:"),
+        ("resume: held by whoever asks again", "control.holds += 1", "pass"),
+    ),
+    *of(
+        "robot_bridge/control_desk.py",
+        SEEN,
+        ("stop: seen by who asks", "stops = self.inbox.stops if shown is None else shown.stops", "stops = self.inbox.stops"),
+    ),
+    *of(
+        "robot_bridge/inbox.py",
+        SEEN,
+        ("stop: its reason", "reason[:MAX_STOP_REASON]", "reason"),
+    ),
     *of(
         "robot_bridge/requests.py",
         LATE,
@@ -30,8 +54,6 @@ LATE_REQUESTS: list[Mutation] = [
             "if request.kind is not EpisodeKind.DEMONSTRATION and control.policy_present() and control.actor",
             "if control.actor",
         ),
-        ("resume: a hold seen", "if self._shown is not None and self._shown.holds != control.holds:", "if False:"),
-        ("resume: held by whoever asks again", "control.holds += 1", "pass"),
         ("hold: before an episode", "Mode.HOLD, Mode.RESETTING):", "Mode.HOLD):"),
         ("hold: remembered", "control.asked_to_hold, control.hold_asker = True,", "control.hold_asker ="),
         ("hold: before the end", '= (outcome, source, discard), ""', "= (outcome, source, discard), control.hold_asker"),
@@ -48,9 +70,6 @@ LATE_REQUESTS: list[Mutation] = [
     *of(
         "robot_bridge/control_base.py",
         LATE,
-        ("stop: recorded again", "if pressed != known:", "if False:"),
-        ("stop: recorded once", "if pressed != known:", "if True:"),
-        ("resume: a hold that began", "self.holds += 1", "pass"),
         ("hold: forgotten", "self.flush, self.asked_to_hold = True, False", "self.flush = True"),
         ("clear: a stop meanwhile", "if not self.io.inbox.clear_stop(stops):", "if self.io.inbox.clear_stop(stops) is None:"),
         ("stop: cleared at once", "in (Mode.STOPPED, Mode.READY) or block is None:", "is Mode.STOPPED or block is None:"),
@@ -117,7 +136,6 @@ LATE_REQUESTS: list[Mutation] = [
         "robot_bridge/control_desk.py",
         LATE,
         ("stop: known to who asks", "stops = self.inbox.stops if shown is None else shown.stops", "stops = 99"),
-        ("stop: seen by who asks", "stops = self.inbox.stops if shown is None else shown.stops", "stops = self.inbox.stops"),
     ),
     *of(
         "robot_bridge/control_step.py",

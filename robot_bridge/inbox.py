@@ -9,6 +9,7 @@ from takeover.data.drivers import UNNAMED, Driver
 from takeover.data.schema import Command, ControlRequest, LearnerStatus, PolicyAction, Role
 from takeover.robot_bridge.chunks import Chunk
 
+MAX_STOP_REASON = 200  # characters, with who pressed: every `State` carries it, to narrow links too
 MAX_REQUEST_AGE_NS = 1_000_000_000  # beyond it nothing is done that somebody wanted then
 
 
@@ -87,7 +88,7 @@ class Inbox:
         """Latch a STOP: whatever is waiting was asked before it."""
         with self._latch:
             self.stops += 1
-            self.stop_reason = reason
+            self.stop_reason = reason[:MAX_STOP_REASON]
 
     def clear_stop(self, stops: int) -> bool:
         """Take the latch back for who asked when there had been ``stops``; False when another came since, which stays."""

@@ -1,5 +1,6 @@
 """A request counts for what its sender had seen, over a slow link too: it takes back no STOP, and ends no hold, that came since."""
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from takeover.data.schema import (
     Start,
     Stop,
 )
+from takeover.robot_bridge.inbox import MAX_STOP_REASON
 from takeover.robot_bridge.modes import ModeEvent
 from takeover.robot_bridge.protocol import ControlClient
 
@@ -86,6 +88,13 @@ def test_a_stop_of_what_is_stopped_already_is_in_the_record_once(desk: Desk) -> 
     desk.stop("second")
     desk.hand.tick(2)
     assert [event.text for event in desk.hand.events("stop")] == ["desk: first", "desk: second"]
+
+
+def test_the_reason_of_a_stop_makes_no_long_states(desk: Desk) -> None:
+    desk.stop("x" * 60_000)
+    state = desk.hand.bridge._board.compose(1, time.monotonic_ns())
+    assert state is not None
+    assert (len(state.hold_detail), state.hold_detail[:8]) == (MAX_STOP_REASON, "desk: xx")
 
 
 @pytest.mark.parametrize("by_itself", [True, False])
