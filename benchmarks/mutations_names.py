@@ -15,7 +15,7 @@ NAMES: list[Mutation] = [
         ("names: of the hello", "replace(request, sender=names.author(self._gatekeeper, user, sender))", "request"),
         ("lease: gone", "gone = not self._control.reaches(", "gone = self._control.reaches("),
         ("lease: comes back", "now_ns, gone=gone, person=person)", "now_ns, person=person)"),
-        ("names: stop", "sender if greeted else names.claimed(claimed)", "claimed"),
+        ("names: stop", "self._peers.at(peer).sender if self._greeted(peer) else names.claimed(claimed)", "claimed"),
     ),
     *of(
         "robot_bridge/io.py",
