@@ -66,6 +66,12 @@ EPISODES: list[Mutation] = [
         ("block: failures", "self.block.failures += outcome is not Outcome.SUCCESS", "pass"),
         ("discard: an episode", LAST, LAST.replace("last is None or ", "")),
         ("discard: of this block", LAST, LAST.replace("last.block is not self.block or ", "")),
+        ("discard: as it ended, counted in no block", "block = None if discarded else self.block", "block = self.block"),
+        (
+            "block: done, of the newest",
+            "self.block = self._newest = Block(",
+            "self._newest = self._newest or Block(kind, size)\n        self.block = Block(",
+        ),
         ("discard: once", LAST, LAST.replace(" or last.outcome is Outcome.ABORTED", "")),
         ("event: a key's", "self.ended.dated_back() if by_operator", "0 if by_operator"),
         ("event: a classifier's", "1 if source is OutcomeSource.CLASSIFIER else 0", "0"),
@@ -81,6 +87,11 @@ EPISODES: list[Mutation] = [
         ("probe: dropped, drawn again", "self._probes -= self.episode.probe >= 0", "pass"),
     ),
     *of(
+        "robot_bridge/requests.py",
+        f"{BOOK}::test_a_block_whose_last_episode_counts_again_is_done",
+        ("discard: undone, block complete", "if block is not None and block.complete and (", "if False and ("),
+    ),
+    *of(
         "robot_bridge/ended_episodes.py",
         BOOK,
         ("outcome: known episode", "if found is None:", "if False:"),
@@ -91,6 +102,13 @@ EPISODES: list[Mutation] = [
         ("outcome: changed since, of that episode", "reversed(self._changes) if change.ended is given.ended)", "reversed(self._changes))"),
         ("outcome: undone, how far back", "deque(maxlen=REMEMBERED_EPISODES)  # old", "deque()  # old"),
         ("outcome: undone once", "self._changes.remove(given)", "pass"),
+        ("outcome: pressed twice", "if newest is not None and newest.author", "if False and newest.author"),
+        ("outcome: said by another too", "newest.author == author and found.outcome", "found.outcome"),
+        ("outcome: another one", " and found.outcome is outcome:", ":"),
+        ("discard: counted", "ended.block.done += counted - ended.counted", "pass"),
+        ("discard: undone", "ended.discarded and outcome is Outcome.ABORTED", "ended.discarded"),
+        ("discard: for good", "ended.discarded = True", "pass"),
+        ("discard: counted once", "ended.counted = counted", "pass"),
         (
             "event: not after the end",
             "max(0, round((self.config.key_delay_s - since_s) * self.control_hz))",

@@ -19,11 +19,13 @@ class EndedEpisode:
     outcome: Outcome
     event_step: int
     by_operator: bool
-    block: Block | None
+    block: Block | None  # which counts it; None: thrown away as it ended
     ended_ns: int = 0  # monotonic
     last_step: int = 0
     source: OutcomeSource = OutcomeSource.NONE
     author: str = ""  # who ended it by its outcome
+    discarded: bool = False  # after its end: not counted while its outcome is aborted
+    counted: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,11 +68,19 @@ class EndedEpisodes:
             raise EpisodeError(
                 f"episode {episode_id} is not among the last ones of this session" if episode_id else "no episode has ended yet"
             )
+        newest = next((change for change in reversed(self._changes) if change.ended is found), None)
+        if newest is not None and newest.author == author and found.outcome is outcome:
+            return  # pressed twice: nothing changes, and one undo takes it back
         self._changes.append(GivenOutcome(found, author, found.outcome))
         if not found.by_operator and outcome in (Outcome.SUCCESS, Outcome.FAILURE) and self.config.reward != "task":
             since_s = (time.monotonic_ns() - found.ended_ns) / 1e9  # a key that comes after the time limit
             found.event_step = max(0, found.last_step - self.dated_back(since_s))
         self._change(found, outcome, author)
+
+    def discard(self, ended: EndedEpisode, author: str) -> None:
+        """Throw it away: its block does not count it until it is given another outcome, by undo too."""
+        ended.discarded = True
+        self.relabel(Outcome.ABORTED, author, ended.id)
 
     def undo(self, author: str) -> None:
         """Take back the last outcome that ``author`` gave. Raises `EpisodeError` when there is none or somebody has changed it since."""
@@ -86,6 +96,10 @@ class EndedEpisodes:
     def _change(self, ended: EndedEpisode, outcome: Outcome, author: str) -> None:
         previous, ended.outcome = ended.outcome, outcome
         ended.source = OutcomeSource.OPERATOR
+        counted = not (ended.discarded and outcome is Outcome.ABORTED)
+        if ended.block is not None:
+            ended.block.done += counted - ended.counted
+        ended.counted = counted
         self.log.append(
             lambda session, rec_seq: OutcomeChange(
                 session=session,

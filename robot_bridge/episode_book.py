@@ -41,12 +41,12 @@ class EpisodeBook:
     block: Block | None = None
     episode: Episode | None = None
     train_steps: int = 0
-    block_done: int = 0
     block_size: int = 0
     block_number: int = 0
     driver: Driver = UNNAMED  # who commands when the next episode begins; nobody named: the station's own person
     _probes: int = 0  # of this session
     _numbers: dict[EpisodeKind, int] = field(default_factory=dict)
+    _newest: Block | None = None  # also when it has ended
 
     def __post_init__(self) -> None:
         self._config_sha256 = hashlib.sha256(msgspec.json.encode(self.config)).hexdigest()
@@ -64,9 +64,14 @@ class EpisodeBook:
             raise EpisodeError(f"{size} episodes; ask for 0 (until told otherwise) or more")
         if self.block is not None:
             raise EpisodeError(f"a block of {self.block.kind} episodes is running; finish it first")
-        self.block = Block(kind, size, max_failures=max_failures)
-        self.block_done, self.block_size = 0, size
+        self.block = self._newest = Block(kind, size, max_failures=max_failures)
+        self.block_size = size
         self.block_number += 1
+
+    @property
+    def block_done(self) -> int:
+        """Episodes of the newest block that count."""
+        return self._newest.done if self._newest is not None else 0
 
     @property
     def probe_version(self) -> int:
@@ -281,10 +286,10 @@ class EpisodeBook:
                 wall_ns=wall_ns,
             )
         )
-        self.ended.add(EndedEpisode(episode.id, outcome, event_step, by_operator, self.block, now_ns, last, source, episode.ended_by))
+        block = None if discarded else self.block
+        self.ended.add(EndedEpisode(episode.id, outcome, event_step, by_operator, block, now_ns, last, source, episode.ended_by))
         if self.block is not None and not discarded:
             self.block.done += 1
-            self.block_done = self.block.done
             self.block.failures += outcome is not Outcome.SUCCESS
 
     # --- outcomes after the end ---
@@ -294,9 +299,7 @@ class EpisodeBook:
         last = self.ended.last
         if self.block is None or last is None or last.block is not self.block or last.outcome is Outcome.ABORTED:
             raise EpisodeError("no episode of this block is left to discard")
-        self.ended.relabel(Outcome.ABORTED, author)
-        self.block.done -= 1
-        self.block_done = self.block.done
+        self.ended.discard(last, author)
 
     def _current(self) -> Episode:
         if self.episode is None:

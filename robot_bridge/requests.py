@@ -215,9 +215,18 @@ class RequestHandler:
         else:
             waits = episode is not None and not episode.recorded and meant == episode.id  # whose start is being made
             control.book.ended.relabel(request.outcome, request.sender, "" if waits else meant)
+            self._counted_again()
 
     def _undo(self, request: UndoOutcome) -> None:
         self._control.book.ended.undo(request.sender)
+        self._counted_again()
+
+    def _counted_again(self) -> None:
+        """An episode that is no longer thrown away may be the last one that was asked for: then no other is made."""
+        control = self._control
+        block, episode = control.book.block, control.book.episode
+        if block is not None and block.complete and (episode is None or not episode.recorded):
+            control.finish_block()
 
     def _next(self, request: Next) -> None:
         """Of the episode that its sender saw, or of the wait between two: never of one that has begun since."""

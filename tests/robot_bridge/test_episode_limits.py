@@ -21,7 +21,9 @@ from takeover.data.schema import (
     OutcomeSource,
     PolicyAction,
     RunConfig,
+    SetOutcome,
     Start,
+    UndoOutcome,
 )
 from takeover.robot_bridge import chunks
 from takeover.robot_bridge.ended_episodes import REMEMBERED_EPISODES
@@ -188,6 +190,89 @@ def test_who_undoes_takes_back_their_own_outcome() -> None:
         (first, "failure", "success", "lab-01"),
         (first, "success", "unknown", "op-02"),
     ]
+
+
+def test_what_is_no_longer_thrown_away_counts_in_its_block_again() -> None:
+    kept = Kept(reward="keys")
+    book = kept.book
+    kept.episode(Outcome.SUCCESS, OutcomeSource.OPERATOR)
+    block = book.block
+    assert block is not None
+    for take_back in (book.ended.undo, lambda who: book.ended.relabel(Outcome.SUCCESS, who)):
+        for _ in range(3):
+            book.discard_last("op-02")
+            assert (block.done, book.block_done) == (0, 0)
+            take_back("op-02")
+            assert (block.done, book.block_done) == (1, 1)
+    book.ended.undo("op-02")
+    assert kept.of(OutcomeChange)[-1].outcome is Outcome.ABORTED, "the correction is taken back, thrown away it stays"
+    assert book.block_done == 0
+
+
+def test_a_discard_is_taken_back_in_its_own_block_only() -> None:
+    kept = Kept(reward="keys")
+    book = kept.book
+    kept.episode(Outcome.SUCCESS, OutcomeSource.OPERATOR)
+    book.discard_last("op-02")
+    book.end_block()
+    book.start_block(EpisodeKind.POLICY, 0)
+    book.ended.undo("op-02")
+    assert book.block_done == 0
+
+
+def test_an_episode_that_was_thrown_away_as_it_ended_stays_so() -> None:
+    """Its record says it, and no learner takes it whatever it is called later."""
+    kept = Kept()
+    kept.episode(Outcome.ABORTED, OutcomeSource.NEXT, discarded=True)
+    kept.book.ended.relabel(Outcome.SUCCESS, "op-02")
+    assert kept.book.block_done == 0
+    with pytest.raises(EpisodeError, match="no episode of this block"):
+        kept.book.discard_last("op-02")
+
+
+def test_a_key_that_is_pressed_twice_is_undone_once() -> None:
+    kept = Kept(reward="keys", key_delay_s=0.5)
+    ended = kept.book.ended
+    kept.episode(Outcome.SUCCESS, OutcomeSource.OPERATOR)
+    ended.relabel(Outcome.SUCCESS, "op-02")
+    assert kept.of(OutcomeChange) == []
+    ended.undo("op-02")
+    assert kept.of(OutcomeChange)[-1].outcome is Outcome.UNKNOWN
+    ended.relabel(Outcome.SUCCESS, "op-02")
+    ended.relabel(Outcome.SUCCESS, "lab-01")
+    assert [change.author for change in kept.of(OutcomeChange)][-2:] == ["op-02", "lab-01"], "somebody else says so too"
+    ended.relabel(Outcome.FAILURE, "lab-01")
+    assert kept.of(OutcomeChange)[-1].outcome is Outcome.FAILURE, "another outcome is none pressed twice"
+
+
+def test_a_block_whose_last_episode_counts_again_is_done(tmp_path: Path) -> None:
+    """Two demonstrations were asked for: a third is not made because one of them was thrown away for a while."""
+    with by_hand(tmp_path) as hand:
+        book = hand.control.book
+        hand.control.reset_pause_s = 0.0
+        book.start_block(EpisodeKind.DEMONSTRATION, 2)
+        hand.control.begin_reset()
+        for first in (True, False):
+            hand.deadman = False
+            hand.tick(4)
+            hand.deadman = True
+            hand.tick(2)
+            assert hand.mode is Mode.TAKEOVER
+            assert hand.ask(SetOutcome(sender="console", outcome=Outcome.SUCCESS)) == ""
+            hand.deadman = False
+            hand.tick(4)
+            assert book.block_done == 1
+            if first:
+                assert hand.ask(Next(sender="console", discard=True)) == ""
+        for _ in range(2):  # the second one's outcome, then the discard of the first
+            assert book.block is not None
+            assert hand.ask(UndoOutcome(sender="console")) == ""
+        assert book.block_done == 2
+        assert book.block is None
+        assert hand.mode is Mode.READY
+        hand.deadman = True
+        hand.tick(3)
+        assert hand.mode is Mode.READY, "no press makes another"
 
 
 def test_as_many_outcomes_can_be_taken_back_as_episodes_are_remembered() -> None:
