@@ -178,6 +178,12 @@ LINKS: list[Mutation] = [
         "app/outcome_episode.py",
         "tests/app/console/test_link_limits.py",
         ("meant: between two", "state.episode_id if state.episode_id and state.mode in _RUNS else", "state.episode_id or"),
+        ("meant: stopped and ended", "(state.mode is Mode.STOPPED and state.episode_id)", "state.mode is Mode.STOPPED"),
+    ),
+    *of(
+        "app/outcome_episode.py",
+        f"{MEANT}::test_a_key_at_a_stop_is_not_for_the_episode_before",
+        ("meant: being stopped", " or (state.mode is Mode.STOPPED and state.episode_id):", ":"),
     ),
     *of(
         "app/processes/actor.py",

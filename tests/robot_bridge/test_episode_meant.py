@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from takeover.app.outcome_episode import episode_meant
 from takeover.data.schema import (
     PROTOCOL_VERSION,
     ControlRequest,
@@ -19,6 +20,7 @@ from takeover.data.schema import (
     OutcomeSource,
     Role,
     SetOutcome,
+    Stop,
 )
 from takeover.robot_bridge.inbox import EpisodesShown, PendingRequest
 from takeover.robot_bridge.io import REMEMBERED_STATES
@@ -158,6 +160,45 @@ def test_a_demonstration_that_waits_is_not_shown_as_running(hand: ByHand) -> Non
     assert state is not None
     assert state.episode_id
     assert hand.io.episodes_shown[7] == EpisodesShown("", first)
+
+
+@pytest.mark.parametrize("ticks", [0, 3])
+def test_a_key_at_a_stop_is_not_for_the_episode_before(hand: ByHand, ticks: int) -> None:
+    """Until the next step ends it the state says stopped and names the episode. ``ticks``: before the key arrives."""
+    hand.io.compose_state = hand.bridge._board.compose
+    first, second = two_episodes(hand)
+    client = hand.client("console")
+    assert hand.answered(client, Hello(protocol=PROTOCOL_VERSION, sender="console", role=Role.OPERATOR, software="test")).error == ""
+    assert hand.answered(client, Stop(sender="console")).error == ""
+    hand.io.lease.release("console", b"console")
+    state = hand.bridge._board.compose(hand.io._state_seq, time.monotonic_ns())
+    assert state is not None
+    assert (state.mode, state.episode_id, state.last_outcome_episode) == (Mode.STOPPED, second, first)
+    hand.io._state_times[state.seq] = time.monotonic_ns()
+    hand.tick(ticks)
+    client.newest_state_seq = state.seq
+    client.send(SetOutcome(sender="console", outcome=Outcome.FAILURE, episode_id=episode_meant(state)))
+    assert hand.pump_until(lambda: hand.io.inbox.requests)
+    hand.commands = False
+    hand.tick(3)
+    if ticks:
+        assert hand.errors[-1] == ""
+        assert outcomes(hand)[1:] == [(second, Outcome.ABORTED), (second, Outcome.FAILURE)]
+    else:
+        assert hand.errors[-1] == "STOP ends this episode"
+        assert outcomes(hand)[1:] == [(second, Outcome.ABORTED)]
+    client.close()
+
+
+def test_a_key_at_a_stop_of_a_waiting_demonstration_is_for_the_one_before(hand: ByHand) -> None:
+    first, second = two_episodes(hand, EpisodeKind.DEMONSTRATION)
+    hand.io.inbox.stop("console")
+    state = hand.bridge._board.compose(hand.io._state_seq, time.monotonic_ns())
+    assert state is not None
+    assert (state.mode, state.episode_id) == (Mode.STOPPED, second)
+    key = SetOutcome(sender="console", outcome=Outcome.FAILURE, episode_id=episode_meant(state))
+    assert asked(hand, key, hand.io.episodes_shown[state.seq]) == ""
+    assert outcomes(hand) == [(first, Outcome.SUCCESS), (first, Outcome.FAILURE)]
 
 
 def test_the_bridge_remembers_what_its_states_showed(hand: ByHand) -> None:
