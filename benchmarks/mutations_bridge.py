@@ -48,7 +48,14 @@ BRIDGE: list[Mutation] = [
         ("answer: the record's policy", "self._hashes[newest.answer.policy_version] = newest.answer.policy_sha256", "pass"),
         ("answer: newer versions' policies", "self._hashes.setdefault(answer.policy_version, answer.policy_sha256)", "pass"),
         ("answer: hashes kept", "if len(self._hashes) > MAX_HASHES:", "if False:"),
+        ("answer: another actor, on record", "other = bool(self._who) and user != self._user", "other = False"),
+        ("answer: first actor, not on record", "other = bool(self._who) and user", "other = user"),
         ("answer: whose counts", "self._user, self._who = user, who", "pass"),
+    ),
+    *of(
+        "robot_bridge/io.py",
+        f"{T}answer_source.py",
+        ("answer: another actor, where", "value=message.policy_version, **self.where())", "value=message.policy_version)"),
     ),
     *of(
         "robot_bridge/record_desk.py",

@@ -40,9 +40,11 @@ class AnswerSource:
             return Refusal(who, "policy_sha256 of the answer", limit, answer.policy_sha256)
         return None
 
-    def took(self, answer: PolicyAction, user: str, who: str) -> None:
-        """That answer counts."""
+    def took(self, answer: PolicyAction, user: str, who: str) -> str:
+        """That answer counts. What to record when another actor has answered so far, "" otherwise."""
+        other = bool(self._who) and user != self._user
         self._user, self._who = user, who
         self._hashes.setdefault(answer.policy_version, answer.policy_sha256)
         if len(self._hashes) > MAX_HASHES:
             self._hashes.pop(next(iter(self._hashes)))
+        return f"{who}: version {answer.policy_version} {answer.policy_sha256}".rstrip() if other else ""

@@ -192,7 +192,8 @@ class BridgeIO(ControlDesk, RecordDesk):
             if refusal := self._answer_refusal(message, who, now):
                 self._refuse(refusal, now)
                 continue
-            self.actor.took(message, self._policy.user, who)
+            if changed := self.actor.took(message, self._policy.user, who):
+                self.event("actor", changed, value=message.policy_version, **self.where())
             self.inbox.chunk = chunks.received(message, self._spec.action.size, now)
             if self.inbox.chunk.fault:
                 self._refuse(Refusal(who, "actions of the answer", self.inbox.chunk.fault), now)

@@ -93,6 +93,27 @@ def test_within_an_episode_the_robot_must_be_held_too(desks: TwoDesks) -> None:
     assert TOLD in desks.answer("a"), "it lives, and the robot being held does not change that"
 
 
+def test_an_episode_says_when_another_actor_answers(desks: TwoDesks) -> None:
+    """Its start names one policy, and another desk numbers its versions for itself."""
+    hand = desks.hand
+    assert desks.answer("a", version=3) == ""
+    begin(desks)
+    assert desks.answer("a", "bbbb", version=4) == "", "the same actor with a newer policy"
+    assert hand.events("actor") == [], "the first one, and what its start and its steps say"
+    desks.silent()
+    hand.control.change(ModeEvent.HOLD, HoldReason.POLICY_LATE)
+    assert desks.answer("b", "cccc", version=7) == ""
+    assert desks.answer("b", "cccc", version=7) == ""
+    (event,) = hand.events("actor")
+    episode, _ = hand.control.driven()
+    assert (event.source, event.text, event.value) == ("bridge", "actor: version 7 cccc", 7.0)
+    assert (event.episode_id, event.seq) == (episode, hand.control.seq)
+    end(hand)
+    desks.silent()
+    assert desks.answer("a", "dddd") == ""
+    assert [one.episode_id for one in hand.events("actor")] == [episode, ""], "between episodes too"
+
+
 def test_a_version_is_one_policy_within_an_episode(desks: TwoDesks) -> None:
     """On one computer nothing else tells two actors apart."""
     assert desks.answer(sha256="aaaa") == ""
