@@ -46,7 +46,7 @@ from takeover.data.schema import Mark as MarkRequest
 from takeover.data.schema import Next as NextRequest
 from takeover.data.schema import Resume as ResumeRequest
 from takeover.data.schema import UndoOutcome as UndoRequest
-from takeover.robot_bridge.protocol import ClockOffset, ControlClient, Dealer, Endpoints, Subscriber, WatchedPush, wait
+from takeover.robot_bridge.protocol import SAY_HELLO, ClockOffset, ControlClient, Dealer, Endpoints, Subscriber, WatchedPush, wait
 
 GUI_HEARTBEAT_MS = 100.0
 COMMAND_PERIOD_S = 0.02
@@ -67,6 +67,14 @@ class _Pending:
     request: ControlRequest
     sent_ns: int
     done: Callable[[Reply], None] | None
+
+
+def _told(request: ControlRequest, error: str) -> str:
+    """A refusal as the person reads it; "" of none, and of what is asked again by itself once the connection is known."""
+    if error != SAY_HELLO:
+        return error
+    name = type(request).__name__
+    return "" if name in ("Lease", "ViewReport") else f"{name}: the connection to the bridge was lost and is back; this was not done"
 
 
 Mapper = Callable[[DeviceReading, RobotSpec], list[float]]
@@ -318,8 +326,9 @@ class ConsoleClient(StationSlots):
                 continue
             now = time.monotonic_ns()
             self.round_trip_ms = (now - pending.sent_ns) / 1e6
-            if envelope.reply.error and (not isinstance(pending.request, Lease) or envelope.reply.error != self._lease_refusal):
-                self.notices.append(Notice(now, envelope.reply.error))
+            told = _told(pending.request, envelope.reply.error)
+            if told and (not isinstance(pending.request, Lease) or told != self._lease_refusal):
+                self.notices.append(Notice(now, told))
             if isinstance(pending.request, Lease):
                 self._lease_refusal = envelope.reply.error  # asked for again and again: said once
             if pending.done is not None:

@@ -7,9 +7,22 @@ from collections import deque
 from msgspec.structs import replace
 
 from takeover.data.drivers import UNNAMED, Driver
-from takeover.data.schema import PROTOCOL_VERSION, ControlEnvelope, ControlRequest, Hello, Lease, Reply, ReplyEnvelope, Role, State, Stop
+from takeover.data.schema import (
+    PROTOCOL_VERSION,
+    ControlEnvelope,
+    ControlRequest,
+    Hello,
+    Hold,
+    Lease,
+    Reply,
+    ReplyEnvelope,
+    Role,
+    State,
+    Stop,
+)
 from takeover.robot_bridge.protocol.asking import Dealer
 from takeover.robot_bridge.protocol.endpoints import Endpoints
+from takeover.robot_bridge.protocol.kept_hold import KeptHold
 from takeover.robot_bridge.protocol.kept_stop import REPEAT_NS, KeptStop
 from takeover.robot_bridge.protocol.keys import KeyFolder
 from takeover.robot_bridge.protocol.link import Link, parse
@@ -66,8 +79,9 @@ class ControlClient:
     """One DEALER to the bridge's ``control`` socket. Replies are matched by request id; late ones are dropped. One thread only.
 
     Give it every `State` (`saw`), or set ``newest_state_seq`` to that of the newest one seen: the bridge refuses what was asked more than
-    a second ago, and over a network what does not say. There, while there is no connection nothing but a STOP is kept; on a new
-    connection the handshake is repeated by itself. A STOP is sent again by `poll` until it is confirmed, see `KeptStop`.
+    a second ago, and over a network what does not say. There, while there is no connection nothing but a STOP and a Hold is kept; on a
+    new connection the handshake is repeated by itself. `poll` sends a STOP again until it is confirmed, see `KeptStop`, and a Hold for a
+    second, see `KeptHold`.
     """
 
     def __init__(self, endpoints: Endpoints, sender: str, role: Role = Role.OPERATOR, driver: Driver = UNNAMED) -> None:
@@ -83,7 +97,8 @@ class ControlClient:
         self._session = ""
         self._sent_ns: dict[int, int] = {}
         self._hello: Hello | None = None
-        self._stop = KeptStop(may_lose=bool(endpoints.over_network("control")))
+        may_lose = bool(endpoints.over_network("control"))
+        self._stop, self._hold = KeptStop(may_lose), KeptHold(may_lose)
 
     def send(self, request: ControlRequest) -> int:
         """Send without waiting; returns the request id."""
@@ -92,9 +107,10 @@ class ControlClient:
         return envelope.request_id
 
     def saw(self, state: State) -> None:
-        """The newest state: what is asked from now on is asked by who has seen it, and it may show that a STOP was acted on."""
+        """The newest state: what is asked from now on is asked by who has seen it, and it may show that a STOP or a Hold was acted on."""
         self.newest_state_seq = state.seq
         self._stop.saw(state)
+        self._hold.saw(state)
 
     @property
     def stop_pressed_ns(self) -> int:
@@ -109,6 +125,8 @@ class ControlClient:
         envelope = ControlEnvelope(request_id=next(self._ids), request=request, newest_state_seq=self.newest_state_seq)
         if isinstance(request, Stop):
             self._stop.keep(envelope)
+        if isinstance(request, Hold):
+            self._hold.keep(envelope)
         return envelope
 
     def _send(self, envelope: ControlEnvelope) -> bool:
@@ -121,35 +139,47 @@ class ControlClient:
         sent = self._dealer.send(envelope)
         if sent:
             self._stop.left(envelope)
+            self._hold.left(envelope)
         return sent
 
-    def _repeat_stop(self) -> None:
-        if (envelope := self._stop.due()) is not None:
-            self._sent_ns.pop(envelope.request_id, None)  # to which of them the answer is cannot be known: it tells no clock
-            self._left(envelope)
+    def _repeat_kept(self) -> None:
+        for envelope in (self._stop.due(), self._hold.due()):
+            if envelope is not None:
+                self._sent_ns.pop(envelope.request_id, None)  # to which of them the answer is cannot be known: it tells no clock
+                self._left(envelope)
 
     def poll(self, timeout_s: float = 0.0) -> ReplyEnvelope | None:
         """The next reply to anything sent. Every one also tells the bridge's clock."""
         deadline = time.monotonic() + timeout_s
-        self._repeat_stop()
-        while (envelope := self._dealer.receive(self._until(deadline))) is None and time.monotonic() < deadline:
-            self._repeat_stop()
-        if envelope is not None:
-            if envelope.reply.spec is not None:
-                self._names_people = envelope.reply.names_people
-            self._stop.answered(envelope.request_id)
-            if envelope.reply.session != self._session:
-                self._session = envelope.reply.session
-                self.clock.forget()
-            self.clock.heard(self._sent_ns.pop(envelope.request_id, 0), envelope.reply.t_ns, time.monotonic_ns())
-            if envelope.reply.error == SAY_HELLO and self._hello is not None:
-                self.send(self._hello)
-        return envelope
+        while True:
+            self._repeat_kept()
+            envelope = self._dealer.receive(self._until(deadline))
+            if envelope is not None and not self._asked_again(envelope):
+                return envelope
+            if time.monotonic() >= deadline:
+                return None
+
+    def _asked_again(self, envelope: ReplyEnvelope) -> bool:
+        """What a reply tells, whatever it answers; True: it refused what was sent again at once, whose answer is still to come."""
+        if envelope.reply.spec is not None:
+            self._names_people = envelope.reply.names_people
+        self._stop.answered(envelope.request_id)
+        if envelope.reply.session != self._session:
+            self._session = envelope.reply.session
+            self.clock.forget()
+        self.clock.heard(self._sent_ns.pop(envelope.request_id, 0), envelope.reply.t_ns, time.monotonic_ns())
+        if envelope.reply.error == SAY_HELLO and self._hello is not None:
+            self.send(self._hello)
+            if (again := self._hold.unknown(envelope.request_id)) is not None:
+                self._left(again)
+                return True
+        self._hold.answered(envelope.request_id)
+        return False
 
     def _until(self, deadline: float) -> float:
-        """How long to wait for an answer at once, s: not beyond the time at which a STOP is to be sent again."""
+        """How long to wait for an answer at once, s: not beyond the time at which a STOP or a Hold is to be sent again."""
         remaining = max(0.0, deadline - time.monotonic())
-        return min(remaining, REPEAT_NS / 4e9) if self._stop.pressed_ns else remaining
+        return min(remaining, REPEAT_NS / 4e9) if self._stop.pressed_ns or self._hold.waits else remaining
 
     def ask(self, request: ControlRequest, timeout_s: float = 1.0) -> Reply:
         """Send and wait. Raises `RequestTimeout`; a refusal is in ``Reply.error``."""

@@ -8,8 +8,22 @@ import pytest
 import zmq
 from peer import make_state
 
-from takeover.data.schema import Command, ControlEnvelope, Lease, Mode, Reply, ReplyEnvelope, Role, State, Stop
-from takeover.robot_bridge.protocol import ControlClient, Endpoints, Pull, Router, WatchedPush, watched_push
+from takeover.data.schema import (
+    Command,
+    ControlEnvelope,
+    Hello,
+    Hold,
+    HoldReason,
+    Lease,
+    Mode,
+    Reply,
+    ReplyEnvelope,
+    Resume,
+    Role,
+    State,
+    Stop,
+)
+from takeover.robot_bridge.protocol import SAY_HELLO, ControlClient, Endpoints, Pull, Router, WatchedPush, kept_hold, watched_push
 from takeover.robot_bridge.protocol.link import Link, port_offset
 from tests.fault_proxy import FaultProxy
 from tests.introduced import introduced, unused_port
@@ -156,6 +170,134 @@ def test_on_one_computer_a_bridge_that_hangs_gets_one_stop_and_a_living_one_more
         assert len(stops(control, client, 0.7)) == 1, "it would find a heap of them"
         client.saw(make_state(mode=Mode.POLICY))
         assert len(stops(control, client, 10.0, at_least=1)) == 1, "it lives and drives: the one before was lost"
+        client.close()
+
+
+Asked = tuple[bytes, ControlEnvelope]
+
+
+def arrived(
+    control: Router[ControlEnvelope, ReplyEnvelope], client: ControlClient, for_s: float, at_least: int = 0
+) -> tuple[list[Asked], list[ReplyEnvelope]]:
+    """What arrives while the client polls, until it is that much or for that long, and what polling returned."""
+    found: list[Asked] = []
+    told: list[ReplyEnvelope] = []
+    deadline = time.monotonic() + for_s
+    while time.monotonic() < deadline and not (at_least and len(found) >= at_least):
+        if (reply := client.poll(0.01)) is not None:
+            told.append(reply)
+        while (received := control.receive()) is not None:
+            found.append(received)
+    return found, told
+
+
+def answer(far: Far, asked: Asked, error: str = "") -> None:
+    reply = Reply(session="session-1", error=error, t_ns=time.monotonic_ns())
+    far.control.send(asked[0], ReplyEnvelope(request_id=asked[1].request_id, reply=reply))
+
+
+@pytest.fixture
+def kept_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kept_hold, "KEPT_NS", 20_000_000_000)
+
+
+def test_a_hold_without_a_connection_leaves_over_the_next_one_and_no_resume_does(far: Far, client: ControlClient, kept_long: None) -> None:
+    far.proxy.drop_connections()
+    while client._dealer.writable(0.0):
+        time.sleep(0.001)
+    asked = client.send(Hold(sender="console-far"))
+    client.send(Resume(sender="console-far"))
+    found, _ = arrived(far.control, client, 10.0, at_least=1)
+    assert [envelope.request_id for _, envelope in found] == [asked]
+    answer(far, found[0])
+    _, told = arrived(far.control, client, 0.1)
+    assert [reply.request_id for reply in told] == [asked]
+    assert arrived(far.control, client, 0.3) == ([], []), "done once"
+
+
+def test_a_hold_that_a_dead_link_took_arrives_over_the_next_one(far: Far, client: ControlClient, kept_long: None) -> None:
+    far.proxy.forget_connections()
+    asked = client.send(Hold(sender="console-far"))
+    assert arrived(far.control, client, 0.05) == ([], []), "the link is dead"
+    far.proxy.drop_connections()
+    found, _ = arrived(far.control, client, 10.0, at_least=1)
+    assert [envelope.request_id for _, envelope in found] == [asked]
+
+
+def test_a_hold_follows_the_hello_on_a_connection_that_the_bridge_does_not_know(far: Far, client: ControlClient, kept_long: None) -> None:
+    client.send(Hello(protocol=1, sender="console-far", role=Role.OPERATOR, software="test"))
+    hold, resume = client.send(Hold(sender="console-far")), client.send(Resume(sender="console-far"))
+    found, _ = arrived(far.control, client, 10.0, at_least=3)
+    for asked in found[1:]:
+        answer(far, asked, SAY_HELLO)
+    again, told = arrived(far.control, client, 10.0, at_least=3)
+    assert [type(envelope.request) for _, envelope in again] == [Hello, Hold, Hello]
+    assert again[1][1].request_id == hold
+    assert [(reply.request_id, reply.reply.error) for reply in told] == [(resume, SAY_HELLO)], "what may move is not asked again"
+    answer(far, again[1])
+    _, told = arrived(far.control, client, 0.1)
+    assert [(reply.request_id, reply.reply.error) for reply in told] == [(hold, "")]
+
+
+def test_a_bridge_that_never_knows_the_sender_refuses_its_hold_in_the_end(tmp_path: Path, kept_long: None) -> None:
+    ends = Endpoints(tmp_path / "s")
+    ends.prepare()
+    with Router[ControlEnvelope, ReplyEnvelope](ends, "control", ControlEnvelope, ReplyEnvelope) as control:
+        client = ControlClient(ends, "console")
+        client.send(Hello(protocol=1, sender="console", role=Role.OPERATOR, software="test"))
+        hold, holds = client.send(Hold(sender="console")), 0
+        deadline = time.monotonic() + 10.0
+        while (told := client.poll(0.01)) is None:
+            assert time.monotonic() < deadline
+            while (received := control.receive()) is not None:
+                if isinstance(received[1].request, Hold):
+                    holds += 1
+                    reply = Reply(session="session-1", error=SAY_HELLO)
+                    control.send(received[0], ReplyEnvelope(request_id=hold, reply=reply))
+        assert (told.request_id, told.reply.error, holds) == (hold, SAY_HELLO, 1 + kept_hold.GREETINGS)
+        client.close()
+
+
+def test_a_hold_is_asked_for_again_until_the_robot_is_seen_held(far: Far, client: ControlClient, kept_long: None) -> None:
+    def again() -> int:
+        """How many arrive in two more repetitions' time, or none."""
+        return len(arrived(far.control, client, 0.5, at_least=1)[0])
+
+    client.saw(make_state(seq=7, mode=Mode.POLICY))
+    for shown in (
+        make_state(seq=9, mode=Mode.HOLD, hold_reason=HoldReason.OPERATOR),
+        make_state(seq=19, mode=Mode.STOPPED),
+        make_state(session="session-2", seq=1, mode=Mode.HOLD, hold_reason=HoldReason.OPERATOR),
+    ):
+        client.send(Hold(sender="console-far"))
+        assert again()
+        for other in (
+            make_state(seq=client.newest_state_seq, mode=Mode.HOLD, hold_reason=HoldReason.OPERATOR),  # what was seen at the press
+            make_state(seq=client.newest_state_seq + 1, mode=Mode.HOLD, hold_reason=HoldReason.RELEASED),  # others may end that
+            make_state(seq=client.newest_state_seq + 1, mode=Mode.POLICY),
+        ):
+            client.saw(other)
+        assert again()
+        client.saw(shown)
+        assert not again()
+
+
+def test_a_hold_is_not_asked_for_any_more_after_a_second(far: Far, client: ControlClient) -> None:
+    client.send(Hold(sender="console-far"))
+    assert len(arrived(far.control, client, 10.0, at_least=3)[0]) == 3, "again and again, unanswered"
+    time.sleep(0.6)
+    far.proxy.drop_connections()
+    arrived(far.control, client, 0.1)
+    assert arrived(far.control, client, 0.5) == ([], []), "its time is over"
+
+
+def test_on_one_computer_a_bridge_that_hangs_gets_one_hold(tmp_path: Path) -> None:
+    ends = Endpoints(tmp_path / "s")
+    ends.prepare()
+    with Router[ControlEnvelope, ReplyEnvelope](ends, "control", ControlEnvelope, ReplyEnvelope) as control:
+        client = ControlClient(ends, "console")
+        client.send(Hold(sender="console"))
+        assert len(arrived(control, client, 0.5)[0]) == 1, "it would find a heap of them"
         client.close()
 
 

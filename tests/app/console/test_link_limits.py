@@ -20,6 +20,7 @@ from takeover.data.schema import (
     Hello,
     Lease,
     Mode,
+    Next,
     Reply,
     ReplyEnvelope,
     RobotSpec,
@@ -111,6 +112,20 @@ def test_a_command_says_what_the_device_and_the_window_say(linked):
     after = linked.command()
     assert (after.deadman, after.neutral, after.device_alive, after.focused) == (False, True, False, False)
     assert after.seq > command.seq
+
+
+def test_what_was_refused_on_a_connection_that_had_just_come_back_is_told_by_its_name(linked):
+    for request in (ViewReport(sender="console", age_ms=1.0), Lease(sender="console"), Next(sender="console")):
+        linked.client._send(request)
+        peer, asked = linked.control.receive(5.0)
+        linked.control.send(peer, ReplyEnvelope(request_id=asked.request_id, reply=Reply(session="session-1", error="say hello first")))
+    deadline = time.monotonic() + 10.0
+    while not linked.client.notices:
+        linked.client._receive_replies()
+        assert time.monotonic() < deadline
+    assert [notice.text for notice in linked.client.notices] == [
+        "Next: the connection to the bridge was lost and is back; this was not done"
+    ]
 
 
 def test_pictures_are_never_reported_younger_than_their_making(linked):
