@@ -174,6 +174,8 @@ BRIDGE: list[Mutation] = [
         ("slept: before an episode", "in (Mode.POLICY, Mode.TAKEOVER, Mode.RESETTING):", "in (Mode.POLICY, Mode.TAKEOVER):"),
         ("slept: a person drives", "in (Mode.POLICY, Mode.TAKEOVER, Mode.RESETTING):", "in (Mode.POLICY, Mode.RESETTING):"),
         ("slept: robot", "self.stop_robot()\n            self.stood_still()", "self.stood_still()"),
+        ("slept: in a step", "return not self._notice_sleep()", "return True"),
+        ("slept: in a step that is held", "return slept_s > SLEPT_S\n", "return slept_s > SLEPT_S and self.robot_stopped\n"),
         ("slept: once", "before, self._asleep_ns = self._asleep_ns, asleep_ns()\n        slept_s = (self._asleep_ns", SLEPT_AGAIN),
         ("recorder: looked at", "reason, detail = self.unrecorded(now_ns)", 'reason, detail = HoldReason.NONE, ""'),
         ("present: lease", "reason, detail = self._nobody_there(now_ns)", 'reason, detail = HoldReason.NONE, ""'),

@@ -83,14 +83,15 @@ class RealTimeLoop(ControlLoop):
         self._notice_sleep()
         super().tick()
 
-    def _notice_sleep(self) -> None:
-        """Hold when the computer was suspended since the period before: the clock by which everything else here ages stood still."""
+    def _notice_sleep(self) -> bool:
+        """Hold when the computer was suspended since this was asked last: the clock by which everything else here ages stood still."""
         before, self._asleep_ns = self._asleep_ns, asleep_ns()
         slept_s = (self._asleep_ns - before) / 1e9
         if slept_s > SLEPT_S and self.mode.mode in (Mode.POLICY, Mode.TAKEOVER, Mode.RESETTING):
             self.stop_robot()
             self.stood_still()
             self.change(ModeEvent.HOLD, HoldReason.CONTROL_LATE, f"the computer was suspended for {slept_s:.1f} s")
+        return slept_s > SLEPT_S
 
     def _collect(self, resetting: bool) -> None:
         """Garbage is collected where a pause costs nothing: after a start state was made, and now and then while nothing drives."""
@@ -201,20 +202,24 @@ class RealTimeLoop(ControlLoop):
         return HoldReason.NOT_PRESENT if absence else HoldReason.NONE, absence
 
     def await_answers(self) -> bool:
+        """False when the computer was suspended meanwhile: reading, command and answer are of before, though they look young."""
+        self._await_policy()
+        return not self._notice_sleep()
+
+    def _await_policy(self) -> None:
         """The policy's answer for this step, for part of the period; the newest human command is taken as it is."""
         share = POLICY_WAIT if self.mode.mode is Mode.POLICY else RECORD_WAIT
         until = self._deadline / 1e9 + share * self.period_s
         inbox = self.io.inbox
         slow = self.latency.rows > 1 and self.latency.latest_s > POLICY_WAIT * self.period_s
         if slow or (inbox.chunk is None and self.mode.mode is not Mode.POLICY):
-            return True  # an actor slower than the period answers ahead; waiting would only make this step late
+            return  # an actor slower than the period answers ahead; waiting would only make this step late
         with inbox.arrived:
             while not (inbox.chunk is not None and self.answered_by(inbox.chunk)):
                 left = until - time.monotonic()
                 if left <= 0 or inbox.stop_reason is not None:
                     break
                 inbox.arrived.wait(left)
-        return True
 
 
 def asleep_ns() -> int:

@@ -27,6 +27,7 @@ from takeover.data.schema import (
     SpeedScale,
     Start,
 )
+from takeover.robot_bridge.chunks import Chunk
 from takeover.robot_bridge.control_base import FAULTS_TO_OFFLINE
 from takeover.robot_bridge.modes import ModeEvent
 
@@ -345,6 +346,36 @@ def test_a_computer_that_was_suspended_holds_until_somebody_resumes(hand: ByHand
     assert hand.ask(Resume(sender="console")) == ""
     hand.tick(2)
     assert (hand.mode, hand.robot._stopped.is_set()) == (Mode.POLICY, False)
+
+
+@pytest.mark.parametrize("driver", [Mode.POLICY, Mode.TAKEOVER, Mode.HOLD])
+def test_a_step_that_waited_for_its_answer_through_a_sleep_is_not_made(hand: ByHand, driver: Mode) -> None:
+    """Its reading, its command and its answer are hours old, and young by the clock that stood still."""
+    moving(hand)
+    if driver is Mode.TAKEOVER:
+        hand.take_over()
+    if driver is Mode.HOLD:
+        assert hand.ask(Hold(sender="console")) == ""
+        hand.tick()
+        hand.deadman, hand.action = True, [0.5, 0.0, 0.0, 0.0]
+    assert hand.mode is driver
+    answered_by, apply, told = hand.control.answered_by, hand.robot.apply, []
+
+    def asleep(chunk: Chunk) -> bool:
+        hand.control.answered_by = answered_by  # type: ignore[method-assign]
+        hand.control._asleep_ns -= 8 * 3600 * SECOND
+        return answered_by(chunk)
+
+    hand.control.answered_by = asleep  # type: ignore[method-assign]
+    hand.robot.apply = lambda action: (told.append(action), apply(action))
+    hand.tick()
+    assert told == []
+    assert hand.mode is Mode.HOLD
+    assert hand.control.mode.reason is (HoldReason.OPERATOR if driver is Mode.HOLD else HoldReason.CONTROL_LATE)
+    assert hand.robot._stopped.is_set() is (driver is not Mode.HOLD)
+    hand.deadman, hand.action = False, [0.0] * 4
+    hand.tick()
+    assert [action.any() for action in told] == [False], "the loop goes on, held"
 
 
 def test_a_block_does_not_go_on_by_itself_after_a_sleep(hand: ByHand) -> None:
