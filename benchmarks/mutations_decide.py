@@ -216,7 +216,14 @@ DECIDE: list[Mutation] = [
         ("lease: one holder of a name", "taken = self.sender and not mine and", "taken = self.sender and self.sender != sender and"),
         ("lease: new after lapse", "and (heard_lately or not self.lapses):", "and True:"),
         ("lease: only the holder's", "if self.is_of(sender, owner):", "if True:"),
-        ("lease: heard", "self.heard_ns = now_ns\n        self.device_kind", "self.device_kind"),
+        ("lease: heard", "    self.heard_ns = now_ns\n        if present", "    pass\n        if present"),
+        ("lease: heard too late", "if age_s * 1e9 <= LEASE_LIFE_NS:", "if True:"),
+        ("present: the same connection again", "if not mine:", "if True:"),
+        (
+            "present: another connection",
+            "            self.present_ns = now_ns\n        self.sender",
+            "            pass\n        self.sender",
+        ),
     ),
     *of(
         "robot_bridge/record_log.py",

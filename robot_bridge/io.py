@@ -26,6 +26,7 @@ from takeover.data.schema import (
 )
 from takeover.robot_bridge import chunks, names, recordable
 from takeover.robot_bridge.answer_source import AnswerSource
+from takeover.robot_bridge.arbitration import command_life_s
 from takeover.robot_bridge.control_desk import REMEMBERED_STOPS, ControlDesk
 from takeover.robot_bridge.inbox import EpisodesShown, Inbox, PendingRequest, ReceivedCommand
 from takeover.robot_bridge.lease import LEASE_LIFE_NS, LeaseTable
@@ -64,6 +65,7 @@ class BridgeIO(ControlDesk, RecordDesk):
         self.refusals = Refusals(lambda kind, text, value: self.event(kind, text, value=value, **self.where()))
         self._spec = spec
         self._lockstep = lockstep
+        self._command_life_s = command_life_s(1.0 / spec.control_hz)
         self._observation_seq = -1
         self._stop_robot = stop_robot
         self._wakeup = Wakeup()
@@ -248,8 +250,11 @@ class BridgeIO(ControlDesk, RecordDesk):
             except UnsafeAction as error:  # it holds the robot all the same: whoever sends it drives
                 who = names.author(self._gatekeeper, self._command.user, command.sender)
                 self._refuse(Refusal(who, "action of the command", str(error), command.action), now)
-            self.lease.heard(command.device_kind, now, present=command.gui_alive)
-            self.inbox.command = ReceivedCommand(command, now, self._state_times.get(command.newest_state_seq, 0), self.lease.person)
+            received = ReceivedCommand(command, now, self._state_times.get(command.newest_state_seq, 0), self.lease.person)
+            age_s = 0.0 if self._lockstep else received.age_s(now)
+            in_time = age_s <= self._command_life_s  # who commands too late to take over watches nothing
+            self.lease.heard(command.device_kind, now, age_s=age_s, present=command.gui_alive and in_time)
+            self.inbox.command = received
         self.inbox.notify()
 
     def _refusal(self, command: Command, now_ns: int) -> Refusal | None:

@@ -29,7 +29,7 @@ class LeaseTable:
     device_kind: str = ""
     person: Driver = UNNAMED  # who drives, as the holder says
     heard_ns: int = 0
-    present_ns: int = 0  # when the holder was last known to be at a living window; the grant counts as such
+    present_ns: int = 0  # when the holder was last known to be at a living window; a new connection's grant counts as such
     grants: int = 0
 
     def holder(self, now_ns: int) -> str:
@@ -51,8 +51,10 @@ class LeaseTable:
         taken = self.sender and not mine and heard_lately
         if taken and not (self.device_kind == "scripted" and device_kind != "scripted"):
             raise LeaseRefused(holds(self.sender, sender))
+        if not mine:  # asked again by the same connection it shows a link that lives, not a person
+            self.present_ns = now_ns
         self.sender, self.owner, self.device_kind, self.person = sender, owner, device_kind, person
-        self.token, self.heard_ns, self.present_ns = secrets.token_hex(8), now_ns, now_ns
+        self.token, self.heard_ns = secrets.token_hex(8), now_ns
         self.grants += 1
         return self.token
 
@@ -61,7 +63,7 @@ class LeaseTable:
         if self.device_kind == "scripted" and not scripts:
             return f"{self.sender} is a script, and the robot is real"
         if now_ns - self.present_ns > PRESENCE_NS:
-            return f"{self.sender} holds the lease, but its window stands still or sends no commands"
+            return f"{self.sender} holds the lease, but its window stands still or sends no commands in time"
         return ""
 
     def is_of(self, sender: str, owner: bytes) -> bool:
@@ -72,9 +74,13 @@ class LeaseTable:
         if self.is_of(sender, owner):
             self.sender = self.token = self.device_kind = ""
 
-    def heard(self, device_kind: str, now_ns: int, *, present: bool = True) -> None:
-        """A valid command came from the holder; ``present``: from a window that lives (`Command.gui_alive`)."""
-        self.heard_ns = now_ns
+    def heard(self, device_kind: str, now_ns: int, *, age_s: float = 0.0, present: bool = True) -> None:
+        """A valid command came from the holder, ``age_s`` old: the lease is not renewed by who has seen no state for as long as it lives.
+
+        ``present``: from a window that lives (`Command.gui_alive`), whose person could take over.
+        """
         self.device_kind = device_kind
+        if age_s * 1e9 <= LEASE_LIFE_NS:
+            self.heard_ns = now_ns
         if present:
             self.present_ns = now_ns

@@ -143,10 +143,32 @@ def test_commands_of_a_window_that_stands_still_keep_the_lease_and_nobody_presen
     renew(hand)
     lease = hand.io.lease
     lease.present_ns = 0
-    assert send(hand.command(gui_alive=False)) == ""
+    hand.io._state_times[1000] = time.monotonic_ns()
+    assert send(hand.command(gui_alive=False, newest_state_seq=1000)) == ""
     assert lease.present_ns == 0
-    assert send(hand.command()) == ""
+    assert send(hand.command(newest_state_seq=1000)) == ""
     assert lease.heard_ns == lease.present_ns > 0
+
+
+@pytest.mark.parametrize(
+    ("age_s", "renews", "present"), [(0.05, True, True), (0.25, True, False), (0.7, False, False), (None, False, False)]
+)
+def test_who_commands_too_late_to_take_over_is_not_present(
+    hand: ByHand, send: Sender, age_s: float | None, renews: bool, present: bool
+) -> None:
+    lease, heard_ns = hand.io.lease, time.monotonic_ns()
+    lease.heard_ns, lease.present_ns = heard_ns, 0
+    if age_s is not None:  # else it names a state that nobody remembers
+        hand.io._state_times[1000] = heard_ns - int(age_s * SECOND)
+    assert send(hand.command(newest_state_seq=1000)) == "", "it counts, as an old one"
+    assert (lease.heard_ns > heard_ns, lease.present_ns > 0) == (renews, present)
+
+
+def test_in_lockstep_no_command_is_old(hand: ByHand, send: Sender) -> None:
+    renew(hand)
+    hand.io._lockstep, hand.io.lease.present_ns, before_ns = True, 0, hand.io.lease.heard_ns
+    assert send(hand.command(newest_state_seq=1000)) == ""
+    assert hand.io.lease.heard_ns == hand.io.lease.present_ns > before_ns
 
 
 def test_refusals_are_noted_once_a_second_each(hand: ByHand) -> None:

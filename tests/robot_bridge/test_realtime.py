@@ -178,6 +178,15 @@ def test_loss_during_a_takeover_holds(scene: Scene, change: dict[str, object], r
         assert step.control_mode is ControlMode.SAFETY_HOLD
 
 
+def test_a_desk_that_sees_no_states_is_nobody_and_keeps_nobody_out(scene: Scene) -> None:
+    scene.run_policy()
+    assert scene.operator.state is not None
+    scene.operator.frozen_state_seq = scene.operator.state.seq
+    scene.until_hold(HoldReason.NOT_PRESENT)
+    scene.station.until(lambda state: state.commander == "")
+    assert scene.station.operator("second").take_lease().error == ""
+
+
 def test_after_a_hold_only_neutral_and_a_fresh_press_drive(scene: Scene) -> None:
     scene.run_policy()
     scene.take_over()

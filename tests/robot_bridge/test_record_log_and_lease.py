@@ -92,6 +92,25 @@ def test_a_lease_lives_half_a_second_and_is_not_renewed_after_that() -> None:
     assert lease.ask("a", b"1", "gamepad", SECOND // 2 + 1) != token, "it may have stood with the deadman down all the time"
 
 
+def test_a_command_older_than_a_lease_lives_renews_none() -> None:
+    lease = LeaseTable()
+    lease.ask("a", b"1", "gamepad", 0)
+    lease.heard("gamepad", SECOND // 4, age_s=0.5)
+    assert lease.heard_ns == SECOND // 4
+    lease.heard("gamepad", SECOND // 2, age_s=0.51)
+    assert lease.heard_ns == SECOND // 4
+
+
+def test_a_grant_shows_a_person_only_on_a_new_connection() -> None:
+    lease = LeaseTable()
+    lease.ask("a", b"1", "gamepad", 1)
+    assert lease.present_ns == 1
+    lease.ask("a", b"1", "gamepad", SECOND)
+    assert (lease.grants, lease.present_ns) == (2, 1), "whoever only asks again and again commands nothing"
+    lease.ask("a", b"2", "gamepad", 2 * SECOND)
+    assert lease.present_ns == 2 * SECOND
+
+
 def test_a_restarted_holder_is_somebody_new() -> None:
     lease = LeaseTable()
     before = lease.ask("a", b"1", "gamepad", 0)

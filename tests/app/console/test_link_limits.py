@@ -18,6 +18,7 @@ from takeover.data.schema import (
     Command,
     ControlEnvelope,
     Hello,
+    Hold,
     Lease,
     Mode,
     Next,
@@ -62,6 +63,7 @@ class Linked:
         client._launcher = _Nobody()  # type: ignore[assignment]
         client._pending, client._inputs, client._cameras = {}, [], {"front", "wrist"}
         client._on_state(make_state(commander="console"))
+        client.state_ns += 60 * SECOND  # a slow machine makes no lost link
         client._greeted(Reply(session="session-1", spec=SPEC))
         client._leased(Reply(session="session-1", lease="token"))
         client.stamp_gui()
@@ -290,6 +292,29 @@ def test_the_lease_is_asked_for_again_and_with_a_script_only_on_a_press(linked):
     client._next_lease_ns = 0
     client._keep_lease()
     assert linked.asked() == []
+
+
+def test_while_no_state_comes_nothing_is_commanded_and_the_lease_is_left_to_others(linked: Linked) -> None:
+    client = linked.client
+    client._next_lease_ns, client.state_ns = 0, time.monotonic_ns() - 6 * SECOND // 10
+    client._keep_lease()
+    assert linked.command() is None
+    assert linked.asked() == []
+    client.press("hold")
+    client._send_requests()
+    assert [type(request) for request in linked.asked()] == [Hold], "what may only stop the robot is asked for all the same"
+    client.state_ns = time.monotonic_ns() + 60 * SECOND
+    client._keep_lease()
+    assert linked.command() is not None
+    assert [type(request) for request in linked.asked()] == [Lease]
+
+
+@pytest.mark.parametrize(("token", "period_s"), [("token", 0.2), ("", 0.5)])
+def test_the_lease_is_renewed_more_often_than_it_lapses(linked: Linked, token: str, period_s: float) -> None:
+    client = linked.client
+    client.lease, client._next_lease_ns, began_ns = token, 0, time.monotonic_ns()
+    client._keep_lease()
+    assert 0 <= client._next_lease_ns - began_ns - period_s * SECOND <= time.monotonic_ns() - began_ns
 
 
 def test_the_command_socket_is_told_what_arrives(linked: Linked) -> None:
