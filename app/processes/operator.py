@@ -6,6 +6,7 @@ console (to make scripted demonstrations) it drives in demonstrations only and n
 
 import logging
 import time
+from collections import deque
 
 import msgspec
 
@@ -53,6 +54,7 @@ class OperatorLoop:
         self._session = ""
         self._lease = ""
         self._lease_asked_s = 0.0
+        self._leases_asked: deque[int] = deque(maxlen=64)  # request ids that are not answered yet
         self._spec: RobotSpec | None = None
         self._device: ScriptedDevice | None = None
         self._state_seq = 0
@@ -109,6 +111,7 @@ class OperatorLoop:
             raise StartupError(str(error)) from error
         self._device = ScriptedDevice(operator, reply.spec)
         self._lease, self._lease_asked_s = "", 0.0
+        self._leases_asked.clear()
         self._newest = self._answer = None
 
     def _wants_to_drive(self) -> bool:
@@ -123,17 +126,19 @@ class OperatorLoop:
             return
         self._lease_asked_s = now_s
         if self._wants_to_drive():
-            self._client.send(Lease(sender=SENDER, device_kind="scripted"))
+            self._leases_asked.append(self._client.send(Lease(sender=SENDER, device_kind="scripted")))
         elif self._lease:
             self._client.send(Lease(sender=SENDER, release=True))
             self._lease = ""
+            self._leases_asked.clear()
 
     def _drain_replies(self) -> None:
         while (envelope := self._client.poll()) is not None:
             reply = envelope.reply
-            if reply.lease:
-                self._lease = reply.lease
-            elif reply.error:
+            if envelope.request_id in self._leases_asked:
+                self._leases_asked.remove(envelope.request_id)
+                self._lease = reply.lease  # refused: none, see the console's link
+            if reply.error:
                 log.info("refused: %s", reply.error)
 
     def _read_state(self) -> None:
@@ -159,12 +164,12 @@ class OperatorLoop:
             # The bridge asked again: the same decision, but in a new command under the lease as it is now.
             self._command_seq += 1
             self._answer = msgspec.structs.replace(self._answer, seq=self._command_seq, lease=self._lease, newest_state_seq=self._state_seq)
-            self._commands.send(self._answer)
+            self._push()
         elif self._lockstep:
             self._send(self._device.poll(), privileged.seq)
 
     def _repeat(self) -> None:
-        if self._device is not None and self._newest is not None and self._wants_to_drive():
+        if self._device is not None and self._newest is not None and self._lease and self._wants_to_drive():
             self._send(self._device.poll(), -1)
 
     def _send(self, reading: DeviceReading, for_step_seq: int) -> None:
@@ -188,13 +193,17 @@ class OperatorLoop:
             newest_state_seq=self._state_seq,
             for_step_seq=for_step_seq,
         )
-        self._commands.send(self._answer)
+        self._push()
         if "resume" in reading.presses:
             self._client.send(Resume(sender=SENDER))
         for outcome in (Outcome.SUCCESS, Outcome.FAILURE):
             if outcome.value in reading.presses:
                 episode = self._newest.episode_id if self._newest is not None else ""
                 self._client.send(SetOutcome(sender=SENDER, outcome=outcome, episode_id=episode))
+
+    def _push(self) -> None:
+        if self._answer is not None and self._lease:  # in lockstep the bridge asks again until there is one
+            self._commands.send(self._answer)
 
 
 def main(context: ProcessContext) -> None:
