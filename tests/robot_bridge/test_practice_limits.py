@@ -32,6 +32,7 @@ from takeover.data.schema import (
     Start,
     Stop,
 )
+from takeover.robot_bridge.arbitration import Authority
 from takeover.robot_bridge.control import WAY_TO_START_S
 from takeover.robot_bridge.control_state import practice_limits
 from takeover.robot_bridge.names import MAX_SENDER
@@ -203,7 +204,7 @@ def test_it_can_be_held_stopped_and_is_watched(travelling: ByHand, what: str) ->
     assert not travelling.control.last_action.any()
     if what == "hold":
         travelling.commands = travelling.deadman = True
-        travelling.control.authority = type(travelling.control.authority)(armed=True, needs_neutral=False, grant=travelling.token)
+        travelling.control.authority = Authority(armed=True, needs_neutral=False, grant=travelling.token, device="pad")
         travelling.tick(3)
         assert travelling.mode is Mode.HOLD, "without an episode there is nothing to take over"
         travelling.deadman = False
