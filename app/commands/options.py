@@ -51,8 +51,8 @@ class StationOptions:
     """How many demonstrations are cloned into policy version 1 (default: 20)."""
     policy_cameras: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME", help_behavior_hint="")] = ()
     """Cameras whose pictures the policy is shown, for `--set learner.observations=pictures`: `front wrist` on the simulated robot."""
-    gate: Literal["on", "off"] = "off"
-    """In real time the evaluator compares new versions with the trusted one; a worse one is refused and the robot rolls back."""
+    gate: Literal["on", "off"] = "on"
+    """In real time the evaluator compares new versions with the trusted one, and rolls back from a worse one; `off`: people decide."""
     probe_share: float = 0.0
     """Share of the policy's episodes that become no-help probes, by chance: `takeover policy probes` reads them (docs/gate.md)."""
     probe_versions: tuple[int, ...] = ()

@@ -228,5 +228,5 @@ def test_evaluations_that_cannot_be_are_refused(workspace: Path, capsys: pytest.
 
 
 def test_the_gate_can_be_left_to_people(tmp_path: Path) -> None:
-    assert not make_config(StationOptions(workspace=str(tmp_path)), operator="none").gate
-    assert make_config(StationOptions(workspace=str(tmp_path), gate="on"), operator="none").gate
+    assert make_config(StationOptions(workspace=str(tmp_path)), operator="none").gate
+    assert not make_config(StationOptions(workspace=str(tmp_path), gate="off"), operator="none").gate
