@@ -98,6 +98,10 @@ class CameraThread:
         """Cameras that gave no new picture for too long (or never one), or always the same although the robot has moved."""
         return [spec.name for spec in self.specs if self._watch.frozen(spec.name, now_ns)]
 
+    def robot_reset(self, begun_ns: int, ended_ns: int) -> None:
+        """Control thread: between these it offered nothing."""
+        self._watch.robot_reset(begun_ns, ended_ns)
+
     def close(self) -> None:
         with self._condition:
             self._stopping = True

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from takeover.robot_bridge.robots.base import Picture
 
-FROZEN_AFTER_S = 0.14  # two pictures at 20 Hz may be lost; with the step that acts on it, within 200 ms
+FROZEN_AFTER_S = 0.13  # one picture in a row at 20 Hz may be lost and the next be late; with the step that acts on it, within 200 ms
 MOVED_M = 0.03  # of the tool: two pictures of a still scene may be identical, two with this between them are not
 BLIND_PICTURES = 2  # identical ones taken after such a motion: the camera repeats itself
 
@@ -29,6 +29,11 @@ class CameraWatch:
 
     def __init__(self) -> None:
         self._views: dict[str, _View] = {}
+        self._reset_ns = (0, 0)
+
+    def robot_reset(self, begun_ns: int, ended_ns: int) -> None:
+        """No picture is taken while the robot is put into its start state: that time counts for no camera's silence."""
+        self._reset_ns = (begun_ns, ended_ns)
 
     def judge(self, picture: Picture, now_ns: int, place: Sequence[float] = ()) -> bool:
         """Whether ``picture`` is a new one: its counter is another and its stamp is later. ``place`` (3,) m: the tool when it was taken."""
@@ -52,7 +57,11 @@ class CameraWatch:
     def frozen(self, camera: str, now_ns: int) -> bool:
         """It never gave a picture, gave no new one for too long, or gives the same pixels although the robot has moved."""
         view = self._views.get(camera)
-        return view is None or now_ns - view.new_ns > FROZEN_AFTER_S * 1e9 or view.blind >= BLIND_PICTURES
+        return view is None or self._silent_ns(view, now_ns) > FROZEN_AFTER_S * 1e9 or view.blind >= BLIND_PICTURES
+
+    def _silent_ns(self, view: _View, now_ns: int) -> int:
+        begun_ns, ended_ns = self._reset_ns
+        return now_ns - view.new_ns - max(0, ended_ns - max(begun_ns, view.new_ns))
 
 
 def digest(picture: Picture) -> int:

@@ -167,7 +167,10 @@ class ControlBase(ControlState):
         episode = self.way_to_start or self.book.prepare()
         velocity = self.safety_state.velocity if self.start_steps else (0.0, 0.0, 0.0)
         self.way_to_start, self.start_steps = None, 0
+        begun_ns = time.monotonic_ns()
         self.robot.reset(episode.start_seed)
+        if self.cameras is not None:
+            self.cameras.robot_reset(begun_ns, time.monotonic_ns())
         self.safety_state = SafetyState(velocity=velocity)
         self.authority = replace(self.authority, armed=False, ramp=0, late_answers=0)
         self.watch_hands()

@@ -61,7 +61,7 @@ HOW = """
   and USB resets were not tried.
 - Rows 7 and 8 drive `takeover sim-server`, a process that stands in for hardware with its own clock, watchdog and monitor. The watchdog's
   figures are its own; a robot whose watchdog waits longer than T_cmd is driven slowly, as one without.
-- Row 5: a camera is frozen when its counter or its time stands for 140 ms, or when two pictures in a row have the pixels from before the
+- Row 5: a camera is frozen when its counter or its time stands for 130 ms, or when two pictures in a row have the pixels from before the
   tool was measured to move 3 cm, since two pictures of a still scene are identical: the 200 ms count from those 3 cm, and from standing
   still it takes as long as the way does. It counts measured motion where the design counts commanded motion: a slow robot is flagged
   later, and one that is commanded but blocked is not.

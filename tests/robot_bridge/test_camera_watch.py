@@ -92,3 +92,35 @@ def test_without_a_place_pixels_are_not_judged():
     for _ in range(10):
         camera.shoot((), sees=False)
     assert not camera.frozen
+
+
+MS = 1_000_000
+
+
+def test_the_time_of_a_reset_is_no_silence():
+    camera = Camera()
+    camera.shoot()
+    begun = camera.now_ns + 10 * MS
+    camera.watch.robot_reset(begun, begun + 400 * MS)
+    assert not camera.watch.frozen("front", begun + 410 * MS)
+    assert not camera.watch.frozen("front", begun + 515 * MS), "10 ms before it and 115 after"
+    assert camera.watch.frozen("front", begun + 525 * MS)
+    camera.now_ns = begun + 400 * MS
+    camera.shoot()
+    assert camera.watch.frozen("front", camera.now_ns + 135 * MS), "what was over before the newest picture excuses nothing"
+
+
+def test_a_reset_that_ends_while_a_picture_comes_excuses_what_is_left_of_it():
+    camera = Camera()
+    camera.shoot()
+    camera.watch.robot_reset(camera.now_ns - 100 * MS, camera.now_ns + 100 * MS)
+    assert not camera.watch.frozen("front", camera.now_ns + 225 * MS)
+    assert camera.watch.frozen("front", camera.now_ns + 235 * MS)
+
+
+def test_who_was_blind_before_a_reset_is_so_after_it():
+    camera = Camera()
+    camera.shoot()
+    begun = camera.now_ns + 140 * MS
+    camera.watch.robot_reset(begun, begun + 100 * MS)
+    assert camera.watch.frozen("front", begun + 101 * MS)

@@ -535,6 +535,7 @@ def test_a_camera_that_stays_away_ends_the_episode(filmed: tuple[ByHand, Cameras
         offer=lambda *_: None,
         ages_ms=thread.ages_ms,
         frozen=lambda _: [],
+        robot_reset=lambda *_: None,
         worst_age_ms=lambda: 0.0,
         newest_policy_images=list,
         policy_images_now=list,

@@ -523,6 +523,24 @@ def test_a_frozen_camera_that_the_policy_needs_holds_it_but_not_a_person(tmp_pat
         scene.run_policy()
 
 
+def test_a_robot_whose_reset_takes_long_does_not_begin_held_for_its_cameras(tmp_path: Path) -> None:
+    class Slow(SimRobot):
+        def reset(self, seed: int) -> None:
+            super().reset(seed)
+            time.sleep(0.3)
+
+    with station(tmp_path, hardware=Slow("peg-insert"), cameras=True, policy_cameras=["front"]) as made:
+        scene = Scene(made)
+        scene.run_policy()
+        held = []
+        for number in range(3):
+            made.until(lambda state, before=number: state.episode_number > before and state.mode in (Mode.POLICY, Mode.HOLD))
+            time.sleep(0.15)
+            held.append(made.state().hold_reason)
+            scene.operator.ask(SetOutcome(sender="console", outcome=Outcome.FAILURE))
+        assert HoldReason.CAMERA_FROZEN not in held
+
+
 def test_a_policy_without_its_camera_does_not_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(_: object, __: object) -> list[Picture]:
         raise RuntimeError("context lost")

@@ -30,6 +30,9 @@ class Cameras:
     def ages_ms(self, now_ns: int) -> dict[str, float]:
         return {spec.name: -1.0 if spec.name in self.missing else 10.0 for spec in self.specs}
 
+    def robot_reset(self, begun_ns: int, ended_ns: int) -> None:
+        pass
+
     def frozen(self, now_ns: int) -> list[str]:
         return self.still
 
