@@ -52,7 +52,7 @@ class CameraThread:
         self._period_ns = int(1e9 / max(spec.rate_hz for spec in self.specs))
         self._next_ns = 0
         self._source_ns: dict[str, int] = {}
-        self._watch = CameraWatch()
+        self._watch = CameraWatch({spec.name: spec.rate_hz for spec in self.specs})
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:

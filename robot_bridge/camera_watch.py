@@ -2,12 +2,13 @@
 
 import math
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from takeover.robot_bridge.robots.base import Picture
 
-FROZEN_AFTER_S = 0.13  # one picture in a row at 20 Hz may be lost and the next be late; with the step that acts on it, within 200 ms
+FROZEN_AFTER_S = 0.115  # seen at the third step at 20 Hz, also when pictures take 35 ms to render: held within 200 ms, whenever it froze
+FROZEN_AFTER_PERIODS = 2.3  # of a camera slower than 20 Hz: one picture may be lost and the next one late
 MOVED_M = 0.03  # of the tool: two pictures of a still scene may be identical, two with this between them are not
 BLIND_PICTURES = 2  # identical ones taken after such a motion: the camera repeats itself
 
@@ -27,7 +28,9 @@ class _View:
 class CameraWatch:
     """`judge` on the camera thread, `frozen` from any."""
 
-    def __init__(self) -> None:
+    def __init__(self, rates_hz: Mapping[str, float]) -> None:
+        """``rates_hz``: of every camera, by its name."""
+        self._silence_ns = {name: max(FROZEN_AFTER_S, FROZEN_AFTER_PERIODS / rate) * 1e9 for name, rate in rates_hz.items()}
         self._views: dict[str, _View] = {}
         self._reset_ns = (0, 0)
 
@@ -57,7 +60,7 @@ class CameraWatch:
     def frozen(self, camera: str, now_ns: int) -> bool:
         """It never gave a picture, gave no new one for too long, or gives the same pixels although the robot has moved."""
         view = self._views.get(camera)
-        return view is None or self._silent_ns(view, now_ns) > FROZEN_AFTER_S * 1e9 or view.blind >= BLIND_PICTURES
+        return view is None or self._silent_ns(view, now_ns) > self._silence_ns[camera] or view.blind >= BLIND_PICTURES
 
     def _silent_ns(self, view: _View, now_ns: int) -> int:
         begun_ns, ended_ns = self._reset_ns

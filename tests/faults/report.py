@@ -61,10 +61,10 @@ HOW = """
   and USB resets were not tried.
 - Rows 7 and 8 drive `takeover sim-server`, a process that stands in for hardware with its own clock, watchdog and monitor. The watchdog's
   figures are its own; a robot whose watchdog waits longer than T_cmd is driven slowly, as one without.
-- Row 5: a camera is frozen when its counter or its time stands for 130 ms, or when two pictures in a row have the pixels from before the
-  tool was measured to move 3 cm, since two pictures of a still scene are identical: the 200 ms count from those 3 cm, and from standing
-  still it takes as long as the way does. It counts measured motion where the design counts commanded motion: a slow robot is flagged
-  later, and one that is commanded but blocked is not.
+- Row 5: a camera is frozen when its counter or its time stands for 115 ms (a camera below 20 Hz: 2.3 of its periods, and then the bound
+  is longer), or when two pictures in a row have the pixels from before the tool was measured to move 3 cm, since two pictures of a still
+  scene are identical: the 200 ms count from those 3 cm, and from standing still it takes as long as the way does. It counts measured
+  motion where the design counts commanded motion: a slow robot is flagged later, and one that is commanded but blocked is not.
 - Row 5: the policy is held for its cameras (`policy_cameras`). A person who drives is held too, for any camera, unless the station says
   that people see the robot itself (`line_of_sight = "yes"`; `"auto"`: in simulation alone). The row's own test drives in simulation.
 - Row 8: a window says that the link is lost 0.35 s after the newest state, and no state leaves the bridge when no control

@@ -14,7 +14,7 @@ class Camera:
     """Twenty pictures a second, judged as they come; ``counts``, ``ticks`` and ``sees`` say what of them is alive."""
 
     def __init__(self) -> None:
-        self.watch = CameraWatch()
+        self.watch = CameraWatch({"front": 20.0})
         self.now_ns, self.counter, self.t_ns, self.shade = 10**12, 0, 0, 0
         self.rgb = np.zeros((48, 64, 3), np.uint8)
 
@@ -32,7 +32,7 @@ class Camera:
 
 
 def test_a_camera_that_never_gave_a_picture_is_frozen():
-    assert CameraWatch().frozen("front", 0)
+    assert CameraWatch({"front": 20.0}).frozen("front", 0)
 
 
 def test_a_camera_that_counts_ticks_and_sees_is_not_frozen():
@@ -103,19 +103,19 @@ def test_the_time_of_a_reset_is_no_silence():
     begun = camera.now_ns + 10 * MS
     camera.watch.robot_reset(begun, begun + 400 * MS)
     assert not camera.watch.frozen("front", begun + 410 * MS)
-    assert not camera.watch.frozen("front", begun + 515 * MS), "10 ms before it and 115 after"
-    assert camera.watch.frozen("front", begun + 525 * MS)
+    assert not camera.watch.frozen("front", begun + 504 * MS), "10 ms before it and 104 after"
+    assert camera.watch.frozen("front", begun + 506 * MS)
     camera.now_ns = begun + 400 * MS
     camera.shoot()
-    assert camera.watch.frozen("front", camera.now_ns + 135 * MS), "what was over before the newest picture excuses nothing"
+    assert camera.watch.frozen("front", camera.now_ns + 116 * MS), "what was over before the newest picture excuses nothing"
 
 
 def test_a_reset_that_ends_while_a_picture_comes_excuses_what_is_left_of_it():
     camera = Camera()
     camera.shoot()
     camera.watch.robot_reset(camera.now_ns - 100 * MS, camera.now_ns + 100 * MS)
-    assert not camera.watch.frozen("front", camera.now_ns + 225 * MS)
-    assert camera.watch.frozen("front", camera.now_ns + 235 * MS)
+    assert not camera.watch.frozen("front", camera.now_ns + 214 * MS)
+    assert camera.watch.frozen("front", camera.now_ns + 216 * MS)
 
 
 def test_who_was_blind_before_a_reset_is_so_after_it():
@@ -124,3 +124,10 @@ def test_who_was_blind_before_a_reset_is_so_after_it():
     begun = camera.now_ns + 140 * MS
     camera.watch.robot_reset(begun, begun + 100 * MS)
     assert camera.watch.frozen("front", begun + 101 * MS)
+
+
+@pytest.mark.parametrize(("rate_hz", "silence_ms"), [(60.0, 115), (20.0, 115), (10.0, 230)])
+def test_a_slow_camera_is_waited_for_longer(rate_hz, silence_ms):
+    watch = CameraWatch({"front": rate_hz})
+    watch.judge(Picture("front", 1, 1, np.zeros((48, 64, 3), np.uint8)), 0)
+    assert [watch.frozen("front", (silence_ms + more) * MS) for more in (-1, 1)] == [False, True]
