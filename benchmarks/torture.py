@@ -51,6 +51,8 @@ class Ledger:
             self.content = json.loads(path.read_text())
             if self.content["seed"] != seed:
                 raise SystemExit(f"{path} is of seed {self.content['seed']}; remove it or give that seed")
+            if self.content["commit"] != commit():
+                raise SystemExit(f"{path} was begun at commit {self.content['commit']}, this is {commit()}: remove it to begin anew")
 
     @property
     def done(self) -> int:

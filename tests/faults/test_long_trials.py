@@ -84,6 +84,14 @@ def test_ledger_goes_on_and_refuses_another_seed(tmp_path) -> None:
         Ledger(tmp_path / "state.json", 6)
 
 
+def test_a_run_of_another_commit_is_not_gone_on_with(tmp_path) -> None:
+    ledger = Ledger(tmp_path / "state.json", 5)
+    ledger.content["commit"] = "0123abc"
+    ledger.save()
+    with pytest.raises(SystemExit, match="begun at commit 0123abc"):
+        Ledger(tmp_path / "state.json", 5)
+
+
 def test_trend_of_a_leak_and_of_noise() -> None:
     t = np.arange(0, 3600, 5.0)
     noise = np.random.default_rng(0).normal(0, 0.5, len(t))
