@@ -375,6 +375,7 @@ BRIDGE: list[Mutation] = [
     *of(
         "robot_bridge/camera_thread.py",
         IO,
+        ("picture: rate", "if not spec.rate_hz > 0]:", "if False]:"),
         ("picture: frozen", "if self._watch.frozen(spec.name, now_ns)]", "if False]"),
         ("picture: none yet", "if spec.name in self._source_ns else -1.0", "if spec.name in self._source_ns else 0.0"),
         ("picture: same again", "new = self._watch.judge(picture, time.monotonic_ns(), place)", "new = True"),

@@ -42,6 +42,8 @@ class CameraThread:
         self.pictures_not_recorded = 0
         self._remote = endpoints.over_network("state") is not None
         endpoints.check_cameras([spec.name for spec in self.specs])
+        if dark := [f"{spec.name} has {spec.rate_hz:g}" for spec in self.specs if not spec.rate_hz > 0]:
+            raise ValueError(f"CameraSpec.rate_hz, pictures a second, must be above 0: {', '.join(dark)}")
         self._publishers: dict[str, Publisher[CameraFrame]] = {
             spec.name: Publisher(endpoints, f"camera/{spec.name}", CameraFrame, queue=2) for spec in self.specs
         }

@@ -38,7 +38,8 @@ from takeover.robot_bridge import io as bridge_io
 from takeover.robot_bridge.camera_thread import MAX_PICTURE_BACKLOG_BYTES, CameraThread
 from takeover.robot_bridge.inbox import ReceivedCommand
 from takeover.robot_bridge.names import MAX_AUTHOR, MAX_SENDER
-from takeover.robot_bridge.protocol import ControlClient, Dealer, Push
+from takeover.robot_bridge.protocol import ControlClient, Dealer, Endpoints, Push
+from takeover.robot_bridge.record_log import RecordLog
 from takeover.robot_bridge.refusals import MAX_KNOWN, MAX_NOTES, NOTE_NS, Refusal
 from takeover.robot_bridge.robots.base import Picture
 from takeover.robot_bridge.sight import pictures_alone
@@ -472,6 +473,14 @@ def filmed(tmp_path: Path) -> Iterator[tuple[ByHand, Cameras, CameraThread]]:
 def picture(cameras: Cameras, thread: CameraThread, episode: str = "", new: bool = True) -> None:
     cameras.counter += int(new)
     thread._render(None, episode, 0, (0.0, 0.0, 0.0))
+
+
+@pytest.mark.parametrize("rate_hz", [0.0, -20.0, float("nan")])
+def test_a_camera_without_a_rate_is_named(tmp_path: Path, rate_hz: float) -> None:
+    cameras = Cameras()
+    cameras.specs[1] = structs.replace(cameras.specs[1], rate_hz=rate_hz)
+    with pytest.raises(ValueError, match=rf"rate_hz, pictures a second, must be above 0: side has {rate_hz:g}$"):
+        CameraThread(cameras, Endpoints(tmp_path), RecordLog("session", lambda _: b"", lambda: None), synchronous=True)
 
 
 def test_people_who_do_not_see_the_robot_need_every_camera(filmed: tuple[ByHand, Cameras, CameraThread]) -> None:

@@ -100,7 +100,9 @@ def test_steps_wait_for_the_learners_lag_and_name_the_version(tmp_path: Path) ->
                 )
 
             client = made.operator()
-            assert eventually(lambda: (finished(-1), client.state is not None and not client.state.gate["learner"])[1]), "the bridge hears it"
+            assert eventually(lambda: (finished(-1), client.state is not None and not client.state.gate["learner"])[1]), (
+                "the bridge hears it"
+            )
             assert eventually(lambda: client.ask(Start(sender="console", kind=EpisodeKind.POLICY)).error == "")
             made.until(lambda state: state.train_steps == 4)
             threading.Event().wait(0.2)
