@@ -35,10 +35,10 @@ def check_bridge(
         raise Failed(f"no such check: {', '.join(names)}")
     rig = Rig(endpoints)
     try:
-        results = [result for suite in STANDING for result in suite.run(rig, told, only)]
+        results = [result for suite in STANDING for result in suite.run(rig, told, only, rig.peers.stall_s)]
         for suite in DRIVING:
             if drive:
-                results += suite.run(rig, told, {*only, *AFTER.names} if only else ())
+                results += suite.run(rig, told, {*only, *AFTER.names} if only else (), rig.peers.stall_s)
             elif not only:
                 skipped = suite.skipped(NOT_DRIVEN)
                 results += skipped

@@ -67,6 +67,12 @@ class Peers(threading.Thread):
         self.rejoin = False  # the recorder says hello again, as after a reconnect
         self._greet = False  # a hello of the recorder is due
         self.outgoing: deque[tuple[str, bytes]] = deque()
+        self._stall_s = 0.0
+
+    def stall_s(self) -> float:
+        """The longest that this thread has done nothing since this was last asked, s: a busy computer's doing."""
+        longest, self._stall_s = self._stall_s, 0.0
+        return longest
 
     @property
     def state(self) -> State | None:
@@ -89,9 +95,11 @@ class Peers(threading.Thread):
         ):
             record: Dealer[RecorderMessage, AnyRecord] | None = None
             next_command = next_beat = 0.0
+            turned = time.monotonic()
             while not self._closing.is_set():
                 wait([states, observations] if record is None else [states, observations, record], 0.005)
                 now = time.monotonic()
+                self._stall_s, turned = max(self._stall_s, now - turned), now
                 while (state := states.receive()) is not None:
                     self.states.append((now, state))
                 while (observation := observations.receive()) is not None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -23,7 +24,8 @@ from takeover.data.schema import Clear, EpisodeKind, Mode, Resume, Start, Stop
 from takeover.robot_bridge.conformance.actor import POINT, check_actor
 from takeover.robot_bridge.conformance.bridge import DRIVING, HANDS, NOT_DRIVEN, NOT_LOOKED_AT, STANDING, check_bridge
 from takeover.robot_bridge.conformance.bridge_late import LATE
-from takeover.robot_bridge.conformance.report import Failed, Result, Status, as_json
+from takeover.robot_bridge.conformance.peers import Peers
+from takeover.robot_bridge.conformance.report import Failed, Result, Status, Suite, as_json, need
 from takeover.robot_bridge.conformance.rig import Rig
 from takeover.robot_bridge.protocol import Endpoints
 from tests.robot_bridge.station import Operator, Recorder, eventually, station
@@ -340,6 +342,52 @@ def test_commands_of_the_check_that_come_late_are_no_fault_of_the_bridge(folder,
         bound(folder / "s", process)
         result = by_name(check_bridge(Endpoints(folder / "s"), drive=True, only=["resume_needs_commands"]))["resume_needs_commands"]
     assert (result.status, len(timers) > 0) == (Status.PASS, True), result.observed
+
+
+@pytest.mark.parametrize(
+    ("fails", "stalls_ms", "status", "runs", "said"),
+    [
+        (1, [90, 0], Status.PASS, 2, "done"),
+        (1, [30, 0], Status.FAIL, 1, "no"),
+        (9, [90, 50, 41], Status.FAIL, 3, "no (try 3; this computer stood still for 41 ms meanwhile)"),
+        (9, [90, 10], Status.FAIL, 2, "no"),
+    ],
+    ids=["busy once", "not busy", "busy all along", "fails when it is not busy either"],
+)
+def test_a_check_that_fails_while_this_computer_stalls_is_made_again(fails, stalls_ms, status, runs, said):
+    suite, made = Suite[None](), []
+
+    @suite.check("nothing", "something")
+    def often_late(_: None) -> str:
+        made.append(1)
+        need(len(made) > fails, "no")
+        return "done"
+
+    stalls = iter([500.0, *stalls_ms])  # the first: from before the check
+    [result] = suite.run(None, lambda _: None, (), lambda: next(stalls) / 1000.0)
+    assert (result.status, len(made), result.observed) == (status, runs, said)
+
+
+def test_the_check_knows_for_how_long_it_did_nothing(folder, monkeypatch):
+    made = Peers.made
+
+    def slowly(peers: Peers, **changes: Any) -> Any:
+        monkeypatch.setattr(Peers, "made", made)
+        time.sleep(0.2)
+        return made(peers, **changes)
+
+    with running(sys.executable, BRIDGE, folder / "s") as process:
+        bound(folder / "s", process)
+        rig = Rig(Endpoints(folder / "s"))
+        try:
+            rig.peers.stall_s()
+            monkeypatch.setattr(Peers, "made", slowly)
+            rig.lease()
+            assert eventually(lambda: Peers.made is made)
+            time.sleep(0.3)
+            assert rig.peers.stall_s() >= 0.19
+        finally:
+            rig.close()
 
 
 def test_where_no_bridge_is_it_says_so(folder):
