@@ -25,7 +25,7 @@ from takeover.robot_bridge.conformance.actor import POINT, check_actor
 from takeover.robot_bridge.conformance.bridge import DRIVING, HANDS, NOT_DRIVEN, NOT_LOOKED_AT, STANDING, check_bridge
 from takeover.robot_bridge.conformance.bridge_late import LATE
 from takeover.robot_bridge.conformance.peers import Peers
-from takeover.robot_bridge.conformance.report import Failed, Result, Status, Suite, as_json, need
+from takeover.robot_bridge.conformance.report import Failed, Result, Status, Suite, as_json
 from takeover.robot_bridge.conformance.rig import Rig
 from takeover.robot_bridge.protocol import Endpoints
 from tests.robot_bridge.station import Operator, Recorder, eventually, station
@@ -243,6 +243,12 @@ def test_the_example_actor_conforms(findings):
 
 
 def find_bridge_mistake(item: tuple[str, str, str]) -> Result:
+    """The result of the check that must find it; made again when it did not: commands that are late on a busy computer hide some."""
+    first = _find_bridge_mistake(item)
+    return first if first.status is Status.FAIL else _find_bridge_mistake(item)
+
+
+def _find_bridge_mistake(item: tuple[str, str, str]) -> Result:
     name, old, new = item
     with tempfile.TemporaryDirectory(prefix="tk-") as text:
         folder = Path(text)
@@ -345,27 +351,18 @@ def test_commands_of_the_check_that_come_late_are_no_fault_of_the_bridge(folder,
 
 
 @pytest.mark.parametrize(
-    ("fails", "stalls_ms", "status", "runs", "said"),
-    [
-        (1, [90, 0], Status.PASS, 2, "done"),
-        (1, [30, 0], Status.FAIL, 1, "no"),
-        (9, [90, 50, 41], Status.FAIL, 3, "no (try 3; this computer stood still for 41 ms meanwhile)"),
-        (9, [90, 10], Status.FAIL, 2, "no"),
-    ],
-    ids=["busy once", "not busy", "busy all along", "fails when it is not busy either"],
+    ("stalled_ms", "said"), [(30, "no"), (90, "no (this computer stood still for 90 ms meanwhile: try again when it is less busy)")]
 )
-def test_a_check_that_fails_while_this_computer_stalls_is_made_again(fails, stalls_ms, status, runs, said):
-    suite, made = Suite[None](), []
+def test_a_check_that_fails_while_this_computer_stalls_says_so(stalled_ms, said):
+    suite = Suite[None]()
 
     @suite.check("nothing", "something")
-    def often_late(_: None) -> str:
-        made.append(1)
-        need(len(made) > fails, "no")
-        return "done"
+    def late(_: None) -> str:
+        raise Failed("no")
 
-    stalls = iter([500.0, *stalls_ms])  # the first: from before the check
+    stalls = iter([500.0, stalled_ms])  # the first: from before the check
     [result] = suite.run(None, lambda _: None, (), lambda: next(stalls) / 1000.0)
-    assert (result.status, len(made), result.observed) == (status, runs, said)
+    assert (result.status, result.observed) == (Status.FAIL, said)
 
 
 def test_the_check_knows_for_how_long_it_did_nothing(folder, monkeypatch):
