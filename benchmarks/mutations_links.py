@@ -172,12 +172,12 @@ LINKS: list[Mutation] = [
     *of(
         "robot_bridge/control_desk.py",
         MEANT,
-        ("meant: by the state", "self.episodes_shown.get(envelope.newest_state_seq)", "None"),
+        ("meant: by the state", "self.states_shown.get(envelope.newest_state_seq)", "None"),
     ),
     *of(
         "robot_bridge/io.py",
         MEANT,
-        ("meant: remembered", "self.episodes_shown.pop(self._state_seq - REMEMBERED_STATES, None)", "pass"),
+        ("meant: remembered", "self.states_shown.pop(self._state_seq - REMEMBERED_STATES, None)", "pass"),
     ),
     *of(
         "robot_bridge/status.py",

@@ -28,7 +28,7 @@ from takeover.data.schema import (
 )
 from takeover.data.station import ID_ALLOWED, is_id
 from takeover.robot_bridge import names
-from takeover.robot_bridge.inbox import MAX_REQUEST_AGE_NS, EpisodesShown, Inbox, PendingRequest
+from takeover.robot_bridge.inbox import MAX_REQUEST_AGE_NS, Inbox, PendingRequest, StateShown
 from takeover.robot_bridge.lease import LeaseRefused, LeaseTable
 from takeover.robot_bridge.mark_rate import MARKS_PER_S, MarkRate
 from takeover.robot_bridge.peers import Peer, Peers
@@ -67,7 +67,7 @@ class ControlDesk:
     _state_times: dict[int, int]
     _marks: MarkRate
     _stops_done: deque[tuple[str, int, int]]  # the newest ones, each as key, request id and state seen
-    episodes_shown: dict[int, EpisodesShown]  # by the number of the state; of those in `_state_times`
+    states_shown: dict[int, StateShown]  # by the number of the state; of those in `_state_times`
 
     def _on_control(self) -> None:
         for peer, data in turn(self._control.receive_raw):
@@ -184,9 +184,9 @@ class ControlDesk:
             return f"at most {MARKS_PER_S:g} marks and outcomes a second"
         return ""
 
-    def _shown(self, envelope: ControlEnvelope) -> EpisodesShown | None:
+    def _shown(self, envelope: ControlEnvelope) -> StateShown | None:
         """What the asker had in view. In lockstep states come by wall time and episodes do not: what arrives is for what runs."""
-        return None if self._lockstep else self.episodes_shown.get(envelope.newest_state_seq)
+        return None if self._lockstep else self.states_shown.get(envelope.newest_state_seq)
 
     def _owner(self, peer: bytes) -> bytes:
         """Whose connection the newest request came over: a connection's name can be chosen, the key it came with cannot."""

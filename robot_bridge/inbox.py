@@ -34,7 +34,7 @@ class ReceivedCommand:
 
 
 @dataclass(frozen=True)
-class EpisodesShown:
+class StateShown:
     """What a `State` showed: the episode that was being recorded, the one that had ended last ("": none), how often STOP had been
     pressed by then, and how often a hold had begun or been asked for."""
 
@@ -62,7 +62,7 @@ class PendingRequest:
     stops: int = 0  # that had been pressed by the newest state that the asker had seen; where it names none, when it came
     arrival_ns: int = field(default_factory=time.monotonic_ns)
     user: str = ""  # public key it came with; empty where nothing goes over a network
-    shown: EpisodesShown | None = None  # in the newest state that the asker had seen; None: not known, or in lockstep
+    shown: StateShown | None = None  # in the newest state that the asker had seen; None: not known, or in lockstep
 
 
 @dataclass

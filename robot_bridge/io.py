@@ -28,7 +28,7 @@ from takeover.robot_bridge import chunks, names, recordable
 from takeover.robot_bridge.answer_source import AnswerSource
 from takeover.robot_bridge.arbitration import command_life_s
 from takeover.robot_bridge.control_desk import REMEMBERED_STOPS, ControlDesk
-from takeover.robot_bridge.inbox import EpisodesShown, Inbox, PendingRequest, ReceivedCommand
+from takeover.robot_bridge.inbox import Inbox, PendingRequest, ReceivedCommand, StateShown
 from takeover.robot_bridge.lease import LEASE_LIFE_NS, LeaseTable
 from takeover.robot_bridge.mark_rate import MarkRate
 from takeover.robot_bridge.peers import Peers
@@ -84,7 +84,7 @@ class BridgeIO(ControlDesk, RecordDesk):
         self._state_times: dict[int, int] = {}
         self._marks = MarkRate()
         self._stops_done: deque[tuple[str, int, int]] = deque(maxlen=REMEMBERED_STOPS)
-        self.episodes_shown: dict[int, EpisodesShown] = {}
+        self.states_shown: dict[int, StateShown] = {}
 
         self._sockets: list[Any] = []
         self._state: Publisher[State] = self._own(Publisher(endpoints, "state", State))
@@ -185,7 +185,7 @@ class BridgeIO(ControlDesk, RecordDesk):
                 self._state.send(state)
                 self._state_times[self._state_seq] = now
                 self._state_times.pop(self._state_seq - REMEMBERED_STATES, None)
-                self.episodes_shown.pop(self._state_seq - REMEMBERED_STATES, None)
+                self.states_shown.pop(self._state_seq - REMEMBERED_STATES, None)
                 self._state_seq += 1
 
     def _on_policy(self) -> None:

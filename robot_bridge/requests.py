@@ -25,7 +25,7 @@ from takeover.data.schema import (
     UndoOutcome,
 )
 from takeover.robot_bridge.episode import EpisodeError
-from takeover.robot_bridge.inbox import MAX_REQUEST_AGE_NS, EpisodesShown, PendingRequest, Refused
+from takeover.robot_bridge.inbox import MAX_REQUEST_AGE_NS, PendingRequest, Refused, StateShown
 from takeover.robot_bridge.lease import holds
 from takeover.robot_bridge.modes import ModeEvent
 from takeover.robot_bridge.robots.base import RobotError
@@ -49,7 +49,7 @@ class RequestHandler:
     def __init__(self, control: "ControlLoop") -> None:
         self._control = control
         self._stops = 0  # that had been pressed when what is handled now was asked
-        self._shown: EpisodesShown | None = None  # to who asked it
+        self._shown: StateShown | None = None  # to who asked it
         self._methods: dict[type, Callable[[Any], None]] = {
             Start: self._start,
             Finish: self._finish,

@@ -2,7 +2,7 @@
 
 from takeover.data.schema import Mode, State
 from takeover.robot_bridge.control import ControlLoop
-from takeover.robot_bridge.inbox import EpisodesShown
+from takeover.robot_bridge.inbox import StateShown
 
 MIN_FREE_BYTES = 1 << 30
 LEARNER_SILENT_S = 3.0
@@ -34,7 +34,7 @@ class StatusBoard:
         recorder_ns = records.heartbeat_age_ns(now_ns)
         command_age_ms = min(received.age_s(now_ns), 3600.0) * 1000.0 if received is not None else -1.0
         running = episode.id if episode is not None and episode.recorded else ""
-        io.episodes_shown[seq] = EpisodesShown(running, last.id if last is not None else "", io.inbox.stops, holds)
+        io.states_shown[seq] = StateShown(running, last.id if last is not None else "", io.inbox.stops, holds)
         return State(
             session=io.session,
             seq=seq,

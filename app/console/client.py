@@ -74,8 +74,9 @@ def _told(request: ControlRequest, error: str) -> str:
     """A refusal as the person reads it; "" of none, and of what is asked again by itself once the connection is known."""
     if error != SAY_HELLO:
         return error
-    name = type(request).__name__
-    return "" if name in ("Lease", "ViewReport") else f"{name}: the connection to the bridge was lost and is back; this was not done"
+    if isinstance(request, Lease | ViewReport):
+        return ""
+    return f"{type(request).__name__}: the connection to the bridge was lost and is back; this was not done"
 
 
 Mapper = Callable[[DeviceReading, RobotSpec], list[float]]

@@ -315,6 +315,8 @@ def second_commander_refused(rig: Rig) -> str:
             rig.now()
             if all(state.command_age_ms < 100 for heard, state in list(rig.peers.states) if heard >= asked):
                 break  # nothing stood against it but the lease: our commands were there all the time
+        else:
+            raise Failed(f"refused ({refused.error}), but our own commands were late each time: perhaps not for the lease")
     finally:
         other.close()
     _resumes(rig)

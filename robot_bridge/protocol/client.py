@@ -154,12 +154,12 @@ class ControlClient:
         while True:
             self._repeat_kept()
             envelope = self._dealer.receive(self._until(deadline))
-            if envelope is not None and not self._asked_again(envelope):
+            if envelope is not None and not self._heard(envelope):
                 return envelope
             if time.monotonic() >= deadline:
                 return None
 
-    def _asked_again(self, envelope: ReplyEnvelope) -> bool:
+    def _heard(self, envelope: ReplyEnvelope) -> bool:
         """What a reply tells, whatever it answers; True: it refused what was sent again at once, whose answer is still to come."""
         if envelope.reply.spec is not None:
             self._names_people = envelope.reply.names_people

@@ -22,7 +22,7 @@ from takeover.data.schema import (
     SetOutcome,
     Stop,
 )
-from takeover.robot_bridge.inbox import EpisodesShown, PendingRequest
+from takeover.robot_bridge.inbox import PendingRequest, StateShown
 from takeover.robot_bridge.io import REMEMBERED_STATES
 
 from .by_hand import ByHand, by_hand
@@ -39,7 +39,7 @@ def hand(tmp_path: Path) -> Iterator[ByHand]:
         yield made
 
 
-def asked(hand: ByHand, request: ControlRequest, shown: EpisodesShown | None) -> str:
+def asked(hand: ByHand, request: ControlRequest, shown: StateShown | None) -> str:
     """What is answered to a request of somebody who saw ``shown``."""
     now = time.monotonic_ns()
     hand.io.inbox.requests.append(PendingRequest(b"x", 1, request, "console", Role.OPERATOR, b"console", 0, now, "", shown))
@@ -59,7 +59,7 @@ def two_episodes(hand: ByHand, kind: EpisodeKind = EpisodeKind.POLICY) -> tuple[
         press(hand)
     first = running(hand)
     assert first
-    assert asked(hand, SetOutcome(sender="console", outcome=Outcome.SUCCESS), EpisodesShown(first, "")) == ""
+    assert asked(hand, SetOutcome(sender="console", outcome=Outcome.SUCCESS), StateShown(first, "")) == ""
     hand.deadman = False
     hand.tick(4)
     episode = hand.control.book.episode
@@ -84,17 +84,17 @@ def outcomes(hand: ByHand) -> list[tuple[str, Outcome]]:
 @pytest.mark.parametrize("seen", ["running", "pause"])
 def test_a_key_for_the_episode_before_corrects_that_one(hand: ByHand, seen: str) -> None:
     first, second = two_episodes(hand)
-    assert asked(hand, FAILURE, EpisodesShown(first, "") if seen == "running" else EpisodesShown("", first)) == ""
+    assert asked(hand, FAILURE, StateShown(first, "") if seen == "running" else StateShown("", first)) == ""
     assert running(hand) == second
     assert outcomes(hand) == [(first, Outcome.SUCCESS), (first, Outcome.FAILURE)]
 
 
 def test_a_key_that_names_its_episode_needs_nothing_seen(hand: ByHand) -> None:
     first, second = two_episodes(hand)
-    for shown in (None, EpisodesShown(second, first)):
+    for shown in (None, StateShown(second, first)):
         assert asked(hand, SetOutcome(sender="console", outcome=Outcome.FAILURE, episode_id=first), shown) == ""
         assert running(hand) == second
-    assert asked(hand, SetOutcome(sender="console", outcome=Outcome.FAILURE, episode_id=second), EpisodesShown("", first)) == ""
+    assert asked(hand, SetOutcome(sender="console", outcome=Outcome.FAILURE, episode_id=second), StateShown("", first)) == ""
     hand.tick(2)
     assert outcomes(hand)[-1] == (second, Outcome.FAILURE)
 
@@ -102,14 +102,14 @@ def test_a_key_that_names_its_episode_needs_nothing_seen(hand: ByHand) -> None:
 @pytest.mark.parametrize("known", [True, False])
 def test_a_key_for_the_episode_that_runs_ends_it(hand: ByHand, known: bool) -> None:
     first, second = two_episodes(hand)
-    assert asked(hand, FAILURE, EpisodesShown(second, first) if known else None) == ""
+    assert asked(hand, FAILURE, StateShown(second, first) if known else None) == ""
     hand.tick(2)
     assert outcomes(hand) == [(first, Outcome.SUCCESS), (second, Outcome.FAILURE)]
 
 
 def test_who_saw_no_episode_meant_none(hand: ByHand) -> None:
     hand.run()
-    assert "no episode was in view" in asked(hand, FAILURE, EpisodesShown("", ""))
+    assert "no episode was in view" in asked(hand, FAILURE, StateShown("", ""))
     assert running(hand)
 
 
@@ -122,10 +122,10 @@ def test_while_a_demonstration_waits_a_key_is_for_the_one_before(hand: ByHand) -
 
 def test_next_ends_no_episode_that_its_sender_had_not_seen(hand: ByHand) -> None:
     first, second = two_episodes(hand)
-    for shown in (EpisodesShown(first, ""), EpisodesShown("", first)):
+    for shown in (StateShown(first, ""), StateShown("", first)):
         assert "has begun or ended since" in asked(hand, NEXT, shown)
         assert running(hand) == second
-    assert asked(hand, NEXT, EpisodesShown(second, first)) == ""
+    assert asked(hand, NEXT, StateShown(second, first)) == ""
     hand.tick(2)
     assert outcomes(hand)[-1] == (second, Outcome.ABORTED)
 
@@ -133,23 +133,23 @@ def test_next_ends_no_episode_that_its_sender_had_not_seen(hand: ByHand) -> None
 def test_next_for_an_episode_that_has_ended_makes_no_other_start(hand: ByHand) -> None:
     """Where a reset is made by hand the robot would move before it is done."""
     first, second = two_episodes(hand, EpisodeKind.DEMONSTRATION)
-    assert "has begun or ended since" in asked(hand, NEXT, EpisodesShown(first, ""))
+    assert "has begun or ended since" in asked(hand, NEXT, StateShown(first, ""))
     hand.tick(3)
     episode = hand.control.book.episode
     assert episode is not None
     assert episode.id == second
-    assert asked(hand, NEXT, EpisodesShown("", first)) == ""
+    assert asked(hand, NEXT, StateShown("", first)) == ""
 
 
 def test_what_is_thrown_away_is_what_was_seen(hand: ByHand) -> None:
     first, second = two_episodes(hand, EpisodeKind.DEMONSTRATION)
     press(hand)
     assert running(hand) == second
-    assert "another episode has ended since" in asked(hand, DISCARD, EpisodesShown("", "long ago"))
-    assert asked(hand, DISCARD, EpisodesShown("", first)) == ""
+    assert "another episode has ended since" in asked(hand, DISCARD, StateShown("", "long ago"))
+    assert asked(hand, DISCARD, StateShown("", first)) == ""
     assert running(hand) == second
     assert outcomes(hand) == [(first, Outcome.SUCCESS), (first, Outcome.ABORTED)]
-    assert asked(hand, DISCARD, EpisodesShown(second, first)) == ""
+    assert asked(hand, DISCARD, StateShown(second, first)) == ""
     hand.tick(2)
     assert [(one.episode_id, one.discarded) for one in hand.records if isinstance(one, EpisodeEnd)] == [(first, False), (second, True)]
 
@@ -159,7 +159,7 @@ def test_a_demonstration_that_waits_is_not_shown_as_running(hand: ByHand) -> Non
     state = hand.bridge._board.compose(7, time.monotonic_ns())
     assert state is not None
     assert state.episode_id
-    assert hand.io.episodes_shown[7] == EpisodesShown("", first)
+    assert hand.io.states_shown[7] == StateShown("", first)
 
 
 @pytest.mark.parametrize("ticks", [0, 3])
@@ -197,7 +197,7 @@ def test_a_key_at_a_stop_of_a_waiting_demonstration_is_for_the_one_before(hand: 
     assert state is not None
     assert (state.mode, state.episode_id) == (Mode.STOPPED, second)
     key = SetOutcome(sender="console", outcome=Outcome.FAILURE, episode_id=episode_meant(state))
-    assert asked(hand, key, hand.io.episodes_shown[state.seq]) == ""
+    assert asked(hand, key, hand.io.states_shown[state.seq]) == ""
     assert outcomes(hand) == [(first, Outcome.SUCCESS), (first, Outcome.FAILURE)]
 
 
@@ -214,7 +214,7 @@ def test_the_bridge_remembers_what_its_states_showed(hand: ByHand) -> None:
     hand.run()
     first = running(hand)
     saw_first = seen()
-    assert hand.io.episodes_shown[saw_first] == EpisodesShown(first, "")
+    assert hand.io.states_shown[saw_first] == StateShown(first, "")
     client = hand.client("desk", Role.LABELER)
     hello = Hello(protocol=PROTOCOL_VERSION, sender="desk", role=Role.LABELER, software="test")
     assert hand.answered(client, hello).error == ""
@@ -231,5 +231,5 @@ def test_the_bridge_remembers_what_its_states_showed(hand: ByHand) -> None:
     assert [one.outcome_source for one in hand.records if isinstance(one, EpisodeEnd)] == [OutcomeSource.OPERATOR]
     for _ in range(REMEMBERED_STATES + 10):
         seen()
-    assert list(hand.io.episodes_shown) == list(hand.io._state_times), "no more than can be asked by"
+    assert list(hand.io.states_shown) == list(hand.io._state_times), "no more than can be asked by"
     client.close()
