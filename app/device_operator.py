@@ -32,7 +32,6 @@ from takeover.robot_bridge.protocol import ControlClient, Endpoints, RequestTime
 SENDER = "terminal"
 PERIOD_S = 0.02
 LEASE_PERIOD_S = 0.2
-STATE_LIFE_S = 0.5  # without a state for so long nothing is commanded
 STOP_TOLD_NS = 500_000_000
 SPEEDS = (0.25, 0.5, 0.75, 1.0)
 
@@ -71,19 +70,18 @@ class DeviceOperator:
         states: Subscriber[State] = Subscriber(self._endpoints, "state", State)
         state: State | None = None
         session, spec = "", None
-        state_s, lease_asked_s, asked = 0.0, 0.0, -1
+        lease_asked_s, asked = 0.0, -1
         try:
             while not self._closing.wait(min(PERIOD_S, 0.5 / spec.control_hz) if spec is not None else PERIOD_S):
                 if (news := states.receive()) is not None:
-                    state, state_s = news, time.monotonic()
+                    state = news
                     client.saw(state)
                     commands.arrived(state.command_age_ms if state.commander == SENDER else 0.0)
                 if state is None:
                     continue
                 if state.session != session:
                     session, spec = self._shake_hands(client)
-                seen = time.monotonic() - state_s <= STATE_LIFE_S  # else the robot is neither commanded nor kept from others
-                if seen and time.monotonic() - lease_asked_s > LEASE_PERIOD_S:
+                if not client.unseen and time.monotonic() - lease_asked_s > LEASE_PERIOD_S:
                     lease_asked_s = time.monotonic()
                     asked = client.send(Lease(sender=SENDER))
                 while (envelope := client.poll()) is not None:
@@ -94,7 +92,7 @@ class DeviceOperator:
                 self._tell_of_stop(client.stop_pressed_ns)
                 if spec is not None:
                     self.reading = manager.poll()
-                    if self._lease and seen:
+                    if self._lease and not client.unseen:
                         commands.send(self._command(self.reading, session, spec, state))
                     for press in self.reading.presses:
                         if (request := self._request(press, state)) is not None:

@@ -253,6 +253,11 @@ ENDS: list[Mutation] = [
         ("console: press in vain, hold on its way", "or heard_ns - self._asked_ns > HOLD_AGAIN_NS", "or True"),
     ),
     *of(
+        "robot_bridge/protocol/client.py",
+        "tests/app/console/test_link_limits.py",
+        ("client: how long unseen", "STATE_LIFE_NS = 500_000_000", "STATE_LIFE_NS = 5_000_000_000"),
+    ),
+    *of(
         "app/console/client.py",
         "tests/app/console/test_link_limits.py",
         ("console: heartbeat", "gui_alive=now - self.gui_stamp_ns < GUI_HEARTBEAT_MS * 1e6", "gui_alive=True"),
@@ -273,9 +278,8 @@ ENDS: list[Mutation] = [
         ("console: no answer, time", "REPLY_TIMEOUT_S = 1.5", "REPLY_TIMEOUT_S = 1.0"),
         ("console: lease twice a second", "or now < self._next_lease_ns:", "or False:"),
         ("console: lease kept in time", "_LEASE_RENEWED_S if self.lease else _LEASE_RETRY_S", "_LEASE_RETRY_S"),
-        ("console: no lease unseen", "state is None or self.unseen or now", "state is None or now"),
-        ("console: no command unseen", "if self.unseen:", "if False:"),
-        ("console: how long unseen", "STATE_LIFE_MS = 500.0", "STATE_LIFE_MS = 5000.0"),
+        ("console: no lease unseen", "state is None or self._control.unseen or now", "state is None or now"),
+        ("console: no command unseen", "if self._control.unseen:", "if False:"),
         ("console: lease on a press", "wanted = self.want_lease and (pressed or not self.only_on_press)", "wanted = self.want_lease"),
         ("console: lease of others", "if not wanted and not self.holds_lease:", "if False:"),
         ("console: who holds", " and state is not None and state.commander == self.sender", " and state is not None"),

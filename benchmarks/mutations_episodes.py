@@ -105,10 +105,10 @@ EPISODES: list[Mutation] = [
         ("outcome: pressed twice", "if newest is not None and newest.author", "if False and newest.author"),
         ("outcome: said by another too", "newest.author == author and found.outcome", "found.outcome"),
         ("outcome: another one", " and found.outcome is outcome:", ":"),
-        ("discard: counted", "ended.block.done += counted - ended.counted", "pass"),
-        ("discard: undone", "ended.discarded and outcome is Outcome.ABORTED", "ended.discarded"),
+        ("discard: counted", "ended.block.done += ended.counted - before", "pass"),
+        ("discard: undone", "self.discarded and self.outcome is Outcome.ABORTED", "self.discarded"),
         ("discard: for good", "ended.discarded = True", "pass"),
-        ("discard: counted once", "ended.counted = counted", "pass"),
+        ("discard: counted once", "ended.counted - before", "ended.counted - 1"),
         (
             "event: not after the end",
             "max(0, round((self.config.key_delay_s - since_s) * self.control_hz))",

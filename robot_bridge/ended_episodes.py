@@ -24,8 +24,12 @@ class EndedEpisode:
     last_step: int = 0
     source: OutcomeSource = OutcomeSource.NONE
     author: str = ""  # who ended it by its outcome
-    discarded: bool = False  # after its end: not counted while its outcome is aborted
-    counted: bool = True
+    discarded: bool = False  # after its end
+
+    @property
+    def counted(self) -> bool:
+        """By its block: not when it was thrown away and has no other outcome since."""
+        return not (self.discarded and self.outcome is Outcome.ABORTED)
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,12 +98,11 @@ class EndedEpisodes:
         self._change(given.ended, given.before, author)
 
     def _change(self, ended: EndedEpisode, outcome: Outcome, author: str) -> None:
-        previous, ended.outcome = ended.outcome, outcome
+        previous, before = ended.outcome, ended.counted
+        ended.outcome = outcome
         ended.source = OutcomeSource.OPERATOR
-        counted = not (ended.discarded and outcome is Outcome.ABORTED)
         if ended.block is not None:
-            ended.block.done += counted - ended.counted
-        ended.counted = counted
+            ended.block.done += ended.counted - before
         self.log.append(
             lambda session, rec_seq: OutcomeChange(
                 session=session,

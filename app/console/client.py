@@ -50,7 +50,6 @@ from takeover.robot_bridge.protocol import SAY_HELLO, ClockOffset, ControlClient
 
 GUI_HEARTBEAT_MS = 100.0
 COMMAND_PERIOD_S = 0.02
-STATE_LIFE_MS = 500.0  # without a state for so long nothing is commanded: nobody here sees what it would do
 REPLY_TIMEOUT_S = 1.5
 _TICK_S = 0.005  # longest sleep: bounds how late a STOP or a request leaves
 _LEASE_RENEWED_S, _LEASE_RETRY_S = 0.2, 0.5  # with it, often enough that it never lapses between two; without it
@@ -161,11 +160,6 @@ class ConsoleClient(StationSlots):
     def holds_lease(self) -> bool:
         state = self.state
         return bool(self.lease) and state is not None and state.commander == self.sender
-
-    @property
-    def unseen(self) -> bool:
-        """No state comes: the robot is neither commanded from here nor kept from others (STOP and requests go out all the same)."""
-        return self.state_age_ms() > STATE_LIFE_MS
 
     def close(self, timeout_s: float = 2.0) -> None:
         """Give the lease back, close the sockets."""
@@ -311,7 +305,7 @@ class ConsoleClient(StationSlots):
     def _keep_lease(self) -> None:
         now = time.monotonic_ns()
         state = self.state
-        if not self.session or state is None or self.unseen or now < self._next_lease_ns:
+        if not self.session or state is None or self._control.unseen or now < self._next_lease_ns:
             return
         pressed = now - self._pressed_ns < 3_000_000_000
         wanted = self.want_lease and (pressed or not self.only_on_press)
@@ -363,7 +357,7 @@ class ConsoleClient(StationSlots):
         for press in reading.presses:
             self.press(press)
         state = self.state
-        if self.unseen:
+        if self._control.unseen:
             return
         if not self.session or not self.lease or not self._drivable or state is None or self.spec is None or state.session != self.session:
             return

@@ -29,6 +29,7 @@ from takeover.robot_bridge.protocol.link import Link, parse
 
 MAX_WAITING = 256  # requests whose times are remembered
 STOP_AT_CLOSE_S = 1.0
+STATE_LIFE_NS = 500_000_000  # without a state for so long nobody here sees what a command would do
 DRIFT_NS = 5_000_000  # of two clocks against each other, while a sample is remembered
 SAY_HELLO = "say hello first"  # what a bridge answers on a connection that it does not know
 
@@ -95,6 +96,7 @@ class ControlClient:
         self.clock = ClockOffset()
         self.newest_state_seq = -1
         self._session = ""
+        self._saw_ns = 0
         self._sent_ns: dict[int, int] = {}
         self._hello: Hello | None = None
         may_lose = bool(endpoints.over_network("control"))
@@ -108,9 +110,14 @@ class ControlClient:
 
     def saw(self, state: State) -> None:
         """The newest state: what is asked from now on is asked by who has seen it, and it may show that a STOP or a Hold was acted on."""
-        self.newest_state_seq = state.seq
+        self.newest_state_seq, self._saw_ns = state.seq, time.monotonic_ns()
         self._stop.saw(state)
         self._hold.saw(state)
+
+    @property
+    def unseen(self) -> bool:
+        """No state comes: whoever drives neither commands the robot nor keeps it from others (STOP and requests go out all the same)."""
+        return time.monotonic_ns() - self._saw_ns > STATE_LIFE_NS
 
     @property
     def stop_pressed_ns(self) -> int:

@@ -63,7 +63,7 @@ class Linked:
         client._launcher = _Nobody()  # type: ignore[assignment]
         client._pending, client._inputs, client._cameras = {}, [], {"front", "wrist"}
         client._on_state(make_state(commander="console"))
-        client.state_ns += 60 * SECOND  # a slow machine makes no lost link
+        client._control._saw_ns += 60 * SECOND  # a slow machine makes no lost link
         client._greeted(Reply(session="session-1", spec=SPEC))
         client._leased(Reply(session="session-1", lease="token"))
         client.stamp_gui()
@@ -296,14 +296,14 @@ def test_the_lease_is_asked_for_again_and_with_a_script_only_on_a_press(linked):
 
 def test_while_no_state_comes_nothing_is_commanded_and_the_lease_is_left_to_others(linked: Linked) -> None:
     client = linked.client
-    client._next_lease_ns, client.state_ns = 0, time.monotonic_ns() - 6 * SECOND // 10
+    client._next_lease_ns, client._control._saw_ns = 0, time.monotonic_ns() - 6 * SECOND // 10
     client._keep_lease()
     assert linked.command() is None
     assert linked.asked() == []
     client.press("hold")
     client._send_requests()
     assert [type(request) for request in linked.asked()] == [Hold], "what may only stop the robot is asked for all the same"
-    client.state_ns = time.monotonic_ns() + 60 * SECOND
+    client._control._saw_ns = time.monotonic_ns() + 60 * SECOND
     client._keep_lease()
     assert linked.command() is not None
     assert [type(request) for request in linked.asked()] == [Lease]
