@@ -2,6 +2,7 @@
 
 from benchmarks.mutation import Mutation
 from benchmarks.mutations_bridge import BRIDGE
+from benchmarks.mutations_cameras import CAMERAS
 from benchmarks.mutations_decide import DECIDE
 from benchmarks.mutations_ends import ENDS
 from benchmarks.mutations_episodes import EPISODES
@@ -16,6 +17,7 @@ from benchmarks.mutations_sim import SIMULATOR
 MUTATIONS: list[Mutation] = [
     *DECIDE,
     *BRIDGE,
+    *CAMERAS,
     *PRACTICE,
     *ENDS,
     *EPISODES,
