@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from takeover.app.console.client_slots import Notice, StationSlots
+from takeover.app.console.client_slots import Notice, StationSlots, refusal_text
 from takeover.app.inputs.base import DeviceReading
 from takeover.app.outcome_episode import episode_meant
 from takeover.data.drivers import UNNAMED, Driver
@@ -46,7 +46,7 @@ from takeover.data.schema import Mark as MarkRequest
 from takeover.data.schema import Next as NextRequest
 from takeover.data.schema import Resume as ResumeRequest
 from takeover.data.schema import UndoOutcome as UndoRequest
-from takeover.robot_bridge.protocol import SAY_HELLO, ClockOffset, ControlClient, Dealer, Endpoints, Subscriber, WatchedPush, wait
+from takeover.robot_bridge.protocol import ClockOffset, ControlClient, Dealer, Endpoints, Subscriber, WatchedPush, wait
 
 GUI_HEARTBEAT_MS = 100.0
 COMMAND_PERIOD_S = 0.02
@@ -67,15 +67,6 @@ class _Pending:
     request: ControlRequest
     sent_ns: int
     done: Callable[[Reply], None] | None
-
-
-def _told(request: ControlRequest, error: str) -> str:
-    """A refusal as the person reads it; "" of none, and of what is asked again by itself once the connection is known."""
-    if error != SAY_HELLO:
-        return error
-    if isinstance(request, Lease | ViewReport):
-        return ""
-    return f"{type(request).__name__}: the connection to the bridge was lost and is back; this was not done"
 
 
 Mapper = Callable[[DeviceReading, RobotSpec], list[float]]
@@ -327,7 +318,7 @@ class ConsoleClient(StationSlots):
                 continue
             now = time.monotonic_ns()
             self.round_trip_ms = (now - pending.sent_ns) / 1e6
-            told = _told(pending.request, envelope.reply.error)
+            told = refusal_text(pending.request, envelope.reply.error)
             if told and (not isinstance(pending.request, Lease) or told != self._lease_refusal):
                 self.notices.append(Notice(now, told))
             if isinstance(pending.request, Lease):

@@ -8,14 +8,18 @@ from takeover.data.schema import (
     ActorStatus,
     CameraFrame,
     Committed,
+    ControlRequest,
     EpisodeEnd,
     EpisodeStart,
     EvaluatorStatus,
     LearnerStatus,
+    Lease,
     ProcessStatus,
     RobotSpec,
     State,
+    ViewReport,
 )
+from takeover.robot_bridge.protocol import SAY_HELLO
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,15 @@ class Notice:
     t_ns: int
     text: str
     refused: bool = True
+
+
+def refusal_text(request: ControlRequest, error: str) -> str:
+    """A refusal as the person reads it; "" of none, and of what is asked again by itself once the connection is known."""
+    if error != SAY_HELLO:
+        return error
+    if isinstance(request, Lease | ViewReport):
+        return ""
+    return f"{type(request).__name__}: the connection to the bridge was lost and is back; this was not done"
 
 
 @dataclass(frozen=True)
