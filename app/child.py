@@ -143,16 +143,19 @@ class Child:
         if self.process is not None and self.process.poll() is None:
             self.process.terminate()
 
+    def wait(self, until_s: float) -> bool:
+        """Wait for it, at most until ``until_s`` of the monotonic clock. Returns whether it has ended."""
+        while self.process is not None and not self._has_ended():
+            if time.monotonic() >= until_s:
+                return False
+            time.sleep(0.01)
+        return True
+
     def end(self, timeout_s: float) -> bool:
         """Wait for it; after ``timeout_s`` kill its whole group. Returns whether it ended by itself."""
-        deadline = time.monotonic() + timeout_s
-        while self.process is not None and not (ended := self._has_ended()):
-            if time.monotonic() >= deadline:
-                self._release()
-                return ended
-            time.sleep(0.01)
+        ended = self.wait(time.monotonic() + timeout_s)
         self._release()
-        return True
+        return ended
 
     def _has_ended(self) -> bool:
         """Whether it is a zombie by now. It is not reaped yet, so its pid, and with it the group's id, cannot be reused."""

@@ -25,6 +25,7 @@ STOP_TIMEOUT_S = 3.0
 STATUS_PERIOD_S = 0.5
 INDISPENSABLE = ("bridge", "recorder", "console")  # with a console, the others may be given up and started again by hand
 LAST = "recorder"  # ends after the others, so that it receives what they still send
+LAST_STOP_TIMEOUT_S = 30.0  # it writes what it has to the disk; killing it loses nothing acknowledged, but leaves that to the next start
 
 
 class StationFailed(RuntimeError):
@@ -259,7 +260,7 @@ class Launcher:
         child = self._child(process)
         if action in ("stop", "restart"):
             child.ask_to_end()
-            child.end(STOP_TIMEOUT_S)
+            self._end(child, time.monotonic())
         if action in ("start", "restart") and not child.wanted:
             child.start()
         return ""
@@ -269,11 +270,19 @@ class Launcher:
         for group in (first, [child for child in self._children.values() if child.name == LAST]):
             for child in group:
                 child.ask_to_end()
-            deadline = time.monotonic() + STOP_TIMEOUT_S
+            asked_s = time.monotonic()
             for child in group:
-                if not child.end(deadline - time.monotonic()):
-                    self._report(f"{child.name} did not stop within {STOP_TIMEOUT_S:.0f} s and was killed")
+                self._end(child, asked_s)
         self._publish(status)
+
+    def _end(self, child: Child, asked_s: float) -> None:
+        """Wait for a process that was asked to end at ``asked_s``; kill it when its time is over, and say so."""
+        limit_s = STOP_TIMEOUT_S
+        if child.name == LAST and not child.wait(asked_s + limit_s):
+            limit_s = LAST_STOP_TIMEOUT_S
+            self._report(f"{child.name} is still writing to the disk; it has {limit_s:.0f} s")
+        if not child.end(asked_s + limit_s - time.monotonic()):
+            self._report(f"{child.name} did not stop within {limit_s:.0f} s and was killed")
 
     def _publish(self, status: Publisher[ProcessStatus]) -> None:
         with self._lock:

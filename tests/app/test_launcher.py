@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -48,6 +49,27 @@ def test_start_and_stop_leave_nothing_behind(station_config):
     assert time.monotonic() - stopping_s < 10
     assert_nothing_left(config)
     assert launcher.error == ""
+
+
+@pytest.mark.parametrize("limit_s", [30.0, 4.0])
+def test_a_recorder_that_is_slow_to_end_may_finish_what_it_writes(station_config, monkeypatch, limit_s):
+    """A stopped process is as slow as one whose disk is."""
+    monkeypatch.setattr("takeover.app.launcher.LAST_STOP_TIMEOUT_S", limit_s)
+    config, said = station_config(), []
+    with Launcher(config, SMALL, said.append) as launcher:
+        launcher.wait_ready(60)
+        pid = launcher.pids()["recorder"]
+        os.kill(pid, signal.SIGSTOP)
+        going_on = threading.Timer(6.0, os.kill, (pid, signal.SIGCONT))
+        if limit_s > 6.0:
+            going_on.start()
+    slow = f"recorder is still writing to the disk; it has {limit_s:.0f} s"
+    if limit_s > 6.0:
+        assert said == [slow]
+        assert_nothing_left(config)
+    else:
+        assert said == [slow, "recorder did not stop within 4 s and was killed"]
+        assert processes_of(config) == []
 
 
 def test_every_process_killed_once_comes_back(station_config, eventually):
