@@ -2,7 +2,10 @@
 
 import msgspec
 
-from takeover.data.schema import Outcome
+from takeover.data.schema import Outcome, OutcomeSource
+
+JUDGED = (OutcomeSource.LABEL, OutcomeSource.OPERATOR, OutcomeSource.CLASSIFIER)
+"""Whose outcomes say where an episode ended: its event step is dated back, and what came after it is nobody's."""
 
 
 class EpisodeLabels(msgspec.Struct, frozen=True, kw_only=True):

@@ -16,7 +16,7 @@ from takeover.data.index import fresh_index
 from takeover.data.labels import LabelError, Labels
 from takeover.data.open_episode import OpenEpisode
 from takeover.data.people import note_operators
-from takeover.data.schema import OutcomeChange
+from takeover.data.schema import OutcomeChange, OutcomeSource
 from takeover.data.workspace import Workspace
 
 RETRY_AFTER_S = 5.0
@@ -93,7 +93,8 @@ class Finaliser:
     def _do(self, job: OpenEpisode | OutcomeChange) -> None:
         try:
             if isinstance(job, OutcomeChange):
-                self.labels.add_outcome(job.episode_id, job.outcome, job.author, job.wall_ns, job.event_step)
+                outcome = job.outcome if job.source is OutcomeSource.OPERATOR else None
+                self.labels.add_outcome(job.episode_id, outcome, job.author, job.wall_ns, job.event_step)
             else:
                 self._close_episode(job)
             self.error = ""

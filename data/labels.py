@@ -68,12 +68,13 @@ class Labels:
                     return event
             return self._append(writing, now, target, episode_id, field, text, author, wall_ns, blind=blind)
 
-    def add_outcome(self, episode_id: str, outcome: Outcome, author: str, wall_ns: int, event_step: int = -1) -> LabelEvent | None:
+    def add_outcome(self, episode_id: str, outcome: Outcome | None, author: str, wall_ns: int, event_step: int = -1) -> LabelEvent | None:
         """An operator's late outcome from the stream; the episode may not be in the catalog yet. Twice is once.
 
         It counts from when it was given: a label set since then stands. ``event_step``: the step it is dated back to, -1 for none.
+        ``outcome`` None: what was recorded holds again.
         """
-        value = f"{outcome.value}@{event_step}" if event_step >= 0 else outcome.value
+        value = "" if outcome is None else f"{outcome.value}@{event_step}" if event_step >= 0 else outcome.value
         with self._writing() as writing:
             same = select(label_events.c.id).where(
                 label_events.c.target == episode_id, label_events.c.field == "outcome", label_events.c.wall_ns == wall_ns

@@ -8,10 +8,10 @@ from takeover.data.catalog import Catalog
 from takeover.data.catalog_current import parts
 from takeover.data.catalog_queries import labels_of
 from takeover.data.catalog_tables import LabelEvent, LabelUse, episodes, label_events, label_uses, segments
-from takeover.data.episode_labels import EpisodeLabels
+from takeover.data.episode_labels import JUDGED, EpisodeLabels
 from takeover.data.label_fields import TRAINING_FIELDS, trim_of
 from takeover.data.label_store import event_of, event_query
-from takeover.data.schema import Outcome, OutcomeSource
+from takeover.data.schema import Outcome
 
 
 def training_labels(catalog: Catalog, ids: list[str]) -> dict[str, EpisodeLabels]:
@@ -43,7 +43,7 @@ def training_labels(catalog: Catalog, ids: list[str]) -> dict[str, EpisodeLabels
             episode_id=episode_id,
             outcome=Outcome(row.outcome),
             event_step=row.event_step if row.event_step >= 0 else row.steps - 1,
-            relabelled=row.outcome_source in (OutcomeSource.LABEL, OutcomeSource.OPERATOR, OutcomeSource.CLASSIFIER),
+            relabelled=row.outcome_source in JUDGED,
             excluded=row.excluded,
             left_out=tuple(left_out),
             not_imitated=tuple(not_imitated),

@@ -7,7 +7,7 @@ import msgspec
 import numpy as np
 
 from takeover.data.episode_block import StepBlock
-from takeover.data.episode_labels import EpisodeLabels
+from takeover.data.episode_labels import JUDGED, EpisodeLabels
 from takeover.data.schema import EpisodeEnd, EpisodeKind, EpisodeStart, Outcome, RobotSpec, Step
 from takeover.policies.correction_use import CorrectionUse
 from takeover.policies.imitation_episodes import Stored, class_of, classes_in, demonstrated, driven_steps, histories
@@ -109,13 +109,18 @@ class ImitationIngestion:
         start, self._running = self._running, None
         if start is not None and start.kind == EpisodeKind.POLICY:
             self._make_room()
-        if start is None or start.kind != EpisodeKind.DEMONSTRATION:
+        stored = self._episodes.get(end.episode_id)
+        if start is None or stored is None:
             return
-        stored = self._episodes[end.episode_id]
-        self._touched[end.episode_id] = None
-        dropped = end.discarded or end.outcome == Outcome.ABORTED
-        stored.complete = not dropped
-        stored.labels = EpisodeLabels(episode_id=end.episode_id, outcome=end.outcome, event_step=end.event_step, excluded=dropped)
+        judged = end.outcome_source in JUDGED and end.outcome in (Outcome.SUCCESS, Outcome.FAILURE)
+        labels = EpisodeLabels(episode_id=end.episode_id, outcome=end.outcome, event_step=end.event_step, relabelled=judged)
+        if start.kind == EpisodeKind.DEMONSTRATION:
+            dropped = end.discarded or end.outcome == Outcome.ABORTED
+            stored.complete = not dropped
+            labels = msgspec.structs.replace(labels, excluded=dropped)
+        elif not judged:
+            return
+        self.apply_labels(labels)
 
     def _make_room(self) -> None:
         """Between episodes, and from what was recorded alone: labels may change, what a resumed learner forgets may not."""

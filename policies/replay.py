@@ -12,8 +12,8 @@ import numpy as np
 import torch
 
 from takeover.data.episode_block import StepBlock
-from takeover.data.episode_labels import EpisodeLabels
-from takeover.data.schema import EpisodeEnd, EpisodeKind, EpisodeStart, Outcome, OutcomeSource, RobotSpec, Source, Step
+from takeover.data.episode_labels import JUDGED, EpisodeLabels
+from takeover.data.schema import EpisodeEnd, EpisodeKind, EpisodeStart, Outcome, RobotSpec, Source, Step
 from takeover.policies.correction_use import CorrectionUse
 from takeover.policies.frames import Frames
 from takeover.policies.labelled_rows import LabelledRows
@@ -117,7 +117,7 @@ class CorrectionReplay:
     def end_episode(self, end: EpisodeEnd) -> None:
         """A demonstration counts once it is complete; a late or operator's outcome is written into the stored rows."""
         key = self._keys.get(end.episode_id, -1)
-        given = end.outcome_source in (OutcomeSource.OPERATOR, OutcomeSource.LABEL, OutcomeSource.CLASSIFIER)
+        given = end.outcome_source in JUDGED
         labels = EpisodeLabels(
             episode_id=end.episode_id, outcome=end.outcome, event_step=end.event_step, relabelled=given, excluded=end.discarded
         )

@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 
 from takeover.data.episode_block import StepBlock
-from takeover.data.episode_labels import EpisodeLabels
-from takeover.data.schema import EpisodeEnd, EpisodeKind, EpisodeStart, Outcome, OutcomeChange, RobotSpec, RunConfig, Step
+from takeover.data.episode_labels import JUDGED, EpisodeLabels
+from takeover.data.schema import EpisodeEnd, EpisodeKind, EpisodeStart, Outcome, OutcomeChange, OutcomeSource, RobotSpec, RunConfig, Step
 from takeover.policies.base import Learner, Prepares, TakesBlocks
 from takeover.policies.corrections import CorrectionClock
 from takeover.policies.ingestion_log import CommittedRecord
@@ -139,6 +139,11 @@ class TrainingStream(ABC):
 
     def _change_outcome(self, change: OutcomeChange, learner: Learner) -> None:
         name, taken_back = change.episode_id, change.outcome is Outcome.UNKNOWN
+        if change.source is not OutcomeSource.OPERATOR and not taken_back:  # what was recorded holds again
+            judged = change.source in JUDGED
+            labels = EpisodeLabels(episode_id=name, outcome=change.outcome, event_step=change.event_step, relabelled=judged)
+            learner.apply_labels(self.quarantine.amend(labels))
+            return
         waits = self.quarantine.unjudged(name) if taken_back else self.quarantine.lacks_outcome(name)
         if change.outcome is not Outcome.ABORTED and not waits:
             learner.relabel(name, change.outcome, change.event_step)

@@ -205,7 +205,7 @@ class ControlBase(ControlState):
 
     def end_episode(self, outcome: Outcome, source: OutcomeSource, discard: bool = False) -> None:
         """Record the end and go on as the block asks."""
-        self.book.end(outcome, source, discarded=discard)
+        self.book.end(outcome, source, discarded=discard, held_steps=self.held_steps)
         self.end_request = None
         self.pending = None
         block = self.book.block

@@ -34,11 +34,13 @@ class EndedEpisode:
 
 @dataclass(frozen=True, eq=False)
 class GivenOutcome:
-    """That a person gave an outcome: of which episode, who, and what it was before."""
+    """That a person gave an outcome: of which episode, who, and what it was before: by ``source``, at ``event_step``."""
 
     ended: EndedEpisode
     author: str
     before: Outcome
+    event_step: int
+    source: OutcomeSource
 
 
 class EndedEpisodes:
@@ -59,7 +61,7 @@ class EndedEpisodes:
         """An episode has just ended."""
         self._ended.append(ended)
         if ended.by_operator:
-            self._changes.append(GivenOutcome(ended, ended.author, Outcome.UNKNOWN))
+            self._changes.append(GivenOutcome(ended, ended.author, Outcome.UNKNOWN, ended.event_step, OutcomeSource.OPERATOR))
 
     def dated_back(self, since_s: float = 0.0) -> int:
         """Steps by which a key that is pressed ``since_s`` after the last step is dated back from that step."""
@@ -75,7 +77,9 @@ class EndedEpisodes:
         newest = next((change for change in reversed(self._changes) if change.ended is found), None)
         if newest is not None and newest.author == author and found.outcome is outcome:
             return  # pressed twice: nothing changes, and one undo takes it back
-        self._changes.append(GivenOutcome(found, author, found.outcome))
+        # what was thrown away as it ended stays so, whatever else its record says
+        source = found.source if found.block is not None else OutcomeSource.OPERATOR
+        self._changes.append(GivenOutcome(found, author, found.outcome, found.event_step, source))
         if not found.by_operator and outcome in (Outcome.SUCCESS, Outcome.FAILURE) and self.config.reward != "task":
             since_s = (time.monotonic_ns() - found.ended_ns) / 1e9  # a key that comes after the time limit
             found.event_step = max(0, found.last_step - self.dated_back(since_s))
@@ -87,7 +91,10 @@ class EndedEpisodes:
         self.relabel(Outcome.ABORTED, author, ended.id)
 
     def undo(self, author: str) -> None:
-        """Take back the last outcome that ``author`` gave. Raises `EpisodeError` when there is none or somebody has changed it since."""
+        """Take back the last outcome that ``author`` gave: what was before holds again, a time limit as a time limit.
+
+        Raises `EpisodeError` when there is none or somebody has changed it since.
+        """
         given = next((change for change in reversed(self._changes) if change.author == author), None)
         if given is None:
             raise EpisodeError(f"no outcome given by {author} is left to undo")
@@ -95,12 +102,13 @@ class EndedEpisodes:
         if newest is not given:
             raise EpisodeError(f"{newest.author} has made episode {given.ended.id} {given.ended.outcome} since; set it again instead")
         self._changes.remove(given)
-        self._change(given.ended, given.before, author)
+        given.ended.event_step = given.event_step
+        self._change(given.ended, given.before, author, given.source)
 
-    def _change(self, ended: EndedEpisode, outcome: Outcome, author: str) -> None:
+    def _change(self, ended: EndedEpisode, outcome: Outcome, author: str, source: OutcomeSource = OutcomeSource.OPERATOR) -> None:
         previous, before = ended.outcome, ended.counted
         ended.outcome = outcome
-        ended.source = OutcomeSource.OPERATOR
+        ended.source = source
         if ended.block is not None:
             ended.block.done += ended.counted - before
         self.log.append(
@@ -112,6 +120,7 @@ class EndedEpisodes:
                 previous=previous,
                 author=author,
                 event_step=ended.event_step,
+                source=source,
                 wall_ns=time.time_ns(),
             )
         )

@@ -1,5 +1,6 @@
 """What an episode, a block of them and a step are while they are made: plain data. `EpisodeBook` keeps and records them."""
 
+from collections import deque
 from dataclasses import dataclass, field
 
 from takeover.data.schema import ControlMode, EpisodeKind, Mode, PolicyAction, PolicyImage, SafetyBit, Source
@@ -48,6 +49,7 @@ class Episode:
     probe: int = -1  # number of the no-help probe that it is; -1: none
     probe_version: int = 0
     ended_by: str = ""  # who gave its outcome while it ran
+    newest_seqs: deque[int] = field(default_factory=deque)  # control steps of its newest driven ones, as far back as a key is dated
 
 
 @dataclass(frozen=True)

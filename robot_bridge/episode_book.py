@@ -2,6 +2,7 @@
 
 import hashlib
 import time
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -99,6 +100,7 @@ class EpisodeBook:
         )
         version = self._schedule.version(probe) if probe >= 0 else 0
         self.episode = Episode(str(ULID()).lower(), number, kind, seed, probe=probe, probe_version=version)
+        self.episode.newest_seqs = deque(maxlen=self.ended.dated_back() + 1)
         return self.episode
 
     def forget_prepared(self) -> None:
@@ -253,20 +255,21 @@ class EpisodeBook:
         if step.held:
             return
         episode.steps += 1
+        episode.newest_seqs.append(step.seq)
         if Source.HUMAN in step.source:
             episode.human_steps += 1
         if episode.kind is EpisodeKind.POLICY:
             self.train_steps += 1
 
-    def end(self, outcome: Outcome, source: OutcomeSource, *, discarded: bool = False) -> None:
-        """Record the end and count it in the block."""
+    def end(self, outcome: Outcome, source: OutcomeSource, *, discarded: bool = False, held_steps: int = 0) -> None:
+        """Record the end and count it in the block. ``held_steps``: for how many the robot has stood still since the last that counts."""
         episode = self._current()
         self.episode = None
         if not episode.recorded:
             return
         last = max(0, episode.steps - 1)
         by_operator = source is OutcomeSource.OPERATOR
-        back = self.ended.dated_back() if by_operator else 1 if source is OutcomeSource.CLASSIFIER else 0
+        back = self._driven_since(episode, held_steps) if by_operator else 1 if source is OutcomeSource.CLASSIFIER else 0
         event_step = max(0, last - back)  # a classifier has seen the state before the last step
         now_ns, wall_ns = time.monotonic_ns(), time.time_ns()
         self.log.append(
@@ -291,6 +294,12 @@ class EpisodeBook:
         if self.block is not None and not discarded:
             self.block.done += 1
             self.block.failures += outcome is not Outcome.SUCCESS
+
+    def _driven_since(self, episode: Episode, held_steps: int) -> int:
+        """Steps that were driven since what a key is about, which is pressed after ``held_steps`` that were not."""
+        seqs = episode.newest_seqs
+        meant = seqs[-1] + held_steps - self.ended.dated_back() if seqs else 0
+        return sum(seq > meant for seq in seqs)
 
     # --- outcomes after the end ---
 

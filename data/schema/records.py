@@ -122,13 +122,17 @@ class Event(Record, frozen=True, kw_only=True, tag="event"):
 
 
 class OutcomeChange(Record, frozen=True, kw_only=True, tag="outcome_change"):
-    """An operator's correction of an outcome after the episode ended (late key, undo). Becomes a label."""
+    """An operator's correction of an outcome after the episode ended (late key, undo). Becomes a label.
+
+    ``source`` other than `operator`: what was recorded, and by what, holds again, since a person took their outcome back.
+    """
 
     episode_id: str
     outcome: Outcome
     previous: Outcome
     author: str
     event_step: int
+    source: OutcomeSource = OutcomeSource.OPERATOR
     wall_ns: int
 
 

@@ -2,6 +2,7 @@
 
 import time
 
+import msgspec
 import pytest
 from msgspec import structs
 
@@ -11,7 +12,7 @@ from takeover.data.episode_file import read_records, verify_file
 from takeover.data.journal import JournalError
 from takeover.data.open_episode import OpenEpisode
 from takeover.data.recorder import Accepted, Recorder
-from takeover.data.schema import CameraFrame, EpisodeStart, Event, Outcome, OutcomeChange, Step
+from takeover.data.schema import CameraFrame, EpisodeStart, Event, Outcome, OutcomeChange, OutcomeSource, Step
 from takeover.data.store import GapError, iter_episode_records, read_gap
 from tests.patience import patient
 
@@ -444,6 +445,44 @@ def test_a_file_that_the_catalog_has_no_room_for_keeps_no_other_out(workspace, s
     wait_closed(again)
     again.close()
     assert [path.name for path in workspace.unreadable.iterdir()] == ["s1-ep0000.1.mcap"]
+
+
+def test_an_outcome_that_is_taken_back_leaves_what_was_recorded(workspace, stream):
+    recorder = Recorder(workspace)
+    records = stream.episode(outcome=Outcome.FAILURE)
+    feed(recorder, [*records[:-1], msgspec.structs.replace(records[-1], outcome_source=OutcomeSource.LIMIT)])
+    recorder.sync()
+    wait_closed(recorder)
+    (recorded,) = recorder.catalog.episodes()
+    fields = {"session": "s1", "episode_id": "s1-ep0000", "author": "op-01"}
+    given = OutcomeChange(
+        **fields, rec_seq=stream.next(), previous=Outcome.FAILURE, outcome=Outcome.SUCCESS, event_step=3, wall_ns=2_000_000_000
+    )
+    feed(recorder, [given])
+    recorder.sync()
+    wait_closed(recorder)
+    (row,) = recorder.catalog.episodes()
+    assert (row.outcome, row.outcome_source, row.event_step) == ("success", "label", 3)
+    back = OutcomeChange(
+        **fields,
+        rec_seq=stream.next(),
+        previous=Outcome.SUCCESS,
+        outcome=Outcome.FAILURE,
+        event_step=recorded.event_step,
+        source=OutcomeSource.LIMIT,
+        wall_ns=3_000_000_000,
+    )
+    feed(recorder, [back])
+    recorder.sync()
+    wait_closed(recorder)
+    (row,) = recorder.catalog.episodes()
+    assert (row.outcome, row.outcome_source, row.event_step) == ("failure", "limit", recorded.event_step)
+    recorder.close()
+    workspace.catalog_path.unlink()
+    again = Recorder(workspace)
+    wait_closed(again)
+    assert again.catalog.episodes()[0].outcome_source == "limit"
+    again.close()
 
 
 def test_an_outcome_that_is_no_label_ends_nothing(workspace, stream):

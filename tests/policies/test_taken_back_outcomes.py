@@ -22,9 +22,11 @@ SEEN = 13  # the step that the classifier took for success, of 16; a person drov
 LEARNERS = ("hil-serl", "sirius")
 
 
-def change(script: Any, name: str, outcome: Outcome, event_step: int = SEEN) -> OutcomeChange:
+def change(
+    script: Any, name: str, outcome: Outcome, event_step: int = SEEN, source: OutcomeSource = OutcomeSource.OPERATOR
+) -> OutcomeChange:
     script.rec_seq += 1
-    fields: dict[str, Any] = {"previous": Outcome.SUCCESS, "author": "op-01", "event_step": event_step, "wall_ns": 0}
+    fields: dict[str, Any] = {"previous": Outcome.SUCCESS, "author": "op-01", "event_step": event_step, "source": source, "wall_ns": 0}
     return OutcomeChange(session=script.session, rec_seq=script.rec_seq, episode_id=name, outcome=outcome, **fields)
 
 
@@ -73,6 +75,37 @@ def test_the_tasks_own_success_can_be_taken_back(make_script: Callable[..., Any]
     assert found(training, "e001")[15] == (1.0, 0.0)
     feed(training, [change(script, "e001", Outcome.UNKNOWN, 15)])
     assert found(training, "e001") == dict.fromkeys(range(16), (0.0, 1.0))
+
+
+@pytest.mark.parametrize("given", [Outcome.SUCCESS, Outcome.ABORTED])
+@pytest.mark.parametrize("source", [OutcomeSource.LIMIT, OutcomeSource.FAULT])
+def test_a_time_limit_is_one_again_once_a_persons_outcome_is_taken_back(
+    given: Outcome, source: OutcomeSource, make_script: Callable[..., Any]
+) -> None:
+    """No end of anything, and no step is lost: a timeout must not become a failure that ends the future."""
+    training, _ = make_training("hil-serl")
+    script, rng = make_script(), np.random.default_rng(3)
+    shown, records = demonstration(script, rng), episode(script, rng)
+    outcome = Outcome.FAILURE if source is OutcomeSource.LIMIT else Outcome.ABORTED
+    records[-2] = msgspec.structs.replace(records[-2], reward=0.0, terminated=False, truncated=True)
+    records[-1] = msgspec.structs.replace(records[-1], outcome=outcome, outcome_source=source, event_step=15)
+    feed(training, [*shown, *records])
+    recorded = found(training, "e001")
+    assert recorded == dict.fromkeys(range(16), (0.0, 1.0))
+    feed(training, [change(script, "e001", given)])
+    assert found(training, "e001") != recorded
+    feed(training, [change(script, "e001", outcome, 15, source)])
+    assert found(training, "e001") == recorded
+
+
+def test_a_classifiers_success_is_its_own_again_once_a_veto_is_taken_back(make_script: Callable[..., Any]) -> None:
+    training, _ = make_training("hil-serl")
+    script, rng = make_script(), np.random.default_rng(3)
+    feed(training, [*demonstration(script, rng), *by_classifier(episode(script, rng))])
+    recorded = found(training, "e001")
+    feed(training, [change(script, "e001", Outcome.UNKNOWN)])
+    feed(training, [change(script, "e001", Outcome.SUCCESS, SEEN, OutcomeSource.CLASSIFIER)])
+    assert found(training, "e001") == recorded
 
 
 @pytest.mark.parametrize("learner", LEARNERS)

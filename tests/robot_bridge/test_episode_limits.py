@@ -1,14 +1,16 @@
 """What may not be done with episodes, and how far a key or a learned reward reaches back: the book alone, then the loop by hand."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from takeover.data.schema import (
     AnyRecord,
+    ControlMode,
     EpisodeEnd,
     EpisodeKind,
     EpisodeStart,
@@ -21,21 +23,50 @@ from takeover.data.schema import (
     OutcomeSource,
     PolicyAction,
     RunConfig,
+    SafetyBit,
     SetOutcome,
+    Source,
     Start,
     UndoOutcome,
 )
 from takeover.robot_bridge import chunks
 from takeover.robot_bridge.ended_episodes import REMEMBERED_EPISODES
-from takeover.robot_bridge.episode import EpisodeError
+from takeover.robot_bridge.episode import EpisodeError, PendingStep
 from takeover.robot_bridge.episode_book import EpisodeBook
 from takeover.robot_bridge.probe_schedule import ProbeSchedule
 from takeover.robot_bridge.protocol import Codec
 from takeover.robot_bridge.record_log import RecordLog
-from takeover.robot_bridge.robots.base import Evaluation
+from takeover.robot_bridge.robots.base import Evaluation, Reading
 
 from .by_hand import SECOND, ByHand, by_hand
 from .specs import SPEC
+
+READING = Reading(1, np.zeros(SPEC.observation.size), np.zeros(3), np.zeros(3), 0.0, 0.0, np.zeros(3), np.zeros(0))
+
+
+def pending(seq: int) -> PendingStep:
+    """A step that the policy drove."""
+    return PendingStep(
+        seq=seq,
+        reading=READING,
+        mode=Mode.POLICY,
+        control_mode=ControlMode.POLICY,
+        hold_reason="",
+        held=False,
+        source=(Source.POLICY,),
+        policy=None,
+        policy_action=None,
+        human=None,
+        human_action=None,
+        asked=np.zeros(SPEC.action.size),
+        action=np.zeros(SPEC.action.size),
+        safety_bits=SafetyBit(0),
+        t_decision_ns=0,
+        t_applied_ns=0,
+        wall_ns=0,
+        picture_age_ms=-1.0,
+        sim_state=b"",
+    )
 
 
 class Kept:
@@ -52,16 +83,26 @@ class Kept:
             self._records += [self.codec.decode(frame) for frame in frames]
         return [record for record in self._records if isinstance(record, kind)]
 
-    def episode(self, outcome: Outcome, source: OutcomeSource, steps: int = 20, *, discarded: bool = False) -> EpisodeEnd:
-        """Made of ``steps`` steps, ended; its record."""
+    def episode(
+        self,
+        outcome: Outcome,
+        source: OutcomeSource,
+        steps: int = 20,
+        *,
+        discarded: bool = False,
+        seqs: Sequence[int] = (),
+        held_steps: int = 0,
+    ) -> EpisodeEnd:
+        """Made of ``steps`` steps, or of those ``seqs``, ended ``held_steps`` after the last; its record."""
         if self.book.block is None:
             self.book.start_block(EpisodeKind.POLICY, 0)
         self.book.prepare()
         self.book.open(1, "")
         assert self.book.episode is not None
-        self.book.episode.steps = steps
+        for seq in seqs or range(steps):
+            self.book.record(pending(seq), READING, 0.0, "none", terminated=False, truncated=False)
         self.book.episode.ended_by = "op-02" if source is OutcomeSource.OPERATOR else ""
-        self.book.end(outcome, source, discarded=discarded)
+        self.book.end(outcome, source, discarded=discarded, held_steps=held_steps)
         end: EpisodeEnd = self.of(EpisodeEnd)[-1]
         return end
 
@@ -168,6 +209,30 @@ def test_outcomes_are_corrected_among_the_last_episodes_only() -> None:
         kept.episode(Outcome.FAILURE, OutcomeSource.LIMIT)
     with pytest.raises(EpisodeError, match=f"episode {first} is not among the last"):
         ended.relabel(Outcome.SUCCESS, "op-02", first)
+
+
+@pytest.mark.parametrize("source", [OutcomeSource.LIMIT, OutcomeSource.CLASSIFIER, OutcomeSource.TASK])
+def test_what_is_taken_back_leaves_what_was_recorded_by_what_recorded_it(source: OutcomeSource) -> None:
+    kept = Kept(reward="keys", key_delay_s=0.5)
+    ended = kept.book.ended
+    recorded = kept.episode(Outcome.FAILURE, source).event_step
+    ended.relabel(Outcome.SUCCESS, "op-02")
+    ended.relabel(Outcome.FAILURE, "lab-01")
+    ended.undo("lab-01")
+    assert kept.of(OutcomeChange)[-1].source is OutcomeSource.OPERATOR, "the success of the other one stands"
+    ended.undo("op-02")
+    newest = kept.of(OutcomeChange)[-1]
+    assert (newest.outcome, newest.event_step, newest.source) == (Outcome.FAILURE, recorded, source)
+    assert ended.last is not None
+    assert (ended.last.outcome, ended.last.event_step, ended.last.source) == (Outcome.FAILURE, recorded, source)
+
+
+def test_what_was_thrown_away_as_it_ended_is_so_by_a_person_once_more() -> None:
+    kept = Kept()
+    kept.episode(Outcome.ABORTED, OutcomeSource.NEXT, discarded=True)
+    kept.book.ended.relabel(Outcome.SUCCESS, "op-02")
+    kept.book.ended.undo("op-02")
+    assert kept.of(OutcomeChange)[-1].source is OutcomeSource.OPERATOR
 
 
 def test_who_undoes_takes_back_their_own_outcome() -> None:
@@ -301,6 +366,22 @@ def test_as_many_outcomes_can_be_taken_back_as_episodes_are_remembered() -> None
 )
 def test_an_outcome_belongs_to_the_step_that_its_source_has_seen(source: OutcomeSource, steps: int, event_step: int) -> None:
     assert Kept(reward="keys", key_delay_s=0.5).episode(Outcome.SUCCESS, source, steps).event_step == event_step
+
+
+@pytest.mark.parametrize(
+    ("seqs", "held_steps", "event_step"),
+    [
+        (range(20), 4, 13),
+        (range(20), 10, 19),
+        (range(20), 600, 19),
+        ([*range(10), *range(16, 26)], 0, 9),  # held for six steps in between
+        ([*range(15), *range(20, 25)], 0, 14),
+        ([*range(15), *range(20, 25)], 6, 15),
+    ],
+)
+def test_a_key_is_dated_back_by_time_and_nothing_is_done_in_a_hold(seqs: Sequence[int], held_steps: int, event_step: int) -> None:
+    kept = Kept(reward="keys", key_delay_s=0.5)
+    assert kept.episode(Outcome.SUCCESS, OutcomeSource.OPERATOR, seqs=seqs, held_steps=held_steps).event_step == event_step
 
 
 @pytest.mark.parametrize(("seconds_later", "event_step"), [(0.0, 9), (0.25, 14), (0.5, 19), (60.0, 19)])
