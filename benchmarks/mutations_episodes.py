@@ -141,6 +141,11 @@ EPISODES: list[Mutation] = [
         ("probe: both in a block", "(probe + turned) % 2", "int(turned)"),
     ),
     *of(
+        "robot_bridge/control_base.py",
+        BOOK,
+        ("event: a key's, told of the hold", "held_steps=self.held_steps", "held_steps=0"),
+    ),
+    *of(
         "robot_bridge/control_step.py",
         BOOK,
         ("probe: version asked for", "return self.book.probe_version", "return 0"),

@@ -70,6 +70,15 @@ class SeesPictures(Protocol):
 ALL_LEFT_OUT = "every demonstration was left out while they were cloned; record others"
 
 
+@runtime_checkable
+class Encodes(Protocol):
+    """A `Learner` that, in the midst of cloning, makes what was ingested into something else."""
+
+    @property
+    def encoding(self) -> bool:
+        """Whether it is at that: until `clone_demonstrations` goes on beyond it, nothing may be ingested, left out or relabelled."""
+
+
 class Learner(Protocol):
     """Trains on committed steps. Ingestion happens only between updates. All randomness derives from the seed it was made with."""
 

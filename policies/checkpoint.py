@@ -140,8 +140,8 @@ class CheckpointWriter:
                 save_checkpoint(self.run, state)
                 self.problem = ""
                 self.written += 1
-            except (OSError, SafetensorError, ValueError, TypeError) as error:
-                self.problem = f"checkpoint not written: {error}; the one before is kept"
+            except (OSError, SafetensorError, ValueError, TypeError, MemoryError, RuntimeError) as error:  # it lives to write the next one
+                self.problem = f"checkpoint not written: {str(error) or type(error).__name__}; the one before is kept"
                 log.error("%s", self.problem)
             finally:
                 del state  # a copy of all that was learned: not kept until the next one

@@ -167,6 +167,7 @@ class ImitationLearner(ImitationIngestion):
             "learning_rate": self._optimiser.learning_rate,
             "unused_corrections": self._corrections.state(),
         }
+        values["counted"] = sorted(self._counted_ever())
         if self.parameters.memory_steps:
             values["again"] = list(self._episodes)  # the others are let go of for good
         tensors = {name: tensor.cpu() for name, tensor in self._state_tensors().items()} | self._last_good.tensors()
@@ -188,5 +189,6 @@ class ImitationLearner(ImitationIngestion):
         self._optimiser.learning_rate = values["learning_rate"]
         self.updates, self.cloned = values["updates"], values["cloned"]
         self.train_steps, self.human_steps = values.get("steps", (self.train_steps, self.human_steps))
+        self._counted = frozenset(values.get("counted", ())) - self._episodes.keys()  # excluded since: they may come back
         self._corrections.restore(values["unused_corrections"])
         self._last_good.restore(values["skipped"], values["skipped_in_a_row"], state["tensors"])

@@ -36,6 +36,7 @@ class ImitationIngestion:
         self._table = self._new_table()
         self._touched: dict[str, None] = {}  # episodes that the table does not show as they are, in the order in which they came
         self._corrections = CorrectionUse()
+        self._counted: frozenset[str] = frozenset()  # policy episodes that are not here, but were counted before the learner started
 
     def begin_episode(self, start: EpisodeStart) -> None:
         if problem := wrong_start(start, self.spec):
@@ -72,7 +73,7 @@ class ImitationIngestion:
         stored.steps.append(step.episode_step)
         stored.interventions.append(step.intervention_id)
         correction = -1
-        if step.kind == EpisodeKind.POLICY:
+        if step.kind == EpisodeKind.POLICY and step.episode_id not in self._counted:
             self.train_steps += 1
             self.human_steps += is_human(step)
             if is_human(step):
@@ -149,6 +150,8 @@ class ImitationIngestion:
         if stored is None:
             return False
         stored.labels = labels
+        if stored.kind == EpisodeKind.DEMONSTRATION and labels.relabelled and labels.outcome in (Outcome.SUCCESS, Outcome.FAILURE):
+            stored.complete = True  # also one that was cut off or thrown away: somebody has given it an outcome
         self._touched[labels.episode_id] = None
         return True
 
@@ -181,6 +184,11 @@ class ImitationIngestion:
             self._table.refresh(self._episodes, self._touched)
             self._touched = {}
         return self._table
+
+    def _counted_ever(self) -> list[str]:
+        """Policy episodes whose steps are in `train_steps`, here or not. With a bounded memory they are too many to be named."""
+        here = [] if self.parameters.memory_steps else [name for name, s in self._episodes.items() if s.kind == EpisodeKind.POLICY]
+        return [*here, *(self._counted - self._episodes.keys())]
 
     def _keep_only(self, names: Sequence[str]) -> None:
         """Of what was ingested again these episodes alone, in this order. Raises `Incomplete` where one is missing."""

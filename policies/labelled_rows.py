@@ -136,6 +136,12 @@ class LabelledRows:
         labels = self._labels.get(key)
         return labels is not None and labels.thrown_away
 
+    def given_an_outcome(self, key: int) -> bool:
+        """Whether it is a demonstration that somebody has called a success or a failure."""
+        labels = self._labels.get(key)
+        given = labels is not None and labels.relabelled and labels.outcome in (Outcome.SUCCESS, Outcome.FAILURE)
+        return given and self._kinds.get(key) == EpisodeKind.DEMONSTRATION
+
     def failed(self, key: int) -> bool:
         """Whether it ended in a failure, so that a demonstration is none to follow."""
         labels = self._labels.get(key)

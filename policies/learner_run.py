@@ -50,6 +50,7 @@ class LearnerRun:
         self._events = EventFile(self.folder / "tb")
         self._saved_at = time.monotonic()
         self._saved_updates = 0
+        self._half_done = False  # a record is being handled, or could not be
         self._kept: dict[str, Any] = {}  # settings of the version that began this, which nobody gave
         self._catalog = Catalog.open(self.workspace)
         self._pruner = Pruner(self.workspace, self._catalog, config.probe_versions)
@@ -181,9 +182,11 @@ class LearnerRun:
         made_up = isinstance(record, EpisodeEnd) and record.rec_seq < 0  # of an episode that was cut off
         if record.rec_seq <= self.cursors.get(record.session, -1) and not made_up:
             return
+        self._half_done = True
         self.training.handle(record)
         self._labels.on_record(record, self.training.learner)
         self._count([record])
+        self._half_done = False
 
     def _settled(self, record: CommittedRecord) -> Iterator[None]:
         """Handle a record; in lockstep also all the cloning it began, which takes minutes from pictures, yielding after each piece."""
@@ -262,9 +265,9 @@ class LearnerRun:
             self._checkpoints.flush()
 
     def close(self) -> None:
-        """Save what is not saved yet."""
+        """Save what is not saved yet; not where a record failed in the middle: the next start handles all of it once more."""
         learner = self.training.learner
-        if learner is not None and learner.cloned and learner.updates > self._saved_updates:
+        if learner is not None and learner.cloned and learner.updates > self._saved_updates and not self._half_done:
             self.checkpoint()
         self._checkpoints.close()
         self._events.close()

@@ -57,6 +57,7 @@ class PictureHilSerlLearner(HilSerlLearner):
         self._log: PictureLog | None = PictureLog(spec, self.shape)
         self.replay = self._log.replay
         self._pairs = PicturePairs()
+        self.encoding = False  # as of `base.Encodes`
         self._newest: tuple[Any, Features] = (None, Features(0))  # pictures of the newest frame and their features
 
     @classmethod
@@ -163,8 +164,10 @@ class PictureHilSerlLearner(HilSerlLearner):
         log, self._log = self._log, None
         self.replay = self._features
         if log is not None:
+            self.encoding = True
             for _ in log.feed(self._features, self._add_encoded):
                 yield
+            self.encoding = False
 
     def _batch(self, demonstrations_only: bool = False) -> tuple[Tensor, int]:
         rows, n = super()._batch(demonstrations_only)

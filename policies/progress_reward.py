@@ -17,6 +17,7 @@ from takeover.data.episode_labels import EpisodeLabels
 from takeover.data.schema import EpisodeEnd, EpisodeStart, Outcome, RobotSpec, Step
 from takeover.policies.base import LearnerError
 from takeover.policies.frames import Frames
+from takeover.policies.quarantine import wrong_observation
 from takeover.policies.steps_to_go import PREFIX, Bins, Head, Targets, targets_of
 from takeover.policies.steps_to_go_fit import FitSettings, fitting
 from takeover.policies.transition_buffer import Columns
@@ -82,7 +83,8 @@ class ProgressReward:
         found = targets_of(start, steps, end, bins, self._labels.get(name))
         if self._frames is None or not len(found):
             return found
-        relative = [self._frames.observation(observation, steps[0].observation) for observation in found.observations]
+        first = next(step.observation for step in steps if not wrong_observation(step.observation, self._spec))  # a held one may be none
+        relative = [self._frames.observation(observation, first) for observation in found.observations]
         return replace(found, observations=np.array(relative))
 
     def shape(self, rows: Tensor, columns: Columns) -> Tensor:

@@ -123,13 +123,12 @@ class CorrectionReplay:
         )
         self._labelled.ended(key, labels)
         if self._kind == EpisodeKind.DEMONSTRATION:
-            self._labelled.note_driven(key, {step for _, step in self._pending_demonstration})
             if end.discarded or end.outcome == Outcome.ABORTED:
-                for row, step in self._pending_demonstration:
-                    self._labelled.keep_out(key, step, row)
+                self._keep_out_pending(key)
                 self._labelled.apply(key, labels)
             else:
                 self._complete.add(key)
+                self._labelled.note_driven(key, {step for _, step in self._pending_demonstration})
                 # experience alone when it failed: nothing to imitate
                 buffer = self.online if end.outcome == Outcome.FAILURE else self.demonstrations
                 for row, step in self._pending_demonstration:
@@ -139,6 +138,18 @@ class CorrectionReplay:
             self._labelled.apply(key, labels)
         self._episode = ""
         self._forget_gone_episodes()
+
+    def _keep_out_pending(self, key: int) -> None:
+        """A person's steps of a demonstration that does not count, for as long as labels say so."""
+        self._labelled.note_driven(key, {step for _, step in self._pending_demonstration})
+        for row, step in self._pending_demonstration:
+            self._labelled.keep_out(key, step, row)
+        self._pending_demonstration = []
+
+    def _note_complete(self, key: int) -> None:
+        """A demonstration that was cut off or thrown away is complete once somebody has given it an outcome."""
+        if self._labelled.given_an_outcome(key):
+            self._complete.add(key)
 
     def _forget_gone_episodes(self) -> None:
         """Now and then let go of what is known of episodes whose last row has left: a learner runs for days."""
@@ -168,13 +179,16 @@ class CorrectionReplay:
         if key is None:
             return False
         self._labelled.apply(key, labels)
+        self._note_complete(key)
         self._forget_gone_corrections()
         return True
 
     def exclude(self, episode_id: str) -> int:
-        """Drop an episode's rows from both buffers at once; returns how many."""
+        """Drop an episode's rows from both buffers at once; returns how many. A demonstration may still run: it was cut off."""
         if episode_id not in self._keys:
             return 0
+        if episode_id == self._episode and self._pending_demonstration:
+            self._keep_out_pending(self._keys[episode_id])
         dropped = self._labelled.exclude(self._keys[episode_id], episode_id)
         self._forget_gone_corrections()
         return dropped
@@ -184,6 +198,7 @@ class CorrectionReplay:
         and no end, the steps count. Gripper cost and takeover reward stay."""
         if outcome != Outcome.ABORTED and episode_id in self._keys:
             self._labelled.relabel(self._keys[episode_id], episode_id, outcome, event_step)
+            self._note_complete(self._keys[episode_id])
             self._forget_gone_corrections()
 
     def _forget_gone_corrections(self) -> None:
@@ -195,8 +210,8 @@ class CorrectionReplay:
     def sample(self, count: int, generator: torch.Generator) -> tuple[torch.Tensor, int]:
         """(count, width) rows, the first ``n`` of them from the demonstration buffer, and ``n``.
 
-        Half from each; all from one while the other is empty. The newest human step is always in, so that a correction is in
-        a batch one update after it was committed. Raises `ValueError` when both are empty.
+        Half from each; all from one while the other is empty. While there is a correction of which no batch has held a step, the newest
+        human step is in, so that it is in a batch one update after it was committed. Raises `ValueError` when both are empty.
         """
         if self.demonstrations.size == 0 and self.online.size == 0:
             raise ValueError("nothing to sample: no demonstration and no online step was ingested")
@@ -283,6 +298,8 @@ class CorrectionReplay:
         self._corrections.go_on(values["corrections"], unused)
         if self._labelled.rebuilt(set(self._keys.values())):
             self._forget_gone_corrections()
+        for key in rebuild.labelled:
+            self._note_complete(key)
         return True
 
     def _mark_used(self, buffer: TransitionBuffer, chosen: torch.Tensor) -> None:

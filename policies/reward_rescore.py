@@ -20,7 +20,7 @@ from takeover.data.outcome_labels import outcome_events
 from takeover.data.schema import EpisodeEnd, EpisodeKind, Outcome, OutcomeSource
 from takeover.data.workspace import Workspace
 from takeover.policies.reward_data import rows_of
-from takeover.policies.reward_evidence import by_classifier, driven
+from takeover.policies.reward_evidence import by_classifier, driven, task_judges
 from takeover.policies.reward_fit import RewardCancelled
 from takeover.policies.reward_model import RewardModel, first_success
 from takeover.policies.reward_settings import RewardError
@@ -87,9 +87,10 @@ def rescore(
                 continue
             recorded = recorded_value(end)
             now = standing_of(end, given.get(row.id, []))
-            if now.by in ("person", OutcomeSource.OPERATOR) or (now.by == OutcomeSource.TASK and not over_task):
-                continue
             kept = driven(steps)
+            by_task = now.by == OutcomeSource.TASK or (now.by == OutcomeSource.LIMIT and task_judges(start, kept))
+            if now.by in ("person", OutcomeSource.OPERATOR) or (by_task and not over_task):
+                continue
             if not kept or list(start.spec.observation.names) != manifest.observation_names:
                 problems.append(f"episode {row.id}: nothing to score, or other observations than the classifier's")
                 continue

@@ -53,7 +53,7 @@ class RewardSettings:
     min_negatives: int = 50
     """Fewer negative steps for training are refused; about 1,000 are good."""
     min_episodes: int = 5
-    """Fewer episodes with a positive, or without, are refused."""
+    """Fewer episodes with a positive are refused."""
     picture_size: int = 64
     """Pixels per side to which pictures are reduced."""
     features: int = 32

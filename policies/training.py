@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from takeover.data.schema import LearnerStatus, RunConfig
-from takeover.policies.base import Learner, LearnerError, PolicyWeights
+from takeover.policies.base import Encodes, Learner, LearnerError, PolicyWeights
 from takeover.policies.manifest import correction_name
 from takeover.policies.rate import Rate
 from takeover.policies.training_stream import CommittedRecord, TrainingStream
@@ -84,8 +84,9 @@ class Training(TrainingStream):
 
     @property
     def blocks_ingestion(self) -> bool:
-        """In lockstep nothing is ingested while cloning, so that its result is a function of the stream."""
-        return self.lockstep and self._cloning is not None
+        """In lockstep nothing is ingested while cloning, so that its result is a function of the stream; nor while pictures are encoded."""
+        encoding = isinstance(self.learner, Encodes) and self.learner.encoding
+        return self._cloning is not None and (self.lockstep or encoding)
 
     def work(self) -> bool:
         """One short piece of work (a few ms); False when there is nothing to do."""
@@ -273,7 +274,7 @@ class Training(TrainingStream):
             "versions": self.versions,
             "versions_published": self.versions_published,
             "published_updates": self._published_updates,
-            "corrections": self._corrections,
+            "corrections": list(self._corrections),
             "finished_train_step": self.finished_train_step,
             "session": self.session,
             "spec": msgspec.to_builtins(self.spec),

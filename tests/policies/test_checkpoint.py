@@ -163,6 +163,23 @@ def test_a_full_disk_is_said_the_old_one_kept_and_it_goes_on_when_there_is_room(
     assert updates_in(tmp_path) == 3
 
 
+def test_memory_that_is_short_ends_no_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    writer = CheckpointWriter(tmp_path)
+
+    def no_memory(*_: Any) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr("takeover.policies.checkpoint.save_checkpoint", no_memory)
+        writer.submit(state(1))
+        until(lambda: bool(writer.problem))
+    assert "not written: MemoryError" in writer.problem
+    writer.submit(state(2))
+    until(lambda: not writer.problem)
+    writer.close()
+    assert updates_in(tmp_path) == 2
+
+
 def test_what_a_killed_writer_left_goes_and_nothing_else(tmp_path: Path) -> None:
     save_checkpoint(tmp_path, state(1))
     left = tmp_path / ".checkpoint-00000002.4194999.tmp"  # no process has a number that high

@@ -139,3 +139,45 @@ def test_saved_in_mid_episode_it_goes_on_to_the_same_bits(
     stream.recorder.close()
     assert run.training.state()["values"]["updates"] == 2 * STEPS - 5
     assert differences(state_of(plain), state_of(run)) == []
+
+
+@pytest.mark.parametrize("learner", ["hil-serl", "sirius"])
+def test_a_record_that_failed_in_the_middle_is_handled_once_more_and_counted_once(
+    tmp_path: Path, make_run: Callable[..., LearnerRun], make_script: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, learner: str
+) -> None:
+    """A version that cannot be made: the step before it has been ingested, and its record is not done with."""
+    plain, stream = make_run(tmp_path / "plain", learner), Stream(tmp_path / "plain")
+    take(plain, stream.commit(stream_of(make_script())))
+    stream.recorder.close()
+
+    def no_memory(*_: Any) -> None:
+        raise RuntimeError("not enough memory")
+
+    folder, records = tmp_path / "failed", stream_of(make_script())
+    run, stream = make_run(folder, learner), Stream(folder)
+    take(run, stream.commit(records[: DEMONSTRATION + 2]))
+    run.checkpoint(wait=True)
+    with monkeypatch.context() as patch:
+        patch.setattr("takeover.policies.learner_run.write_version", no_memory)
+        with pytest.raises(RuntimeError, match="not enough memory"):
+            take(run, stream.commit(records[DEMONSTRATION + 2 :]))
+    run.close()
+    run = make_run(folder, learner)
+    run.resume()
+    run.catch_up(records[0].session)
+    stream.recorder.close()
+    assert differences(state_of(plain), state_of(run)) == []
+
+
+def test_a_saved_state_shares_no_list_with_the_learner(
+    tmp_path: Path, make_run: Callable[..., LearnerRun], make_script: Callable[..., Any]
+) -> None:
+    """Which corrections were first used since the last version: a thread writes it while the learner goes on."""
+    run, stream = make_run(tmp_path, publish_every_updates=10_000), Stream(tmp_path)
+    records = stream_of(make_script())
+    take(run, stream.commit(records[: DEMONSTRATION + 3]))
+    saved = run.training.state()["run"]["corrections"]
+    take(run, stream.commit(records[DEMONSTRATION + 3 :]))
+    stream.recorder.close()
+    assert saved == []
+    assert run.training.state()["run"]["corrections"] != []

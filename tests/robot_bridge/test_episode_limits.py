@@ -384,6 +384,21 @@ def test_a_key_is_dated_back_by_time_and_nothing_is_done_in_a_hold(seqs: Sequenc
     assert kept.episode(Outcome.SUCCESS, OutcomeSource.OPERATOR, seqs=seqs, held_steps=held_steps).event_step == event_step
 
 
+@pytest.mark.parametrize(("held_steps", "steps_back"), [(0, 6), (4, 2), (30, 0)])
+def test_a_person_who_lets_go_and_then_presses_success_loses_no_steps(tmp_path: Path, held_steps: int, steps_back: int) -> None:
+    with by_hand(tmp_path, reward="keys", key_delay_s=0.3) as hand:
+        hand.run(EpisodeKind.DEMONSTRATION)
+        hand.deadman = True
+        hand.tick(16)
+        hand.deadman = False
+        hand.tick(held_steps)
+        assert hand.ask(SetOutcome(sender="console", outcome=Outcome.SUCCESS)) == ""
+        hand.tick(1)
+        (end,) = [record for record in hand.records if isinstance(record, EpisodeEnd)]
+        assert end.steps > 8
+        assert end.steps - 1 - end.event_step == steps_back
+
+
 @pytest.mark.parametrize(("seconds_later", "event_step"), [(0.0, 9), (0.25, 14), (0.5, 19), (60.0, 19)])
 def test_a_key_after_the_time_limit_is_dated_back_from_when_it_came_and_never_beyond_the_end(seconds_later: float, event_step: int) -> None:
     kept = Kept(reward="keys", key_delay_s=0.5)
