@@ -28,6 +28,7 @@ from takeover.policies.device import device_name
 from takeover.policies.hil_serl import HilSerlLearner
 from takeover.policies.publish import make_manifest, publish, weights_bytes
 from takeover.policies.torch_setup import configure
+from takeover.policies.warm_start import updates_to_wait
 from takeover.robot_bridge.robots.sim import SimRobot
 
 BLOCKS = 8  # updates and products take turns this often
@@ -77,6 +78,8 @@ def one_update(hidden: int, critic_updates: int, rounds: int, settings: dict[str
     products = update_products(
         batch, spec.observation.size, arm, hidden, gripper=True, ensemble=learner.parameters.ensemble, critic_updates=critic_updates
     )
+    # as after the first steps, which the critics learn alone: a full update has the actor's, with the pull to its clone
+    learner.updates += updates_to_wait(learner.parameters, learner.updates)
     for _ in range(20):
         learner.update()
     updates, fastest, plain = [], [], []
@@ -107,6 +110,7 @@ def one_update(hidden: int, critic_updates: int, rounds: int, settings: dict[str
         "products_by_bmm_ms": round(float(np.median(plain)), 3),
         "ratio": round(float(np.median(np.divide(updates, fastest))), 2),
         "ratio_to_bmm": round(float(np.median(np.divide(updates, plain))), 2),
+        "actor_share": round(spent["_actor_update"] / total, 3),
         "outside_forward_backward_optimiser": round(1.0 - inside / total, 4),
         "sampling_ms": round(spent["_batch"] / rounds / (critic_updates + 1) * 1e3, 4),
         "bytes_per_transition": learner.replay.columns.width * 4,

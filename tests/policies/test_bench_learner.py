@@ -41,6 +41,7 @@ def test_the_command_prints_and_writes_every_figure(tmp_path: Path, capfd: pytes
         assert (row["device"], row["gradients"]) == ("cpu", "SacUpdate")
         assert row["update_ms"] > row["products_ms"] > 0.0
         assert row["ratio"] > 1.0
+        assert row["actor_share"] > 0.05, "an update of the critics alone is no full one"
         assert 0.0 < row["outside_forward_backward_optimiser"] < 1.0
         assert 0.0 < row["sampling_ms"] < row["update_ms"]
         assert row["publication"]["bytes"] > 1000
