@@ -34,6 +34,7 @@ from takeover.data.catalog_tables import (
     segments,
     sessions,
 )
+from takeover.data.schema import EpisodeKind
 
 _FOLLOWING = ("cause", "labeled", "done", "excluded")  # columns of a segment that follow from its labels
 _SEGMENT_COLUMNS = [column.name for column in segments.columns]
@@ -195,12 +196,14 @@ class CatalogReading:
             return [EvaluationRow(**row._mapping) for row in connection.execute(query)]
 
     def versions_referred_to(self, first: int, last: int) -> set[int]:
-        """Those from ``first`` to ``last`` that were evaluated, or that drove when a person took over."""
+        """Those from ``first`` to ``last`` that were evaluated, that drove alone (in probes), or that drove when a person took over."""
         evaluated, drove = evaluations.c.policy_version, segments.c.policy_version
         with self.engine.connect() as connection:
             found = set(connection.execute(select(evaluated).where(evaluated.between(first, last)).distinct()).scalars())
             taken_over = select(drove).where(segments.c.kind == "takeover", drove.between(first, last)).distinct()
-            return found | set(connection.execute(taken_over).scalars())
+            alone = episodes.c.kind == EpisodeKind.EVALUATION.value
+            drove_alone = select(episodes.c.policy_version).where(alone, episodes.c.policy_version.between(first, last)).distinct()
+            return found.union(connection.execute(taken_over).scalars(), connection.execute(drove_alone).scalars())
 
     # --- labels as the learner and the index need them; written by `takeover.data.labels` ---
 

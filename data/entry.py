@@ -118,8 +118,8 @@ def _entry(
         "event_step": end.event_step,
         "discarded": end.discarded,
         "recovered": recovered,
-        "policy_version": start.policy_version,
-        "policy_sha256": start.policy_sha256,
+        "policy_version": start.probe_version or start.policy_version,  # what answered when it began may be another than what was to drive
+        "policy_sha256": start.policy_sha256 if start.probe_version in (0, start.policy_version) else "",
         "start_seed": start.start_seed,
         "has_pictures": has_pictures,
         "first_rec_seq": min(numbers),

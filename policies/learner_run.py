@@ -216,9 +216,10 @@ class LearnerRun:
     def _prune(self) -> bool:
         """A piece of it, some ms for every 50 versions; in lockstep, where a run has all its versions to the end, none."""
         settings = getattr(self.training.learner, "parameters", None)
-        if self.training.lockstep or settings is None:
+        spec = self.training.spec
+        if self.training.lockstep or settings is None or spec is None:
             return False
-        pruned = self._pruner.work(settings.keep_versions, settings.keep_every)
+        pruned = self._pruner.work(settings.keep_versions, settings.keep_every, (spec.robot_id, spec.task_id))
         self.training.notices["prune"] = self._pruner.problem
         return pruned
 

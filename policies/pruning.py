@@ -1,9 +1,11 @@
 """Weights of old versions go, by a rule; their manifests, and whatever else lies in their folders, stay for ever.
 
-Of versions that are not among the newest ``keep_versions`` the weights stay where
+Of versions that are not among the newest ``keep_versions`` of their robot and task the weights stay where
 
+- they are of another robot or task than what is learned now;
 - ``keep_every`` divides the number;
 - it was ever decided about (promoted, rolled back to, refused, ...), evaluated on any start, retested, or its absorption was measured;
+- it drove a probe or an evaluation, alone and without help;
 - it drove when a person took over (absorption compares with it): the catalog has that of every closed episode, whether a learner still
   holds its steps or not; or it drives in one of the episodes that may not be in the catalog yet;
 - it is to drive in probes, or a process has it loaded (`lease`): the actor, the evaluator, a command.
@@ -17,6 +19,7 @@ import os
 import re
 from collections import deque
 from collections.abc import Container, Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from takeover.data.catalog import Catalog
@@ -27,15 +30,27 @@ from takeover.policies import absorption_file, outcomes, retest
 from takeover.policies.base import PolicyRefused
 from takeover.policies.decisions import DecisionError, read_decisions
 from takeover.policies.lease import Unused
-from takeover.policies.manifest import PRUNED_NAME, WEIGHTS_NAME, policies_folder, read_manifest, version_folder, version_numbers
+from takeover.policies.manifest import PRUNED_NAME, WEIGHTS_NAME, Manifest, policies_folder, read_manifest, version_folder, version_numbers
 from takeover.policies.training_stream import CommittedRecord
 
 log = logging.getLogger("learner")
 
 AT_ONCE = 50  # versions whose weights are looked at together, in some ms; fewer wait for more
+LOOKED_AT = 200  # manifests, in the same piece of work, to find the newest of this robot and task
 PASSED_OVER = 2000  # versions without weights, or kept by their number, in the same piece of work
 _HEAD = 1024  # bytes by which a file of results is known again
 EPISODES = 5  # the newest: a recorder closes an episode, and enters it in the catalog, some seconds after its end
+
+
+@dataclass
+class _Look:
+    """Looking for the newest versions of one robot and task."""
+
+    newest: int
+    about: tuple[str, str]
+    left: list[int]  # ascending; the newest are looked at first
+    found: deque[int] = field(default_factory=deque)
+    came: list[int] = field(default_factory=list)  # published meanwhile
 
 
 class Pruner:
@@ -49,6 +64,8 @@ class Pruner:
         self._tried = TriedWeights([policies_folder(workspace) / name for name in (outcomes.FILE, retest.FILE)])
         self._driving: deque[set[int]] = deque(maxlen=EPISODES)
         self._newest: deque[int] | None = None
+        self._about = ("", "")  # robot and task whose versions these are
+        self._look: _Look | None = None
         self._old: deque[int] = deque()  # to be looked at
         self._later: list[int] = []  # in use when they were
         self._published = 0
@@ -64,6 +81,8 @@ class Pruner:
 
     def published(self, version: int) -> None:
         """Another version is there."""
+        if self._look is not None:
+            self._look.came.append(version)
         if self._newest is None:
             return  # the first look finds it
         if len(self._newest) == self._newest.maxlen:
@@ -74,14 +93,15 @@ class Pruner:
             self._old.extend(self._later)
             self._later.clear()
 
-    def work(self, newest: int, every: int) -> bool:
-        """One piece of it, by the settings ``keep_versions`` and ``keep_every``; False when there is nothing to do."""
+    def work(self, newest: int, every: int, about: tuple[str, str]) -> bool:
+        """One piece of it, by the settings ``keep_versions`` and ``keep_every``; False when there is nothing to do.
+
+        ``about``: ids of the robot and task that is learned."""
         if not newest:
             return False
-        if self._newest is None or self._newest.maxlen != newest:
-            numbers = version_numbers(self._workspace)
-            self._newest = deque(numbers[-newest:], maxlen=newest)
-            self._old, self._later = deque(numbers[:-newest]), []
+        if self._newest is None or self._newest.maxlen != newest or self._about != about:
+            self._look_for(newest, about)
+            return True
         if len(self._old) < AT_ONCE:
             return False
         chosen = self._next(every)
@@ -99,6 +119,24 @@ class Pruner:
         finally:
             free.close()
         return True
+
+    def _look_for(self, newest: int, about: tuple[str, str]) -> None:
+        """A piece of the look for the newest versions of what ``about`` says; all older ones, of whatever, are looked at later."""
+        look = self._look
+        if look is None or (look.newest, look.about) != (newest, about):
+            look = self._look = _Look(newest, about, version_numbers(self._workspace))
+        for _ in range(min(LOOKED_AT, len(look.left))):
+            if len(look.found) == newest:
+                break
+            version = look.left.pop()
+            manifest = _manifest(version_folder(self._workspace, version))
+            if manifest is not None and (manifest.robot_id, manifest.task_id) == about:
+                look.found.appendleft(version)
+        if look.left and len(look.found) < newest:
+            return
+        own = [*look.found, *look.came]
+        self._newest, self._about, self._look = deque(own[-newest:], maxlen=newest), about, None
+        self._old, self._later = deque([*look.left, *own[:-newest]]), []
 
     def _next(self, every: int) -> list[int]:
         """Of those to be looked at: with weights, and not kept by their number."""
@@ -123,20 +161,25 @@ class Pruner:
             folder = version_folder(self._workspace, version)
             if version in driving:
                 self._later.append(version)
-            elif version not in named and not (folder / absorption_file.FILE).exists() and _untried(folder, tried):
+            elif version not in named and not (folder / absorption_file.FILE).exists() and self._is_ours(folder, tried):
                 (folder / PRUNED_NAME).touch()
                 (folder / WEIGHTS_NAME).unlink()
+
+    def _is_ours(self, folder: Path, tried: Container[str]) -> bool:
+        """Whether it is of the robot and task that is learned, and its weights were never tried."""
+        manifest = _manifest(folder)
+        return manifest is not None and (manifest.robot_id, manifest.task_id) == self._about and manifest.sha256 not in tried
 
     def _weights(self, version: int) -> Path:
         return version_folder(self._workspace, version) / WEIGHTS_NAME
 
 
-def _untried(folder: Path, tried: Container[str]) -> bool:
-    """False where the manifest is damaged or gone: such a version is left as it is."""
+def _manifest(folder: Path) -> Manifest | None:
+    """None where it is damaged or gone: such a version is left as it is."""
     try:
-        return read_manifest(folder).sha256 not in tried
+        return read_manifest(folder)
     except PolicyRefused:
-        return False
+        return None
 
 
 class TriedWeights:

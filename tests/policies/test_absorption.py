@@ -75,11 +75,18 @@ def publish_versions(place: Workspace, spec: RobotSpec, **corrections: Any) -> N
         )
 
 
-def record(place: Workspace, script: Any, modes: list[Any], robot: SimRobot | None = None, version: int = 1) -> str:
+def record(
+    place: Workspace,
+    script: Any,
+    modes: list[Any],
+    robot: SimRobot | None = None,
+    version: int = 1,
+    kind: EpisodeKind = EpisodeKind.POLICY,
+) -> str:
     """One episode file; the first run of human steps is intervention 0, the next 1, ..."""
     if robot is not None:
         robot.reset(7)
-    start, steps, number, before = script.start(), [], -1, P
+    start, steps, number, before = msgspec.structs.replace(script.start(kind), policy_version=version), [], -1, P
     for mode in modes:
         human = mode in (T, H)
         number += human and before not in (T, H)

@@ -43,6 +43,7 @@ from .test_absorption import H, P, record
 from .test_learner_run import commit, demonstration, take
 
 COUNT = 60
+ABOUT = ("toy", "reach")
 
 
 @pytest.fixture
@@ -73,11 +74,11 @@ def manifest_of(place: Workspace, version: int) -> Manifest:
     return read_manifest(version_folder(place.path, version))
 
 
-def prune(place: Workspace, newest: int = 10, every: int = 10, pruner: Pruner | None = None) -> list[int]:
+def prune(place: Workspace, newest: int = 10, every: int = 10, pruner: Pruner | None = None, about: tuple[str, str] = ABOUT) -> list[int]:
     """What is left with weights."""
     with Catalog.open(place) as catalog:
         pruner = pruner or Pruner(place.path, catalog)
-        while pruner.work(newest, every):
+        while pruner.work(newest, every, about):
             pass
         assert pruner.problem == ""
     return left(place)
@@ -102,6 +103,25 @@ def test_the_newest_and_every_tenth_keep_their_weights_and_all_their_manifests(p
     assert prune(place, every=0) == NEWEST
 
 
+def test_another_task_prunes_nothing_of_this_one_and_its_versions_count_for_themselves(
+    place: Workspace, spec: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pruning, "LOOKED_AT", 7)
+    other = msgspec.structs.replace(spec, task_id="push")
+    base = make_learner("hil-serl", spec, 0, {"hidden": 16}).weights()
+    for version in range(COUNT + 1, COUNT + 31):
+        put(place.path, other, version, base)
+    others = list(range(COUNT + 1, COUNT + 31))
+    assert prune(place, every=0, about=("toy", "push")) == [*range(1, COUNT + 1), *others[-10:]]
+    with Catalog.open(place) as catalog:
+        pruner = Pruner(place.path, catalog)
+        pruner.work(10, 0, ABOUT)
+        put(place.path, spec, 91, base)
+        pruner.published(91)  # while it is looking
+        assert prune(place, every=0, pruner=pruner) == [*NEWEST[1:], *others[-10:], 91]
+    assert prune(place, every=0, about=("arm", "reach")) == [*NEWEST[1:], *others[-10:], 91], "nor another robot"
+
+
 def test_nothing_is_pruned_where_all_are_to_be_kept(place: Workspace) -> None:
     assert prune(place, newest=0, every=0) == list(range(1, COUNT + 1))
     assert prune(place, newest=COUNT, every=0) == list(range(1, COUNT + 1))
@@ -119,12 +139,13 @@ def test_what_is_referred_to_keeps_its_weights(place: Workspace, make_script: An
     script = make_script(spec)
     record(place, script, [P] * 3 + [H] * 3, version=9)
     record(place, script, [P] * 6, version=11)  # nobody took over
+    record(place, script, [P] * 6, version=16, kind=EpisodeKind.EVALUATION)  # nor might anybody: a probe
     (version_folder(place.path, 12) / MANIFEST_NAME).write_text("{")
     with Catalog.open(place) as catalog:
         pruner = Pruner(place.path, catalog, lent=[13])
         for one in (script.start(), script.step(policy_version=14), script.step(policy_version=15)):
             pruner.saw(one)
-        assert prune(place, every=0, pruner=pruner) == [1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 13, 14, 15, *NEWEST]
+        assert prune(place, every=0, pruner=pruner) == [1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 13, 14, 15, 16, *NEWEST]
 
 
 def test_what_a_process_has_loaded_stays_until_it_has_not(place: Workspace, spec: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,7 +178,7 @@ def test_while_decisions_cannot_be_read_nothing_goes(place: Workspace, spec: Any
     decisions_path(place.path).write_text("nonsense\n")
     with Catalog.open(place) as catalog:
         pruner = Pruner(place.path, catalog)
-        while pruner.work(10, 0):
+        while pruner.work(10, 0, ABOUT):
             pass
         assert "weights of old versions stay" in pruner.problem
         assert "line 1" in pruner.problem
@@ -171,12 +192,13 @@ def test_while_decisions_cannot_be_read_nothing_goes(place: Workspace, spec: Any
 def test_results_that_are_written_while_it_works_count(place: Workspace) -> None:
     with Catalog.open(place) as catalog:
         pruner, kept = Pruner(place.path, catalog), Outcomes(place.path, "toy:reach@20")
-        pruner.work(10, 0)  # version 1
+        pruner.work(10, 0, ABOUT)  # looks for the newest
+        pruner.work(10, 0, ABOUT)  # version 1
         kept.put(manifest_of(place, 5).sha256, 0, True, 9)
-        pruner.work(10, 0)
+        pruner.work(10, 0, ABOUT)
         with kept.path.open("ab") as file:
             file.write(b'{"sha256":"' + manifest_of(place, 6).sha256.encode()[:9])  # torn
-        pruner.work(10, 0)
+        pruner.work(10, 0, ABOUT)
         with kept.path.open("ab") as file:
             file.write(manifest_of(place, 6).sha256.encode()[9:] + b'"}\n')
         assert prune(place, every=0, pruner=pruner) == [5, 6, *NEWEST]
@@ -186,7 +208,8 @@ def test_results_in_a_file_that_was_put_in_the_place_of_another_count(place: Wor
     with Catalog.open(place) as catalog:
         pruner, kept = Pruner(place.path, catalog), Outcomes(place.path, "toy:reach@20")
         kept.put(manifest_of(place, 5).sha256, 0, True, 9)
-        pruner.work(10, 0)
+        pruner.work(10, 0, ABOUT)
+        pruner.work(10, 0, ABOUT)
         kept.path.unlink()  # it may be deleted
         for version in (6, 7):
             Outcomes(place.path, "toy:reach@20").put(manifest_of(place, version).sha256, 0, True, 9)

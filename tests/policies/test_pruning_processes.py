@@ -55,7 +55,7 @@ with Catalog.open(place) as catalog:
         made = make_manifest(weights, data, spec, version=version, parent=version - 1, learner="hil-serl", swap="step")
         publish(place.path, made, data, sync=False)
         pruner.published(version)
-        while pruner.work(kept, 0):
+        while pruner.work(kept, 0, (spec.robot_id, spec.task_id)):
             pass
         time.sleep(0.004)
 """
