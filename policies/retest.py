@@ -128,12 +128,14 @@ def _failed(row: EpisodeRow) -> bool:
 
 
 def find_cases(workspace: Workspace, spec: RobotSpec, problems: list[str]) -> Iterator[Case]:
-    """Every takeover and failure of recorded policy episodes, newest episode first; excluded and discarded episodes are left out.
+    """Every takeover and failure of recorded episodes, newest first, also of evaluations and probes, where the policy is alone.
+
+    Excluded and discarded episodes are left out.
 
     Files that cannot be read are named in ``problems``, and how many were recorded at another control rate than that of ``spec``.
     """
     with Catalog.open(workspace) as catalog:
-        counted = catalog.newest_counted(spec.task_id, spec.robot_id, [EpisodeKind.POLICY.value])
+        counted = catalog.newest_counted(spec.task_id, spec.robot_id, [EpisodeKind.POLICY.value, EpisodeKind.EVALUATION.value])
         all_rows = [row for row in counted if row.takeovers or _failed(row)]
     rows = [row for row in all_rows if math.isclose(row.control_hz, spec.control_hz, rel_tol=TOLERANCE)]
     if left_out := len(all_rows) - len(rows):

@@ -15,7 +15,7 @@ from takeover.data.entry import entry_of
 from takeover.data.episode_file import write_episode
 from takeover.data.episode_schema import EpisodeRecords
 from takeover.data.labels import Labels
-from takeover.data.schema import ControlMode, Outcome
+from takeover.data.schema import ControlMode, EpisodeKind, Outcome
 from takeover.data.seeding import stream
 from takeover.data.statistics import wilson
 from takeover.data.workspace import Workspace
@@ -44,10 +44,17 @@ def workspace(tmp_path: Path, make_script: Callable[..., Any], robot: SimRobot) 
         data = weights_bytes(weights)
         manifest = make_manifest(weights, data, robot.spec, version=version, parent=version - 1, learner="hil-serl", swap="step")
         publish(place.path, manifest, data)
-    script = make_script(robot.spec)
-    for outcome, helped in ((Outcome.FAILURE, True), (Outcome.SUCCESS, False)):
+    enter(place, make_script(robot.spec), robot, [(Outcome.FAILURE, True), (Outcome.SUCCESS, False)])
+    return place
+
+
+def enter(
+    place: Workspace, script: Any, robot: SimRobot, episodes: list[tuple[Outcome, bool]], kind: EpisodeKind = EpisodeKind.POLICY
+) -> None:
+    """Record them: how each ends, and whether a person helped."""
+    for outcome, helped in episodes:
         robot.reset(7)
-        start, steps = script.start(), []
+        start, steps = script.start(kind), []
         for index in range(STEPS):
             state = robot.save()
             mode = ControlMode.HUMAN if helped and index >= ONSET else ControlMode.POLICY
@@ -60,7 +67,6 @@ def workspace(tmp_path: Path, make_script: Callable[..., Any], robot: SimRobot) 
         entry = entry_of(episode, path.relative_to(place.path).as_posix(), digest, size)
         with Catalog.open(place) as catalog:
             catalog.add_episode(entry.session, entry.episode, entry.segments)
-    return place
 
 
 def cases_of(workspace: Workspace, problems: list[str] | None = None, **changes: Any) -> list[Case]:
@@ -83,6 +89,16 @@ def test_every_takeover_and_failure_is_a_case_with_its_exact_state(workspace: Wo
     robot.reset(99)
     robot.restore(cases[0].state)
     assert np.array_equal(robot.read().observation, expected)
+
+
+def test_a_probe_that_failed_is_a_case(workspace: Workspace, make_script: Callable[..., Any], robot: SimRobot) -> None:
+    before = len(cases_of(workspace))
+    script = make_script(robot.spec, session="session-b")
+    script.number = 1
+    enter(workspace, script, robot, [(Outcome.FAILURE, False), (Outcome.SUCCESS, False)], EpisodeKind.EVALUATION)
+    added = [case for case in cases_of(workspace) if case.episode_id == "e002"]
+    assert [(case.kind, case.seq >= 0) for case in added] == [("failure", True)]
+    assert len(cases_of(workspace)) == before + 1
 
 
 def test_episodes_of_another_control_rate_give_no_case_and_are_counted(workspace: Workspace) -> None:
