@@ -33,7 +33,8 @@ def comparisons(results: Sequence[Result]) -> list[dict[str, Any]]:
 
 
 def compared(a: str, b: str, results: Sequence[Result]) -> dict[str, Any]:
-    """``a`` minus ``b`` per seed that both have, at the end of whoever spent less; human steps and seconds only where both have some.
+    """``a`` minus ``b`` per seed that both have, at the end of whoever spent less; human steps and seconds only where both have some,
+    and seconds only where they are of the same machine.
 
     ``at_equal_AXIS``: differences, one per seed; ``shares_at_equal_AXIS``: (mean of a, mean of b) over the same seeds; ``n``: starts of
     either.
@@ -44,7 +45,7 @@ def compared(a: str, b: str, results: Sequence[Result]) -> dict[str, Any]:
     timed = [
         pair
         for pair, seed in zip(pairs, seeds, strict=True)
-        if by_seed[a, seed].get("learning_estimated") == by_seed[b, seed].get("learning_estimated")  # else by different clocks
+        if all(by_seed[a, seed].get(what) == by_seed[b, seed].get(what) for what in ("learning_estimated", "machine"))  # else other seconds
         and all(points[-1].get("learning_s") for points in pair)
     ]
     helped = [(mine, other) for mine, other in pairs if mine[-1]["human_steps"] and other[-1]["human_steps"]]

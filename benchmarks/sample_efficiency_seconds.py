@@ -39,6 +39,7 @@ def learning(results: Sequence[Result], curve: Sequence[Mapping[str, float]]) ->
         "updates": updates,
         "ms_per_update": 1000.0 * seconds / updates if updates else None,
         "seconds_to": {f"{level:g}": seconds_to(curve, level) for level in LEVELS},
+        "machines": sorted({str(r.get("machine", "")) for r in results}),
         "estimated": any(r["learning_estimated"] for r in results),
     }
 
@@ -76,6 +77,9 @@ def learning_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         seconds = f"{about}{found['seconds']:.0f}"
         reached = ["never" if value is None else f"{about}{value:.0f} s" for value in found["seconds_to"].values()]
         lines.append(f"| {row['variant']} | {found['updates']:,.0f} | {seconds} | {about}{each} | {' | '.join(reached)} |")
+    machines = sorted({name for row in rows for name in row["learning"]["machines"]})
+    if len(machines) > 1:
+        lines += ["", f"Cells of several machines ({'; '.join(machines)}): their seconds are not to be held against each other."]
     if any(row["learning"]["estimated"] for row in rows):
         lines += ["", "*About*: these cells noted seconds by the clock, at the end alone; before it they are in proportion to steps."]
     return lines

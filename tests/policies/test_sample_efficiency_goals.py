@@ -173,6 +173,14 @@ def test_seconds_of_learning_until_a_level() -> None:
     assert found[0]["at_equal_learning_s"] == pytest.approx([(80 + 180) / 400 - 0.8])
 
 
+def test_seconds_of_several_machines_are_not_held_against_each_other() -> None:
+    results = [cell_result(name, 0, [(0, 0, 80), (15_000, 9, 160)]) | {"machine": name} for name in ("hil-serl", "hil-serl-256")]
+    group = summarise(results)[0]
+    assert group["comparisons"][0]["at_equal_train_steps"] == pytest.approx([0.0])
+    assert group["comparisons"][0]["at_equal_learning_s"] == []
+    assert "Cells of several machines (hil-serl; hil-serl-256)" in "\n".join(learning_lines(group["learners"]))
+
+
 # --- start-state values ---
 
 
