@@ -86,6 +86,7 @@ EPISODES: list[Mutation] = [
         DROPPED,
         ("probe: not in practice", "kind is EpisodeKind.POLICY and not self.block.max_failures", "kind is EpisodeKind.POLICY"),
         ("probe: of policy episodes", "kind is EpisodeKind.POLICY and not self.block.max_failures", "not self.block.max_failures"),
+        ("probe: starts of its own", "seed = self._schedule.start(probe)", "seed = heldout_start(number % HELDOUT_STARTS)"),
         ("probe: dropped, drawn again", "self._probes -= self.episode.probe >= 0", "pass"),
     ),
     *of(

@@ -95,9 +95,12 @@ class EpisodeBook:
             self._probes += 1
         number = self._numbers.get(kind, 0)
         self._numbers[kind] = number + 1
-        seed = (
-            heldout_start(number % HELDOUT_STARTS) if kind is EpisodeKind.EVALUATION else start_seed(self.config.seed, kind.value, number)
-        )
+        if probe >= 0:
+            seed = self._schedule.start(probe)
+        elif kind is EpisodeKind.EVALUATION:
+            seed = heldout_start(number % HELDOUT_STARTS)
+        else:
+            seed = start_seed(self.config.seed, kind.value, number)
         version = self._schedule.version(probe) if probe >= 0 else 0
         self.episode = Episode(str(ULID()).lower(), number, kind, seed, probe=probe, probe_version=version)
         self.episode.newest_seqs = deque(maxlen=self.ended.dated_back() + 1)

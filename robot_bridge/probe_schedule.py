@@ -8,7 +8,7 @@ its first step draws the same again.
 from dataclasses import dataclass
 
 from takeover.data.schema import RunConfig
-from takeover.data.seeding import stream
+from takeover.data.seeding import start_seed, stream
 
 MAX_VERSIONS = 2
 
@@ -36,6 +36,10 @@ class ProbeSchedule:
     def is_probe(self, episode: int) -> bool:
         """Whether policy episode ``episode`` of the session (0, 1, ..., probes counted) is one."""
         return self.share > 0.0 and float(stream(self.seed, f"probe-{self.session}", episode).random()) < self.share
+
+    def start(self, probe: int) -> int:
+        """Simulated start of probe ``probe``: another one in every session, as normal work has it, and never a held-out one."""
+        return start_seed(self.seed, f"probe-{self.session}", probe)
 
     def version(self, probe: int) -> int:
         """The version that drives in probe ``probe`` (0, 1, ...) of the session; 0: whichever acts."""

@@ -3,9 +3,11 @@
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from takeover.data.schema import EpisodeKind, Mode, Observation, Privileged, RunConfig, State
+from takeover.data.seeding import HELDOUT_BASE
 from takeover.robot_bridge.episode_book import EpisodeBook
 from takeover.robot_bridge.probe_schedule import ProbeSchedule
 from takeover.robot_bridge.robots.sim import SimRobot
@@ -58,6 +60,12 @@ def test_an_episode_that_is_dropped_draws_the_same_again() -> None:
     probes = [row for row in seen if row[2] >= 0]
     assert 5 < len(probes) < 25
     assert [row[2] for row in probes] == list(range(len(probes)))
+    starts = [row[4] for row in probes]
+    assert len(set(starts)) == len(probes)
+    assert max(starts) < HELDOUT_BASE, "normal work never begins at a held-out start"
+    other = EpisodeBook(msgspec.structs.replace(config, session_id="t"), SimRobot().spec, None, "test")  # type: ignore[arg-type]
+    other.start_block(EpisodeKind.POLICY, 0)
+    assert not {other.prepare().start_seed for _ in range(60)} & set(starts), "each session has its own, or they would count twice"
     assert {row[0] for row in probes} == {EpisodeKind.EVALUATION}
     assert [row[1] for row in seen if row[2] < 0] == list(range(30 - len(probes)))
     for kind, failures in ((EpisodeKind.DEMONSTRATION, 0), (EpisodeKind.POLICY, 3)):
