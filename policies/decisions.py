@@ -61,6 +61,11 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     refused: frozenset[int] = frozenset()  # never act, unless a person says otherwise
     last: int = 0  # number of the newest decision, about any robot
 
+    @property
+    def reference(self) -> tuple[int, str]:
+        """(version, sha256) that others are compared with: the trusted one, and where none is trusted what a person holds the robot to."""
+        return (self.trusted, self.trusted_sha256) if self.trusted else (self.pinned, self.pinned_sha256)
+
     def may_act(self, published: Iterable[int]) -> int:
         """The version that acts in real time, of those ``published``; 0: none."""
         return self.pinned or max((version for version in published if version not in self.refused), default=0)

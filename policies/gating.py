@@ -95,7 +95,8 @@ def gate(
 
     better: promoted. not worse: promoted if it won at least as many starts alone as it lost, so that small losses do not add up from
     promotion to promotion; else it passed. worse: refused, and the trusted one acts (a person's pin stays as it is). insufficient
-    evidence: noted as undecided. Where nothing is trusted yet, the version becomes trusted. With ``make_environment`` a candidate that
+    evidence: noted as undecided. Where nothing is trusted yet, the version becomes trusted, unless a person holds the robot to another
+    one: then that is what it is compared with. With ``make_environment`` a candidate that
     is not worse also meets what was trusted under earlier conditions (`forgetting`); a drop is evidence and changes no decision. Raises
     `PolicyRefused` when either cannot be loaded, `ValueError` when there is nothing to compare, `DecisionConflict` when somebody
     decided meanwhile, `DecisionError`.
@@ -104,45 +105,47 @@ def gate(
     candidate = load_for(workspace, version, spec)
     now = current_standing(workspace, spec.robot_id, spec.task_id)
     manifest = candidate.manifest
-    if not now.trusted:
+    against, against_sha256 = now.reference
+    if not now.trusted and against in (0, version):
         reason = "the first: nothing to compare it with"
         evidence = {"conditions": outcomes.conditions}
         made = decide(workspace, [("promoted", manifest)], author=author, reason=reason, evidence=evidence, after=now.last)
         return GateResult(version, 0, FIRST, {}, made)
     if now.trusted == version and now.trusted_sha256 == manifest.sha256:
         raise ValueError(f"version {version} is the trusted one itself; name another")
-    trusted = _load_trusted(workspace, now.trusted, now.trusted_sha256, spec)
+    trusted = _load_reference(workspace, "the trusted" if now.trusted else "the pinned", against, against_sha256, spec)
     test = compare(candidate, trusted, environment, starts, outcomes, settings, on_progress)
     entries: list[tuple[Kind, Manifest]]
     if test.verdict == "worse":
         entries = [("refused", manifest)]
-        if not now.pinned or now.pinned == version:
+        if not now.pinned:
             entries.append(("rolled_back", trusted.manifest))
     elif test.verdict == "insufficient evidence":
         entries = [("undecided", manifest)]
     else:
         entries = [("promoted" if test.verdict == "better" or test.wins >= test.losses else "passed", manifest)]
-    numbers: dict[str, Any] = {"against": now.trusted, "against_sha256": now.trusted_sha256, "conditions": outcomes.conditions}
+    numbers: dict[str, Any] = {"against": against, "against_sha256": against_sha256, "conditions": outcomes.conditions}
     numbers |= test.numbers
     if make_environment is not None and test.verdict != "worse":
         earlier = earlier_conditions(read_decisions(workspace), spec.robot_id, spec.task_id, outcomes.conditions)
         numbers["forgetting"] = look_back(workspace, candidate, earlier, make_environment, starts, settings, on_progress)
-    reason = f"{test.verdict} than version {now.trusted}" if test.verdict != "insufficient evidence" else test.verdict
+    reason = f"{test.verdict} than version {against}" if test.verdict != "insufficient evidence" else test.verdict
     if drop := said(numbers.get("forgetting", [])):
         reason += f"; {drop}"
     made = decide(workspace, entries, author=author, reason=reason, evidence=numbers, after=now.last)
-    return GateResult(version, now.trusted, test.verdict, numbers, made)
+    return GateResult(version, against, test.verdict, numbers, made)
 
 
 def gate_is_due(workspace: str | os.PathLike[str], version: int) -> bool:
-    """Whether the gate said nothing yet of this version against the policy that is trusted now. Raises `PolicyRefused`, `DecisionError`."""
+    """Whether the gate said nothing yet of this version against its reference. Raises `PolicyRefused`, `DecisionError`."""
     manifest = read_manifest(version_folder(workspace, version))
     decisions = read_decisions(workspace)
     now = standing(decisions, manifest.robot_id, manifest.task_id)
-    if manifest.sha256 == now.trusted_sha256 or version in now.refused:
+    _, against_sha256 = now.reference
+    if manifest.sha256 == against_sha256 or version in now.refused:
         return False
     return not any(
-        decision.author == GATE and decision.sha256 == manifest.sha256 and decision.evidence.get("against_sha256") == now.trusted_sha256
+        decision.author == GATE and decision.sha256 == manifest.sha256 and decision.evidence.get("against_sha256") == against_sha256
         for decision in decisions
     )
 
@@ -158,14 +161,14 @@ def load_for(workspace: str | os.PathLike[str], version: int, spec: RobotSpec) -
     return load_policy(folder, spec)
 
 
-def _load_trusted(workspace: str | os.PathLike[str], version: int, sha256: str, spec: RobotSpec) -> LoadedPolicy:
+def _load_reference(workspace: str | os.PathLike[str], what: str, version: int, sha256: str, spec: RobotSpec) -> LoadedPolicy:
     folder = version_folder(workspace, version)
     try:
         if read_manifest(folder).sha256 != sha256:
             raise PolicyRefused(f"{folder} holds other weights than those that were promoted")
         return load_policy(folder, spec)
     except PolicyRefused as error:
-        raise PolicyRefused(f"the trusted version {version} cannot be compared with: {error}; promote another one") from error
+        raise PolicyRefused(f"{what} version {version} cannot be compared with: {error}; promote another one") from error
 
 
 def as_json(result: GateResult) -> dict[str, Any]:

@@ -150,6 +150,32 @@ def test_the_gate_never_ends_a_persons_rollback(tmp_path: Path, course: Course, 
     assert (now.trusted, now.pinned, now.refused) == (2, 1, frozenset({3}))
 
 
+def test_what_a_person_fled_is_never_trusted_without_a_comparison(tmp_path: Path, course: Course, outcomes: Outcomes) -> None:
+    """Rolled back to a version older than every promotion, so that nothing is trusted any more."""
+    for version, quality in ((1, 0.8), (2, 0.9), (3, 0.3), (4, 0.98)):
+        put(tmp_path, course.spec, version, quality)
+    assert gate(tmp_path, 2, course, STARTS, outcomes).verdict == "first"
+    decide(tmp_path, [("rolled_back", read_manifest(version_folder(tmp_path, 1)))], author="op-01", reason="it scratches")
+    assert current_standing(tmp_path, "toy", "reach").trusted == 0
+    assert not gate_is_due(tmp_path, 1)
+    assert gate_is_due(tmp_path, 3)
+    assert gate(tmp_path, 3, course, STARTS, outcomes).verdict == "worse"
+    assert not gate_is_due(tmp_path, 3)
+    now = current_standing(tmp_path, "toy", "reach")
+    assert (now.trusted, now.pinned, now.pinned_by, now.refused) == (0, 1, "op-01", frozenset({3}))
+    result = gate(tmp_path, 4, course, STARTS, outcomes)
+    assert (result.trusted, result.numbers["against"], decided(tmp_path)[-1]) == (1, 1, ("promoted", 4))
+    assert current_standing(tmp_path, "toy", "reach").pinned == 1, "until the person says otherwise"
+
+
+@pytest.mark.usefixtures("trusted")
+def test_the_gate_leaves_a_person_who_holds_the_robot_to_the_very_candidate(tmp_path: Path, course: Course, outcomes: Outcomes) -> None:
+    decide(tmp_path, [("rolled_back", put(tmp_path, course.spec, 2, 0.3))], author="op-01", reason="I want to see it")
+    assert gate(tmp_path, 2, course, STARTS, outcomes).verdict == "worse"
+    now = current_standing(tmp_path, "toy", "reach")
+    assert (now.trusted, now.pinned, now.pinned_by, now.refused) == (1, 2, "op-01", frozenset({2}))
+
+
 @pytest.mark.usefixtures("trusted")
 def test_a_stopped_comparison_decides_nothing_and_goes_on_where_it_was(tmp_path: Path, course: Course, outcomes: Outcomes) -> None:
     put(tmp_path, course.spec, 2, 0.79)

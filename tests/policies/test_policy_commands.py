@@ -127,7 +127,9 @@ def test_a_version_whose_weights_were_pruned_is_marked_and_not_run(
 ) -> None:
     monkeypatch.setattr(pruning, "AT_ONCE", 1)
     with Catalog.open(workspace) as catalog:
-        assert pruning.Pruner(workspace, catalog).work(3, 0)
+        pruner = pruning.Pruner(workspace, catalog)
+        for _ in range(2):  # looks for the newest, then at the oldest
+            assert pruner.work(2, 0, PEG)
     assert {row["version"]: row["marks"] for row in said(capsys, workspace, "ls")["policies"]} == {
         1: ["weights pruned"],
         2: [],
