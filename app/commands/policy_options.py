@@ -129,6 +129,11 @@ def config_of(workspace: Workspace, robot_option: str) -> RunConfig:
     )
 
 
+def robot_id_of(robot: str) -> str:
+    """The name that a robot's records have; every simulated one calls itself sim."""
+    return "sim" if robot in ("sim", "sim-server") else robot
+
+
 def with_cameras(config: RunConfig, manifest: "Manifest") -> RunConfig:
     """``config`` with the cameras that the version looks through, if it does."""
     import msgspec

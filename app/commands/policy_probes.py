@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from takeover.app.commands.data_options import Where, existing, opened_catalog, print_json
-from takeover.app.commands.policy_options import Json, config_of, decisions_of
+from takeover.app.commands.policy_options import Json, config_of, decisions_of, robot_id_of
 from takeover.app.commands.progress import progress_display
 from takeover.app.processes.common import StartupError
 from takeover.app.supervisor import Progress
@@ -91,11 +91,6 @@ def _other(command: Probes, workspace: Workspace, robot: str, task: str) -> int:
     if not trusted:
         raise StartupError("no version is trusted; name one to compare with, or `takeover policy promote` one")
     return trusted
-
-
-def robot_id_of(robot: str) -> str:
-    """The name that a robot's records have; every simulated one calls itself sim."""
-    return "sim" if robot in ("sim", "sim-server") else robot
 
 
 def recorded(workspace: Workspace, robot: str, task: str, on_progress: Callable[[int, int], None] | None = None) -> Recorded:

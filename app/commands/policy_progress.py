@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from takeover.app.commands.data_options import Where, existing, print_json
-from takeover.app.commands.policy_options import Json, config_of
+from takeover.app.commands.policy_options import Json, config_of, robot_id_of
 from takeover.app.commands.progress import listing, print_table, progress_display
 from takeover.app.processes.common import StartupError
 from takeover.app.supervisor import Progress
@@ -57,7 +57,7 @@ def steps_to_go(command: StepsToGo) -> int:
             made = make_head(
                 workspace,
                 command.task or config.task,
-                config.robot,
+                robot_id_of(config.robot),
                 FitSettings(updates=command.updates, seed=command.seed),
                 success_steps=command.success_steps,
                 alpha=command.alpha,

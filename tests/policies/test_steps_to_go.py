@@ -328,7 +328,8 @@ def test_the_command_fits_keeps_and_reports(tmp_path: Path, make_script: Callabl
     place = Workspace(tmp_path / "ws").prepare()
     robot = recorded(place, make_script, successes=10, failures=5)
     where = ("--robot", "sim:peg-insert", "--updates", "100", "--workspace", str(place.path))
-    assert main(["policy", "steps-to-go", "--dry-run", "--json", *where]) == 0
+    served = ("--robot", "sim-server:peg-insert", *where[2:])  # its records call it sim, too
+    assert main(["policy", "steps-to-go", "--dry-run", "--json", *served]) == 0
     dry = json.loads(capsys.readouterr().out)
     path = head_path(place.path, "sim", "peg-insert")
     assert dry["path"] == ""
