@@ -29,8 +29,9 @@ from takeover.data.workspace import Workspace
 from takeover.policies.decisions import read_decisions
 from takeover.policies.evaluation import EvaluationCancelled
 from takeover.policies.gate import GateSettings
-from takeover.policies.gating import compare, gate, load_for, run_start
+from takeover.policies.gating import compare, gate, run_start
 from takeover.policies.outcomes import Outcomes, conditions_of
+from takeover.policies.publish import load_for
 from takeover.policies.torch_setup import configure
 from takeover.robot_bridge.robots.sim import SimRobot
 

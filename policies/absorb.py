@@ -15,9 +15,8 @@ from takeover.data.statistics import bootstrap_ratio_band, wilson
 from takeover.data.workspace import Workspace
 from takeover.policies.absorption import AbsorptionCancelled, Distance, distances
 from takeover.policies.absorption_file import FILE, Absorption, SegmentAbsorption, SegmentRetest
-from takeover.policies.gating import load_for
 from takeover.policies.manifest import version_folder
-from takeover.policies.publish import LoadedPolicy
+from takeover.policies.publish import LoadedPolicy, load_for
 from takeover.policies.recorded_corrections import Correction, Found, find_corrections
 from takeover.policies.retest import MAX_RUNS, Case, KeptRuns, Restorable, Vary, find_cases, run_case, verdict_of
 

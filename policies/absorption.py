@@ -17,10 +17,9 @@ import numpy as np
 from takeover.data.schema import RobotSpec
 from takeover.policies.base import Policy, PolicyRefused, SeesPictures
 from takeover.policies.frames import begin_episode
-from takeover.policies.gating import load_for
 from takeover.policies.gripper_cost import gripper_index
 from takeover.policies.inference import split_action
-from takeover.policies.publish import LoadedPolicy
+from takeover.policies.publish import LoadedPolicy, load_for
 from takeover.policies.recorded_corrections import Correction, Doubles, Steps
 from takeover.policies.recorded_pictures import RecordedPictures
 

@@ -12,8 +12,8 @@ from takeover.data.seeding import stream
 from takeover.policies.base import PolicyRefused, SeesPictures
 from takeover.policies.decision_watch import DecisionWatch
 from takeover.policies.frames import RelativePolicy, begin_episode
-from takeover.policies.manifest import has_weights, version_numbers
-from takeover.policies.publish import LoadedPolicy, load_policy, version_folder
+from takeover.policies.manifest import has_weights, read_manifest, version_folder, version_numbers
+from takeover.policies.publish import LoadedPolicy, load_for
 from takeover.policies.quarantine import wrong_observation
 from takeover.policies.reward_live import SCORE, RewardWatch
 from takeover.policies.steps_to_go_file import HeadWatch
@@ -21,7 +21,7 @@ from takeover.policies.version_watch import VersionWatch
 
 _CACHED = 4
 LATEST_FIRST_STEP = 2  # an observation up to this step may stand for the first: at most 10 mm off
-_TRIES = 10  # versions that are looked at when the one in use may act no longer; some may be for another robot
+_TRIES = 10  # versions that are tried when the one in use may act no longer
 
 
 class Acting:
@@ -51,15 +51,29 @@ class Acting:
         self._mute = False  # the policy in use could not answer the newest observation
         self._lent = False  # the policy in use was required by the bridge; the next episode without that goes back
         self._cache: dict[int, LoadedPolicy] = {}
+        self._ours: dict[int, bool] = {}  # version -> whether it is for this robot and task
+        self._fled: int = 0  # version that may act no longer and has not been left yet
         self._place: tuple[str, int] = ("", -1)
         self._first: list[float] | None = None  # the running episode's first observation
         self._answered: tuple[tuple[str, int, int], PolicyAction] | None = None
         self._generator = torch.Generator()
 
     def newest_on_disk(self) -> int:
-        """The newest version that may act; 0: none. Costs no more where many were published before."""
+        """The newest version of this robot and task that may act; 0: none. Costs no more where many were published before."""
         self._versions.poll()
-        return self._decisions.standing.may_act(self._versions.newest_first)
+        newest = self._versions.newest_first
+        self._ours = {version: ours for version, ours in self._ours.items() if version in newest}
+        return self._decisions.standing.may_act(version for version in newest if self._is_ours(version))
+
+    def _is_ours(self, version: int) -> bool:
+        """Read once from the manifest, which never changes. One that is damaged may be: loading it says what is wrong."""
+        if version not in self._ours:
+            try:
+                manifest = read_manifest(version_folder(self.workspace, version))
+            except PolicyRefused:
+                return True
+            self._ours[version] = (manifest.robot_id, manifest.task_id) == (self.spec.robot_id, self.spec.task_id)
+        return self._ours[version]
 
     @property
     def pinned(self) -> int:
@@ -68,8 +82,10 @@ class Acting:
 
     def follow_decisions(self) -> bool:
         """Look whether something was decided; a policy that may act no longer is left at once. True when the policy in use changed."""
-        if not self._decisions.poll():
+        decided = self._decisions.poll()
+        if not decided and (not self._fled or self._fled != self.version):
             return False
+        self._fled = 0
         if self._decisions.error:
             self.refused = self._decisions.error
             return False
@@ -79,7 +95,9 @@ class Acting:
         if self.current is None or self._may_act(self.version):
             return False
         pinned = self._decisions.standing.pinned
-        published = (v for v in reversed(version_numbers(self.workspace)) if self._may_act(v) and has_weights(self.workspace, v))
+        published = (
+            v for v in reversed(version_numbers(self.workspace)) if self._may_act(v) and self._is_ours(v) and has_weights(self.workspace, v)
+        )
         problem = "it was refused, and there is no other version"
         for version in [pinned] if pinned else itertools.islice(published, _TRIES):
             try:
@@ -87,7 +105,7 @@ class Acting:
                 return True
             except PolicyRefused as error:
                 problem = f"version {version} cannot act instead: {error}"
-        self.refused = f"version {self.version} goes on acting: {problem}"
+        self.refused, self._fled = f"version {self.version} goes on acting: {problem}", self.version  # tried again at every look
         return False
 
     def _may_act(self, version: int) -> bool:
@@ -217,7 +235,7 @@ class Acting:
         )
 
     def _load(self, version: int) -> LoadedPolicy:
-        loaded = self._cache.pop(version, None) or load_policy(version_folder(self.workspace, version), self.spec)
+        loaded = self._cache.pop(version, None) or load_for(self.workspace, version, self.spec)
         self._cache[version] = loaded  # the last: what was used longest ago goes first, however new it is
         while len(self._cache) > _CACHED:
             del self._cache[next(iter(self._cache))]

@@ -15,7 +15,7 @@ from takeover.policies.forgetting import MakeEnvironment, earlier_conditions, lo
 from takeover.policies.gate import GateSettings, PairedTest
 from takeover.policies.manifest import Manifest, read_manifest, version_folder
 from takeover.policies.outcomes import Outcomes
-from takeover.policies.publish import LoadedPolicy, load_policy
+from takeover.policies.publish import LoadedPolicy, load_for, load_policy
 
 Progress = Callable[[int, int], bool]
 FIRST = "first"
@@ -148,17 +148,6 @@ def gate_is_due(workspace: str | os.PathLike[str], version: int) -> bool:
         decision.author == GATE and decision.sha256 == manifest.sha256 and decision.evidence.get("against_sha256") == against_sha256
         for decision in decisions
     )
-
-
-def load_for(workspace: str | os.PathLike[str], version: int, spec: RobotSpec) -> LoadedPolicy:
-    """`load_policy`, of this robot and task only. Raises `PolicyRefused`."""
-    folder = version_folder(workspace, version)
-    manifest = read_manifest(folder)
-    if (manifest.robot_id, manifest.task_id) != (spec.robot_id, spec.task_id):
-        raise PolicyRefused(
-            f"version {version} is for {manifest.robot_id}:{manifest.task_id}, this robot is {spec.robot_id}:{spec.task_id}"
-        )
-    return load_policy(folder, spec)
 
 
 def _load_reference(workspace: str | os.PathLike[str], what: str, version: int, sha256: str, spec: RobotSpec) -> LoadedPolicy:

@@ -77,6 +77,24 @@ def newest_version(workspace: str | os.PathLike[str]) -> int:
     return next((version for version in reversed(version_numbers(workspace)) if is_published(workspace, version)), 0)
 
 
+def newest_for(workspace: str | os.PathLike[str], robot_id: str, task_id: str, others: set[int]) -> int:
+    """The newest version of this robot and task, or with a manifest that cannot be read; 0: none.
+
+    ``others`` remembers, from call to call, which versions are of others, so that none is read twice.
+    """
+    for version in reversed(version_numbers(workspace)):
+        if version in others or not is_published(workspace, version):
+            continue
+        try:
+            manifest = read_manifest(version_folder(workspace, version))
+        except PolicyRefused:
+            return version
+        if (manifest.robot_id, manifest.task_id) == (robot_id, task_id):
+            return version
+        others.add(version)
+    return 0
+
+
 def has_weights(workspace: str | os.PathLike[str], version: int) -> bool:
     return (version_folder(workspace, version) / WEIGHTS_NAME).is_file()
 

@@ -148,6 +148,17 @@ def load_policy(folder: str | os.PathLike[str], spec: RobotSpec) -> LoadedPolicy
     return LoadedPolicy(build_policy(weights, spec), manifest, lease)
 
 
+def load_for(workspace: str | os.PathLike[str], version: int, spec: RobotSpec) -> LoadedPolicy:
+    """`load_policy`, of this robot and task only. Raises `PolicyRefused`."""
+    folder = version_folder(workspace, version)
+    manifest = read_manifest(folder)
+    if (manifest.robot_id, manifest.task_id) != (spec.robot_id, spec.task_id):
+        raise PolicyRefused(
+            f"version {version} is for {manifest.robot_id}:{manifest.task_id}, this robot is {spec.robot_id}:{spec.task_id}"
+        )
+    return load_policy(folder, spec)
+
+
 def _write(path: Path, data: bytes, sync: bool) -> None:
     with path.open("wb") as file:
         file.write(data)

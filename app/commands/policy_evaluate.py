@@ -101,7 +101,8 @@ def prepared(workspace: str, config: Any) -> "Iterator[tuple[Robot, Outcomes]]":
 def _alone(
     command: Evaluate, manifest: "Manifest", robot: "Robot", outcomes: "Outcomes", show: Callable[[int, int], bool], judged: Judged
 ) -> int:
-    from takeover.policies.gating import load_for, run_start
+    from takeover.policies.gating import run_start
+    from takeover.policies.publish import load_for
 
     loaded = load_for(existing(command.workspace).path, command.version, robot.spec)
     started_s = time.monotonic()
@@ -125,7 +126,8 @@ def _compare(
 ) -> int:
     from takeover.policies.decisions import standing
     from takeover.policies.gate import GateSettings
-    from takeover.policies.gating import GateResult, as_json, compare, gate, load_for
+    from takeover.policies.gating import GateResult, as_json, compare, gate
+    from takeover.policies.publish import load_for
     from takeover.robot_bridge.robots.registry import make_variant
 
     workspace = existing(command.workspace)

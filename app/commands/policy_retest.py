@@ -45,7 +45,7 @@ class Retest:
 def retest(command: Retest) -> int:
     """Returns 0 whatever the verdicts are; 2 when there is no case."""
     from takeover.policies.decisions import standing
-    from takeover.policies.gating import load_for
+    from takeover.policies.publish import load_for
     from takeover.policies.retest import KeptRuns, find_cases
     from takeover.policies.retest import retest as run_retest
     from takeover.robot_bridge.robots.sim_state import reseeded

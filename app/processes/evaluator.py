@@ -20,7 +20,7 @@ from takeover.policies.decisions import DecisionConflict, DecisionError
 from takeover.policies.evaluation import EvaluationCancelled, evaluate
 from takeover.policies.forgetting import said
 from takeover.policies.gating import gate, gate_is_due, run_start
-from takeover.policies.manifest import Manifest, newest_version
+from takeover.policies.manifest import Manifest, newest_for
 from takeover.policies.outcomes import Outcomes, conditions_of
 from takeover.policies.publish import load_policy, version_folder
 from takeover.policies.torch_setup import configure
@@ -79,6 +79,7 @@ class _Evaluator:
         self._next_status = 0.0
         self._next_automatic = time.monotonic() + min(FIRST_LOOK_S, context.config.evaluate_every_s)
         self._evaluated = 0
+        self._others: set[int] = set()  # versions of other robots and tasks
         self._unfinished = Unfinished(self._workspace, robot.spec)
         self._kept: Outcomes | None = None
         self._catalog: Catalog | None = None  # one for the whole run: each new connection pool leaves some memory behind
@@ -127,7 +128,8 @@ class _Evaluator:
 
     def _look_at_newest(self) -> bool:
         """Whether there is a version to look at. With the gate on it is judged first: it may act already."""
-        newest = newest_version(self._workspace)
+        spec = self._robot.spec
+        newest = newest_for(self._workspace, spec.robot_id, spec.task_id, self._others)
         try:
             problem = self._gate(newest) if newest and self._context.config.gate else ""
             self._error = problem or self._error

@@ -23,9 +23,8 @@ from takeover.policies.absorb import absorb
 from takeover.policies.absorption import AbsorptionCancelled, asked, distance
 from takeover.policies.absorption_file import FILE, SegmentAbsorption, read_absorption
 from takeover.policies.base import Decision, PolicyWeights, SeesPictures
-from takeover.policies.gating import load_for
 from takeover.policies.manifest import read_manifest, version_folder
-from takeover.policies.publish import make_manifest, publish, weights_bytes
+from takeover.policies.publish import load_for, make_manifest, publish, weights_bytes
 from takeover.policies.recorded_corrections import Correction, find_corrections
 from takeover.policies.recorded_pictures import RecordedPictures
 from takeover.policies.registry import make_learner

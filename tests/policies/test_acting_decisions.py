@@ -4,11 +4,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from takeover.policies.acting import Acting
 from takeover.policies.base import PolicyWeights
 from takeover.policies.decisions import decide, decisions_path
+from takeover.policies.manifest import newest_for
 from takeover.policies.publish import WEIGHTS_NAME, Manifest, make_manifest, publish, read_manifest, version_folder, weights_bytes
 from takeover.policies.registry import make_learner
 
@@ -94,6 +96,44 @@ def test_versions_for_another_robot_are_passed_over(tmp_path: Path, spec: Any, m
     decide(tmp_path, [("refused", manifest)], author="gate", reason="worse")
     assert acting.follow_decisions()
     assert acting.version == 1
+
+
+def test_newer_versions_of_another_task_are_passed_over(tmp_path: Path, spec: Any) -> None:
+    """Another task on the same arm has the same spaces: its weights would load, and drive."""
+    other = msgspec.structs.replace(spec, task_id="push")
+    put(tmp_path, spec, 1)
+    for version in (2, 3):
+        put(tmp_path, other, version)
+    acting = Acting(tmp_path, spec, 0)
+    assert acting.newest_on_disk() == 1
+    assert acting.offer(acting.newest_on_disk())
+    put(tmp_path, other, 4)
+    assert acting.newest_on_disk() == 1
+    others: set[int] = set()
+    assert (newest_for(tmp_path, "toy", "reach", others), others) == (1, {2, 3, 4})
+    assert (newest_for(tmp_path, "toy", "push", set()), newest_for(tmp_path, "arm", "push", set())) == (4, 0)
+    assert not acting.offer(4)
+    assert acting.refused == "version 4: version 4 is for toy:push, this robot is toy:reach"
+    put(tmp_path, spec, 5)
+    assert acting.offer(acting.newest_on_disk())
+    assert acting.version == 5
+
+
+def test_a_rollback_that_could_not_be_read_once_is_tried_again(tmp_path: Path, spec: Any) -> None:
+    manifests = {version: put(tmp_path, spec, version) for version in (1, 2)}
+    acting = Acting(tmp_path, spec, 0)
+    acting.offer(acting.newest_on_disk())
+    weights = version_folder(tmp_path, 1) / WEIGHTS_NAME
+    kept = weights.read_bytes()
+    weights.write_bytes(kept[:-1])
+    decide(tmp_path, [("refused", manifests[2]), ("rolled_back", manifests[1])], author="op-01", reason="it scratches")
+    for _ in range(3):
+        assert not acting.follow_decisions()
+        assert acting.refused.startswith("version 2 goes on acting: version 1 cannot act instead")
+    weights.write_bytes(kept)
+    assert acting.follow_decisions()
+    assert (acting.version, acting.refused) == (1, "")
+    assert not acting.follow_decisions()
 
 
 def test_a_refused_version_is_left_at_once(tmp_path: Path, spec: Any) -> None:
