@@ -137,9 +137,14 @@ EPISODES: list[Mutation] = [
         "robot_bridge/probe_schedule.py",
         f"{PROBES}::test_probes_are_drawn_by_chance_and_the_same_again {PROBES}::test_both_versions_are_in_every_block_in_random_order",
         ("probe: by chance", ".random()) < self.share", ".random() * 0) < self.share"),
-        ("probe: of its session", 'f"probe-{self.session}"', '"probe-a"'),
+        ("probe: of its session", 'f"probe-{self.session}", episode', '"probe-a", episode'),
         ("probe: order by chance", "(probe + turned) % 2", "probe % 2"),
         ("probe: both in a block", "(probe + turned) % 2", "int(turned)"),
+    ),
+    *of(
+        "robot_bridge/probe_schedule.py",
+        DROPPED,
+        ("probe: starts of its session", 'f"probe-{self.session}", probe', '"probe-a", probe'),
     ),
     *of(
         "robot_bridge/control_base.py",
