@@ -1,5 +1,6 @@
 """The gate at work: run candidate and trusted policy on the same starts, and write down what follows from the test's verdict."""
 
+import hashlib
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from typing import Any
 import msgspec
 
 from takeover.data.schema import RobotSpec
+from takeover.data.seeding import stream
 from takeover.policies.base import PolicyRefused
 from takeover.policies.decisions import GATE, Decision, Kind, current_standing, decide, read_decisions, standing
 from takeover.policies.evaluation import Environment, EvaluationCancelled, run_episode
@@ -56,6 +58,15 @@ def run_start(loaded: LoadedPolicy, environment: Environment, start: int, outcom
     return found.success
 
 
+def order_of(starts: Sequence[int], candidate_sha256: str, trusted_sha256: str) -> list[int]:
+    """``starts`` in an order that is a function of the two policies' weights: the same each time these two meet, another for others.
+
+    In one fixed order the first few dozen starts would decide every comparison of a run, and versions would be chosen by them.
+    """
+    seed = int(hashlib.sha256(f"{candidate_sha256} {trusted_sha256}".encode()).hexdigest()[:8], 16)
+    return [starts[i] for i in stream(seed, "pairs").permutation(len(starts))]
+
+
 def compare(
     candidate: LoadedPolicy,
     trusted: LoadedPolicy,
@@ -65,13 +76,13 @@ def compare(
     settings: GateSettings | None = None,
     on_progress: Progress | None = None,
 ) -> PairedTest:
-    """Pairs in the order of ``starts`` until the verdict is final or they end; ``on_progress(done, total)`` after each.
+    """Pairs, in the order of `order_of`, until the verdict is final or ``starts`` end; ``on_progress(done, total)`` after each.
 
     Both act deterministically. What was run before is not run again, so a comparison that was stopped goes on where it was. Raises
     `EvaluationCancelled` when ``on_progress`` returns False.
     """
     test = PairedTest(settings)
-    for done, start in enumerate(starts, 1):
+    for done, start in enumerate(order_of(starts, candidate.manifest.sha256, trusted.manifest.sha256), 1):
         final = test.add(run_start(candidate, environment, start, outcomes), run_start(trusted, environment, start, outcomes))
         if on_progress is not None and not on_progress(done, len(starts)):
             raise EvaluationCancelled(f"stopped after {done} of {len(starts)} pairs")

@@ -74,6 +74,7 @@ class _Evaluator:
         self._workspace = context.config.workspace
         self._results: list[dict[str, float]] = []
         self._error = ""
+        self._gave_way = 0  # the version whose comparison did
         self._gate_notice = ""  # what the gate found wrong with the newest version
         self.reward = RewardKeeper(context.config, robot.spec)
         self._next_status = 0.0
@@ -127,11 +128,16 @@ class _Evaluator:
         )
 
     def _look_at_newest(self) -> bool:
-        """Whether there is a version to look at. With the gate on it is judged first: it may act already."""
+        """Whether there was a version to look at, and it was. With the gate on it is judged first: it may act already."""
         spec = self._robot.spec
         newest = newest_for(self._workspace, spec.robot_id, spec.task_id, self._others)
         try:
-            problem = self._gate(newest) if newest and self._context.config.gate else ""
+            problem = ""
+            if newest and self._context.config.gate:
+                if 0 < self._gave_way < newest:
+                    self._gate(self._gave_way)  # some of its pairs are there: it is finished before a newer one begins
+                self._gave_way = 0
+                problem = self._gate(newest)
             self._error = problem or self._error
             if newest > self._evaluated:
                 self._run(newest, self._context.config.evaluate_starts, automatic=True)
@@ -141,7 +147,7 @@ class _Evaluator:
             if newest:
                 self._take_up_unfinished()
         except (EvaluationCancelled, DecisionConflict):
-            pass  # what was run is kept; the next look goes on
+            return False  # what was run is kept, and it is gone on with as soon as nobody asks for something
         except (PolicyRefused, RobotError) as error:
             self._error = f"version {newest}: {error}"
             self._evaluated = newest
@@ -158,6 +164,7 @@ class _Evaluator:
             self._tell(True, version, done, total)
             return self._undisturbed()
 
+        self._gave_way = version
         starts = [heldout_start(i) for i in range(HELDOUT_STARTS)]
         try:
             if not gate_is_due(self._workspace, version):

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from takeover.app.processes.common import ProcessContext
@@ -17,7 +18,8 @@ from takeover.policies import absorption_again
 from takeover.policies.absorb import absorb
 from takeover.policies.absorption_again import BEGUN, LOOKED_AT, TRIES, due
 from takeover.policies.absorption_file import FILE, read_absorption
-from takeover.policies.manifest import WEIGHTS_NAME, version_folder
+from takeover.policies.decisions import GATE, decide, read_decisions
+from takeover.policies.manifest import WEIGHTS_NAME, read_manifest, version_folder
 from takeover.policies.publish import make_manifest, publish, weights_bytes
 from takeover.policies.registry import make_learner
 from takeover.robot_bridge.robots.base import RobotError
@@ -243,6 +245,25 @@ def test_simulation_that_becomes_unstable_fails_its_start_and_ends_no_evaluator(
         broken.setattr(robot, "reset", raises("the arm cannot reach the start pose"))
         assert rig.evaluator._look_at_newest()
     assert rig.evaluator._error == "version 3: the arm cannot reach the start pose"
+
+
+def test_a_comparison_that_gave_way_is_finished_though_a_newer_version_came(place: Workspace, robot: SimRobot, tmp_path: Path) -> None:
+    rig = Rig(place, robot)
+    try:
+        rig.context.config = msgspec.structs.replace(rig.context.config, gate=True)
+        decide(place.path, [("promoted", read_manifest(version_folder(place.path, 1)))], author="gate", reason="the first")
+        rig.requests.at = 3  # in the middle of the third pair of version 3 against version 1
+        assert not rig.evaluator._look_at_newest()  # it is looked again at once, not after evaluate_every_s
+        assert rig.evaluator._waiting is not None
+        rig.evaluator._waiting, rig.requests.at = None, 0
+        put(place, robot, 4)
+        assert rig.evaluator._look_at_newest()
+        judged = [decision.version for decision in read_decisions(place.path) if decision.author == GATE]
+        assert judged[0] == 1
+        assert {3, 4} <= set(judged)
+        assert judged.index(3) < judged.index(4)
+    finally:
+        rig.close()
 
 
 def raises(text: str) -> Callable[..., None]:

@@ -16,7 +16,7 @@ from takeover.policies.acting import Acting
 from takeover.policies.base import PolicyRefused, PolicyWeights
 from takeover.policies.decisions import GATE, DecisionConflict, current_standing, decide, read_decisions
 from takeover.policies.evaluation import EvaluationCancelled
-from takeover.policies.gating import gate, gate_is_due
+from takeover.policies.gating import gate, gate_is_due, order_of
 from takeover.policies.outcomes import POLICIES_HELD, Outcomes, conditions_of
 from takeover.policies.publish import (
     WEIGHTS_NAME,
@@ -98,7 +98,7 @@ def trusted(tmp_path: Path, course: Course, outcomes: Outcomes) -> Manifest:
     [
         (0.98, 200, "not worse", [("promoted", 2)]),
         (0.8, 200, "not worse", [("promoted", 2)]),
-        (0.79, 200, "not worse", [("passed", 2)]),
+        (0.78, 200, "not worse", [("passed", 2)]),
         (0.4, 200, "worse", [("refused", 2), ("rolled_back", 1)]),
         (0.8, 10, "insufficient evidence", [("undecided", 2)]),
     ],
@@ -234,3 +234,23 @@ def test_the_trusted_one_is_not_compared_with_itself(tmp_path: Path, course: Cou
     assert not gate_is_due(tmp_path, 1)
     with pytest.raises(ValueError, match="itself"):
         gate(tmp_path, 1, course, STARTS, outcomes)
+
+
+def test_two_policies_meet_in_an_order_of_their_own() -> None:
+    here, again, other = order_of(STARTS, "a" * 64, "b" * 64), order_of(STARTS, "a" * 64, "b" * 64), order_of(STARTS, "c" * 64, "b" * 64)
+    assert here == again != other
+    assert sorted(here) == sorted(other) == STARTS
+    assert len(set(here[:60]) & set(other[:60])) < 40  # 18 of 60 by chance; in one fixed order all
+
+
+@pytest.mark.usefixtures("trusted")
+def test_no_few_starts_decide_every_comparison(tmp_path: Path, course: Course, outcomes: Outcomes) -> None:
+    used: list[set[int]] = []
+    for version in range(2, 6):
+        put(tmp_path, course.spec, version, 0.8 + version / 1000)
+        before = {start for start in STARTS if outcomes.get(read_manifest(version_folder(tmp_path, 1)).sha256, start) is not None}
+        gate(tmp_path, version, course, STARTS, outcomes)
+        sha256 = read_manifest(version_folder(tmp_path, version)).sha256
+        used.append({start for start in STARTS if outcomes.get(sha256, start) is not None})
+        assert version == 2 or used[-1] - before
+    assert len(set.intersection(*used)) < min(len(one) for one in used) / 2
