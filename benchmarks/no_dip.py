@@ -25,14 +25,15 @@ ALLOWED_DROP = 0.05
 
 def run_arm(out: Path, name: str, seed: int, settings: dict[str, Any], arguments: argparse.Namespace) -> dict[str, Any]:
     """One seed of one arm, or as much of it as the processor time allows."""
-    config = config_of(arguments.task, arguments.learner, seed, settings)
+    config = config_of(arguments.task, arguments.learner, seed, settings, operator=_settings(arguments.operator))
     wanted = list(range(0, arguments.steps + 1, arguments.every))
 
     def say(text: str) -> None:
         print(f"{name} seed {seed}: {text}", file=sys.stderr, flush=True)
 
     result = advance(config, wanted, arguments.starts, out / f"{name}-{seed}.part", arguments.budget_s, say)
-    return {"task": arguments.task, "learner": arguments.learner, "seed": seed, "settings": settings} | result
+    asked = {"task": arguments.task, "learner": arguments.learner, "seed": seed, "settings": settings, "operator": arguments.operator}
+    return asked | result
 
 
 def results(out: Path) -> dict[str, list[dict[str, Any]]]:
@@ -88,6 +89,7 @@ def main() -> None:
     runs.add_argument("--starts", type=int, default=100)
     runs.add_argument("--task", default="peg-insert")
     runs.add_argument("--learner", default="hil-serl")
+    runs.add_argument("--operator", nargs="*", default=[], help="operator parameters, key=value: style=slow")
     runs.add_argument("--budget-s", type=float, default=float("inf"), help="processor time after which to stop; exit status 3")
     shown = commands.add_parser("table")
     shown.add_argument("--out", type=Path, required=True)

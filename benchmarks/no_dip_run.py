@@ -29,7 +29,14 @@ def validation_start(index: int) -> int:
     return int(stream(0, "validation", index).integers(DEMONSTRATION_BASE, HELDOUT_BASE))
 
 
-def config_of(task: str, learner: str, seed: int, settings: dict[str, Any], task_parameters: dict[str, float] | None = None) -> RunConfig:
+def config_of(
+    task: str,
+    learner: str,
+    seed: int,
+    settings: dict[str, Any],
+    task_parameters: dict[str, float] | None = None,
+    operator: dict[str, Any] | None = None,
+) -> RunConfig:
     """Of a run in one process, scripted operator, by the rules of lockstep."""
     return RunConfig(
         session_id="bench",
@@ -43,6 +50,7 @@ def config_of(task: str, learner: str, seed: int, settings: dict[str, Any], task
         demonstrations=DEMONSTRATIONS,
         learner_parameters=settings,
         task_parameters=task_parameters or {},
+        operator_parameters=operator or {},
     )
 
 

@@ -23,6 +23,8 @@ from takeover.robot_bridge.robots.sim import SimRobot
 
 SCHEMA = 1
 TRIES_PER_DEMONSTRATION = 20
+HUMAN_STEPS_ALONE = ("hg-dagger", "bc")
+POLICY_STEPS = frozenset({"policy_examples", "pre_intervention_s"})
 
 OnProgress = Callable[[float, float, str], bool]
 """(done, total, text) -> whether to go on."""
@@ -203,7 +205,13 @@ def recipe(cell: Cell) -> dict[str, Any]:
     """Every parameter of the cell's learner as it learns there, defaults included; not how it is computed (device, precision)."""
     spec = SimRobot(cell.task, dict(cell.task_parameters)).spec
     learner = make_learner(VARIANTS[cell.variant].learner, spec, cell.seed, dict(cell.learner_parameters))
-    return {name: value for name, value in asdict(learner.parameters).items() if name not in HOW}  # type: ignore[attr-defined]
+    return _of_effect(asdict(learner.parameters), cell)  # type: ignore[attr-defined]
+
+
+def _of_effect(parameters: Mapping[str, Any], cell: Cell) -> dict[str, Any]:
+    """Without those that say how it is computed, or what of the policy's steps is an example to a learner that has none of them."""
+    idle = POLICY_STEPS if VARIANTS[cell.variant].learner in HUMAN_STEPS_ALONE else frozenset()
+    return {name: value for name, value in parameters.items() if name not in HOW | idle}
 
 
 def load(path: Path, cell: Cell) -> dict[str, Any] | None:
@@ -217,7 +225,7 @@ def load(path: Path, cell: Cell) -> dict[str, Any] | None:
     other = sorted(key for key in mine.keys() | there.keys() if mine.get(key) != there.get(key))
     texts = [f"{key}: there {there.get(key)}, now {mine.get(key)}" for key in other]
     if not texts and "recipe" in result:
-        texts = differing(result["recipe"], recipe(cell))
+        texts = differing(_of_effect(result["recipe"], cell), recipe(cell))
     if texts:
         raise CellError(f"{path}: made with other settings ({'; '.join(texts)}); choose another --out, or delete it")
     return result

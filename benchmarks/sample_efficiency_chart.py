@@ -29,7 +29,7 @@ from takeover.app.report import Painter
 
 COLOURS = (
     *("#56B4E9", "#F0E442", "#2BB58A", "#CC79A7", "#E69F00", "#B8BDC4", "#9A8CF0", "#E0703A", "#7FD1C7", "#D9A68B"),
-    *("#4C78D0", "#A3C644", "#D8C8F5", "#C9B458", "#FF8FA3"),
+    *("#4C78D0", "#A3C644", "#D8C8F5", "#C9B458", "#FF8FA3", "#8FB8A8", "#B07AA1"),
 )
 WIDTH, GAP, HEAD, PANEL_HEIGHT = 1240, 8, 48, 352
 PANEL = (WIDTH - 3 * GAP) // 2

@@ -35,6 +35,7 @@ class Variant:
         return dict(self.operator) != NEVER_TAKES_OVER
 
 
+AS_PUBLISHED = {"policy_examples": "all"}
 VARIANTS: dict[str, Variant] = {
     "hil-serl": Variant("hil-serl", "as it ships"),
     "hil-serl-alone": Variant("hil-serl", "the same demonstrations, but nobody ever takes over", operator=NEVER_TAKES_OVER),
@@ -52,9 +53,11 @@ VARIANTS: dict[str, Variant] = {
     "hil-serl-residual": Variant("hil-serl", "learns a residual on the frozen warm start", {"residual_scale": 1.0}, ablation=True),
     "hil-serl-long-takeovers": Variant("hil-serl", "corrections of 40 to 90 steps", operator=LONG_TAKEOVERS, ablation=True),
     "hg-dagger-long-takeovers": Variant("hg-dagger", "corrections of 40 to 90 steps", operator=LONG_TAKEOVERS, ablation=True),
-    "sirius-no-pre": Variant("sirius", "steps before a takeover count as the policy's", {"pre_intervention_s": 0.0}, ablation=True),
-    "sirius-long-pre": Variant("sirius", "1.5 s before a takeover are left out", {"pre_intervention_s": 1.5}, ablation=True),
+    "sirius-no-pre": Variant("sirius", "all of its own steps", {**AS_PUBLISHED, "pre_intervention_s": 0.0}, ablation=True),
+    "sirius-long-pre": Variant("sirius", "the same but the last 1.5 s", {**AS_PUBLISHED, "pre_intervention_s": 1.5}, ablation=True),
     "hil-serl-256": Variant("hil-serl", "two layers of 256 units in the place of 128", {"hidden": 256}, size=True),
+    "sirius-published": Variant("sirius", "all of its own steps but the last 0.75 s before a takeover", {**AS_PUBLISHED}, ablation=True),
+    "iwr-published": Variant("iwr", "all of its own steps", {**AS_PUBLISHED}, ablation=True),
 }
 LEARNERS = tuple(name for name, variant in VARIANTS.items() if not (variant.ablation or variant.size))
 ABLATIONS = tuple(name for name, variant in VARIANTS.items() if variant.ablation)

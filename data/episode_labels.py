@@ -32,8 +32,14 @@ class EpisodeLabels(msgspec.Struct, frozen=True, kw_only=True):
 
     def counts(self, step: int) -> bool:
         """Whether a step is trained on at all."""
+        last = self.last_step
+        return not (self.thrown_away or (last is not None and step > last) or within(step, self.left_out))
+
+    @property
+    def last_step(self) -> int | None:
+        """Where a person's outcome says that the episode ended; None: it is nobody's, or says no step."""
         ended = self.relabelled and self.outcome in (Outcome.SUCCESS, Outcome.FAILURE) and self.event_step >= 0
-        return not (self.thrown_away or (ended and step > self.event_step) or within(step, self.left_out))
+        return self.event_step if ended else None
 
     @property
     def changes_nothing(self) -> bool:

@@ -16,6 +16,7 @@ class StepClass(IntEnum):
     INTERVENTION = 2
     PRE_INTERVENTION = 3  # the seconds before a takeover: what went wrong
     TRANSITION = 4  # ramp-in: nobody's intention, always excluded
+    UNFINISHED = 5  # what the policy drove until a person took over, until it failed, or up to now: no example
 
 
 SCHEMES = ("sirius", "iwr", "hg-dagger", "bc")

@@ -1,6 +1,7 @@
 """The episodes that an imitation learner has seen, step by step, and what labels leave of each."""
 
-from collections.abc import Iterable
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -29,6 +30,13 @@ class Stored:
     interventions: list[int] = field(default_factory=list)
     complete: bool = False  # a demonstration that ended well or badly, but did end
     labels: EpisodeLabels | None = None
+    ended: Outcome | None = None  # as it was recorded; None: it still runs
+    whole: "Stored | None" = None  # that of which labels left this
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """A person's where there is one, or else the recorded one."""
+        return self.labels.outcome if self.labels is not None and self.labels.relabelled else self.ended
 
 
 def class_of(step: Step) -> StepClass:
@@ -89,6 +97,8 @@ def view_of(stored: Stored) -> Stored | None:
         interventions=[stored.interventions[i] for i in kept],
         complete=stored.complete,
         labels=labels,
+        ended=stored.ended,
+        whole=stored,
     )
 
 
@@ -118,4 +128,27 @@ def classes_of(stored: Stored, before: int) -> list[StepClass]:
             if stored.runs[i] != stored.runs[begin] or found[i] not in (StepClass.POLICY, StepClass.PRE_INTERVENTION):
                 break
             found[i] = StepClass.PRE_INTERVENTION if stored.steps[i] >= onset - before else StepClass.POLICY
+    return found
+
+
+def finished_alone(stored: Stored, classes: Sequence[StepClass]) -> list[StepClass]:
+    """``classes`` (`classes_of`), where of the policy's steps only those are examples that it finished: nobody took over after them, and
+    the episode did not fail. Those before a labelled onset are, too: there a person has said until when it went well.
+    """
+    whole, labels = stored.whole or stored, stored.labels
+    last = labels.last_step if labels is not None else None
+    human = (StepClass.INTERVENTION, StepClass.TRANSITION)
+    taken = [
+        (step, intervention)
+        for step, c, intervention in zip(whole.steps, whole.classes, whole.interventions, strict=True)
+        if c in human and (last is None or step <= last)
+    ]
+    ends_well = stored.outcome not in (None, *NO_EXAMPLE)
+    onsets = labels.onsets if labels is not None else {}
+    found = list(classes)
+    for i, c in enumerate(classes):
+        if c in (StepClass.POLICY, StepClass.PRE_INTERVENTION):
+            after = bisect_right(taken, stored.steps[i], key=lambda one: one[0])
+            finished = ends_well if after == len(taken) else taken[after][1] in onsets
+            found[i] = StepClass.POLICY if finished and c == StepClass.POLICY else StepClass.UNFINISHED
     return found

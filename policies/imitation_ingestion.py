@@ -11,7 +11,7 @@ from takeover.data.episode_labels import JUDGED, EpisodeLabels
 from takeover.data.schema import EpisodeEnd, EpisodeKind, EpisodeStart, Outcome, RobotSpec, Step
 from takeover.policies.correction_use import CorrectionUse
 from takeover.policies.imitation_episodes import Stored, class_of, classes_in, demonstrated, driven_steps, histories
-from takeover.policies.imitation_parameters import ImitationParameters
+from takeover.policies.imitation_parameters import FINISHED, ImitationParameters
 from takeover.policies.imitation_table import Table
 from takeover.policies.inference import split_action
 from takeover.policies.memory import Remembered, to_evict
@@ -113,6 +113,8 @@ class ImitationIngestion:
         stored = self._episodes.get(end.episode_id)
         if start is None or stored is None:
             return
+        stored.ended = end.outcome
+        self._touched[end.episode_id] = None
         judged = end.outcome_source in JUDGED and end.outcome in (Outcome.SUCCESS, Outcome.FAILURE)
         labels = EpisodeLabels(episode_id=end.episode_id, outcome=end.outcome, event_step=end.event_step, relabelled=judged)
         if start.kind == EpisodeKind.DEMONSTRATION:
@@ -176,7 +178,8 @@ class ImitationIngestion:
 
     def _new_table(self) -> Table:
         """An empty one."""
-        return Table(round(self.parameters.pre_intervention_s * self.spec.control_hz), self._gripper)
+        p = self.parameters
+        return Table(round(p.pre_intervention_s * self.spec.control_hz), self._gripper, p.policy_examples == FINISHED)
 
     def _steps(self) -> Table:
         """Everything a batch may hold, after all steps and labels there are."""

@@ -13,6 +13,8 @@ RANGES = {
     "average_horizon": (0, 1_000_000),
 }
 
+FINISHED, ALL = "finished", "all"
+
 
 @dataclass(frozen=True)
 class ImitationParameters:
@@ -34,6 +36,9 @@ class ImitationParameters:
     learning_starts: int = 100
     pre_intervention_s: float = 0.75
     """How long before a takeover the policy's steps count as what went wrong."""
+    policy_examples: str = FINISHED
+    """Which of the policy's own steps sirius and iwr learn from. finished: those after which nobody took over and the episode did not
+    fail, and those before a labelled onset. all: as published; sirius leaves out `pre_intervention_s` (docs/learning.md has both)."""
     memory_steps: int = 0
     """Most steps of policy episodes that are remembered (`policies.memory`); 0: all. Demonstrations are not counted and stay."""
     memory: str = "lfi"
@@ -59,4 +64,6 @@ class ImitationParameters:
         require(0.0 <= self.pre_intervention_s <= 10.0, f"pre_intervention_s = {self.pre_intervention_s}; allowed 0..10")
         require(self.memory_steps == 0 or self.memory_steps >= 100, f"memory_steps = {self.memory_steps}; 0 (all), or at least 100")
         check_device(self.device)
+        known = (FINISHED, ALL)
+        require(self.policy_examples in known, f"policy_examples = {self.policy_examples!r}; known: {', '.join(known)}")
         require(self.memory in STRATEGIES, f"memory = {self.memory!r}; known: {', '.join(STRATEGIES)}")

@@ -11,7 +11,7 @@ from torch import Tensor
 from takeover.policies.class_weights import StepClass, weights
 from takeover.policies.gripper_cost import gripper_index
 from takeover.policies.growing_rows import GrowingRows
-from takeover.policies.imitation_episodes import Stored, classes_of, view_of
+from takeover.policies.imitation_episodes import Stored, classes_of, finished_alone, view_of
 
 _Rows = dict[str, Tensor]  # column -> values, as many in each
 
@@ -32,9 +32,10 @@ class Table:
     appended, what a label changed is written in its place, and rows move only where an episode before them has another number of rows.
     """
 
-    def __init__(self, before: int, gripper: int) -> None:
-        """``before``: how many steps before an onset count as what went wrong; ``gripper``: its place in an action, -1 for none."""
-        self._before, self._gripper = before, gripper
+    def __init__(self, before: int, gripper: int, finished: bool = False) -> None:
+        """``before``: how many steps before an onset count as what went wrong; ``gripper``: its place in an action, -1 for none;
+        ``finished``: of what the policy did that alone is an example which it finished."""
+        self._before, self._gripper, self._finished = before, gripper, finished
         self._places: dict[str, _Place] = {}
         self._columns: dict[str, GrowingRows] = {}
         self._members = {c: GrowingRows(torch.zeros(0, dtype=torch.int64)) for c in StepClass}
@@ -190,7 +191,8 @@ class Table:
         return rows
 
     def _classes(self, stored: Stored) -> Tensor:
-        return torch.tensor([int(c) for c in classes_of(stored, self._before)])
+        classes = classes_of(stored, self._before)
+        return torch.tensor([int(c) for c in (finished_alone(stored, classes) if self._finished else classes)])
 
     def _write(self, at: int, rows: _Rows) -> None:
         for name, values in rows.items():

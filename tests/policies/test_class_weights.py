@@ -7,14 +7,15 @@ from hypothesis import strategies as st
 from takeover.policies.class_weights import SCHEMES, StepClass, relabel_before_onsets, target_shares, weights
 
 DEMO, POLICY, HUMAN = StepClass.DEMONSTRATION, StepClass.POLICY, StepClass.INTERVENTION
-PRE, RAMP = StepClass.PRE_INTERVENTION, StepClass.TRANSITION
+PRE, RAMP, UNFINISHED = StepClass.PRE_INTERVENTION, StepClass.TRANSITION, StepClass.UNFINISHED
 
 
 def test_sirius_as_defined() -> None:
-    counts = {DEMO: 200, POLICY: 600, HUMAN: 100, PRE: 100, RAMP: 50}
+    counts = {DEMO: 200, POLICY: 400, HUMAN: 100, PRE: 100, RAMP: 50, UNFINISHED: 200}
     found = weights(counts, "sirius")
-    # P*(I) = 1/2, P*(D) = P(D) = 0.2, P*(pre) = 0, P*(P) = 0.3; transitions are outside of everything
-    assert found == pytest.approx({DEMO: 1.0, POLICY: 0.5, HUMAN: 5.0, PRE: 0.0, RAMP: 0.0})
+    # P*(I) = 1/2, P*(D) = P(D) = 0.2, P*(pre) = 0, P*(P) = 0.3
+    # what the policy did not finish is of the data and never drawn; transitions are outside of everything
+    assert found == pytest.approx({DEMO: 1.0, POLICY: 0.75, HUMAN: 5.0, PRE: 0.0, RAMP: 0.0, UNFINISHED: 0.0})
 
 
 def test_sirius_with_mostly_demonstrations_has_no_negative_weight() -> None:
@@ -31,17 +32,19 @@ def test_empty_classes_divide_nothing_by_zero() -> None:
         assert weights({DEMO: 100}, scheme)[HUMAN] == 0.0
         assert target_shares({DEMO: 100}, scheme)[DEMO] == 1.0
     assert target_shares({DEMO: 0, POLICY: 100, HUMAN: 10}, "sirius") == pytest.approx(
-        {DEMO: 0.0, POLICY: 0.5, HUMAN: 0.5, PRE: 0.0, RAMP: 0.0}
+        {DEMO: 0.0, POLICY: 0.5, HUMAN: 0.5, PRE: 0.0, RAMP: 0.0, UNFINISHED: 0.0}
     )
 
 
 def test_other_schemes_as_defined() -> None:
     counts = {DEMO: 100, POLICY: 200, HUMAN: 50, PRE: 50, RAMP: 10}
     assert target_shares(counts, "iwr") == pytest.approx(
-        {DEMO: 0.5 * 100 / 350, POLICY: 0.5 * 200 / 350, HUMAN: 0.5, PRE: 0.5 * 50 / 350, RAMP: 0.0}
+        {DEMO: 0.5 * 100 / 350, POLICY: 0.5 * 200 / 350, HUMAN: 0.5, PRE: 0.5 * 50 / 350, RAMP: 0.0, UNFINISHED: 0.0}
     )
-    assert target_shares(counts, "hg-dagger") == pytest.approx({DEMO: 2 / 3, POLICY: 0.0, HUMAN: 1 / 3, PRE: 0.0, RAMP: 0.0})
-    assert target_shares(counts, "bc") == pytest.approx({DEMO: 1.0, POLICY: 0.0, HUMAN: 0.0, PRE: 0.0, RAMP: 0.0})
+    assert target_shares(counts, "hg-dagger") == pytest.approx(
+        {DEMO: 2 / 3, POLICY: 0.0, HUMAN: 1 / 3, PRE: 0.0, RAMP: 0.0, UNFINISHED: 0.0}
+    )
+    assert target_shares(counts, "bc") == pytest.approx({DEMO: 1.0, POLICY: 0.0, HUMAN: 0.0, PRE: 0.0, RAMP: 0.0, UNFINISHED: 0.0})
 
 
 @given(st.fixed_dictionaries({c: st.integers(0, 5000) for c in StepClass}), st.sampled_from(SCHEMES))

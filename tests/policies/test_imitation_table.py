@@ -13,7 +13,7 @@ from takeover.policies.class_weights import StepClass
 from takeover.policies.gripper_cost import gripper_index
 from takeover.policies.growing_rows import GrowingRows
 from takeover.policies.imitation import ImitationLearner
-from takeover.policies.imitation_episodes import Stored, classes_of, counted
+from takeover.policies.imitation_episodes import Stored, classes_of, counted, finished_alone
 from takeover.policies.imitation_table import Table
 from takeover.policies.memory import STRATEGIES
 from takeover.policies.publish import weights_bytes
@@ -22,10 +22,11 @@ SMALL: dict[str, Any] = {"hidden": 16, "batch": 32, "clone_updates": 20, "learni
 P, H, RAMP, PAUSED = ControlMode.POLICY, ControlMode.HUMAN, ControlMode.TRANSITION, ControlMode.PAUSED
 
 
-def made_anew(episodes: Mapping[str, Stored], before: int, gripper: int) -> dict[str, torch.Tensor]:
+def made_anew(episodes: Mapping[str, Stored], before: int, gripper: int, finished: bool) -> dict[str, torch.Tensor]:
     """All rows of all episodes one after another, and the rows of each class: the plain way."""
     views = [view for view in counted(episodes.values()) if view.actions]
-    classes = torch.tensor([int(c) for view in views for c in classes_of(view, before)], dtype=torch.int64)
+    found_classes = [(view, classes_of(view, before)) for view in views]
+    classes = torch.tensor([int(c) for view, own in found_classes for c in (finished_alone(view, own) if finished else own)])
     found = {
         "observations": torch.from_numpy(np.array([o for view in views for o in view.observations], np.float32)),
         "actions": torch.tensor([a for view in views for a in view.actions], dtype=torch.float32),
@@ -42,7 +43,7 @@ def contents(table: Table) -> dict[str, torch.Tensor]:
 
 def check(learner: ImitationLearner, what: str) -> None:
     table = learner._steps()
-    expected = made_anew(learner._episodes, 4, learner._gripper)
+    expected = made_anew(learner._episodes, 4, learner._gripper, learner.parameters.policy_examples == "finished")
     found = contents(table)
     wrong = [name for name in expected if not torch.equal(found[name], expected[name]) and len(found[name]) + len(expected[name])]
     assert not wrong, f"{what}: {wrong}"
@@ -125,8 +126,11 @@ def spec(make_robot_spec: Callable[..., Any]) -> RobotSpec:
 
 @pytest.mark.parametrize("memory", ["", *STRATEGIES])
 @pytest.mark.parametrize("seed", range(4))
-def test_it_is_what_it_would_be_if_it_were_made_anew(memory: str, seed: int, spec: RobotSpec, make_script: Callable[..., Any]) -> None:
-    settings = {"memory": memory, "memory_steps": 100} if memory else {}
+@pytest.mark.parametrize("examples", ["finished", "all"])
+def test_it_is_what_it_would_be_if_it_were_made_anew(
+    memory: str, seed: int, examples: str, spec: RobotSpec, make_script: Callable[..., Any]
+) -> None:
+    settings = {"policy_examples": examples} | ({"memory": memory, "memory_steps": 100} if memory else {})
     learner = ImitationLearner.make("sirius", spec, 0, SMALL | settings)
     life, largest = Life(learner, make_script(spec), seed), 0
     for number in range(400):
@@ -151,7 +155,7 @@ def test_it_learns_to_the_bit_what_it_would_from_one_made_anew(spec: RobotSpec, 
         for _ in range(300):
             life.act()
             if anew:
-                learner._table, learner._touched = Table(4, learner._gripper), dict.fromkeys(learner._episodes)
+                learner._table, learner._touched = learner._new_table(), dict.fromkeys(learner._episodes)
             while learner.updates_due():
                 learner.update()
         assert learner.updates > 100

@@ -33,11 +33,11 @@ P, H = ControlMode.POLICY, ControlMode.HUMAN
 class Bench:
     """A learner that has seen a demonstration (e000) and two policy episodes (e001, e002), each with a takeover at steps 4 to 6."""
 
-    def __init__(self, folder: Path, script: Any, learner: str) -> None:
+    def __init__(self, folder: Path, script: Any, learner: str, settings: dict[str, Any]) -> None:
         self.script = script
         self.recorder = Recorder(Workspace(folder))
         self.messages: list[Committed] = []
-        parameters = HIL if learner == "hil-serl" else SIRIUS
+        parameters = (HIL if learner == "hil-serl" else SIRIUS) | settings
         fields = {"session_id": "run-a", "workspace": str(folder), "sockets": "", "task": "reach", "clock": "realtime"}
         config = RunConfig(**fields, demonstrations=1, learner=learner, learner_parameters=parameters, publish_every_s=0.0)
         self.config = config
@@ -91,8 +91,8 @@ def steps(found: set[tuple[int, int]], episode: int) -> list[int]:
 def make_bench(tmp_path: Path, make_script: Callable[..., Any]) -> Iterator[Callable[..., Bench]]:
     made: list[Bench] = []
 
-    def make(learner: str = "hil-serl") -> Bench:
-        made.append(Bench(tmp_path / "w", make_script(), learner))
+    def make(learner: str = "hil-serl", **settings: Any) -> Bench:
+        made.append(Bench(tmp_path / "w", make_script(), learner, settings))
         return made[-1]
 
     yield make
@@ -215,7 +215,7 @@ def test_a_learner_that_starts_sees_the_labels_and_takes_in_what_was_excluded(ma
 
 @pytest.mark.parametrize("learner", ["sirius", "hg-dagger"])
 def test_imitation_draws_from_what_labels_leave(make_bench: Callable[..., Bench], learner: str) -> None:
-    bench = make_bench(learner)
+    bench = make_bench(learner, policy_examples="all")
     imitation: ImitationLearner = bench.learner
 
     def counts() -> dict[StepClass, int]:
@@ -238,6 +238,48 @@ def test_imitation_draws_from_what_labels_leave(make_bench: Callable[..., Bench]
     bench.labels.add_label("e002", "exclude", True, "lab-01")
     bench.labels.add_label("e000", "outcome", "failure", "lab-01")
     assert counts() == {policy: 6, human: 2, before: 1, aside: 1}
+
+
+@pytest.mark.parametrize("learner", ["sirius", "iwr"])
+def test_what_the_policy_did_not_finish_is_no_example(make_bench: Callable[..., Bench], learner: str) -> None:
+    bench = make_bench(learner)
+    imitation: ImitationLearner = bench.learner
+
+    def counts() -> dict[StepClass, int]:
+        bench.run.reread_labels()
+        assert bench.run.work()
+        return {c: n for c, n in imitation._steps().counts.items() if n}
+
+    demonstrations, policy, human = StepClass.DEMONSTRATION, StepClass.POLICY, StepClass.INTERVENTION
+    unfinished, aside = StepClass.UNFINISHED, StepClass.TRANSITION
+    assert counts() == {demonstrations: 6, human: 6, unfinished: 14}  # until a takeover, and from there until it failed
+    bench.labels.add_label("e002", "outcome", "success@8", "lab-01")
+    assert counts() == {demonstrations: 6, human: 6, policy: 2, unfinished: 11}
+    bench.labels.add_label("e002", "outcome", "success@3", "lab-01")  # nobody took over before it had succeeded
+    assert counts() == {demonstrations: 6, human: 3, policy: 4, unfinished: 7}
+    bench.labels.undo("lab-01")
+    bench.labels.undo("lab-01")
+    bench.labels.add_label("e001:t0", "exclude", True, "lab-01")  # the correction is no example, and what it ended is none either
+    assert counts() == {demonstrations: 6, human: 3, unfinished: 14}
+    bench.labels.undo("lab-01")
+    bench.labels.add_label("e001:t0", "onset", 3, "lab-01")  # before the two steps in front of it all went well
+    assert counts() == {demonstrations: 6, human: 6, policy: 1, unfinished: 13}
+    bench.labels.add_label("e001:t0", "onset", 5, "lab-01")
+    assert counts() == {demonstrations: 6, human: 5, policy: 3, unfinished: 11, aside: 1}
+    bench.labels.add_label("e002", "exclude", True, "lab-01")
+    bench.labels.add_label("e001", "outcome", "success", "lab-01")
+    assert counts() == {demonstrations: 6, human: 2, policy: 6, unfinished: 1, aside: 1}
+
+
+def test_what_still_runs_is_no_example_until_it_has_ended(make_bench: Callable[..., Bench]) -> None:
+    bench = make_bench("sirius")
+    table = bench.learner._steps
+    before = table().counts[StepClass.UNFINISHED]
+    bench.learner.begin_episode(bench.script.start())
+    bench.learner.ingest([bench.script.step(P) for _ in range(5)])
+    assert (table().counts[StepClass.POLICY], table().counts[StepClass.UNFINISHED]) == (0, before + 5)
+    bench.learner.end_episode(bench.script.end(Outcome.UNKNOWN))  # nobody took over, and nobody said that it failed
+    assert (table().counts[StepClass.POLICY], table().counts[StepClass.UNFINISHED]) == (5, before)
 
 
 @pytest.mark.parametrize("learner", ["hil-serl", "sirius"])
