@@ -9,7 +9,7 @@ import torch
 
 from takeover.data.schema import Observation, PolicyAction, RobotSpec
 from takeover.data.seeding import stream
-from takeover.policies.base import PolicyRefused, SeesPictures
+from takeover.policies.base import PolicyRefused, SeesPictures, of_version
 from takeover.policies.decision_watch import DecisionWatch
 from takeover.policies.frames import RelativePolicy, begin_episode
 from takeover.policies.manifest import has_weights, read_manifest, version_folder, version_numbers
@@ -120,7 +120,7 @@ class Acting:
         try:
             loaded = self._load(version)
         except PolicyRefused as error:
-            self.refused = f"version {version}: {error}"
+            self.refused = of_version(version, error)
             self._refused_version = version
             return False
         self.refused = ""
@@ -201,7 +201,7 @@ class Acting:
         try:
             self._use(self._load(version))
         except PolicyRefused as error:
-            self.refused = f"version {version}: {error}"
+            self.refused = of_version(version, error)
             return False
         return True
 

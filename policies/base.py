@@ -26,6 +26,12 @@ class PolicyRefused(ValueError):
     """Weights that must not act: wrong hash, shape, robot or a number that is not finite. The text says which."""
 
 
+def of_version(version: int, error: Exception) -> str:
+    """What is wrong with a version, naming it once."""
+    text = str(error)
+    return text if text.startswith(f"version {version} ") else f"version {version}: {text}"
+
+
 @dataclass(frozen=True)
 class PolicyWeights:
     """What is published: flat tensors plus everything needed to rebuild the network."""

@@ -1,5 +1,6 @@
 """`takeover policy promote` and `rollback`: a person decides. Weights that could not act are refused before anything is written."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
     from takeover.policies.manifest import Manifest
 
 MAX_REASON = 500
+UNTRUSTED = (
+    "no version is trusted: the next one that the gate looks at is trusted without a comparison;"
+    " `takeover policy promote` one that was tried, so that others are compared with it"
+)
 
 
 @dataclass(frozen=True)
@@ -74,7 +79,7 @@ def rollback(command: Rollback) -> int:
         pinned = next((manifest for manifest in known if manifest.version == now.pinned), None)
         if pinned is None:
             raise StartupError(f"version {now.pinned}, which is pinned, is not there; promote another one")
-        return _decide(command, config, "released", pinned, now, "the newest version acts again")
+        return _decide(command, config, "released", pinned, now, "the newest version acts again", [] if now.trusted else [UNTRUSTED])
     acting = now.may_act([manifest.version for manifest in known])
     version = command.version or (now.trusted if now.trusted != acting else now.before)
     if not version:
@@ -98,7 +103,10 @@ def _standing(command: Deciding, manifest: "Manifest") -> "Standing":
     return standing(decisions_of(existing(command.workspace)), manifest.robot_id, manifest.task_id)
 
 
-def _decide(command: Deciding, config: RunConfig, kind: "Kind", manifest: "Manifest", now: "Standing", said: str) -> int:
+def _decide(
+    command: Deciding, config: RunConfig, kind: "Kind", manifest: "Manifest", now: "Standing", said: str, more: Sequence[str] = ()
+) -> int:
+    """``said``: what holds then; ``more``: what there is to know beside it."""
     from takeover.policies.decisions import DecisionError, decide
 
     if len(command.reason) > MAX_REASON:
@@ -110,7 +118,7 @@ def _decide(command: Deciding, config: RunConfig, kind: "Kind", manifest: "Manif
     except DecisionError as error:
         raise StartupError(str(error)) from error
     hz = station_hz(existing(command.workspace), manifest.robot_id, manifest.task_id)
-    notes = [] if kind == "released" else unnoted_rate(manifest, hz)  # then it is not this version that acts
+    notes = [*more, *([] if kind == "released" else unnoted_rate(manifest, hz))]  # after a release it is not this version that acts
     if command.json:
         print_json(decision_rows(made)[0] | {"notes": notes})
     else:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from takeover.app.commands.data_options import Where, existing, print_json
-from takeover.app.commands.policy_options import Json, author_of, config_of, decisions_of, other_of, runnable, with_cameras
+from takeover.app.commands.policy_options import Json, author_of, config_of, decisions_of, other_of, runnable, trusted_of, with_cameras
 from takeover.app.commands.policy_parameters import Judged, Parameters, judged_at
 from takeover.app.commands.progress import progress_display
 from takeover.app.processes.common import StartupError
@@ -140,9 +140,7 @@ def _compare(
         result = gate(workspace.path, command.version, robot, starts, outcomes, settings, show, author, variant)
     else:
         now = standing(decisions_of(workspace), robot.spec.robot_id, robot.spec.task_id)
-        other = now.trusted if command.against == "trusted" else int(command.against)
-        if not other:
-            raise StartupError("no version is trusted; name one to compare with, or `takeover policy promote` one")
+        other = trusted_of(now) if command.against == "trusted" else int(command.against)
         if other == command.version:
             raise StartupError(f"version {other} against itself says nothing; name another")
         runnable(workspace, other)

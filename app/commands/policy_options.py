@@ -13,7 +13,7 @@ from takeover.data.schema import RunConfig
 from takeover.data.workspace import Workspace
 
 if TYPE_CHECKING:
-    from takeover.policies.decisions import Decision
+    from takeover.policies.decisions import Decision, Standing
     from takeover.policies.manifest import Manifest
     from takeover.policies.publish import LoadedPolicy
 
@@ -188,3 +188,15 @@ def decision_rows(decided: "list[Decision]") -> list[dict[str, Any]]:
     import msgspec
 
     return [msgspec.to_builtins(decision) for decision in decided]
+
+
+def trusted_of(now: "Standing") -> int:
+    """The trusted version. Raises `StartupError` where none is, naming what can be compared with."""
+    if now.trusted:
+        return now.trusted
+    if now.pinned:
+        raise StartupError(
+            f"no version is trusted; the robot is held to version {now.pinned}, by {now.pinned_by}: compare with it by its number,"
+            f" or `takeover policy promote {now.pinned}`"
+        )
+    raise StartupError("no version is trusted; name one to compare with, or `takeover policy promote` one")

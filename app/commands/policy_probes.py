@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from takeover.app.commands.data_options import Where, existing, opened_catalog, print_json
-from takeover.app.commands.policy_options import Json, config_of, decisions_of, robot_id_of
+from takeover.app.commands.policy_options import Json, config_of, decisions_of, robot_id_of, trusted_of
 from takeover.app.commands.progress import progress_display
 from takeover.app.processes.common import StartupError
 from takeover.app.supervisor import Progress
@@ -87,10 +87,7 @@ def _other(command: Probes, workspace: Workspace, robot: str, task: str) -> int:
 
     if command.against != "trusted":
         return int(command.against or 0)
-    trusted = standing(decisions_of(workspace), robot_id_of(robot), task).trusted
-    if not trusted:
-        raise StartupError("no version is trusted; name one to compare with, or `takeover policy promote` one")
-    return trusted
+    return trusted_of(standing(decisions_of(workspace), robot_id_of(robot), task))
 
 
 def recorded(workspace: Workspace, robot: str, task: str, on_progress: Callable[[int, int], None] | None = None) -> Recorded:

@@ -9,7 +9,7 @@ import tyro
 
 from takeover.app.commands.data_options import Where, existing, print_json
 from takeover.app.commands.policy_evaluate import prepared
-from takeover.app.commands.policy_options import Json, config_of, decisions_of, other_of, runnable, with_cameras
+from takeover.app.commands.policy_options import Json, config_of, decisions_of, other_of, runnable, trusted_of, with_cameras
 from takeover.app.commands.policy_parameters import Judged, Parameters, judged_at
 from takeover.app.commands.progress import listing, print_table, progress_display
 from takeover.app.processes.common import StartupError
@@ -60,10 +60,8 @@ def retest(command: Retest) -> int:
     judged = judged_at(with_cameras(config_of(workspace, command.robot), manifest), manifest, command.set, against)
     with prepared(str(workspace.path), judged.config) as (robot, _), progress_display() as display:
         spec = robot.spec
-        other = int(command.against) if command.against != "trusted" else 0
-        other = other or standing(decisions_of(workspace), spec.robot_id, spec.task_id).trusted
-        if not other:
-            raise StartupError("no version is trusted; name the old one with --against")
+        now = standing(decisions_of(workspace), spec.robot_id, spec.task_id)
+        other = trusted_of(now) if command.against == "trusted" else int(command.against)
         runnable(workspace, other)
         old, new = (load_for(workspace.path, version, spec) for version in (other, command.version))
         problems: list[str] = []

@@ -15,7 +15,7 @@ from takeover.data.catalog import Catalog
 from takeover.data.catalog_errors import CATALOG_FAILURES, reason_of
 from takeover.data.schema import Evaluate, EvaluateReply, EvaluatorStatus
 from takeover.data.seeding import HELDOUT_STARTS, heldout_start
-from takeover.policies.base import PolicyRefused
+from takeover.policies.base import PolicyRefused, of_version
 from takeover.policies.decisions import DecisionConflict, DecisionError
 from takeover.policies.evaluation import EvaluationCancelled, evaluate
 from takeover.policies.forgetting import said
@@ -149,7 +149,7 @@ class _Evaluator:
         except (EvaluationCancelled, DecisionConflict):
             return False  # what was run is kept, and it is gone on with as soon as nobody asks for something
         except (PolicyRefused, RobotError) as error:
-            self._error = f"version {newest}: {error}"
+            self._error = of_version(newest, error)
             self._evaluated = newest
             log.warning("%s", self._error)
         except (DecisionError, OSError) as error:
@@ -173,7 +173,7 @@ class _Evaluator:
                 self._workspace, version, self._robot, starts, self._outcomes(), on_progress=on_progress, make_environment=self._variant
             )
         except PolicyRefused as error:  # one of the two is damaged: the newest one is looked at all the same
-            return f"version {version}: {error}"
+            return of_version(version, error)
         acts = f"; version {result.trusted} acts" if any(made.kind == "rolled_back" for made in result.decisions) else ""
         dropped = said(result.numbers.get("forgetting", []))
         self._gate_notice = f"gate: {result.text}{acts}" if result.verdict == "worse" or dropped else ""

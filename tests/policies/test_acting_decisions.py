@@ -113,7 +113,7 @@ def test_newer_versions_of_another_task_are_passed_over(tmp_path: Path, spec: An
     assert (newest_for(tmp_path, "toy", "reach", others), others) == (1, {2, 3, 4})
     assert (newest_for(tmp_path, "toy", "push", set()), newest_for(tmp_path, "arm", "push", set())) == (4, 0)
     assert not acting.offer(4)
-    assert acting.refused == "version 4: version 4 is for toy:push, this robot is toy:reach"
+    assert acting.refused == "version 4 is for toy:push, this robot is toy:reach"
     put(tmp_path, spec, 5)
     assert acting.offer(acting.newest_on_disk())
     assert acting.version == 5

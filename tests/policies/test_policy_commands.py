@@ -88,6 +88,22 @@ def test_a_rollback_from_the_trusted_one_goes_to_the_one_before(workspace: Path,
     assert "already" in refused(capsys, workspace, "rollback", "1")
 
 
+def test_where_only_a_person_holds_the_robot_it_is_said_that_nothing_is_trusted(
+    workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said(capsys, workspace, "rollback", "1", "--by", "op-07")
+    held = "no version is trusted; the robot is held to version 1, by op-07: compare with it by its number"
+    for command in ("evaluate", "probes", "retest"):
+        assert held in refused(capsys, workspace, command, "2", "--against", "trusted")
+    (note,) = said(capsys, workspace, "rollback", "--release")["notes"]
+    assert note.startswith("no version is trusted: the next one that the gate looks at is trusted without a comparison")
+    said(capsys, workspace, "promote", "1")
+    said(capsys, workspace, "rollback", "2")
+    said(capsys, workspace, "promote", "2")
+    said(capsys, workspace, "rollback", "1")
+    assert said(capsys, workspace, "rollback", "--release")["notes"] == []
+
+
 def test_tables_name_what_holds(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     said(capsys, workspace, "promote", "2", "--reason", "tried")
     assert main(["policy", "ls", "--workspace", str(workspace)]) == 0
