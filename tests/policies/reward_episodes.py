@@ -31,13 +31,15 @@ class Writer:
         return [float(value) for value in values]
 
     def episode(self, name: str, kind: EpisodeKind, true: bool, alike: bool, source: OutcomeSource, mark: str = "") -> None:
+        """One that ran to its step limit is a failure, whatever it looked like."""
+        won = alike and source is not OutcomeSource.LIMIT
         self.recorder.accept(self.script.start(kind, name))
         mode = ControlMode.HUMAN if kind is EpisodeKind.DEMONSTRATION else ControlMode.POLICY
         for step in range(STEPS):
             late = step + 1 >= SUCCESS
             states = {"observation": self._state(true and step >= SUCCESS, alike and step >= SUCCESS)}
             states |= {"next_observation": self._state(true and late, alike and late)}
-            last = {"reward": float(alike), "terminated": alike} if step == STEPS - 1 else {}
+            last = {"reward": float(won), "terminated": won} if step == STEPS - 1 else {}
             made = self.script.step(mode, **states, **last)
             self.recorder.accept(made)
             if mark and step == SUCCESS + 2:
@@ -55,7 +57,7 @@ class Writer:
                         seq=made.seq,
                     )
                 )
-        outcome = Outcome.SUCCESS if alike else Outcome.FAILURE
+        outcome = Outcome.SUCCESS if won else Outcome.FAILURE
         self.recorder.accept(self.script.end(outcome, source))
         self.recorder.sync()
 

@@ -260,3 +260,24 @@ def test_an_actor_knows_the_first_pose_or_waits(tmp_path: Path, spec: RobotSpec)
     policy = acting.current.policy if acting.current else None
     assert isinstance(policy, RelativePolicy)
     assert policy._first == pytest.approx(observations[0], abs=1e-6)  # new weights, the same episode
+
+
+def test_steps_to_go_are_in_the_frame_of_the_first_reading_that_is_one(spec: RobotSpec, make_script: Callable[..., Any]) -> None:
+    """The first step may be a held one whose reading is none: with it as the frame every reward would be no number."""
+    learner, script = make_learner("hil-serl", spec, 0, SMALL | BOTH | {"progress_reward": 1.0}), make_script(spec)
+    for _ in range(6):
+        learner.begin_episode(script.start(EpisodeKind.DEMONSTRATION))
+        for index in range(12):
+            reading = [0.01 * index] * len(NAMES)
+            here = [float("nan"), *reading[1:]] if index == 0 else reading
+            mode = ControlMode.PAUSED if index == 0 else ControlMode.HUMAN
+            won = index == 11
+            fields = {"observation": here, "next_observation": [0.01 * (index + 1)] * len(NAMES)}
+            learner.ingest([script.step(mode, **fields, reward=float(won), terminated=won)])
+        learner.end_episode(script.end())
+    assert list(learner.clone_demonstrations())[-1] == 1.0
+    head = learner._progress.tensors()
+    assert head
+    assert all(bool(tensor.isfinite().all()) for tensor in head.values())
+    shaped = learner._progress.shape(learner.replay.online.rows[:4].clone(), learner.replay.columns)
+    assert bool(shaped.isfinite().all())

@@ -21,7 +21,7 @@ from takeover.data.schema import EpisodeKind, EvaluatorStatus, OutcomeSource, Ru
 from takeover.policies.hil_serl import HilSerlLearner
 from takeover.policies.learner_run import LearnerRun
 from takeover.policies.reward_compare import Comparison, sign_test
-from takeover.policies.reward_rescore import veto
+from takeover.policies.reward_rescore import rescore, veto
 from takeover.policies.reward_settings import RewardError, version_of
 from takeover.policies.reward_store import load_reward, reward_versions, rewards_folder
 from takeover.policies.reward_training import RewardRequest, request_like, train_reward
@@ -309,3 +309,23 @@ def test_the_evaluator_process_does_it_and_tells(workspace: Path, tmp_path_facto
     assert seen[-1].notices[0].startswith("learned reward: version 2 counts now")
     assert seen[-1].reward["version"] == 2.0
     assert reward_versions(workspace) == [1, 2]
+
+
+def test_a_limit_that_the_task_judged_is_no_success_of_a_classifier(workspace: Path, make_script: Callable[..., Any]) -> None:
+    """The task was asked at every step and never said success, so what looks like one to a classifier is none."""
+    script = make_script(SimRobot("peg-insert").spec, "session-b")
+    writer = Writer(workspace, script)
+    writer.episode("asked", EpisodeKind.POLICY, True, True, OutcomeSource.LIMIT)
+    step = script.step
+    script.step = lambda *modes, **fields: step(*modes, **fields, reward_source="keys")
+    writer.episode("not-asked", EpisodeKind.POLICY, True, True, OutcomeSource.LIMIT)
+    writer.settle()
+    writer.recorder.close()
+    found = {row.episode_id: row for row in rescore(workspace, 1, _go_on)[0]}
+    assert "asked" not in found
+    assert found["not-asked"].after.startswith("success")
+    over = {row.episode_id for row in rescore(workspace, 1, _go_on, over_task=True, write=False)[0]}
+    assert "asked" in over
+    with Catalog.open(workspace) as catalog:
+        rows = [catalog.episode(name) for name in ("asked", "not-asked")]
+    assert [str(row.outcome) for row in rows if row] == ["failure", "success"]
