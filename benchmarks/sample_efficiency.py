@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.result_text import commit, machine
-from benchmarks.sample_efficiency_cells import CellError, cell_path, load, load_all
+from benchmarks.sample_efficiency_cells import CellError, cell_path, load, load_all, outdated
 from benchmarks.sample_efficiency_chart import draw
 from benchmarks.sample_efficiency_goals import goals
 from benchmarks.sample_efficiency_jobs import Ran, run_cells
@@ -92,7 +92,9 @@ def _commit() -> str:
 def write_report(
     grid: Grid, cells: Sequence[Cell], results: Sequence[dict[str, Any]], also: Sequence[dict[str, Any]], folder: Path, command: str
 ) -> dict[str, Any]:
-    """report.json, report.md and the pictures; returns what report.json holds. ``also``: cells of other grids, for the goals alone."""
+    """report.json, report.md and the pictures; returns what report.json holds. ``also``: cells of other grids, for the goals alone; those
+    that a learner made which is another one by now do not count, and are named."""
+    counted = [result for result in also if not outdated(result)]
     done = {result["settings"]["seed"]: None for result in results}
     finished = {(r["settings"]["task"], r["settings"]["operator"], r["settings"]["variant"], r["settings"]["seed"]) for r in results}
     groups = summarise(results)
@@ -100,13 +102,14 @@ def write_report(
         "note": NOBODY.replace("**", ""),
         "command": command,
         "commits": sorted({result["commit"] for result in results if result.get("commit")}),
-        "without_recipe": sorted({result["settings"]["variant"] for result in results if "recipe" not in result}),
+        "without_recipe": sorted({result["settings"]["variant"] for result in [*results, *counted] if "recipe" not in result}),
+        "also_left_out": sorted(text for result in also if (text := outdated(result))),
         "machines": sorted({result["machine"] for result in results}),
         "settings": {"steps": grid.steps, "points": grid.points, "starts": grid.starts, "demonstrations": grid.demonstrations}
         | {"learner": dict(grid.learner), "operator": dict(grid.operator), "task": dict(grid.task), "seeds": sorted(done)},
         "hz": {task: SimRobot(task).spec.control_hz for task in grid.tasks},
         "missing": [cell.name for cell in cells if (cell.task, cell.operator, cell.variant, cell.seed) not in finished],
-        "goals": goals([*results, *also]),
+        "goals": goals([*results, *counted]),
         "groups": groups,
     }
     folder.mkdir(parents=True, exist_ok=True)
@@ -138,7 +141,12 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--out", type=Path, help="default docs/results/sample-efficiency, with --quick ./sample-efficiency-quick")
     parser.add_argument(
-        "--also", nargs="+", type=Path, default=[], metavar="OUT", help="other grids' folders: their finished cells count for the goals"
+        "--also",
+        nargs="+",
+        type=Path,
+        default=[],
+        metavar="OUT",
+        help="other grids' folders: their finished cells count for the goals, but for those of learners whose defaults were others",
     )
     parser.add_argument("--quick", action="store_true", help="two learners, one seed, 2,000 steps, 50 starts: a few minutes")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="cells at once, each in a process of its own (default 1)")

@@ -4,7 +4,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,11 @@ from benchmarks.sample_efficiency_returns import WatchedRobot, promised_and_earn
 from takeover.data.filelock import FileLock, Locked
 from takeover.data.schema import EpisodeKind
 from takeover.data.seeding import heldout_start
+from takeover.policies.base import LearnerError
 from takeover.policies.evaluation import evaluate
 from takeover.policies.registry import make_learner
 from takeover.policies.same_settings import HOW, differing
+from takeover.robot_bridge.robots.base import RobotError
 from takeover.robot_bridge.robots.sim import SimRobot
 
 SCHEMA = 1
@@ -238,6 +240,20 @@ def load_all(folder: Path) -> list[dict[str, Any]]:
     if not paths:
         raise CellError(f"{folder}: holds no finished cells; name a folder that was an --out")
     return [_read(path) for path in paths]
+
+
+def outdated(result: Mapping[str, Any]) -> str:
+    """Why a finished cell of another grid says nothing of the learner as it is now; "" where it does, or its recipe was not noted yet."""
+    there = dict(result["settings"])
+    where = f"{there.get('task')}.{there.get('operator')}.{there.get('variant')}.seed{there.get('seed')}"
+    if there.get("variant") not in VARIANTS:
+        return f"{where}: no learner of this version"
+    try:
+        cell = Cell(**{field.name: there[field.name] for field in fields(Cell)})
+        texts = differing(_of_effect(result["recipe"], cell), recipe(cell)) if "recipe" in result else []
+    except (KeyError, TypeError, ValueError, LearnerError, RobotError) as error:
+        texts = [describe(error)]
+    return f"{where}: {'; '.join(texts)}" if texts else ""
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -155,6 +155,7 @@ def _method(summary: Mapping[str, Any]) -> list[str]:
             if (old := summary["without_recipe"])
             else []
         ),
+        *(f"- not counted, of another grid: {text}" for text in summary.get("also_left_out", [])),
         f"- {settings['demonstrations']} successful demonstrations by the same operator before the loop (failed ones are made again)",
         "- the demonstrations are the same for every learner of a seed, and their steps are in no figure",
         f"- {settings['steps']:,} environment steps of the loop, evaluated at the warm start and {settings['points']} times after it",

@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks import sample_efficiency
 from benchmarks.inprocess_loop import Loop
-from benchmarks.sample_efficiency_cells import run_cell, save
+from benchmarks.sample_efficiency_cells import recipe, run_cell, save
 from benchmarks.sample_efficiency_chart import COLOURS, colour, curves, draw
 from benchmarks.sample_efficiency_goals import goal_lines, goals, value_ratio
 from benchmarks.sample_efficiency_plan import VARIANTS, Grid
@@ -142,6 +142,29 @@ def test_cells_of_other_grids_count_for_the_goals_alone(tmp_path: Path, capsys: 
     capsys.readouterr()
     assert sample_efficiency.main([*command, "--also", str(tmp_path)]) == 1
     assert "holds no finished cells; name a folder that was an --out" in capsys.readouterr().err
+
+
+def test_cells_of_a_learner_that_is_another_one_by_now_are_named_and_do_not_count(tmp_path: Path) -> None:
+    mine, other = tmp_path / "mine", tmp_path / "other"
+    settings = {"steps": 40, "points": 1, "starts": 2, "demonstrations": 1}
+    own = cell_result("bc", 0, [(0, 0, 1), (40, 0, 1)], **settings)
+    save(mine / "cells" / "peg-insert.expert.bc.seed0.json", own | {"schema": 1, "machine": "m"})
+    for result in grid_of_five():
+        seed, variant = result["settings"]["seed"], result["settings"]["variant"]
+        if variant == "hil-serl":
+            now = recipe(Grid([variant], ["expert"], ["peg-insert"], [seed]).cells()[0])
+            whole = result | {"schema": 1, "machine": "m", "recipe": now | ({"bc_weight": 0.123} if seed == 3 else {})}
+            save(other / "cells" / f"peg-insert.expert.{variant}.seed{seed}.json", whole)
+    gone = cell_result("hil-serl", 7, [(0, 0, 80)])
+    gone["settings"]["variant"] = "hil-serl-of-old"
+    save(other / "cells" / "gone.json", gone | {"schema": 1, "machine": "m"})
+    arguments = ["--steps", "40", "--points", "1", "--starts", "2", "--demonstrations", "1", "--cells", "0", "--out", str(mine)]
+    assert sample_efficiency.main(["--learners", "bc", *arguments, "--also", str(other)]) == 0
+    text = (mine / "report.md").read_text()
+    assert "- not counted, of another grid: peg-insert.expert.hil-serl.seed3: bc_weight was 0.123 and is " in text
+    assert "- not counted, of another grid: peg-insert.expert.hil-serl-of-old.seed7: no learner of this version" in text
+    assert "n = 800)" in text
+    assert "n = 1000)" not in text
 
 
 def test_old_cells_have_no_values_and_share_their_seconds_out() -> None:
