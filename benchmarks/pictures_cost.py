@@ -19,11 +19,15 @@ from benchmarks.inprocess_loop import Loop
 from takeover.data.schema import EpisodeKind, RunConfig
 from takeover.policies.base import SeesPictures
 from takeover.policies.picture_hil_serl import PictureHilSerlLearner
+from takeover.policies.picture_trained import TrainedPictureLearner
 from takeover.policies.torch_setup import configure
+from takeover.policies.warm_start import actor_waits
 from takeover.robot_bridge.policy_images import policy_images
 from takeover.robot_bridge.robots.sim_seeing import SeeingSimRobot
 
-QUICK = {"encoder_updates": 5, "clone_updates": 20, "critic_warmup": 10}
+QUICK = {"clone_updates": 20, "critic_warmup": 10, "actor_delay": 0}  # no waiting: an update is one of critics and actor
+SEEING = {"observations": "pictures", "encoder_updates": 5} | QUICK
+TRAINED = {"encoder": "trained", "actor_delay": 3}  # the first updates are of the critics alone, and the encoder stands still
 
 
 def milliseconds(work: Callable[[], object], times: int) -> float:
@@ -61,8 +65,8 @@ def trained(task: str, cameras: list[str], settings: dict[str, Any]) -> Loop:
 
 def measure(times: int = 40) -> dict[str, float]:
     """All costs, in ms of processor time or bytes."""
-    state = trained("pick-lift", [], {"clone_updates": 20, "critic_warmup": 10})
-    seeing = trained("pick-lift-pictures", ["front", "wrist"], {"observations": "pictures"} | QUICK)
+    state = trained("pick-lift", [], QUICK)
+    seeing = trained("pick-lift-pictures", ["front", "wrist"], SEEING)
     learner, plain, robot = seeing.training.learner, state.training.learner, seeing.robot
     if not isinstance(learner, PictureHilSerlLearner) or not isinstance(robot, SeeingSimRobot) or plain is None:
         raise RuntimeError("the loops did not learn from what they were asked to")
@@ -86,10 +90,29 @@ def measure(times: int = 40) -> dict[str, float]:
         "actor: encode and act, ms": milliseconds(act, times),
         "learner: encode one frame, 4 crops, ms": milliseconds(lambda: learner._encoded(next(copies), "benchmark"), times),
         "update from pictures, ms": milliseconds(learner.update, times),
+        **trained_encoder(times),
         "update from state, ms": milliseconds(plain.update, times),
         "bytes per step on the wire and in the journal": float(sum(len(image.data) for image in images)),
         "bytes per transition in replay": float(rows),
     }
+
+
+def trained_encoder(times: int) -> dict[str, float]:
+    """Of an encoder that goes on learning, each way of keeping pictures; a tenth as often, since an update takes about a hundred times as
+    long."""
+    found = {}
+    for store in ("raw", "jpeg"):
+        learner = trained("pick-lift-pictures", ["front", "wrist"], SEEING | TRAINED | {"picture_store": store}).training.learner
+        if not isinstance(learner, TrainedPictureLearner):
+            raise RuntimeError("the loop did not learn with a trained encoder")
+        waiting = milliseconds(learner.update, 1)
+        while actor_waits(learner.parameters, learner.updates + 1):
+            learner.update()
+        found[f"update, encoder trained ({store}), ms"] = milliseconds(learner.update, max(3, times // 10))
+        found[f"update before that, encoder and actor wait ({store}), ms"] = waiting
+        held = learner.replay.online.size + learner.replay.demonstrations.size
+        found[f"bytes of pictures per transition ({store})"] = learner.picture_bytes / held
+    return found
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -100,7 +123,7 @@ def main(argv: list[str] | None = None) -> None:
     configure(1)
     found = measure(arguments.times)
     for name, value in found.items():
-        print(f"{name:50} {value:10.2f}")
+        print(f"{name:60} {value:10.2f}")
     if arguments.json:
         arguments.json.write_text(json.dumps(found, indent=1))
 

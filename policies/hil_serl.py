@@ -45,6 +45,8 @@ class HilSerlLearner(HilSerlIngestion, SacNetworks):
 
     def __init__(self, spec: RobotSpec, seed: int, parameters: HilSerlParameters) -> None:
         p = paced(parameters, spec.max_steps)
+        if p.encoder == "trained" and p.observations == "state":  # each alone is a setting that the command line may check
+            raise LearnerError("encoder = 'trained' needs observations = 'pictures': there is no encoder for observations = 'state'")
         self.spec = spec
         self.generator = torch.Generator().manual_seed(int(stream(seed, "learner").integers(2**62)))
         super().__init__(spec, self.generator, p, choose_device(p.device))
@@ -58,7 +60,8 @@ class HilSerlLearner(HilSerlIngestion, SacNetworks):
             both_buffers=p.both_buffers,
             frames=self._frames,
         )
-        self._stage = Stage(self.replay.columns, self._arm, self._gripper if self.discrete_gripper else None, self.device)
+        self._columns = self.replay.columns  # of rows that are learned from
+        self._stage = Stage(self._columns, self._arm, self._gripper if self.discrete_gripper else None, self.device)
         self._progress = ProgressReward(spec, p.progress_reward, seed, self._frames, p.device)
         self.updates = 0
         self.cloned = False
@@ -118,19 +121,25 @@ class HilSerlLearner(HilSerlIngestion, SacNetworks):
         metrics: dict[str, float] = {}
         finite = True
         critics, climbs = self.parameters.critic_updates, not actor_waits(self.parameters, self.updates)
-        batch = self._prepared(critics + climbs)
-        proposal = self._propose(batch, critics)  # the actor stays as it is until the critics are done
-        for i in range(critics):
-            loss, value = self._critic_update(batch, i, proposal)
-            finite = finite and math.isfinite(loss)
-            metrics |= {"critic_loss": loss, "q_mean": value}
-        if climbs:
-            actor_metrics = self._actor_update(batch, critics, proposal)
-            finite = finite and all(math.isfinite(x) for x in actor_metrics.values())
-            metrics |= actor_metrics
+        for metrics_of_step in self._steps_of_update(critics, climbs):
+            finite = finite and all(math.isfinite(x) for x in metrics_of_step.values())
+            metrics |= metrics_of_step
         self._guard(finite and not self._step_left_out)
         metrics |= {"skipped": float(self._last_good.skipped), "actor_waits": float(updates_to_wait(self.parameters, self.updates))}
         return metrics
+
+    def _steps_of_update(self, critics: int, climbs: bool) -> Iterator[dict[str, float]]:
+        """The metrics of ``critics`` critic updates, then, if it ``climbs``, of one of the actor."""
+        batch = self._prepared(critics + climbs)
+        proposal = self._propose(batch, critics)  # the actor stays as it is until the critics are done
+        for i in range(critics):
+            yield self._critic_metrics(batch, i, proposal)
+        if climbs:
+            yield self._actor_update(batch, critics, proposal)
+
+    def _critic_metrics(self, batch: Batches, i: int, proposal: Any) -> dict[str, float]:
+        loss, value = self._critic_update(batch, i, proposal)
+        return {"critic_loss": loss, "q_mean": value}
 
     def _batch(self, demonstrations_only: bool = False) -> tuple[Tensor, int]:
         p = self.parameters
@@ -177,7 +186,7 @@ class HilSerlLearner(HilSerlIngestion, SacNetworks):
         anchor = anchor_weight(p, self.updates)
         pulls = [Pull(slice(0, n), arm[:n], self._bc_weight() + anchor)] if n else []
         if anchor and n < len(arm):
-            pulls.append(Pull(slice(n, len(arm)), self._anchor.mode(observation[n:]), anchor))
+            pulls.append(Pull(slice(n, len(arm)), self._anchor.mode(self._clone_sees(observation, n)), anchor))
         loss, log_density, errors = self._gradients.actor(proposal, observation, temperature, pulls)
         self._step(self._actor, self._actor_optimiser, self._gradients.actor_gradient)
         self._published.lerp_(self._actor, published_rate(p))
@@ -188,10 +197,14 @@ class HilSerlLearner(HilSerlIngestion, SacNetworks):
         metrics = {"temperature": temperature, "actor_loss": float(loss), "entropy": entropy, "bc_weight": self._bc_weight()}
         return metrics | ({"bc_loss": float(errors[0])} if n else {})
 
+    def _clone_sees(self, observation: Tensor, first: int) -> Tensor:
+        """What the cloned actor is asked at, for rows ``first`` and on of the actor's batch ``observation`` (B, D), normalised."""
+        return observation[first:]
+
     def _clone_update(self, optimiser: Adam) -> float:
         """Mean towards the demonstrated action, std towards `clone_std`."""
         rows = self._stage.rows([self._batch(demonstrations_only=True)[0]])
-        observation = self._normalised(rows[:, self.replay.columns.observation])
+        observation = self._normalised(rows[:, self._columns.observation])
         flat = self._actor.detach().requires_grad_()
         mean, log_std = nets.gaussian(self._actor_layout.views(flat), observation)
         error = (mean.tanh() - self._stage.actions(rows)).square().sum(-1).mean()
@@ -212,10 +225,14 @@ class HilSerlLearner(HilSerlIngestion, SacNetworks):
         return p.bc_weight * cloning_share(p.bc_decay, self.updates, self.replay.help_share, p.bc_help)
 
     def _fit_normaliser(self) -> None:
-        buffer = self.replay.demonstrations
-        mean, scale = fit_normaliser(buffer.rows[: buffer.size, self.replay.columns.observation], self.spec.observation.units)
+        mean, scale = fit_normaliser(self._demonstrated(), self.spec.observation.units)
         self._mean.copy_(mean)
         self._scale.copy_(scale)
+
+    def _demonstrated(self) -> Tensor:
+        """(n, D): the observations of what there is to imitate."""
+        buffer = self.replay.demonstrations
+        return buffer.rows[: buffer.size, self._columns.observation]
 
     # --- faults, state ---
 

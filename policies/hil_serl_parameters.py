@@ -17,6 +17,8 @@ RANGES = {
     "critic_warmup": (0, 1_000_000),
 }
 
+LEAST_PICTURE_BYTES = 1_000_000
+
 
 @dataclass(frozen=True)
 class HilSerlParameters:
@@ -114,7 +116,9 @@ class HilSerlParameters:
     bf16: bool = False
     """Online critics and trained actor under bfloat16 autocast, never the targets."""
     observations: str = "state"
-    """``pictures``: the policy's cameras, too, through an encoder that is cloned, then frozen; the settings below take effect."""
+    """``pictures``: the policy's cameras, too, through an encoder that is cloned; the settings below take effect."""
+    encoder: str = "frozen"
+    """After cloning it stays as it is. ``trained``: the critics' gradient goes on training it, for a GPU; pictures stay in the replay."""
     camera_features: int = 64
     """Numbers that the encoder makes of a camera's picture; 256 is usual on a GPU."""
     crops: int = 4
@@ -124,6 +128,12 @@ class HilSerlParameters:
     encoder_learning_rate: float = 1e-3
     encoder_weight_decay: float = 0.1
     """Decoupled, times the learning rate."""
+    encoder_critic_rate: float = 1e-4
+    """Learning rate of a trained encoder under the critics' gradient."""
+    picture_store: str = "raw"
+    """How a trained encoder's pictures are kept: as they are, or as ``jpeg``: about a tenth of the memory, and decoding them takes time."""
+    picture_bytes: int = 4_000_000_000
+    """That those pictures may take: then the oldest episodes go, demonstrations never. Two cameras: 98,304 bytes per step, as they are."""
 
     def __post_init__(self) -> None:
         check_ranges(self, RANGES)
@@ -167,8 +177,20 @@ class HilSerlParameters:
             0.0 < self.encoder_learning_rate <= 0.1, f"encoder_learning_rate = {self.encoder_learning_rate}; allowed above 0, up to 0.1"
         )
         require(0.0 <= self.encoder_weight_decay <= 100.0, f"encoder_weight_decay = {self.encoder_weight_decay}; allowed 0..100")
+        self._check_trained()
         of_state = self.progress_reward > 0.0 or self.relative_pose or self.ee_frame
         require(self.observations == "state" or not of_state, "progress_reward, relative_pose and ee_frame need observations = 'state'")
+
+    def _check_trained(self) -> None:
+        """What concerns an encoder that goes on learning."""
+        require(self.encoder in ("frozen", "trained"), f"encoder = {self.encoder!r}; allowed: frozen, trained")
+        require(self.picture_store in ("raw", "jpeg"), f"picture_store = {self.picture_store!r}; allowed: raw, jpeg")
+        require(0.0 < self.encoder_critic_rate <= 0.1, f"encoder_critic_rate = {self.encoder_critic_rate}; allowed above 0, up to 0.1")
+        least, most = LEAST_PICTURE_BYTES, 1 << 50
+        require(least <= self.picture_bytes <= most, f"picture_bytes = {self.picture_bytes}; allowed {least} to {most} bytes")
+        if self.encoder == "trained":
+            no_residual = "residual_scale needs encoder = 'frozen': the actor below a residual knows the features it was cloned with alone"
+            require(self.residual_scale == 0.0, no_residual)
 
     @property
     def keeps_warm_start(self) -> bool:

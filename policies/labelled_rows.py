@@ -50,6 +50,26 @@ class LabelledRows:
         for place in self._out:
             for kept in place.values():
                 yield from (row for row, _ in kept.values())
+        if self.rebuild is not None:
+            yield from self.rebuild.rows_out()
+
+    def oldest(self) -> int:
+        """Key of the oldest episode with rows, in the buffers or kept out, a demonstration only where nothing else is left; -1: none.
+
+        Of a demonstration only what is in the online buffer counts: what a person showed is never the oldest."""
+        shown, there = self.demonstrations(), set[int]()
+        for buffer, out in zip(self._buffers, self._out, strict=True):
+            there.update(np.unique(buffer.episode[: buffer.size]).tolist(), (key for key, kept in out.items() if kept))
+        online = self._buffers[ONLINE]
+        there_online = set(np.unique(online.episode[: online.size]).tolist()) | {key for key, kept in self._out[ONLINE].items() if kept}
+        return min(there - shown, default=min(there_online, default=-1))
+
+    def give_up(self, key: int) -> None:
+        """Let every row of an episode go, of a demonstration those in the online buffer: there is no room for them."""
+        places = (ONLINE,) if key in self.demonstrations() else (DEMONSTRATIONS, ONLINE)
+        for place in places:
+            self._buffers[place].drop(self._buffers[place].of_episode(key))
+            self._out[place].pop(key, None)
 
     def charge(self, key: int, step: int, reward: float) -> None:
         """A part of the step's recorded reward, or one that is added to it now, which no label changes (gripper cost, takeover reward)."""

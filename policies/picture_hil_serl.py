@@ -2,7 +2,8 @@
 
 Cloning trains the encoder on the demonstrations' pictures (`picture_cloning`). From then on a frame is encoded once, when it is ingested,
 for a few fixed crops; the replay holds features, actor and critics learn on them, and an update costs about what it does on state
-observations. Nothing pushes gradients through the encoder any more. What was ingested before is kept as pictures until then.
+observations. Nothing pushes gradients through the encoder any more (`picture_trained` does). What was ingested before is kept as
+pictures until then.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,6 +25,7 @@ from takeover.policies.picture_cloning import CloningSettings, clone_encoder, en
 from takeover.policies.picture_encoder import EncoderShape, encoder_config, fixed_crops, initialise_encoder, stack_pictures
 from takeover.policies.picture_log import PictureLog
 from takeover.policies.picture_pairs import PicturePairs
+from takeover.policies.replay import CorrectionReplay
 from takeover.policies.same_settings import differing
 from takeover.policies.takeover_marks import TakeoverMarks
 
@@ -44,16 +46,9 @@ class PictureHilSerlLearner(HilSerlLearner):
         super().__init__(widened(spec, self.shape.names()), seed, parameters)
         self.encoder_generator = torch.Generator().manual_seed(int(stream(seed, "encoder").integers(2**62)))
         self._encoder = initialise_encoder(self.shape, self.encoder_generator).to(self.device)
-        self._features = FeatureReplay(
-            spec,
-            self.shape.names(),
-            p.crops,
-            capacity=p.replay_capacity,
-            gripper_penalty=p.gripper_penalty,
-            marks=TakeoverMarks(p.takeover_reward, p.pre_takeover_weight, round(p.pre_takeover_s * spec.control_hz)),
-            task_reward=p.task_reward,
-            both_buffers=p.both_buffers,
-        )
+        marks = TakeoverMarks(p.takeover_reward, p.pre_takeover_weight, round(p.pre_takeover_s * spec.control_hz))
+        options = {"gripper_penalty": p.gripper_penalty, "task_reward": p.task_reward, "both_buffers": p.both_buffers}
+        self._cloned_replay = self._make_replay(capacity=p.replay_capacity, marks=marks, **options)
         self._log: PictureLog | None = PictureLog(spec, self.shape)
         self.replay = self._log.replay
         self._pairs = PicturePairs()
@@ -64,9 +59,14 @@ class PictureHilSerlLearner(HilSerlLearner):
     def make(cls, spec: RobotSpec, seed: int, parameters: Mapping[str, Any]) -> "PictureHilSerlLearner":
         return cls(spec, seed, parse_parameters(HilSerlParameters, dict(parameters), name=NAME))
 
+    def _make_replay(self, **options: Any) -> CorrectionReplay:
+        """What holds everything from the cloning of the encoder on; ``options`` as of `CorrectionReplay`."""
+        self._features = FeatureReplay(self.robot_spec, self.shape.names(), self.parameters.crops, **options)
+        return self._features
+
     @property
     def frozen(self) -> bool:
-        """Whether the encoder is cloned, so that pictures become features at once."""
+        """Whether the encoder is cloned, so that pictures go to the replay that is learned from at once."""
         return self._log is None
 
     @property
@@ -85,7 +85,7 @@ class PictureHilSerlLearner(HilSerlLearner):
         if self._log is not None:
             self._log.begin_episode(start)
         else:
-            self._features.begin_episode(start)
+            self.replay.begin_episode(start)
 
     def ingest(self, steps: Sequence[Step]) -> None:
         """As the interface says, each step once its successor is known.
@@ -100,7 +100,7 @@ class PictureHilSerlLearner(HilSerlLearner):
         if self._log is not None:
             self._log.end_episode(end)
         else:
-            self._features.end_episode(end)
+            self.replay.end_episode(end)
 
     def exclude(self, episode_id: str) -> None:
         if self._log is not None:
@@ -124,9 +124,9 @@ class PictureHilSerlLearner(HilSerlLearner):
             if self._log is not None:
                 self._log.add(step)
             else:
-                self._add_encoded(step)
+                self._add(step)
 
-    def _add_encoded(self, step: Step) -> None:
+    def _add(self, step: Step) -> None:
         where = f"episode {step.episode_id}, step {step.episode_step}"
         self._features.add_encoded(
             step, self._encoded(step.images, f"{where}, images"), self._encoded(step.next_images, f"{where}, next_images")
@@ -156,29 +156,44 @@ class PictureHilSerlLearner(HilSerlLearner):
                 raise LearnerError(f"{error}; nothing was published. Look for pictures or actions that make no sense") from error
             for _ in self._freeze():
                 yield _ENCODER_SHARE
+        for _ in self._look():
+            yield _ENCODER_SHARE
         for done in super().clone_demonstrations():
             yield _ENCODER_SHARE + (1.0 - _ENCODER_SHARE) * done
 
     def _freeze(self) -> Iterator[None]:
-        """From now on pictures become features: first those that were kept."""
+        """From now on pictures go to the replay that is learned from: first those that were kept."""
         log, self._log = self._log, None
-        self.replay = self._features
+        self.replay = self._cloned_replay
         if log is not None:
             self.encoding = True
-            for _ in log.feed(self._features, self._add_encoded):
+            for _ in log.feed(self.replay, self._add):
                 yield
             self.encoding = False
 
+    def _look(self) -> Iterator[None]:
+        """What can be made ready in pieces before actor and critics are cloned."""
+        yield from ()
+
     def _batch(self, demonstrations_only: bool = False) -> tuple[Tensor, int]:
         rows, n = super()._batch(demonstrations_only)
-        return self._features.cropped(rows, self.generator), n
+        return self._cropped(rows), n
+
+    def _cropped(self, rows: Tensor) -> Tensor:
+        """Rows of the replay with the features of a random crop each, for the observation and the next one on their own."""
+        return self._features.cropped(rows, self.generator)
 
     # --- weights and state ---
+
+    @property
+    def _acting_encoder(self) -> Tensor:
+        """Flat parameters of the encoder that is published."""
+        return self._encoder
 
     def weights(self) -> PolicyWeights:
         """As `HilSerlLearner.weights`, with the encoder."""
         inner = super().weights()
-        encoder = {name: view.clone().cpu() for name, view in self.shape.layout().views(self._encoder).items()}
+        encoder = {name: view.clone().cpu() for name, view in self.shape.layout().views(self._acting_encoder).items()}
         return PolicyWeights(ARCHITECTURE, inner.config | encoder_config(self.shape), inner.tensors | encoder, inner.metrics)
 
     def state(self) -> dict[str, Any]:
@@ -210,7 +225,9 @@ class PictureHilSerlLearner(HilSerlLearner):
     def restore(self, state: Mapping[str, Any]) -> None:
         """After the same steps were ingested again. Raises `LearnerError` for a state of another learner or other settings."""
         if not self._fits(state):
-            found = state["values"]["learner"]
-            raise LearnerError(f"the saved state is of {found} with other settings or cameras; use a new workspace or the same settings")
+            found, differ = state["values"]["learner"], differing(state["values"]["parameters"], asdict(self.parameters))
+            what = f" ({'; '.join(differ)})" if differ else ""
+            other = f"the saved state is of {found} with other settings or cameras{what}"
+            raise LearnerError(f"{other}; use a new workspace or the same settings")
         self._took_encoder(state)
         super().restore(state)

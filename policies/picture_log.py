@@ -8,7 +8,6 @@ from torch import Tensor
 
 from takeover.data.episode_labels import EpisodeLabels
 from takeover.data.schema import EpisodeEnd, EpisodeStart, Outcome, RobotSpec, Step
-from takeover.policies.feature_replay import FeatureReplay
 from takeover.policies.picture_cloning import CloningSet
 from takeover.policies.picture_encoder import EncoderShape, stack_pictures
 from takeover.policies.replay import CorrectionReplay
@@ -33,7 +32,7 @@ class PictureLog:
     def __init__(self, spec: RobotSpec, shape: EncoderShape) -> None:
         self.replay = _Numbered(spec)
         self._shape = shape
-        self._entries: list[Callable[[FeatureReplay, Callable[[Step], None]], object]] = []
+        self._entries: list[Callable[[CorrectionReplay, Callable[[Step], None]], object]] = []
         self._steps: list[Step] = []
 
     def begin_episode(self, start: EpisodeStart) -> None:
@@ -74,7 +73,7 @@ class PictureLog:
             frame[...] = stack_pictures(self._shape, self._steps[number].images, f"step {number}")
         return CloningSet(rows[:, columns.observation].clone(), frames, rows[:, columns.action].clone())
 
-    def feed(self, replay: FeatureReplay, add: Callable[[Step], None]) -> Iterator[None]:
+    def feed(self, replay: CorrectionReplay, add: Callable[[Step], None]) -> Iterator[None]:
         """Everything again, in order, into ``replay``, steps through ``add``; one piece at a time. The log is empty afterwards."""
         entries, self._entries, self._steps = self._entries, [], []
         entries.reverse()

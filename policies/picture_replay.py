@@ -3,12 +3,13 @@
 The numbers are two more columns of `CorrectionReplay`'s rows, so everything that labels do to a row they do to its pictures. A step
 waits for its successor before it counts, since that brings the picture after it; the last step of a run brings its own
 (`Step.next_images`). A step that has neither, as the last one before a crash, is left out. Frames that no row holds any more, not even
-one that labels keep out, are given up when room is needed; then the oldest online rows go, never a demonstration's.
+one that labels keep out, are given up when room is needed; then the oldest episodes go with their rows, corrections too, never what a
+person showed in a demonstration.
 """
 
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +17,7 @@ import torch
 
 from takeover.data.episode_labels import EpisodeLabels
 from takeover.data.schema import EpisodeEnd, EpisodeStart, Outcome, PolicyImage, RobotSpec, Step
-from takeover.policies.pictures import PAD, Frames, FramesFull, JpegFrames, Pixels, RawFrames
+from takeover.policies.pictures import PAD, UNBOUNDED, Frames, FramesFull, JpegFrames, Pixels, RawFrames
 from takeover.policies.replay import CorrectionReplay
 from takeover.policies.step_authority import is_held
 
@@ -37,7 +38,9 @@ class PictureReplay(CorrectionReplay):
 
     ``compressed``: keep JPEGs, and decode the next batch in a thread while this one is learned from; that batch was drawn with this one, so
     what was ingested since is not in it, but it is drawn again when labels changed. For the same reason a learner that goes on from a
-    checkpoint draws other batches than one that was never stopped.
+    checkpoint draws other batches than one that was never stopped, unless it asks for the last batch before it stops with ``more`` off.
+
+    ``most_bytes``: what the stored frames may take; while what a checkpoint held is ingested again, the pictures of one episode more.
     """
 
     extra_columns = 2
@@ -50,20 +53,24 @@ class PictureReplay(CorrectionReplay):
         height: int = 128,
         width: int = 128,
         capacity: int = 100_000,
-        gripper_penalty: float = 0.0,
         compressed: bool = False,
+        most_bytes: int = UNBOUNDED,
+        **options: Any,
     ) -> None:
+        """``options`` as of `CorrectionReplay`."""
         if not cameras or len(set(cameras)) != len(cameras):
             raise ValueError(f"cameras {list(cameras)}: name each of the policy's cameras once")
         if min(height, width) <= 2 * PAD:
             raise ValueError(f"pictures of {width}x{height}; at least {2 * PAD + 1} pixels each way")
-        super().__init__(spec, capacity=capacity, gripper_penalty=gripper_penalty)
+        super().__init__(spec, capacity=capacity, **options)
         self.cameras = tuple(cameras)
         shape = (len(self.cameras), height, width, 3)
         room = capacity + capacity // 50 + 16  # runs end with a frame of their own
-        self.frames: Frames = JpegFrames(shape, room) if compressed else RawFrames(shape, room)
+        self.frames: Frames = JpegFrames(shape, room, most_bytes) if compressed else RawFrames(shape, room, most_bytes)
         self.left_out = 0  # steps without a picture after them
+        self.times_freed = 0  # how often numbers of frames became free for others
         self._waiting: tuple[Step, int] | None = None
+        self._newest: tuple[Any, int] = (None, -1)  # pictures of the newest moment, and their frame
         self._taken = (-1, -1)  # frames of the row that is made now
         self._buffers: list[tuple[torch.Tensor, torch.Tensor]] = []
         self._turn = 0
@@ -75,7 +82,10 @@ class PictureReplay(CorrectionReplay):
 
     def begin_episode(self, start: EpisodeStart) -> None:
         self._finish(None)
+        self._newest = (None, -1)
         super().begin_episode(start)
+        if self._labelled.rebuild is not None and self.frames.used_bytes > self.frames.most_bytes:
+            self._free_unused()
 
     def add(self, step: Step) -> bool:
         """As `CorrectionReplay.add`, one step late.
@@ -96,6 +106,24 @@ class PictureReplay(CorrectionReplay):
             self._finish(frame)
         self._waiting = (step, frame)
         return True
+
+    def add_paired(self, step: Step) -> bool:
+        """As `add` of a step that has its ``next_images`` (`PicturePairs`), at once.
+
+        ``images`` that are the very list that the step before had as ``next_images`` are not stored again.
+        """
+        now = self._frame_of(step, step.images, "images")
+        self._taken = (now, now)  # held while the next one is stored
+        try:
+            self._taken = (now, self._frame_of(step, step.next_images, "next_images"))
+            return super().add(step)
+        finally:
+            self._taken = (-1, -1)
+
+    def _frame_of(self, step: Step, images: Sequence[PolicyImage], field: str) -> int:
+        if self._newest[0] is not images:
+            self._newest = (images, self._store(step, images, field))
+        return self._newest[1]
 
     def end_episode(self, end: EpisodeEnd) -> None:
         self._finish(None)
@@ -122,7 +150,7 @@ class PictureReplay(CorrectionReplay):
     def _store(self, step: Step, images: Sequence[PolicyImage], field: str) -> int:
         frame = np.stack([self._picture(step, images, camera, field) for camera in self.cameras])
         try:
-            return self.frames.put(frame)
+            return self.frames.put(frame, beyond=self._labelled.rebuild is not None)
         except FramesFull:
             self._make_room()
             return self.frames.put(frame)
@@ -141,25 +169,35 @@ class PictureReplay(CorrectionReplay):
     # --- room ---
 
     def _make_room(self) -> None:
+        """For some more frames, a hundredth of all, so that this is rare."""
         self._forget_plan()
-        freed = self.frames.free(self._kept())
-        while freed < max(1, self.frames.capacity // 100) and self.online.size:
-            self.online.drop(self.online.oldest(max(1, self.online.size // 16)))
-            freed += self.frames.free(self._kept())
+        frames = self.frames
+        most_bytes = frames.most_bytes - max(int(np.prod(frames.shape)), frames.most_bytes // 100)
+        most = frames.capacity - max(1, frames.capacity // 100)
+        freed = self._free_unused()
+        while (frames.used > most or frames.used_bytes > most_bytes) and (key := self._labelled.oldest()) >= 0:
+            self._labelled.give_up(key)
+            freed += self._free_unused()
         self._forget_gone_corrections()
         if not freed:
-            raise FramesFull(f"all {self.frames.capacity} frames belong to demonstrations; give the replay a larger capacity")
+            held = f"{frames.used_bytes} bytes of frames (room: {frames.most_bytes} bytes, {frames.capacity} frames)"
+            raise FramesFull(f"all {held} belong to demonstrations; give the replay a larger capacity")
+
+    def _free_unused(self) -> int:
+        self.times_freed += 1
+        return self.frames.free(self._kept())
 
     def _kept(self) -> npt.NDArray[np.bool_]:
         """Which frames a row, a row that labels keep out, or the step that waits still needs."""
         kept = np.zeros(self.frames.capacity, np.bool_)
-        for buffer in (self.demonstrations, self.online):
+        rebuild = self._labelled.rebuild
+        for buffer in (self.demonstrations, self.online, *(() if rebuild is None else rebuild.rings)):
             kept[buffer.rows[: buffer.size, OBSERVED:].numpy().astype(np.int64)] = True
         for row in self._labelled.rows_out():
             kept[row[OBSERVED:].numpy().astype(np.int64)] = True
         for row, _ in self._pending_demonstration:
             kept[row[OBSERVED:].numpy().astype(np.int64)] = True
-        kept[[number for number in self._taken if number >= 0]] = True
+        kept[[number for number in (*self._taken, self._newest[1]) if number >= 0]] = True
         if self._waiting is not None:
             kept[self._waiting[1]] = True
         return kept
@@ -180,10 +218,10 @@ class PictureReplay(CorrectionReplay):
 
     # --- sampling ---
 
-    def sample_pictures(self, count: int, generator: torch.Generator) -> PictureBatch:
+    def sample_pictures(self, count: int, generator: torch.Generator, *, more: bool = True) -> PictureBatch:
         """``count`` transitions as `sample` draws them, with their pictures, shifted by up to `PAD` pixels each way, each on its own.
 
-        Raises `ValueError` when there is nothing to sample.
+        ``more`` off: the next batch is not drawn ahead. Raises `ValueError` when there is nothing to sample.
         """
         if self._ahead is None:
             return self._copied(*self._drawn(count, generator))
@@ -191,7 +229,8 @@ class PictureReplay(CorrectionReplay):
             self._forget_plan()
         planned, self._planned = self._planned, None
         batch = self._copied(*self._drawn(count, generator)) if planned is None else planned[1].result()
-        self._planned = (count, self._ahead.submit(self._copied, *self._drawn(count, generator)))
+        if more:
+            self._planned = (count, self._ahead.submit(self._copied, *self._drawn(count, generator)))
         return batch
 
     def close(self) -> None:

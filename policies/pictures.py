@@ -26,9 +26,10 @@ class Frames(Protocol):
 
     shape: tuple[int, int, int, int]
     capacity: int
+    most_bytes: int  # that the stored frames may take
 
-    def put(self, frame: Pixels) -> int:
-        """Store a copy. Raises `FramesFull`."""
+    def put(self, frame: Pixels, *, beyond: bool = False) -> int:
+        """Store a copy. Raises `FramesFull`; ``beyond``: not for ``most_bytes``."""
         ...
 
     def free(self, kept: npt.NDArray[np.bool_]) -> int:
@@ -40,9 +41,17 @@ class Frames(Protocol):
         ...
 
     @property
+    def used(self) -> int:
+        """How many frames are stored."""
+        ...
+
+    @property
     def used_bytes(self) -> int:
         """Of all stored frames."""
         ...
+
+
+UNBOUNDED = 1 << 62  # bytes
 
 
 class _Numbers:
@@ -52,6 +61,7 @@ class _Numbers:
         if not 1 <= capacity <= MAX_FRAMES:
             raise ValueError(f"capacity of {capacity} frames; allowed 1..{MAX_FRAMES}")
         self.used = np.zeros(capacity, np.bool_)
+        self.count = 0  # of those in use
         self._free: list[int] = []
         self._next = 0
 
@@ -63,11 +73,13 @@ class _Numbers:
         else:
             raise FramesFull(f"all {len(self.used)} frames are in use")
         self.used[number] = True
+        self.count += 1
         return number
 
     def release(self, kept: npt.NDArray[np.bool_]) -> list[int]:
         gone = np.flatnonzero(self.used & ~kept)
         self.used[gone] = False
+        self.count -= len(gone)
         self._free = sorted([*self._free, *gone.tolist()], reverse=True)
         return gone.tolist()
 
@@ -75,12 +87,14 @@ class _Numbers:
 class RawFrames:
     """Frames as they are, in blocks that are allocated when they are needed."""
 
-    def __init__(self, shape: tuple[int, int, int, int], capacity: int) -> None:
-        self.shape, self.capacity = shape, capacity
+    def __init__(self, shape: tuple[int, int, int, int], capacity: int, most_bytes: int = UNBOUNDED) -> None:
+        self.shape, self.capacity, self.most_bytes = shape, capacity, most_bytes
         self._numbers = _Numbers(capacity)
         self._blocks: list[Pixels] = []
 
-    def put(self, frame: Pixels) -> int:
+    def put(self, frame: Pixels, *, beyond: bool = False) -> int:
+        if not beyond:
+            _check_room(self.used_bytes, frame.nbytes, self.most_bytes)
         number = self._numbers.take()
         while number // _BLOCK >= len(self._blocks):
             self._blocks.append(np.empty((min(_BLOCK, self.capacity - len(self._blocks) * _BLOCK), *self.shape), np.uint8))
@@ -95,24 +109,30 @@ class RawFrames:
             shift(self._blocks[number // _BLOCK][number % _BLOCK], down, right, out[i])
 
     @property
+    def used(self) -> int:
+        return self._numbers.count
+
+    @property
     def used_bytes(self) -> int:
-        return int(self._numbers.used.sum()) * int(np.prod(self.shape))
+        return self.used * int(np.prod(self.shape))
 
 
 class JpegFrames:
     """Frames as one JPEG per camera. Copying decodes them: leave that to a thread that is ahead of the learner (`PictureReplay`)."""
 
-    def __init__(self, shape: tuple[int, int, int, int], capacity: int) -> None:
-        self.shape, self.capacity = shape, capacity
+    def __init__(self, shape: tuple[int, int, int, int], capacity: int, most_bytes: int = UNBOUNDED) -> None:
+        self.shape, self.capacity, self.most_bytes = shape, capacity, most_bytes
         self._numbers = _Numbers(capacity)
         self._jpegs: dict[int, tuple[bytes, ...]] = {}
         self._bytes = 0
 
-    def put(self, frame: Pixels) -> int:
+    def put(self, frame: Pixels, *, beyond: bool = False) -> int:
         jpegs = tuple(
             bytes(simplejpeg.encode_jpeg(np.ascontiguousarray(picture), quality=JPEG_QUALITY, colorspace="RGB", colorsubsampling="420"))
             for picture in frame
         )
+        if not beyond:
+            _check_room(self._bytes, sum(map(len, jpegs)), self.most_bytes)
         number = self._numbers.take()
         self._jpegs[number] = jpegs
         self._bytes += sum(map(len, jpegs))
@@ -132,8 +152,17 @@ class JpegFrames:
             shift(frame, down, right, out[i])
 
     @property
+    def used(self) -> int:
+        return self._numbers.count
+
+    @property
     def used_bytes(self) -> int:
         return self._bytes
+
+
+def _check_room(used: int, more: int, most: int) -> None:
+    if used + more > most:
+        raise FramesFull(f"{used} bytes of frames are in use; {more} more would be above {most}")
 
 
 def shift(frame: Pixels, down: int, right: int, out: Pixels) -> None:

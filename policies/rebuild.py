@@ -4,7 +4,7 @@ Rings forget. Ingesting everything again so that they forget the same rows costs
 episodes that still have a row are ingested again, and each row goes where it was. What labels did to rows is done last.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -62,6 +62,13 @@ class Rebuild:
     def keep(self, step: int, row: torch.Tensor) -> None:
         """A row of the running episode that went into neither ring."""
         self._kept[step] = row
+
+    def rows_out(self) -> Iterator[torch.Tensor]:
+        """Every row (width,) so far that is in neither ``rings`` nor ``scratch``."""
+        for out in self.out:
+            for kept in out.values():
+                yield from (row for row, _ in kept.values())
+        yield from self._kept.values()
 
     def fill(self, steps: np.ndarray, rows: torch.Tensor) -> None:
         """Rows (N, width) of these steps (N,) of the running episode, which are the same in both rings; they go to their places at once."""

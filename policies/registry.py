@@ -18,6 +18,10 @@ def make_learner(name: str, spec: RobotSpec, seed: int, parameters: Mapping[str,
     """
     if name == "hil-serl":
         if (parameters or {}).get("observations", "state") == "pictures":
+            if (parameters or {}).get("encoder", "frozen") == "trained":
+                from takeover.policies.picture_trained import TrainedPictureLearner
+
+                return TrainedPictureLearner.make(spec, seed, parameters or {})
             from takeover.policies.picture_hil_serl import PictureHilSerlLearner
 
             return PictureHilSerlLearner.make(spec, seed, parameters or {})

@@ -47,6 +47,7 @@ class AutogradUpdate:
         self._flat_actor, self._flat_critic, self._flat_target, self._base = actor, critic, target, base
         self._actor_layout, self._critic_layout = actor_layout, critic_layout
         self.actor_gradient, self.critic_gradient = torch.empty_like(actor), torch.empty_like(critic)
+        self.encoder_gradient: Tensor | None = None  # (P,) of the newest critics' loss, where its batch came through an encoder
         self._gripper, self._residual_scale, self._bf16 = gripper, residual_scale, bf16
         wrapped: Callable[[Callable[..., Any]], Callable[..., Any]] = torch.compile if compiled else lambda function: function
         self._critic_loss, self._actor_loss = wrapped(self._losses_of_critics), wrapped(self._losses_of_actor)
@@ -67,11 +68,13 @@ class AutogradUpdate:
             return Proposed(noise, nets.squashed_sample(mean, log_std, noise)[0])
 
     def critics(self, batch: CriticBatch) -> tuple[Tensor, Tensor]:
-        """Loss (of the values alone) and mean value, both 0-dim; the gradient, of the cloning term too, is then in ``critic_gradient``."""
+        """Loss (of the values alone) and mean value, both 0-dim; the gradient, of the cloning term too, is then in ``critic_gradient``,
+        and that of ``batch.encoder`` in ``encoder_gradient``."""
         like = batch.reward
         with torch.no_grad():
             following = torch.cat([batch.following, batch.following_arm], 1)
-            next_values = nets.critics(self._critic_layout.views(self._flat_target), following)
+            seen = following if batch.target_following is None else torch.cat([batch.target_following, batch.following_arm], 1)
+            next_values = nets.critics(self._critic_layout.views(self._flat_target), seen)
             if self._gripper:  # double Q: the online critics choose the gripper, the targets value it
                 choice = nets.critics(self._critic_layout.views(self._flat_critic), following).mean(0).argmax(-1)
                 next_value = lowest(gather_command(next_values, choice), batch.subset)
@@ -83,7 +86,9 @@ class AutogradUpdate:
         objective, loss, value = self._critic_loss(
             flat, now, target, batch.command, batch.demonstrations, like.new_tensor(batch.cloning), batch.margin
         )
-        self.critic_gradient.copy_(torch.autograd.grad(objective, [flat])[0])
+        gradients = torch.autograd.grad(objective, [flat] if batch.encoder is None else [flat, batch.encoder])
+        self.critic_gradient.copy_(gradients[0])
+        self.encoder_gradient = gradients[1] if batch.encoder is not None else None
         return loss.detach(), value.detach()
 
     def _losses_of_critics(

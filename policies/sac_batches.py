@@ -25,6 +25,8 @@ class Batches:
     reward: Tensor  # (M,)
     bootstrap: Tensor  # (M,): discount, 0 where the future ends
     noise: Tensor  # (M, A)
+    target_following: Tensor | None = None  # (M, D) and (P,), as in `CriticBatch`
+    encoder: Tensor | None = None
 
     def at(self, i: int) -> slice:
         """Rows of batch ``i``."""
@@ -32,7 +34,7 @@ class Batches:
 
     def for_critics(self, i: int, following_arm: Tensor, *, cloning: float, margin: float, subset: Tensor | None = None) -> CriticBatch:
         """Batch ``i``; ``following_arm`` (M, A): what the actor would do next; ``subset`` as in `CriticBatch`."""
-        at, command = self.at(i), self.command
+        at, command, seen = self.at(i), self.command, self.target_following
         return CriticBatch(
             self.observation[at],
             self.arm[at],
@@ -45,6 +47,8 @@ class Batches:
             cloning,
             margin,
             subset,
+            None if seen is None else seen[at],
+            self.encoder,
         )
 
 

@@ -39,6 +39,8 @@ class CriticBatch(NamedTuple):
     cloning: float = 0.0
     margin: float = 0.0
     subset: Tensor | None = None  # (S,) int64: the critics whose minimum is the target; all of them
+    target_following: Tensor | None = None  # (B, D), normalised: what the target critics see of ``following``, where it is something else
+    encoder: Tensor | None = None  # (P,) parameters that ``observation`` was computed from: the loss is differentiated by them, too
 
 
 class Proposal(NamedTuple):
@@ -124,6 +126,8 @@ class SacUpdate:
 
     def critics(self, batch: CriticBatch) -> tuple[Tensor, Tensor]:
         """Loss (of the values alone) and mean value, both 0-dim; the gradient, of the cloning term too, is then in ``critic_gradient``."""
+        if batch.target_following is not None or batch.encoder is not None:
+            raise ValueError("written-out passes know no encoder that learns; use `sac_autograd.AutogradUpdate`")
         command = batch.command
         torch.cat([batch.observation, batch.arm], 1, out=self._critics.inputs[0])
         torch.cat([batch.following, batch.following_arm], 1, out=self._critics.inputs[-1])

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-HOW = frozenset({"device", "written_gradients", "compile", "bf16", "keep_versions", "keep_every"})
+HOW = frozenset({"device", "written_gradients", "compile", "bf16", "keep_versions", "keep_every", "picture_bytes"})
 """How it is computed, and what of it stays on disk, not what is learned: may differ."""
 STRETCHES = frozenset({"horizon"})
 """Changes other settings when a learner is made; those are what is saved and compared."""
@@ -32,6 +32,9 @@ BEFORE_HIL_SERL: dict[str, Any] = {
     "encoder_batch": 64,
     "encoder_learning_rate": 1e-3,
     "encoder_weight_decay": 0.1,
+    "encoder": "frozen",
+    "encoder_critic_rate": 1e-4,
+    "picture_store": "raw",
     "horizon": 100,
     "bc_help": 0.0,
     "target_subset": 0,

@@ -235,6 +235,29 @@ def test_when_room_runs_out_the_oldest_online_rows_go_and_demonstrations_stay(ma
     assert all(now == (10 * step) % 250 for step, now, _ in drawn(replay, 64, 20))
 
 
+@pytest.mark.parametrize("compressed", [False, True])
+def test_bytes_are_bounded_and_the_oldest_go_with_their_corrections(make_robot_spec: Any, make_script: Any, compressed: bool) -> None:
+    one = PictureReplay(make_robot_spec(), CAMERAS, height=SIZE, width=SIZE, capacity=1000, compressed=compressed)
+    Filler(one, make_script(one.spec)).episode([ControlMode.POLICY])
+    most = 15 * one.frames.used_bytes  # two frames each
+    replay = PictureReplay(make_robot_spec(), CAMERAS, height=SIZE, width=SIZE, capacity=1000, compressed=compressed, most_bytes=most)
+    fill = Filler(replay, make_script(replay.spec))
+    fill.episode([ControlMode.HUMAN] * 5, EpisodeKind.DEMONSTRATION)
+    held, stays = fill.episode([ControlMode.HUMAN] * 5), range(5)
+    for _ in range(12):
+        replay.exclude(fill.episode([ControlMode.POLICY] * 2))
+        fill.episode([ControlMode.POLICY] * 2)
+        assert replay.frames.used_bytes <= most
+    steps = {step for step, _, _ in drawn(replay, 64, 20)}
+    assert set(stays) <= steps
+    assert max(steps) == 5 + 5 + 12 * 4 - 1
+    keys = {*replay.online.episode[: replay.online.size].tolist(), *replay.demonstrations.episode[: replay.demonstrations.size].tolist()}
+    assert replay._keys[held] not in keys, "in neither buffer, though a person drove"
+    assert len(list(replay._labelled.rows_out())) < 24
+    one.close()
+    replay.close()
+
+
 def test_demonstrations_alone_beyond_the_capacity_are_an_error(make_robot_spec: Any, make_script: Any) -> None:
     replay = PictureReplay(make_robot_spec(), CAMERAS, height=SIZE, width=SIZE, capacity=20)
     fill = Filler(replay, make_script(replay.spec))

@@ -20,11 +20,13 @@ def measured(out: Path) -> dict[str, Any]:
     return {key: result[key] for key in ("points", "episodes", "demonstration_steps", "complete")}
 
 
-def test_a_run_that_is_stopped_goes_on_with_the_same_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    main(["run", "--out", str(tmp_path / "whole"), *SMALL])
+@pytest.mark.parametrize("encoder", ["frozen", "trained"])
+def test_a_run_that_is_stopped_goes_on_with_the_same_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str], encoder: str) -> None:
+    small = [*SMALL, f"encoder={encoder}"]
+    main(["run", "--out", str(tmp_path / "whole"), *small])
     stops = 0
     while not (tmp_path / "pieces" / "seed-0.json").exists():
-        stops += _stopped(["run", "--out", str(tmp_path / "pieces"), "--budget-s", "0", *SMALL])
+        stops += _stopped(["run", "--out", str(tmp_path / "pieces"), "--budget-s", "0", *small])
     assert stops >= 2
     assert measured(tmp_path / "pieces") == measured(tmp_path / "whole")
     assert not list((tmp_path / "pieces").glob("*.part"))
@@ -33,7 +35,7 @@ def test_a_run_that_is_stopped_goes_on_with_the_same_numbers(tmp_path: Path, cap
     shown = capsys.readouterr().out
     assert "| seed | steps | human steps | success | of | 95 % |" in shown
     assert "| 0 | 0 | 0 |" in shown
-    main(["run", "--out", str(tmp_path / "pieces"), *SMALL])  # a finished seed is not run again
+    main(["run", "--out", str(tmp_path / "pieces"), *small])  # a finished seed is not run again
 
 
 def _stopped(arguments: list[str]) -> bool:

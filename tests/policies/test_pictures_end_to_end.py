@@ -33,18 +33,21 @@ def runtime(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         yield Path(folder)
 
 
-def run(workspace: Path, *more: str) -> int:
+def run(workspace: Path, *more: str, encoder: str = "frozen") -> int:
     counts = ["--episodes", "1", "--demonstrations", "1", "--evaluation-starts", "1", "--seed", str(SEED)]
     where = ["--headless", "--clock", "lockstep", "--robot", f"sim:{TASK}", "--learner", "hil-serl", "--operator", "scripted"]
-    settings = [f"learner.{name}={value}" for name, value in SETTINGS.items()]
+    settings = [f"learner.{name}={value}" for name, value in (SETTINGS | {"encoder": encoder}).items()]
     files = ["--workspace", str(workspace), "--summary", str(workspace) + ".json"]
     return main(["run", *where, *counts, *files, *more, "--set", *settings])
 
 
 @pytest.mark.timeout(300)
-def test_the_actor_sees_what_is_stored_and_learned_from(tmp_path: Path, runtime: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("encoder", ["frozen", "trained"])
+def test_the_actor_sees_what_is_stored_and_learned_from(
+    tmp_path: Path, runtime: Path, capsys: pytest.CaptureFixture[str], encoder: str
+) -> None:
     workspace = tmp_path / "station"
-    assert run(workspace, "--cameras", "--policy-cameras", *CAMERAS) == 0, capsys.readouterr().err
+    assert run(workspace, "--cameras", "--policy-cameras", *CAMERAS, encoder=encoder) == 0, capsys.readouterr().err
     episodes = list(iter_episode_records(workspace, TASK, images=True))
     assert {start.kind for start, _, _ in episodes} >= {EpisodeKind.DEMONSTRATION, EpisodeKind.POLICY}
     for start, steps, _ in episodes:
@@ -56,7 +59,7 @@ def test_the_actor_sees_what_is_stored_and_learned_from(tmp_path: Path, runtime:
         assert steps[0].images[0].data != steps[-1].next_images[0].data
     acted = _acted_again(workspace, [step for _, steps, _ in episodes for step in steps])
     assert acted > 20
-    _learned_from_the_same(workspace, episodes)
+    _learned_from_the_same(workspace, episodes, encoder)
     capsys.readouterr()
     assert main(["policy", "evaluate", "1", "--starts", "1", "--robot", f"sim:{TASK}", "--workspace", str(workspace)]) == 0
     assert "of 1" in capsys.readouterr().out
@@ -96,7 +99,7 @@ def _acted_again(workspace: Path, steps: list[Step]) -> int:
     return acted
 
 
-def _learned_from_the_same(workspace: Path, episodes: list[object]) -> None:
+def _learned_from_the_same(workspace: Path, episodes: list[object], encoder: str) -> None:
     """A learner that starts again on the store holds a transition for every step, and no picture is missing."""
     config = RunConfig(
         session_id="again",
@@ -108,7 +111,7 @@ def _learned_from_the_same(workspace: Path, episodes: list[object]) -> None:
         seed=SEED,
         demonstrations=1,
         policy_cameras=CAMERAS,
-        learner_parameters=SETTINGS,
+        learner_parameters=SETTINGS | {"encoder": encoder},
     )
     run = LearnerRun(config)
     run.resume()

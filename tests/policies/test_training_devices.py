@@ -5,6 +5,7 @@ with the CPU in one operation, as a GPU does. What needs a real one is skipped w
 """
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import msgspec
@@ -15,7 +16,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from takeover.data.schema import ControlMode, EpisodeKind, Outcome, OutcomeSource, RobotSpec
+from takeover.data.schema import ControlMode, EpisodeKind, Outcome, OutcomeSource, PolicyImage, RobotSpec
 from takeover.policies import nets
 from takeover.policies.device import sent
 from takeover.policies.flat import Layout
@@ -23,10 +24,13 @@ from takeover.policies.imitation import ImitationLearner
 from takeover.policies.picture_cloning import CloningSet, CloningSettings, clone_encoder, outputs_of
 from takeover.policies.picture_encoder import EncoderShape, initialise_encoder
 from takeover.policies.picture_hil_serl import PictureHilSerlLearner
+from takeover.policies.picture_trained import TrainedPictureLearner
 from takeover.policies.reward_fit import Examples, fit, head_loss, training_device
 from takeover.policies.reward_model import RewardConfig, encoder_shapes
 from takeover.policies.reward_pictures import encoder_loss
 from takeover.policies.reward_settings import RewardError, RewardSettings
+from takeover.policies.sac_autograd import AutogradUpdate
+from takeover.policies.sac_batches import Stage
 from takeover.policies.steps_to_go import Bins, Targets, layout_of
 from takeover.policies.steps_to_go_fit import FitSettings, batch_loss
 from takeover.policies.steps_to_go_fit import fit as fit_head
@@ -72,13 +76,13 @@ def spec(make_robot_spec: Callable[..., Any]) -> RobotSpec:
     return make_robot_spec(observation=4, arm=2, gripper=True)
 
 
-def teach(learner: Any, script: Any) -> None:
-    """A demonstration and an episode of the policy with a correction."""
+def teach(learner: Any, script: Any, **more: Any) -> None:
+    """A demonstration and an episode of the policy with a correction; every step has ``more``."""
     for kind, mode in ((EpisodeKind.DEMONSTRATION, ControlMode.HUMAN), (EpisodeKind.POLICY, ControlMode.POLICY)):
         learner.begin_episode(script.start(kind))
         for i in range(12):
             own = ControlMode.HUMAN if i > 8 else mode
-            learner.ingest([script.step(own, observation=[0.1 * i] * 4, action=[0.5, -0.1, float(i % 3 - 1)])])
+            learner.ingest([script.step(own, observation=[0.1 * i] * 4, action=[0.5, -0.1, float(i % 3 - 1)], **more)])
         learner.end_episode(script.end(outcome=Outcome.SUCCESS, source=OutcomeSource.TASK))
 
 
@@ -150,6 +154,33 @@ def test_batches_of_the_picture_encoder_go_where_it_is(
         seeing = msgspec.structs.replace(make_robot_spec(arm=1, gripper=True), policy_cameras=["front"])
         learner = PictureHilSerlLearner.make(seeing, 0, {"observations": "pictures", "camera_features": 4, "hidden": 8})
         assert learner._encoder.device == AWAY
+        assert {tensor.device.type for tensor in learner.weights().tensors.values()} == {"cpu"}
+        assert {tensor.device.type for tensor in learner.state()["tensors"].values()} == {"cpu"}
+
+
+def test_pictures_of_an_update_go_where_the_encoder_is_that_they_train(
+    apart: Apart, make_robot_spec: Callable[..., Any], make_script: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But for the copy of the rows themselves, through page-locked memory that only a GPU has."""
+    monkeypatch.setattr("takeover.policies.hil_serl.choose_device", lambda wanted: AWAY)
+    monkeypatch.setattr(Stage, "rows", lambda stage, parts: sent(torch.cat(list(parts)), AWAY))
+    monkeypatch.setattr(AutogradUpdate, "_quick", lambda update: nullcontext())  # there is no autocast for "meta"
+    settings = {"observations": "pictures", "encoder": "trained", "camera_features": 4, "hidden": 8, "batch": 4}
+    with apart:
+        seeing = msgspec.structs.replace(make_robot_spec(observation=4, arm=2, gripper=True), policy_cameras=["front"])
+        learner = TrainedPictureLearner.make(seeing, 0, settings)
+        for _ in learner._freeze():
+            pass
+        pictures = [PolicyImage(camera="front", height=128, width=128, data=bytes(128 * 128 * 3))]
+        teach(learner, make_script(seeing), images=pictures, next_images=pictures)
+        batch = learner._pictured(learns=True, more=False)
+        arm = learner._propose(batch, 1).arm
+        loss, _ = learner._autograd.critics(batch.for_critics(0, arm, cloning=0.5, margin=0.1))
+        acting = learner._pictured_for_actor()
+        held = [learner._autograd.encoder_gradient, batch.target_following, acting.observation, learner._clone_sees(acting.observation, 2)]
+        held += [loss, *learner._held().values(), learner._encoder_optimiser.moment1]
+        assert {tensor.device for tensor in held if tensor is not learner._temperature and tensor is not None} == {AWAY}
+        assert len(learner.weights().tensors) > 0
         assert {tensor.device.type for tensor in learner.weights().tensors.values()} == {"cpu"}
         assert {tensor.device.type for tensor in learner.state()["tensors"].values()} == {"cpu"}
 
