@@ -183,9 +183,17 @@ def found_in(place: Workspace, field: str) -> Iterator[None]:
 
 
 def known_settings(place: Workspace, learner: str, of_station: Mapping[str, Any], of_command: Mapping[str, str]) -> None:
-    """Raises `StartupError` for a setting that the learner does not have, before anything starts."""
+    """Raises `StartupError` for settings that the learner cannot have, before anything starts; the place of the one that is wrong.
+
+    Some are right only beside another, as no reward of the task with one for takeovers: all are tried together, and one by one for the place.
+    """
     if learner == NO_LEARNER:
         return
+    try:
+        check_parameters(learner, dict(of_station) | {name: _scalar(value) for name, value in of_command.items()})
+        return
+    except ValueError as error:
+        together = StartupError(f"learner settings: {error}")
     for name, value in of_station.items():
         with found_in(place, f"learner_parameters.{name}"):
             check_parameters(learner, {name: value})
@@ -194,6 +202,7 @@ def known_settings(place: Workspace, learner: str, of_station: Mapping[str, Any]
             check_parameters(learner, {name: _scalar(value)})
         except ValueError as error:
             raise StartupError(f"--set learner.{name}={value}: {error}") from error
+    raise together
 
 
 def known_rate(hz: float, robot: str) -> None:

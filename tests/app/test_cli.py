@@ -134,6 +134,21 @@ def test_a_policy_that_is_to_see_pictures_is_not_run_without_cameras(tmp_path, c
     assert make_config(StationOptions(workspace=str(tmp_path)), operator="none").policy_cameras == ["front"]
 
 
+@pytest.mark.usefixtures("no_display")
+def test_settings_that_are_right_only_together_are_taken_together(tmp_path):
+    def made(*given):
+        return make_config(StationOptions(workspace=str(tmp_path), set=given), operator="none").learner_parameters
+
+    rlif = ("learner.task_reward=false", "learner.takeover_reward=-1")
+    assert made(*rlif) == {"task_reward": False, "takeover_reward": -1}
+    with pytest.raises(StartupError, match=r"--set learner\.task_reward=false: task_reward = False leaves no reward at all"):
+        made(rlif[0])
+    with pytest.raises(StartupError, match=r"^learner settings: .*relative_pose and ee_frame need observations"):
+        made("learner.relative_pose=true", "learner.observations=pictures")
+    Workspace(tmp_path).station_path.write_text("[learner_parameters]\ntask_reward = false\ntakeover_reward = -0.5\n")
+    assert made() == {"task_reward": False, "takeover_reward": -0.5}
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
