@@ -185,7 +185,7 @@ def found_in(place: Workspace, field: str) -> Iterator[None]:
 def known_settings(place: Workspace, learner: str, of_station: Mapping[str, Any], of_command: Mapping[str, str]) -> None:
     """Raises `StartupError` for settings that the learner cannot have, before anything starts; the place of the one that is wrong.
 
-    Some are right only beside another, as no reward of the task with one for takeovers: all are tried together, and one by one for the place.
+    Some are right only beside another, as no reward of the task with one for takeovers: so together first, and one by one for the place.
     """
     if learner == NO_LEARNER:
         return

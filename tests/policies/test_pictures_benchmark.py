@@ -22,7 +22,7 @@ def measured(out: Path) -> dict[str, Any]:
 
 @pytest.mark.parametrize("encoder", ["frozen", "trained"])
 def test_a_run_that_is_stopped_goes_on_with_the_same_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str], encoder: str) -> None:
-    small = [*SMALL, f"encoder={encoder}"]
+    small = [*SMALL, f"encoder={encoder}", "batch=4"]  # of pictures: an update costs what its batch does
     main(["run", "--out", str(tmp_path / "whole"), *small])
     stops = 0
     while not (tmp_path / "pieces" / "seed-0.json").exists():
