@@ -7,7 +7,7 @@ one that labels keep out, are given up when room is needed; then the oldest epis
 person showed in a demonstration.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -86,6 +86,12 @@ class PictureReplay(CorrectionReplay):
         super().begin_episode(start)
         if self._labelled.rebuild is not None and self.frames.used_bytes > self.frames.most_bytes:
             self._free_unused()
+
+    def laid_out(self, values: Mapping[str, Any], unused: Sequence[Sequence[Any]]) -> bool:
+        done = super().laid_out(values, unused)
+        if done and self.frames.used_bytes > self.frames.most_bytes:
+            self._make_room()  # the bound is a lower one than the checkpoint's
+        return done
 
     def add(self, step: Step) -> bool:
         """As `CorrectionReplay.add`, one step late.

@@ -286,6 +286,15 @@ def test_a_frame_is_kept_once_and_the_bound_on_bytes_holds(make_fill: Callable[.
             feed(again, record)
     again.restore(state)
     assert not wanted & set(names[:2])
+    less = made(spec, **TRAINED, picture_bytes=30 * FRAME)  # somebody whose memory ran out
+    less.prepare(state)
+    for record in fill.records:
+        if record.episode_id in wanted:
+            feed(less, record)
+    less.restore(state)
+    assert 18 * FRAME <= less.picture_bytes <= 30 * FRAME
+    assert less.replay.demonstrations.size == 15
+    less.update()
     for one in (learner, again):
         one.update()
     first, second = learner.state()["tensors"], again.state()["tensors"]
