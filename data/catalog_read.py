@@ -58,15 +58,19 @@ class CatalogReading:
         limit: int | None = None,
         offset: int = 0,
         place: Place | None = None,
+        helped: bool = False,
     ) -> list[EpisodeRow]:
         """Episodes in the order of their starts, with current outcome and exclusion (labels over the record).
 
+        ``helped``: only those in which somebody took over.
         ``place``: (started_ns, id) of the last row of the page before; costs the same at any depth, an ``offset`` does not.
         """
         query, led = episode_query(), False
         for value, column in ((session_id, episodes.c.session_id), (task_id, episodes.c.task_id), (kind, episodes.c.kind)):
             if value:
                 query, led = query.where((aside(column) if led else column) == value), True
+        if helped:
+            query = query.where(aside(episodes.c.takeovers) > 0)
         if place is not None:
             query = query.where(after(episodes, place, newest_first))
         order = [episodes.c.started_ns, episodes.c.id]
@@ -79,14 +83,16 @@ class CatalogReading:
         found.sort(key=lambda row: (row.started_ns, row.id), reverse=newest_first)
         return found[offset:] if limit is None else found[offset : offset + limit]
 
-    def newest_counted(self, task_id: str, robot_id: str, kinds: Sequence[str], page: int = 100) -> Iterator[EpisodeRow]:
-        """Episodes that are neither excluded nor discarded, newest first, read ``page`` rows at a time.
+    def newest_counted(
+        self, task_id: str, robot_id: str, kinds: Sequence[str], page: int = 100, helped: bool = False
+    ) -> Iterator[EpisodeRow]:
+        """Episodes that are neither excluded nor discarded, newest first, read ``page`` rows at a time; ``helped``: as `episodes`.
 
         Whoever stops early has read little, whoever goes on holds little.
         """
         place: Place | None = None
         while True:
-            rows = self.episodes(task_id=task_id, newest_first=True, limit=page, place=place)
+            rows = self.episodes(task_id=task_id, newest_first=True, limit=page, place=place, helped=helped)
             yield from (r for r in rows if r.robot_id == robot_id and r.kind in kinds and not (r.excluded or r.discarded))
             if len(rows) < page:
                 return

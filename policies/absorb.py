@@ -1,27 +1,27 @@
 """Absorption of a version, measured and kept: distances on corrections, their retests, `absorption.json` beside the manifest."""
 
 import math
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
-
-import msgspec
 
 from takeover.data.catalog import Catalog
 from takeover.data.schema import RobotSpec
 from takeover.data.statistics import bootstrap_ratio_band, wilson
 from takeover.data.workspace import Workspace
-from takeover.policies.absorption import AbsorptionCancelled, Distance, distances
-from takeover.policies.absorption_file import FILE, Absorption, SegmentAbsorption, SegmentRetest
-from takeover.policies.manifest import version_folder
+from takeover.policies.absorption import AbsorptionCancelled, ActedVersions, Distance, distances
+from takeover.policies.absorption_file import Absorption, SegmentAbsorption, SegmentRetest, write_absorption
 from takeover.policies.publish import LoadedPolicy, load_for
-from takeover.policies.recorded_corrections import Correction, Found, find_corrections
+from takeover.policies.recorded_corrections import Correction, Found, Memory, find_corrections
 from takeover.policies.retest import MAX_RUNS, Case, KeptRuns, Restorable, Vary, find_cases, run_case, verdict_of
 
+DIGITS = 6
 Progress = Callable[[str, int, int], bool]
 """(what is done, done, total); False stops."""
+
+
+class NothingToMeasure(ValueError):
+    """There is no correction that a version could have taken up; the text says what there is instead."""
 
 
 def absorb(
@@ -36,28 +36,31 @@ def absorb(
     on_progress: Progress | None = None,
     catalog: Catalog | None = None,
     parameters: Mapping[str, float] | None = None,
+    memory: Memory | None = None,
 ) -> Absorption:
     """Measure and keep. ``environment`` and ``vary``: to retest each correction, ``runs`` times per policy; without them no retest.
 
-    ``parameters``: the environment's task parameters, where they are not the task's own.
+    ``parameters``: the environment's task parameters, where they are not the task's own. ``memory``: where several versions are measured,
+    one after the other.
 
-    Stopped or repeated, retests that were run are not run again. Raises `PolicyRefused` when the version cannot be loaded, `ValueError`
-    when there is no correction to look at, `AbsorptionCancelled`, `OSError`.
+    Stopped or repeated, retests that were run are not run again. Raises `PolicyRefused` when the version cannot be loaded,
+    `NothingToMeasure`, `AbsorptionCancelled`, `OSError`.
     """
     if not 1 <= runs <= MAX_RUNS:
         raise ValueError(f"{runs} runs per correction; 1 to {MAX_RUNS}")
     new = load_for(workspace.path, version, spec)
-    found = find_corrections(workspace, new.manifest, limit, catalog)
+    found = find_corrections(workspace, new.manifest, limit, catalog, memory)
     if not found.corrections:
-        raise ValueError(_none(version, found))
+        raise NothingToMeasure(_none(version, found))
     problems = found.problems
     said = on_progress or (lambda what, done, total: True)
-    measured = list(distances(workspace.path, new, spec, found.corrections, problems, lambda done, total: said("distances", done, total)))
+    acted = ActedVersions(workspace.path, spec, problems)
+    measured = list(distances(new, spec, found.corrections, acted, problems, lambda done, total: said("distances", done, total)))
     retests: dict[str, SegmentRetest] = {}
     if environment is not None and vary is not None:
         kept = KeptRuns(workspace.path, parameters)
-        retests = _retests(workspace, spec, measured, new, environment, vary, runs, kept, problems, said)
-    segments = [_segment(one, retests.get(one.correction.name)) for one, _ in measured]
+        retests = _retests(workspace, spec, measured, new, acted, environment, vary, runs, kept, problems, said)
+    segments = [_segment(one, retests.get(one.correction.name)) for one in measured]
     made = Absorption(
         version=version,
         sha256=new.manifest.sha256,
@@ -72,7 +75,7 @@ def absorb(
         without_picture=sum(segment.without_picture for segment in segments),
         with_pictures=True,
     )
-    _write(version_folder(workspace.path, version) / FILE, msgspec.json.format(msgspec.json.encode(made), indent=1))
+    write_absorption(workspace.path, made)
     return made
 
 
@@ -90,8 +93,9 @@ def _none(version: int, found: Found) -> str:
 def _retests(
     workspace: Workspace,
     spec: RobotSpec,
-    measured: Sequence[tuple[Distance, LoadedPolicy]],
+    measured: Sequence[Distance],
     new: LoadedPolicy,
+    acted: ActedVersions,
     environment: Restorable,
     vary: Vary,
     runs: int,
@@ -99,14 +103,14 @@ def _retests(
     problems: list[str],
     said: Progress,
 ) -> dict[str, SegmentRetest]:
-    cases = _cases(workspace, spec, [one.correction for one, _ in measured])
+    cases = _cases(workspace, spec, [one.correction for one in measured])
     made: dict[str, SegmentRetest] = {}
-    for done, (one, old) in enumerate(measured, 1):
+    for done, one in enumerate(measured, 1):
         correction = one.correction
-        case = cases.get((correction.episode_id, correction.seq))
+        old, case = acted.get(correction.acted), cases.get((correction.episode_id, correction.seq))
         if case is None:
             problems.append(f"correction {correction.name}: no simulator state was recorded, so it cannot be retested")
-        else:
+        elif old is not None:
             try:
                 was, now = (run_case(policy, environment, case, runs, spec.max_steps, kept, vary) for policy in (old, new))
             except RuntimeError as error:
@@ -138,15 +142,20 @@ def _segment(one: Distance, retested: SegmentRetest | None) -> SegmentAbsorption
         acted_version=one.correction.acted,
         used=one.correction.used,
         n=one.n,
-        before=one.before,
-        after=one.after,
-        interval=one.interval if math.isfinite(one.interval[0]) else None,
+        before=_short(one.before),
+        after=_short(one.after),
+        interval=(_short(one.interval[0]), _short(one.interval[1])) if math.isfinite(one.interval[0]) else None,
         verdict=one.verdict,
-        gripper_before=one.gripper_before,
-        gripper_after=one.gripper_after,
+        gripper_before=None if one.gripper_before is None else _short(one.gripper_before),
+        gripper_after=None if one.gripper_after is None else _short(one.gripper_after),
         retest=retested,
         without_picture=one.without_picture,
     )
+
+
+def _short(value: float) -> float:
+    """1e-6 of the largest command is far below what any of it says, and a file is written every two seconds."""
+    return round(value, DIGITS)
 
 
 def totals_of(segments: Sequence[SegmentAbsorption]) -> dict[str, Any]:
@@ -174,16 +183,3 @@ def totals_of(segments: Sequence[SegmentAbsorption]) -> dict[str, Any]:
     made |= {"retested": len(tested), "retests_passed": passed, "retests_interval": list(wilson(passed, len(tested)))}
     made["absorbed"] = sum(s.verdict == "closer" and s.retest is not None and s.retest.passed for s in counted)
     return made
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.rename(path)
-    finally:
-        temporary.unlink(missing_ok=True)

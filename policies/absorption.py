@@ -8,19 +8,22 @@ largest command of one axis); a discrete gripper is counted on its own, as the s
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from takeover.data.schema import RobotSpec
-from takeover.policies.base import Policy, PolicyRefused, SeesPictures
+from takeover.policies.base import LooksBack, Policy, PolicyRefused, SeesPictures
 from takeover.policies.frames import begin_episode
 from takeover.policies.gripper_cost import gripper_index
 from takeover.policies.inference import split_action
+from takeover.policies.manifest import read_manifest, version_folder
 from takeover.policies.publish import LoadedPolicy, load_for
 from takeover.policies.recorded_corrections import Correction, Doubles, Steps
+from takeover.policies.recorded_episodes import Answer, AnswerKey
 from takeover.policies.recorded_pictures import RecordedPictures
 
 BLOCK = 5
@@ -90,20 +93,35 @@ def asked(
 
 
 def actions_of(policy: Policy, correction: Correction, steps: Steps) -> Doubles:
-    """(n, A) what a policy would do at ``steps``: deterministic, its history that of the run up to each of them."""
-    wanted = set(steps.tolist())
+    """(n, A) what a policy would do at ``steps``: deterministic, its history that of the run up to each of them.
+
+    One that says how far it looks back (`LooksBack`) is asked at these observations alone."""
+    wanted, needed = set(steps.tolist()), _needed(policy, correction, steps)
     made: list[Doubles] = []
-    run = None
-    for index in range(int(steps[-1]) + 1):
-        if correction.run[index] != run:
-            if run is None:
-                begin_episode(policy, correction.observations[0])
+    before = None
+    for index in np.flatnonzero(needed).tolist():
+        if before is None:
+            begin_episode(policy, correction.observations[0])
+        if before is None or before != index - 1 or correction.run[before] != correction.run[index]:
             policy.reset()
-            run = correction.run[index]
+        before = index
         decision = policy.act(correction.observations[index], sample=False)
         if index in wanted:
             made.append(decision.actions[0].astype(np.float64))
     return np.array(made)
+
+
+def _needed(policy: Policy, correction: Correction, steps: Steps) -> npt.NDArray[np.bool_]:
+    """(N,) which observations decide what a policy does at ``steps``."""
+    history = policy.history if isinstance(policy, LooksBack) else None
+    needed = np.zeros(len(correction.run), np.bool_)
+    if history is None:
+        needed[: steps[-1] + 1] = True
+        return needed
+    for back in range(history):
+        before = steps[steps >= back] - back
+        needed[before[correction.run[before] == correction.run[before + back]]] = True
+    return needed
 
 
 def block_interval(values: Doubles, *, block: int = BLOCK, resamples: int = 1000, level: float = 0.95) -> tuple[float, float]:
@@ -120,15 +138,22 @@ def block_interval(values: Doubles, *, block: int = BLOCK, resamples: int = 1000
 
 def distance(
     spec: RobotSpec,
-    old: Policy,
+    old: Policy | Answer,
     new: Policy,
     correction: Correction,
     pictures: RecordedPictures,
     on_step: Callable[[], None] = lambda: None,
+    keep: Callable[[Answer], None] = lambda answer: None,
 ) -> Distance:
-    """Both policies against what the person did. Raises as `asked`, and `ValueError` naming the step where an action is not finite."""
+    """Both policies against what the person did. ``old``: the one that acted, or what it answered before; ``keep`` is given its answer.
+
+    Raises as `asked`, and `ValueError` naming the step where an action is not finite."""
     arm, gripper = split_action(spec)
-    steps, answers = asked((old, new), correction, pictures, on_step)
+    if isinstance(old, tuple):
+        steps, answers = _beside(old, new, correction, pictures, on_step)
+    else:
+        steps, answers = asked((old, new), correction, pictures, on_step)
+        keep((steps, answers[0]))
     person = correction.actions[steps]
     off: list[Doubles] = []
     other: list[float | None] = []
@@ -144,21 +169,59 @@ def distance(
     return Distance(correction, len(steps), float(off[0].mean()), float(off[1].mean()), interval, other[0], other[1], left_out)
 
 
+def _beside(
+    old: Answer, new: Policy, correction: Correction, pictures: RecordedPictures, on_step: Callable[[], None]
+) -> tuple[Steps, list[Doubles]]:
+    """As `asked`, where only the new one is asked: at the steps at which the old one was."""
+    steps, (said,) = asked((new,), replace(correction, steps=old[0]), pictures, on_step)
+    return steps, [old[1][np.isin(old[0], steps)], said]
+
+
+class ActedVersions:
+    """The versions that acted, loaded when they are asked for; one that cannot be is named once in ``problems``."""
+
+    def __init__(self, workspace: Path, spec: RobotSpec, problems: list[str]) -> None:
+        self._workspace, self._spec, self._problems = workspace, spec, problems
+        self._loaded: dict[int, LoadedPolicy | None] = {}
+
+    def get(self, version: int) -> LoadedPolicy | None:
+        if version not in self._loaded:
+            try:
+                self._loaded[version] = load_for(self._workspace, version, self._spec)
+            except PolicyRefused as error:
+                self._refused(version, error)
+        return self._loaded[version]
+
+    def known(self, correction: Correction, beside: tuple[str, ...]) -> tuple[AnswerKey | None, Answer | None]:
+        """(as what to keep the acted version's answer to a correction, the one that is kept); ``beside``: cameras of the new policy."""
+        try:
+            sha256 = read_manifest(version_folder(self._workspace, correction.acted)).sha256
+        except PolicyRefused:
+            return None, None  # `get` says so
+        key = sha256, correction.steps.tobytes(), beside
+        kept, answer = correction.answers.get(correction.number, (None, None))
+        return key, answer if kept == key else None
+
+    def _refused(self, version: int, error: PolicyRefused) -> None:
+        self._loaded[version] = None
+        self._problems.append(f"version {version}, which acted: {error}")
+
+
 def distances(
-    workspace: Path,
     new: LoadedPolicy,
     spec: RobotSpec,
     corrections: Sequence[Correction],
+    acted: ActedVersions,
     problems: list[str],
     on_progress: Progress | None,
-) -> Iterator[tuple[Distance, LoadedPolicy]]:
-    """Each correction's distances and the policy that acted; versions that cannot be loaded are named in ``problems``.
+) -> Iterator[Distance]:
+    """Each correction's distances. A version that acted is loaded only where its answer is not kept with the correction.
 
     Raises `AbsorptionCancelled` when ``on_progress(done, total)`` returns False: it is called after each correction, and before each
     step whose pictures are looked at.
     """
-    loaded: dict[int, LoadedPolicy | None] = {}
     done, total = 0, len(corrections)
+    cameras = tuple(new.policy.cameras) if isinstance(new.policy, SeesPictures) else ()
 
     def go_on() -> None:
         if on_progress is not None and not on_progress(done, total):
@@ -166,16 +229,17 @@ def distances(
 
     with RecordedPictures() as pictures:
         for correction in corrections:
-            if correction.acted not in loaded:
-                try:
-                    loaded[correction.acted] = load_for(workspace, correction.acted, spec)
-                except PolicyRefused as error:
-                    loaded[correction.acted] = None
-                    problems.append(f"version {correction.acted}, which acted: {error}")
-            old = loaded[correction.acted]
+            key, answer = acted.known(correction, cameras)
+            loaded = acted.get(correction.acted) if answer is None else None
+
+            def keep(given: Answer, correction: Correction = correction, key: AnswerKey | None = key) -> None:
+                if key is not None:
+                    correction.answers[correction.number] = key, given
+
+            old = answer if answer is not None else loaded.policy if loaded is not None else None
             if old is not None:
                 try:
-                    yield distance(spec, old.policy, new.policy, correction, pictures, go_on), old
+                    yield distance(spec, old, new.policy, correction, pictures, go_on, keep)
                 except ValueError as error:
                     problems.append(str(error))
             done += 1

@@ -1,21 +1,18 @@
-"""Which versions' absorption is to be measured once more: what was cut off, and what was kept by code that did not look at pictures.
+"""Which versions' absorption is to be measured: those with weights and without a result, or with one by code that looked at no pictures.
 
 A measurement that has begun leaves a mark beside the manifest until it has ended. One that gave way (to a request, to the end of a
 run) is due again as often as that happens; one whose process died, or whose result could not be kept, `TRIES` times in all.
 """
 
 import os
-from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 
-from takeover.policies.absorption_file import FILE, Absorption, read_absorption
+from takeover.policies.absorption_file import Absorption, read_absorption
 from takeover.policies.base import PolicyRefused
-from takeover.policies.manifest import read_manifest, version_folder, version_numbers
+from takeover.policies.manifest import has_weights, read_manifest, version_folder
 
 BEGUN = "absorption.begun"  # a byte for each time that it began and did not give way
 TRIES = 3
-LOOKED_AT = 200  # versions, newest first: of older ones nobody waits for the result
 
 
 def began(folder: Path) -> None:
@@ -38,25 +35,23 @@ def looked_at_nothing(found: Absorption) -> bool:
     return not found.segments and not found.with_pictures
 
 
-def due(workspace: str | os.PathLike[str], task_id: str) -> Iterator[int]:
-    """Versions of a task, newest first, among the newest `LOOKED_AT`; a damaged result is not replaced."""
-    for version in islice(reversed(version_numbers(workspace)), LOOKED_AT):
-        folder = version_folder(workspace, version)
-        cut_off = _cut_off(folder)
-        if not (cut_off or (folder / FILE).exists()):
-            continue
-        try:
-            if read_manifest(folder).task_id != task_id:
-                continue
-            found = read_absorption(workspace, version)
-        except (ValueError, PolicyRefused, OSError):
-            continue
-        if looked_at_nothing(found) if found is not None else cut_off:
-            yield version
-
-
-def _cut_off(folder: Path) -> bool:
+def is_due(workspace: str | os.PathLike[str], version: int, robot_id: str, task_id: str) -> bool:
+    """Whether a version of this robot and task is to be measured; what is damaged is left as it is."""
+    folder = version_folder(workspace, version)
+    if not has_weights(workspace, version) or _given_up(folder):
+        return False
     try:
-        return (folder / BEGUN).stat().st_size < TRIES
+        manifest = read_manifest(folder)
+        if (manifest.robot_id, manifest.task_id) != (robot_id, task_id):
+            return False
+        found = read_absorption(workspace, version)
+    except (ValueError, PolicyRefused, OSError):
+        return False
+    return found is None or looked_at_nothing(found)
+
+
+def _given_up(folder: Path) -> bool:
+    try:
+        return (folder / BEGUN).stat().st_size >= TRIES
     except OSError:
         return False

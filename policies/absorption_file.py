@@ -1,15 +1,20 @@
-"""What was measured of a version's absorption, without torch: ``policies/<version>/absorption.json`` beside the manifest."""
+"""What was measured of a version's absorption, without torch: ``policies/<version>/absorption.json`` beside the manifest.
+
+There is one for every version, so it is small: each correction is a row of values in the order of `SegmentAbsorption`'s fields, which
+``fields`` names. Files of before that, in which it is an object with names, are read as well.
+"""
 
 import os
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from takeover.policies.base import PolicyRefused
-from takeover.policies.manifest import published_versions, read_manifest, version_folder
+from takeover.policies.manifest import read_manifest, version_folder
 
 FILE = "absorption.json"
-_LOOKED_AT = 200  # versions, newest first, where the newest measured one is wanted
 
 
 class SegmentRetest(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,21 +63,46 @@ class Absorption(msgspec.Struct, frozen=True, kw_only=True):
     with_pictures: bool = False  # policies that see pictures could be asked; older code passed over their corrections
 
 
+class _Kept(Absorption, frozen=True, kw_only=True):
+    """As it lies in the file."""
+
+    segments: list[Any]
+    fields: list[str] = []
+
+
 def read_absorption(workspace: str | os.PathLike[str], version: int) -> Absorption | None:
     """What was measured of a version; None: nothing yet, or of other weights. Raises `ValueError` for a damaged file, naming it."""
     path = version_folder(workspace, version) / FILE
     try:
-        found = msgspec.json.decode(path.read_bytes(), type=Absorption)
+        kept = msgspec.json.decode(path.read_bytes(), type=_Kept)
+        rows = [dict(zip(kept.fields, row, strict=True)) for row in kept.segments] if kept.fields else kept.segments
+        segments = msgspec.convert(rows, list[SegmentAbsorption])
     except FileNotFoundError:
         return None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, ValueError, TypeError) as error:
         raise ValueError(f"{path}: {error}; measure it again with `takeover policy absorb {version}`") from error
-    return found if found.sha256 == read_manifest(path.parent).sha256 else None
+    if kept.sha256 != read_manifest(path.parent).sha256:
+        return None
+    return Absorption(**{name: getattr(kept, name) for name in Absorption.__struct_fields__} | {"segments": segments})
 
 
-def newest_absorption(workspace: str | os.PathLike[str], task_id: str) -> Absorption | None:
-    """Of the newest version for a task that was measured; damaged ones are passed over. None: none was."""
-    for version in reversed(published_versions(workspace)[-_LOOKED_AT:]):
+def write_absorption(workspace: str | os.PathLike[str], made: Absorption) -> None:
+    """Whole or not at all, under `Absorption.version`. Raises `OSError`."""
+    names = list(SegmentAbsorption.__struct_fields__)
+    rows = [[getattr(segment, name) for name in names] for segment in made.segments]
+    content = msgspec.structs.asdict(made) | {"fields": names, "segments": rows}
+    path = version_folder(workspace, made.version) / FILE
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        _write(temporary, msgspec.json.encode(content))
+        temporary.rename(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def newest_absorption(workspace: str | os.PathLike[str], task_id: str, versions: Iterable[int]) -> Absorption | None:
+    """Of the first of ``versions`` (newest first) for a task that was measured; damaged ones are passed over. None: none was."""
+    for version in versions:
         folder = version_folder(workspace, version)
         try:
             if (folder / FILE).exists() and read_manifest(folder).task_id == task_id:
@@ -82,3 +112,10 @@ def newest_absorption(workspace: str | os.PathLike[str], task_id: str) -> Absorp
         except (ValueError, PolicyRefused):
             continue
     return None
+
+
+def _write(path: Path, data: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())

@@ -60,6 +60,16 @@ class Policy(Protocol):
 
 
 @runtime_checkable
+class LooksBack(Protocol):
+    """A `Policy` that says how far: what it does follows from the newest ``history`` observations of the run.
+
+    1: from the last alone; None: from all of them."""
+
+    @property
+    def history(self) -> int | None: ...
+
+
+@runtime_checkable
 class SeesPictures(Protocol):
     """A `Policy` that wants the pictures of an observation before it acts on it.
 

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import torch
 
 from takeover.data.schema import RobotSpec
-from takeover.policies.base import Decision, FloatArray, Policy, PolicyRefused
+from takeover.policies.base import Decision, FloatArray, LooksBack, Policy, PolicyRefused
 
 Doubles = npt.NDArray[np.float64]
 NEEDED = ("tool_x", "tool_y", "tool_yaw")
@@ -120,6 +120,11 @@ class RelativePolicy:
     def needs_first(self) -> bool:
         """Whether it cannot act in an episode of which it does not know the first observation."""
         return self._frames.relative_pose
+
+    @property
+    def history(self) -> int | None:
+        """As `LooksBack`, of the policy in these frames."""
+        return self._policy.history if isinstance(self._policy, LooksBack) else None
 
     def begin_episode(self, first: npt.ArrayLike) -> None:
         """``first`` (D,): the episode's first observation, canonical."""

@@ -62,6 +62,10 @@ class SquashedGaussianPolicy:
         self._base = {name.replace("base.", "actor."): self._network.views[name] for name in base}
         self._size = spec.action.size
 
+    @property
+    def history(self) -> int:
+        return 1
+
     def reset(self) -> None:
         """Memoryless."""
 
@@ -95,6 +99,10 @@ class MixturePolicy:
         self._network = _Network(Layout(shapes), tensors, d)
         self._size, self._a = spec.action.size, a
         self._history: deque[Tensor] = deque(maxlen=self._history_length)
+
+    @property
+    def history(self) -> int:
+        return self._history_length
 
     def reset(self) -> None:
         self._history.clear()

@@ -4,7 +4,8 @@ Of versions that are not among the newest ``keep_versions`` of their robot and t
 
 - they are of another robot or task than what is learned now;
 - ``keep_every`` divides the number;
-- it was ever decided about (promoted, rolled back to, refused, ...), evaluated on any start, retested, or its absorption was measured;
+- it was ever decided about (promoted, rolled back to, refused, ...), evaluated on any start, or retested; a measured absorption keeps
+  none, since that of every version is;
 - it drove a probe or an evaluation, alone and without help;
 - it drove when a person took over (absorption compares with it): the catalog has that of every closed episode, whether a learner still
   holds its steps or not; or it drives in one of the episodes that may not be in the catalog yet;
@@ -26,7 +27,7 @@ from takeover.data.catalog import Catalog
 from takeover.data.catalog_errors import CATALOG_FAILURES, reason_of
 from takeover.data.episode_block import StepBlock
 from takeover.data.schema import EpisodeStart, Step
-from takeover.policies import absorption_file, outcomes, retest
+from takeover.policies import outcomes, retest
 from takeover.policies.base import PolicyRefused
 from takeover.policies.decisions import DecisionError, read_decisions
 from takeover.policies.lease import Unused
@@ -161,7 +162,7 @@ class Pruner:
             folder = version_folder(self._workspace, version)
             if version in driving:
                 self._later.append(version)
-            elif version not in named and not (folder / absorption_file.FILE).exists() and self._is_ours(folder, tried):
+            elif version not in named and self._is_ours(folder, tried):
                 (folder / PRUNED_NAME).touch()
                 (folder / WEIGHTS_NAME).unlink()
 

@@ -5,9 +5,8 @@ excluded, and that labels call an example.
 """
 
 import itertools
-import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,14 +14,15 @@ import numpy.typing as npt
 
 from takeover.data.catalog import Catalog, catalog_of
 from takeover.data.catalog_tables import EpisodeRow
-from takeover.data.episode_file import EpisodeReader
 from takeover.data.episode_labels import EpisodeLabels
 from takeover.data.hdf5_image import DamagedFile
-from takeover.data.schema import ControlMode, EpisodeKind
+from takeover.data.schema import EpisodeKind
 from takeover.data.training_labels import training_labels
 from takeover.data.workspace import Workspace
-from takeover.policies.base import FloatArray, PolicyRefused
-from takeover.policies.manifest import Manifest, correction_name, read_manifest, version_folder
+from takeover.policies.base import FloatArray
+from takeover.policies.lineage import Lineage
+from takeover.policies.manifest import Manifest, correction_name
+from takeover.policies.recorded_episodes import Answer, AnswerKey, RecordedEpisodes
 
 LABELS_AT_ONCE = 50  # episodes
 Doubles = npt.NDArray[np.float64]
@@ -43,6 +43,7 @@ class Correction:
     run: npt.NDArray[np.int64]  # (N,)
     used: bool | None  # whether a batch before this version held a step of it; None: not noted
     path: Path  # the episode's file: pictures stay there until a policy asks for them
+    answers: dict[int, tuple[AnswerKey, Answer]] = field(default_factory=dict, compare=False)  # of its episode, see `RecordedEpisode`
 
     @property
     def name(self) -> str:
@@ -61,44 +62,43 @@ class Found:
     problems: list[str] = field(default_factory=list)
 
 
-def used_corrections(workspace: str | os.PathLike[str], manifest: Manifest) -> tuple[set[str], bool]:
-    """(corrections of which a batch up to this version held a step, whether every ancestor noted them)."""
-    used: set[str] = set()
-    whole, version = True, manifest
-    while True:
-        whole = whole and version.corrections is not None
-        used.update(version.corrections or ())
-        if not 0 < version.parent < version.version:
-            return used, whole
-        try:
-            version = read_manifest(version_folder(workspace, version.parent))
-        except PolicyRefused:
-            return used, False
+class Memory:
+    """What is kept from one version to the next, bounded: recorded episodes, what acted in them would do, notes of manifests."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self.episodes = RecordedEpisodes()
+        self.lineage = Lineage(workspace.path)
 
 
-def find_corrections(workspace: Workspace, manifest: Manifest, limit: int = 0, catalog: Catalog | None = None) -> Found:
+def find_corrections(
+    workspace: Workspace, manifest: Manifest, limit: int = 0, catalog: Catalog | None = None, memory: Memory | None = None
+) -> Found:
     """Interventions of recorded policy episodes of the version's robot and task, newest episode first, at most ``limit`` (0: all).
 
-    Episodes that are excluded or discarded are left out; what only some labels leave out is counted.
+    Episodes that are excluded or discarded are left out; what only some labels leave out is counted. Labels are those of now, with any
+    ``memory``.
     """
-    found = Found()
-    used, whole = used_corrections(workspace.path, manifest)
+    found, kept = Found(), memory or Memory(workspace)
+    _gather(found, workspace, manifest, limit, catalog, kept)
+    lowest = min((correction.acted for correction in found.corrections), default=manifest.version)
+    used, whole = kept.lineage.used(manifest, lowest)
+    known = {True: True, False: False if whole else None}
+    found.corrections = [replace(correction, used=known[correction.name in used]) for correction in found.corrections]
+    return found
+
+
+def _gather(found: Found, workspace: Workspace, manifest: Manifest, limit: int, catalog: Catalog | None, memory: Memory) -> None:
     for row, labels in _corrected(workspace, manifest, catalog):
         path = workspace.path / row.path
         try:
-            with EpisodeReader(path) as reader:
-                columns = {name: reader.column(name).astype(np.int64) for name in ("seq", "run_id", "policy_version", "control_mode")}
-                observations, actions = reader.observations.astype(np.float32), reader.actions.astype(np.float64)
-                interventions = reader.interventions
-                numbers = reader.column("intervention_id").astype(np.int64)
+            episode = memory.episodes.of(row, path)
         except (DamagedFile, OSError, KeyError, ValueError) as error:
             found.problems.append(f"episode {row.id}: {error}")
             continue
-        human = columns["control_mode"] == ControlMode.HUMAN
-        for one in sorted(interventions, key=lambda entry: -entry["start"]):
-            driven = np.flatnonzero(human & (numbers == one["id"]))
+        for number, first in sorted(episode.interventions, key=lambda one: -one[1]):
+            driven = np.flatnonzero(episode.human & (episode.numbers == number))
             steps = np.array([step for step in driven if labels.imitated(int(step))], np.int64)
-            acted = int(columns["policy_version"][one["start"]])
+            acted = int(episode.acted[first])
             if not len(steps):
                 found.labelled_out += bool(len(driven))
             elif acted == 0:
@@ -106,22 +106,29 @@ def find_corrections(workspace: Workspace, manifest: Manifest, limit: int = 0, c
             elif acted >= manifest.version:
                 found.later += 1
             else:
-                name = correction_name(row.id, int(one["id"]))
-                known = True if name in used else False if whole else None
-                seq = int(columns["seq"][one["start"]])
                 found.corrections.append(
-                    Correction(row.id, int(one["id"]), seq, acted, steps, observations, actions, columns["run_id"], known, path)
+                    Correction(
+                        row.id,
+                        number,
+                        int(episode.seq[first]),
+                        acted,
+                        steps,
+                        episode.observations,
+                        episode.actions,
+                        episode.run,
+                        None,
+                        path,
+                        episode.answers,
+                    )
                 )
                 if limit and len(found.corrections) >= limit:
-                    return found
-    return found
+                    return
 
 
 def _corrected(workspace: Workspace, manifest: Manifest, catalog: Catalog | None) -> Iterator[tuple[EpisodeRow, EpisodeLabels]]:
     """Episodes in which somebody took over, newest first, some at a time: few are wanted, and there may be very many."""
     with catalog_of(workspace, catalog) as opened:
-        counted = opened.newest_counted(manifest.task_id, manifest.robot_id, [EpisodeKind.POLICY.value])
-        helped = (row for row in counted if row.takeovers)
+        helped = opened.newest_counted(manifest.task_id, manifest.robot_id, [EpisodeKind.POLICY.value], page=LABELS_AT_ONCE, helped=True)
         while rows := list(itertools.islice(helped, LABELS_AT_ONCE)):
             labels = training_labels(opened, [row.id for row in rows])
             yield from ((row, labels[row.id]) for row in rows)

@@ -42,6 +42,7 @@ DESCRIPTION = """What has been learned, what is trusted, and what may act.
   takeover policy probes 12 --against trusted  from the no-help probes recorded in normal work
   takeover policy retest 12 --against 7       from every recorded takeover and failure
   takeover policy absorb 12                   did it take up what people corrected?
+  takeover policy absorb --all                the same of every version that has no result yet
   takeover policy steps-to-go                 fit the head that says how far a run is from success
 """
 

@@ -29,6 +29,7 @@ from takeover.data.queue_rows import flagged_of
 from takeover.data.schema import EpisodeKind, Outcome
 from takeover.data.workspace import Workspace
 from takeover.policies.absorption_file import Absorption, newest_absorption
+from takeover.policies.version_watch import VersionWatch
 
 MOST_SEGMENTS = 50_000
 MOST_VERSIONS = 14  # rows of the table; more are joined
@@ -91,6 +92,7 @@ class InsightsStore:
     def __init__(self, workspace: Path) -> None:
         self.workspace = Workspace(workspace)
         self._catalog: Catalog | None = None
+        self._versions: VersionWatch | None = None  # however many there are, a look at the newest costs the same
         self._key: tuple[int, str, str] | None = None
         self._snapshot: Snapshot | None = None
 
@@ -116,10 +118,16 @@ class InsightsStore:
                 insights_of(self._catalog, against) if against in known else None,
             )
             if self._snapshot.shown is not None:
-                found = newest_absorption(self.workspace.path, self._snapshot.shown.task)
+                found = newest_absorption(self.workspace.path, self._snapshot.shown.task, self._newest_versions())
                 self._snapshot = replace(self._snapshot, absorbed=absorption_text(found))
             self._key = key
         return self._snapshot
+
+    def _newest_versions(self) -> list[int]:
+        if self._versions is None:
+            self._versions = VersionWatch(self.workspace.path)
+        self._versions.poll()
+        return self._versions.newest_first
 
 
 def absorption_text(found: Absorption | None) -> str:

@@ -1,7 +1,8 @@
 """The evaluator process: policies alone on the held-out starts, in a simulator of its own, niced; never the live robot.
 
 With the gate on a new version meets the trusted one first, since it may already act; what was run for that counts in the look at it.
-Beside that it keeps a learned reward up (`evaluator_reward`).
+Beside that it keeps a learned reward up (`evaluator_reward`), and it measures the absorption of every version
+(`evaluator_absorption`).
 """
 
 import logging
@@ -9,8 +10,9 @@ import os
 import time
 
 from takeover.app.processes.common import ProcessContext, StartupError, leave, run_process
+from takeover.app.processes.evaluator_absorption import AFTER_FAULT_S, BETWEEN_STARTS, SHARE, EveryVersion
 from takeover.app.processes.evaluator_reward import RewardKeeper
-from takeover.app.processes.evaluator_stock import Unfinished, take_stock
+from takeover.app.processes.evaluator_stock import take_stock
 from takeover.data.catalog import Catalog
 from takeover.data.catalog_errors import CATALOG_FAILURES, reason_of
 from takeover.data.schema import Evaluate, EvaluateReply, EvaluatorStatus
@@ -38,7 +40,7 @@ RESULTS_SHOWN = 200
 
 
 def main(context: ProcessContext) -> None:
-    """Answer `Evaluate` requests; in real time also look at the newest version from time to time."""
+    """Answer `Evaluate` requests; in real time also look at the newest version from time to time, and measure absorption."""
     os.nice(NICE)
     configure(1)
     try:
@@ -81,7 +83,7 @@ class _Evaluator:
         self._next_automatic = time.monotonic() + min(FIRST_LOOK_S, context.config.evaluate_every_s)
         self._evaluated = 0
         self._others: set[int] = set()  # versions of other robots and tasks
-        self._unfinished = Unfinished(self._workspace, robot.spec)
+        self._absorption = EveryVersion(self._workspace, robot.spec)
         self._kept: Outcomes | None = None
         self._catalog: Catalog | None = None  # one for the whole run: each new connection pool leaves some memory behind
         self._waiting: tuple[bytes, Evaluate] | None = None  # a request that came during a comparison
@@ -98,6 +100,8 @@ class _Evaluator:
                 found = self._look_at_newest()
                 self.reward.look(self._goes_on)
                 self._next_automatic = time.monotonic() + (config.evaluate_every_s if found else NOTHING_YET_S)
+            elif automatic:
+                self._absorb(SHARE)
             self._tell(False, 0, 0, 0)
 
     def close(self) -> None:
@@ -143,9 +147,7 @@ class _Evaluator:
                 self._run(newest, self._context.config.evaluate_starts, automatic=True)
                 self._error = problem
                 self._evaluated = newest
-                self._take_stock(newest)
-            if newest:
-                self._take_up_unfinished()
+                self._take_stock()
         except (EvaluationCancelled, DecisionConflict):
             return False  # what was run is kept, and it is gone on with as soon as nobody asks for something
         except (PolicyRefused, RobotError) as error:
@@ -162,6 +164,7 @@ class _Evaluator:
 
         def on_progress(done: int, total: int) -> bool:
             self._tell(True, version, done, total)
+            self._absorb(BETWEEN_STARTS)
             return self._undisturbed()
 
         self._gave_way = version
@@ -180,23 +183,28 @@ class _Evaluator:
         log.log(logging.WARNING if self._gate_notice else logging.INFO, "%s", result.text)
         return ""
 
-    def _take_stock(self, version: int) -> None:
+    def _take_stock(self) -> None:
         try:
             self._catalog = self._catalog or Catalog.open(self._workspace)
-            found = take_stock(self._workspace, version, self._robot.spec, self._catalog, self._undisturbed)
+            found = take_stock(self._workspace, self._robot.spec, self._catalog, self._undisturbed)
             self._error = found or self._error
         except CATALOG_FAILURES as error:
             self.close()
-            log.warning("absorption of version %d was not measured: %s", version, reason_of(error))
+            log.warning("steps to go were not fitted: %s", reason_of(error))
 
-    def _take_up_unfinished(self) -> None:
-        """An older version's absorption, after all that the newest one needs."""
+    def _absorb(self, share: float) -> None:
+        """Absorption of versions that are due, until ``share`` of a core is used up; it gives way to a request."""
+        if not self._absorption.is_time():
+            return
         try:
             self._catalog = self._catalog or Catalog.open(self._workspace)
-            self._unfinished.take_up(self._catalog, self._undisturbed)
+            while self._absorption.is_time() and self._undisturbed():
+                self._absorption.measure(self._catalog, self._undisturbed, share)
+            self._error = self._absorption.problem or self._error
         except CATALOG_FAILURES as error:
             self.close()
-            log.warning("absorption that was cut off waits: %s", reason_of(error))
+            self._absorption.wait(AFTER_FAULT_S)
+            log.warning("absorption waits: %s", reason_of(error))
 
     def _variant(self, parameters: dict[str, float]) -> Robot:
         return make_variant(self._context.config, parameters)
@@ -204,6 +212,7 @@ class _Evaluator:
     def _goes_on(self) -> bool:
         """As `_undisturbed`, for work that is no evaluation; tells how far the learned reward is."""
         self._tell(True, 0, 0, 0)
+        self._absorb(BETWEEN_STARTS)
         return self._undisturbed()
 
     def _undisturbed(self) -> bool:
@@ -229,7 +238,10 @@ class _Evaluator:
 
         def on_progress(done: int) -> bool:
             self._tell(True, version, done, starts)
-            return self._undisturbed() if automatic else not self._context.stop.is_set()
+            if not automatic:
+                return not self._context.stop.is_set()
+            self._absorb(BETWEEN_STARTS)
+            return self._undisturbed()
 
         seeds = [heldout_start(i) for i in range(starts)]
         if automatic:

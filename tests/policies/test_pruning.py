@@ -127,6 +127,15 @@ def test_nothing_is_pruned_where_all_are_to_be_kept(place: Workspace) -> None:
     assert prune(place, newest=COUNT, every=0) == list(range(1, COUNT + 1))
 
 
+def test_a_measured_absorption_keeps_no_weights_and_stays_itself(place: Workspace) -> None:
+    results = {version: version_folder(place.path, version) / absorption_file.FILE for version in (8, 10, 60)}
+    for path in results.values():
+        path.write_text("{}")
+    assert prune(place) == TENTHS + NEWEST
+    assert is_pruned(results[8].parent)
+    assert all(path.read_text() == "{}" for path in results.values())
+
+
 def test_what_is_referred_to_keeps_its_weights(place: Workspace, make_script: Any, spec: Any) -> None:
     for version, kind in ((1, "promoted"), (2, "promoted"), (3, "rolled_back"), (4, "refused")):
         decide(place.path, [(kind, manifest_of(place, version))], author="op-01", reason="")
@@ -135,7 +144,6 @@ def test_what_is_referred_to_keeps_its_weights(place: Workspace, make_script: An
         catalog.add_evaluation(**name, protocol="heldout", successes=1, n=2)
     Outcomes(place.path, "toy:reach@20").put(manifest_of(place, 6).sha256, 0, True, 9)
     KeptRuns(place.path).put(Case("e000", 3, "takeover", 1, b""), manifest_of(place, 7).sha256, 30, [True])
-    (version_folder(place.path, 8) / absorption_file.FILE).write_text("{}")
     script = make_script(spec)
     record(place, script, [P] * 3 + [H] * 3, version=9)
     record(place, script, [P] * 6, version=11)  # nobody took over
@@ -145,7 +153,7 @@ def test_what_is_referred_to_keeps_its_weights(place: Workspace, make_script: An
         pruner = Pruner(place.path, catalog, lent=[13])
         for one in (script.start(), script.step(policy_version=14), script.step(policy_version=15)):
             pruner.saw(one)
-        assert prune(place, every=0, pruner=pruner) == [1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 13, 14, 15, 16, *NEWEST]
+        assert prune(place, every=0, pruner=pruner) == [1, 2, 3, 4, 5, 6, 7, 9, 12, 13, 14, 15, 16, *NEWEST]
 
 
 def test_what_a_process_has_loaded_stays_until_it_has_not(place: Workspace, spec: Any, monkeypatch: pytest.MonkeyPatch) -> None:
