@@ -13,7 +13,6 @@ Pixels = npt.NDArray[np.uint8]
 
 PAD = 4  # pixels by which a picture is shifted at most
 JPEG_QUALITY = 95
-_PIXEL = np.dtype("V3")
 _BLOCK = 256  # frames that are allocated at a time
 MAX_FRAMES = 1 << 24  # above that a float32 does not hold every number
 
@@ -169,18 +168,20 @@ def _check_room(used: int, more: int, most: int) -> None:
 def shift(frame: Pixels, down: int, right: int, out: Pixels) -> None:
     """What a crop at (down, right) of the frame (cameras, H, W, 3) padded with its own edges shows, into ``out`` of the same shape.
 
-    The window that both have, row by row, then the edges; columns as pixels of three bytes, many times fewer loops than bytes.
+    One copy of everything at an offset, then the edges: both are as fast as memory is.
     """
-    _, height, width, _ = frame.shape
-    top, bottom = max(0, -down), height - max(0, down)
-    left, end = max(0, -right), width - max(0, right)
-    out[:, top:bottom, left:end] = frame[:, top + down : bottom + down, left + right : end + right]
-    if right:
-        pixels = out.view(_PIXEL)[..., 0]
-        edge = pixels[:, :, end - 1 if right > 0 else left]
-        for column in range(end, width) if right > 0 else range(left):
-            pixels[:, :, column] = edge
+    cameras, height, width, channels = frame.shape
+    source, target = frame.reshape(cameras, -1), out.reshape(cameras, -1)
+    offset = channels * (right + width * down)
+    if offset >= 0:
+        target[:, : target.shape[1] - offset] = source[:, offset:]
+    else:
+        target[:, -offset:] = source[:, :offset]
+    if right > 0:
+        out[:, :, width - right :] = out[:, :, width - right - 1 : width - right]
+    elif right < 0:
+        out[:, :, :-right] = out[:, :, -right : 1 - right]
     if down > 0:
-        out[:, bottom:] = out[:, bottom - 1 : bottom]
+        out[:, height - down :] = out[:, height - down - 1 : height - down]
     elif down < 0:
-        out[:, :top] = out[:, top : top + 1]
+        out[:, :-down] = out[:, -down : 1 - down]
