@@ -19,6 +19,7 @@ from takeover.app.processes.evaluator_absorption import BETWEEN_STARTS, CREDIT_S
 from takeover.data.catalog import Catalog
 from takeover.data.labels import Labels
 from takeover.data.schema import Evaluate, EvaluateReply, EvaluatorStatus, RunConfig
+from takeover.data.seeding import HELDOUT_STARTS, heldout_start
 from takeover.data.workspace import Workspace
 from takeover.policies import absorption, absorption_again, lineage, recorded_episodes
 from takeover.policies.absorb import absorb
@@ -28,6 +29,7 @@ from takeover.policies.decisions import GATE, decide, read_decisions
 from takeover.policies.inference import build_policy
 from takeover.policies.lineage import Lineage
 from takeover.policies.manifest import PRUNED_NAME, WEIGHTS_NAME, read_manifest, version_folder
+from takeover.policies.outcomes import Outcomes, conditions_of
 from takeover.policies.publish import make_manifest, publish, weights_bytes
 from takeover.policies.recorded_corrections import Correction, Memory
 from takeover.policies.registry import make_learner
@@ -171,6 +173,7 @@ def test_between_the_starts_of_a_look_versions_are_measured_too(
     rig.context.config = msgspec.structs.replace(rig.context.config, gate=gate, evaluate_starts=4)
     if gate:
         decide(place.path, [("promoted", read_manifest(version_folder(place.path, 1)))], author="op-01", reason="")
+        failed_everywhere(place, robot, 1)  # half of the runs are known
         monkeypatch.setattr(rig.evaluator, "_run", lambda *_, **__: [])  # what is measured is measured by the gate's pairs
     assert rig.evaluator._look_at_newest()
     assert sorted(measured(place)) == [2, 3]
@@ -181,6 +184,15 @@ def test_between_the_starts_of_a_look_versions_are_measured_too(
 def test_an_evaluation_that_was_asked_for_is_not_held_up(place: Workspace, rig: Rig) -> None:
     assert len(rig.evaluator._run(3, 4)) == 4
     assert measured(place) == {}
+
+
+def failed_everywhere(place: Workspace, robot: SimRobot, *versions: int) -> None:
+    """What the gate does not run again."""
+    known = Outcomes(place.path, conditions_of(robot.spec.robot_id, robot.spec.task_id, robot.spec.control_hz, {}))
+    for version in versions:
+        sha256 = read_manifest(version_folder(place.path, version)).sha256
+        for index in range(HELDOUT_STARTS):
+            known.put(sha256, heldout_start(index), False, 100)
 
 
 def ended_after(rig: Rig, looks: int) -> Callable[[float], None]:
@@ -592,11 +604,13 @@ def test_a_comparison_that_gave_way_is_finished_though_a_newer_version_came(plac
         rig.context.config = msgspec.structs.replace(rig.context.config, gate=True)
         rig.evaluator._absorption.wait(1000.0)  # it would look for requests as well
         decide(place.path, [("promoted", read_manifest(version_folder(place.path, 1)))], author="gate", reason="the first")
+        failed_everywhere(place, robot, 1, 3)
         rig.requests.at = 3  # in the middle of the third pair of version 3 against version 1
         assert not rig.evaluator._look_at_newest()  # it is looked again at once, not after evaluate_every_s
         assert rig.evaluator._waiting is not None
         rig.evaluator._waiting, rig.requests.at = None, 0
         put(place, robot, 4)
+        failed_everywhere(place, robot, 4)
         assert rig.evaluator._look_at_newest()
         judged = [decision.version for decision in read_decisions(place.path) if decision.author == GATE]
         assert judged[0] == 1

@@ -31,7 +31,7 @@ from takeover.data.schema import (
     ReplyEnvelope,
     RunConfig,
 )
-from takeover.data.seeding import heldout_start, stream
+from takeover.data.seeding import HELDOUT_STARTS, heldout_start, stream
 from takeover.data.workspace import Workspace
 from takeover.policies.base import PolicyWeights
 from takeover.policies.decisions import decide, read_decisions
@@ -294,7 +294,7 @@ def test_in_real_time_the_evaluator_refuses_a_worse_version_and_rolls_back(make_
     for version, success in ((1, True), (2, False)):
         peer.publish(version, seed=version)
         manifest = read_manifest(version_folder(peer.workspace, version))
-        for index in range(60):
+        for index in range(HELDOUT_STARTS):
             known.put(manifest.sha256, heldout_start(index), success, 50)
     decide(peer.workspace, [("promoted", read_manifest(version_folder(peer.workspace, 1)))], author="op-01", reason="")
     peer.start("evaluator")
