@@ -40,6 +40,7 @@ def summarise(
         "heldout_success": {"before": _success(before), "after": _success(after)},
         "learner": {
             "updates": learner.updates if learner is not None else 0,
+            "extra_updates": learner.extra_updates if learner is not None else 0,
             "versions_published": learner.versions_published if learner is not None else 0,
         },
         "correction_to_batch_s": percentiles(learner.correction_to_batch_s) if realtime and learner is not None else None,

@@ -78,6 +78,8 @@ class Loop:
         self.records += 1
         started, started_cpu = time.perf_counter(), time.thread_time()
         self.training.handle(record)
+        while self.training.phase == "training" and self.training.blocks_ingestion:  # updates while the robot is reset
+            self.training.work()
         self.update_s += time.perf_counter() - started
         self.update_cpu_s += time.thread_time() - started_cpu
 

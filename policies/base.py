@@ -101,6 +101,7 @@ class Learner(Protocol):
     name: str
     swap: str  # "step": new weights act at once (online RL); "episode": from the next episode on (imitation)
     updates: int
+    extra_updates: int  # of them: those beyond the held ratio, made while the robot was reset
     cloned: bool
 
     def begin_episode(self, start: EpisodeStart) -> None: ...
@@ -151,8 +152,8 @@ class Learner(Protocol):
     def updates_due(self) -> int:
         """Updates owed under the held updates-to-data ratio."""
 
-    def update(self) -> dict[str, float]:
-        """One update; returns its metrics."""
+    def update(self, extra: bool = False) -> dict[str, float]:
+        """One update, an ``extra`` one or one of those that are due; returns its metrics."""
 
     def weights(self) -> PolicyWeights: ...
 

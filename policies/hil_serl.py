@@ -63,7 +63,7 @@ class HilSerlLearner(HilSerlIngestion, SacNetworks):
         self._columns = self.replay.columns  # of rows that are learned from
         self._stage = Stage(self._columns, self._arm, self._gripper if self.discrete_gripper else None, self.device)
         self._progress = ProgressReward(spec, p.progress_reward, seed, self._frames, p.device)
-        self.updates = 0
+        self.updates = self.extra_updates = 0
         self.cloned = False
         self._step_left_out = False  # of the update that is made
         self._last_good = LastGood()
@@ -112,20 +112,26 @@ class HilSerlLearner(HilSerlIngestion, SacNetworks):
         p = self.parameters
         if not self.cloned or not self.can_learn:
             return 0
-        return max(0, int((self.replay.train_steps - p.learning_starts) * p.updates_per_step) - self.updates)
+        return max(0, int((self.replay.train_steps - p.learning_starts) * p.updates_per_step) - self.held_updates)
 
-    def update(self) -> dict[str, float]:
+    @property
+    def held_updates(self) -> int:
+        """Those of the held ratio: what waits or fades by updates goes by them, so extra ones do not end it sooner."""
+        return self.updates - self.extra_updates
+
+    def update(self, extra: bool = False) -> dict[str, float]:
         """Critics, actor, temperature once; a loss or gradient that is not finite is skipped, five in a row restore the last good state."""
         self.updates += 1
+        self.extra_updates += extra
         self._step_left_out = False
         metrics: dict[str, float] = {}
         finite = True
-        critics, climbs = self.parameters.critic_updates, not actor_waits(self.parameters, self.updates)
+        critics, climbs = self.parameters.critic_updates, not actor_waits(self.parameters, self.held_updates)
         for metrics_of_step in self._steps_of_update(critics, climbs):
             finite = finite and all(math.isfinite(x) for x in metrics_of_step.values())
             metrics |= metrics_of_step
         self._guard(finite and not self._step_left_out)
-        metrics |= {"skipped": float(self._last_good.skipped), "actor_waits": float(updates_to_wait(self.parameters, self.updates))}
+        metrics |= {"skipped": float(self._last_good.skipped), "actor_waits": float(updates_to_wait(self.parameters, self.held_updates))}
         return metrics
 
     def _steps_of_update(self, critics: int, climbs: bool) -> Iterator[dict[str, float]]:
@@ -171,7 +177,7 @@ class HilSerlLearner(HilSerlIngestion, SacNetworks):
     def _critic_update(self, batch: Batches, i: int, proposal: Any) -> tuple[float, float]:
         """One TD step of all critics and their targets on batch ``i``; returns loss and mean value."""
         p = self.parameters
-        cloning = p.gripper_bc_weight * cloning_share(p.gripper_bc_decay, self.updates, self.replay.help_share, p.bc_help)
+        cloning = p.gripper_bc_weight * cloning_share(p.gripper_bc_decay, self.held_updates, self.replay.help_share, p.bc_help)
         subset = self._target_critics(self.generator)
         loss, value = self._gradients.critics(batch.for_critics(i, proposal.arm, cloning=cloning, margin=p.gripper_margin, subset=subset))
         self._step(self._critic, self._critic_optimiser, self._gradients.critic_gradient)
@@ -183,7 +189,7 @@ class HilSerlLearner(HilSerlIngestion, SacNetworks):
         p, n = self.parameters, batch.demonstrations[i]
         observation, arm = batch.observation[batch.at(i)], batch.arm[batch.at(i)]
         temperature = float(torch.nn.functional.softplus(self._temperature))
-        anchor = anchor_weight(p, self.updates)
+        anchor = anchor_weight(p, self.held_updates)
         pulls = [Pull(slice(0, n), arm[:n], self._bc_weight() + anchor)] if n else []
         if anchor and n < len(arm):
             pulls.append(Pull(slice(n, len(arm)), self._anchor.mode(self._clone_sees(observation, n)), anchor))
@@ -222,7 +228,7 @@ class HilSerlLearner(HilSerlIngestion, SacNetworks):
 
     def _bc_weight(self) -> float:
         p = self.parameters
-        return p.bc_weight * cloning_share(p.bc_decay, self.updates, self.replay.help_share, p.bc_help)
+        return p.bc_weight * cloning_share(p.bc_decay, self.held_updates, self.replay.help_share, p.bc_help)
 
     def _fit_normaliser(self) -> None:
         mean, scale = fit_normaliser(self._demonstrated(), self.spec.observation.units)
@@ -255,6 +261,7 @@ class HilSerlLearner(HilSerlIngestion, SacNetworks):
             "learner": NAME,
             "parameters": asdict(self.parameters),
             "updates": self.updates,
+            "extra_updates": self.extra_updates,
             "cloned": self.cloned,
             **self._last_good.values(),
             "steps": [self.train_steps, self.human_steps],
@@ -290,6 +297,7 @@ class HilSerlLearner(HilSerlIngestion, SacNetworks):
         self._progress.restore(tensors)
         self.generator.set_state(tensors["generator"])
         self.updates, self.cloned = values["updates"], values["cloned"]
+        self.extra_updates = values.get("extra_updates", 0)
         # as many updates are due as were: episodes that labels leave out by now were not ingested again
         self.replay.train_steps, self.replay.human_steps = values.get("steps", (self.train_steps, self.human_steps))
         self.replay.help_share = values.get("help_share", self.replay.help_share)

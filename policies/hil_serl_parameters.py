@@ -8,6 +8,7 @@ from takeover.policies.parameters import check_device, check_kept, check_ranges,
 RANGES = {
     "clone_learning_rate": (1e-6, 0.1),
     "learning_starts": (0, 1_000_000),
+    "reset_updates": (0, 100_000),
     "initial_temperature": (1e-6, 100.0),
     "target_entropy_per_action": (-10.0, 10.0),
     "gripper_penalty": (0.0, 10.0),
@@ -43,6 +44,9 @@ class HilSerlParameters:
     """Per actor update, each on a fresh batch."""
     updates_per_step: float = 1.5
     """Updates (critic_updates + one actor update) per training step; held, not best effort."""
+    reset_updates: int = 0
+    """Extra updates after each training episode, while the robot is reset, beyond ``updates_per_step`` and counted apart: what waits or
+    fades by updates does not count them. In real time as many as there is time for, in lockstep all of them."""
     learning_starts: int = 100
     """Training steps before the first update."""
     initial_temperature: float = 0.01

@@ -47,7 +47,7 @@ class ImitationLearner(ImitationIngestion):
         self._optimiser = Adam(self._layout.size, p.learning_rate, device=self.device)
         self._mean = torch.zeros(spec.observation.size, device=self.device)
         self._scale = torch.ones(spec.observation.size, device=self.device)
-        self.updates = 0
+        self.updates = self.extra_updates = 0
         self.cloned = False
         self._last_good = LastGood()
 
@@ -85,12 +85,14 @@ class ImitationLearner(ImitationIngestion):
         p = self.parameters
         if not self.cloned:
             return 0
-        due = max(0, int((self.train_steps - p.learning_starts) * p.updates_per_step) - self.updates)
+        held = self.updates - self.extra_updates
+        due = max(0, int((self.train_steps - p.learning_starts) * p.updates_per_step) - held)
         return due if due and self.can_learn else 0
 
-    def update(self) -> dict[str, float]:
+    def update(self, extra: bool = False) -> dict[str, float]:
         """One weighted cloning step; skipped where loss or gradient is not finite, and five in a row restore the last good state."""
         self.updates += 1
+        self.extra_updates += extra
         metrics, taken = self._step(self.name)
         if taken:
             self._average.follow()
@@ -161,6 +163,7 @@ class ImitationLearner(ImitationIngestion):
             "learner": self.name,
             "parameters": asdict(self.parameters),
             "updates": self.updates,
+            "extra_updates": self.extra_updates,
             "cloned": self.cloned,
             **self._last_good.values(),
             "steps": [self.train_steps, self.human_steps],
@@ -188,6 +191,7 @@ class ImitationLearner(ImitationIngestion):
         self.generator.set_state(state["tensors"]["generator"])
         self._optimiser.learning_rate = values["learning_rate"]
         self.updates, self.cloned = values["updates"], values["cloned"]
+        self.extra_updates = values.get("extra_updates", 0)
         self.train_steps, self.human_steps = values.get("steps", (self.train_steps, self.human_steps))
         self._counted = frozenset(values.get("counted", ())) - self._episodes.keys()  # excluded since: they may come back
         self._corrections.restore(values["unused_corrections"])

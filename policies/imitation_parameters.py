@@ -10,6 +10,7 @@ RANGES = {
     "weight_decay": (0.0, 100.0),
     "clone_updates": (1, 1_000_000),
     "learning_starts": (0, 1_000_000),
+    "reset_updates": (0, 100_000),
     "average_horizon": (0, 1_000_000),
 }
 
@@ -33,6 +34,9 @@ class ImitationParameters:
     weight_decay: float = 1e-4
     clone_updates: int = 2500
     updates_per_step: float = 1.0
+    reset_updates: int = 0
+    """Extra updates after each training episode, while the robot is reset, beyond ``updates_per_step`` and counted apart. In real time as
+    many as there is time for, in lockstep all of them."""
     learning_starts: int = 100
     pre_intervention_s: float = 0.75
     """How long before a takeover the policy's steps count as what went wrong."""

@@ -189,8 +189,13 @@ class LearnerRun:
         self._half_done = False
 
     def _settled(self, record: CommittedRecord) -> Iterator[None]:
-        """Handle a record; in lockstep also all the cloning it began, which takes minutes from pictures, yielding after each piece."""
+        """Handle a record once what blocks it is done; in lockstep also all that it began (cloning, which takes minutes from pictures, or
+        extra updates), yielding after each piece."""
+        yield from self._unblocked()
         self._handle(record)
+        yield from self._unblocked()
+
+    def _unblocked(self) -> Iterator[None]:
         while self.training.blocks_ingestion:
             self.work()
             yield
@@ -284,6 +289,8 @@ class LearnerRun:
             learner = self.training.learner
             steps = {"steps/train": float(learner.train_steps), "steps/human": float(learner.human_steps)} if learner else {}
             steps["checkpoint_pause_ms"] = self.longest_pause_ms
+            if learner is not None and learner.extra_updates:
+                steps["learner/extra_updates"] = float(learner.extra_updates)
             if self._labels.reward_version:
                 steps["reward/version"] = float(self._labels.reward_version)
             self._events.scalars(updates, {f"learner/{name}": value for name, value in metrics.items()} | steps)

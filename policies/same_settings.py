@@ -38,8 +38,9 @@ BEFORE_HIL_SERL: dict[str, Any] = {
     "horizon": 100,
     "bc_help": 0.0,
     "target_subset": 0,
+    "reset_updates": 0,
 }
-BEFORE_IMITATION: dict[str, Any] = {"memory_steps": 0, "memory": "lfi", "average_horizon": 0, "policy_examples": "all"}
+BEFORE_IMITATION: dict[str, Any] = {"memory_steps": 0, "memory": "lfi", "average_horizon": 0, "policy_examples": "all", "reset_updates": 0}
 BEFORE = BEFORE_HIL_SERL | BEFORE_IMITATION
 """What a version without this setting did, which is not always today's default. A new setting needs a line here."""
 SAME_AS = {"gripper_bc_weight": "bc_weight", "gripper_bc_decay": "bc_decay"}

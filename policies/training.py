@@ -84,9 +84,10 @@ class Training(TrainingStream):
 
     @property
     def blocks_ingestion(self) -> bool:
-        """In lockstep nothing is ingested while cloning, so that its result is a function of the stream; nor while pictures are encoded."""
+        """In lockstep nothing is ingested while cloning or before extra updates are made, so that what comes of it is a function of the
+        stream; nor while pictures are encoded."""
         encoding = isinstance(self.learner, Encodes) and self.learner.encoding
-        return self._cloning is not None and (self.lockstep or encoding)
+        return (self._cloning is not None and (self.lockstep or encoding)) or (self.lockstep and self._extra_wanted())
 
     def work(self) -> bool:
         """One short piece of work (a few ms); False when there is nothing to do."""
@@ -98,6 +99,11 @@ class Training(TrainingStream):
         did = False
         if not self.lockstep and self.learner.updates_due() > 0:
             self._update(self.finished_train_step)
+            did = True
+        elif self._extra_wanted():
+            self._extra_left -= 1
+            # the bridge may have heard that this step is finished, and be at the first of which it would hear too late
+            self._update(self.finished_train_step + 1, extra=True)
             did = True
         if not self.lockstep and self._publication_due():
             self.publish(0)
@@ -123,10 +129,15 @@ class Training(TrainingStream):
                 return
             self._progress = progress
 
-    def _update(self, train_step: int) -> None:
+    def _extra_wanted(self) -> bool:
+        """Whether one more update is to be made while the robot is reset: after the first one that was due, as long as no episode runs."""
+        learner = self.learner
+        return self._extra_left > 0 and learner is not None and learner.updates > 0 and not self.episode_runs and learner.can_learn
+
+    def _update(self, train_step: int, extra: bool = False) -> None:
         learner = self.need_learner()
         skipped = self.metrics.get("skipped", 0.0)
-        metrics = learner.update()
+        metrics = learner.update(extra)
         self._skipped_last = metrics.get("skipped", 0.0) > skipped
         self._acts_as_before = metrics.get("actor_waits", 0.0) > 0.0
         self._watch_losses(metrics.get("skipped", 0.0), learner.updates)
@@ -186,7 +197,7 @@ class Training(TrainingStream):
                         "train_steps": learner.train_steps,
                         "human_steps": learner.human_steps,
                     },
-                    counters={"updates": learner.updates},
+                    counters={"updates": learner.updates} | ({"extra_updates": learner.extra_updates} if learner.extra_updates else {}),
                     metrics=dict(self.metrics),
                     corrections=self._corrections,
                 )
@@ -222,6 +233,7 @@ class Training(TrainingStream):
             progress=self._phase_progress(demonstrations),
             text="; ".join([text, *notices]),
             updates=learner.updates if learner is not None else 0,
+            extra_updates=learner.extra_updates if learner is not None else 0,
             updates_per_s=0.0 if self.lockstep else self._rate.per_second(),
             demonstrations=demonstrations,
             finished_train_step=self.finished_train_step,
@@ -276,6 +288,7 @@ class Training(TrainingStream):
             "published_updates": self._published_updates,
             "corrections": list(self._corrections),
             "finished_train_step": self.finished_train_step,
+            "extra_left": self._extra_left,
             "session": self.session,
             "spec": msgspec.to_builtins(self.spec),
             "metrics": dict(self.metrics),
@@ -296,5 +309,6 @@ class Training(TrainingStream):
         self.metrics = dict(run["metrics"])
         self.session, self.finished_train_step = run["session"], run["finished_train_step"]
         self._episodes = run.get("episodes", self._episodes)
+        self._extra_left = run.get("extra_left", 0)
         if self._episode is not None and self._episode.episode_id != run.get("running", self._episode.episode_id):
             self._end_cut_off()  # by episodes that were not ingested again

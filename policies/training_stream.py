@@ -39,6 +39,7 @@ class TrainingStream(ABC):
         self._episode: EpisodeStart | None = None
         self._ingests = False  # what the running episode brings
         self._episodes = 0
+        self._extra_left = 0  # updates that may still be made while the robot is reset
         self._replaying = False
         self._expected: dict[str, Any] | None = None
 
@@ -100,7 +101,7 @@ class TrainingStream(ABC):
 
     def _begin_episode(self, start: EpisodeStart) -> None:
         self._end_cut_off()
-        self._episode, self._ingests = start, False
+        self._episode, self._ingests, self._extra_left = start, False, 0
         if start.spec.task_id != self.config.task:
             self.quarantine.leave_out(start.episode_id, f"it is of task {start.spec.task_id}, the learner's is {self.config.task}")
             return
@@ -202,6 +203,8 @@ class TrainingStream(ABC):
             self._leave_out(start, NO_OUTCOME)
         if not self._replaying:
             self.clone_when_enough()
+            if start.kind == EpisodeKind.POLICY:
+                self._extra_left = int(getattr(getattr(self.learner, "parameters", None), "reset_updates", 0))
 
     def clone_when_enough(self) -> None:
         """Begin to clone once as many demonstrations count as are wanted: one that a label gave back may be the last."""

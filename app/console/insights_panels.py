@@ -237,7 +237,7 @@ def learner_rows(
     rows = [
         ("Learner", f"{learner.learner}, {learner.phase}" + (f" {100 * learner.progress:.0f} %" if learner.phase == "cloning" else "")),
         ("Updates", f"{learner.updates:,}, {learner.updates_per_s:.0f} per s"),
-        ("Updates to data", (f"{learner.updates / steps:.2f} per step, " if steps > 0 else "") + f"backlog {learner.backlog_steps}"),
+        ("Updates to data", _updates_to_data(learner, steps)),
         ("Versions", f"{learner.versions_published} published, newest v{learner.newest_version}"),
     ]
     if actor is not None:
@@ -249,6 +249,12 @@ def learner_rows(
     if round_trip_ms >= 0:
         rows.append(("Command round trip, now", f"{round_trip_ms:.1f} ms"))
     return rows
+
+
+def _updates_to_data(learner: LearnerStatus, steps: int) -> str:
+    ratio = f"{(learner.updates - learner.extra_updates) / steps:.2f} per step, " if steps > 0 else ""
+    extra = f"{learner.extra_updates:,} more in resets, " if learner.extra_updates else ""
+    return f"{ratio}{extra}backlog {learner.backlog_steps}"
 
 
 def latency_rows(learner: LearnerStatus | None) -> list[tuple[str, str, str, str]]:

@@ -182,6 +182,7 @@ class LearnerStatus(Telemetry, frozen=True, kw_only=True, tag="learner_status"):
     versions_published: int
     trusted_version: int = 0
     human_steps: int = 0
+    extra_updates: int = 0  # of ``updates``: beyond the held ratio, while the robot was reset
     last_correction: dict[str, float | str] = msgspec.field(default_factory=dict)
     # episode_number, intervention_id, length_s, update, to_batch_s, version, to_acting_s as they become known
     corrections: list[dict[str, float | str]] = msgspec.field(default_factory=list)  # newest last, at most 20

@@ -165,7 +165,7 @@ def test_summary_fields(spec):
     summary = summary_of(spec, CONFIG)
     assert summary["intervention_rate"] == {"first_20": 1.0, "last_20": 0.1}
     assert summary["heldout_success"] == {"before": None, "after": {"successes": 180, "n": 200}}
-    assert summary["learner"] == {"updates": 1900, "versions_published": 39}
+    assert summary["learner"] == {"updates": 1900, "extra_updates": 0, "versions_published": 39}
     assert summary["correction_to_batch_s"] == {"p50": 0.5, "p95": 0.7}
     assert summary["correction_to_acting_s"] is None, "none was measured"
     assert summary["simulated_s"] == 100.0

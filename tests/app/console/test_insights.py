@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
@@ -240,6 +241,8 @@ def test_live_rows_show_only_what_was_measured() -> None:
     assert learner_rows(None, None, None, -1.0) == []
     rows = dict(learner_rows(status(), None, None, -1.0))
     assert rows["Updates to data"] == "2.00 per step, backlog 3"
+    extra = dict(learner_rows(msgspec.structs.replace(status(), updates=1500, extra_updates=1000), None, None, -1.0))
+    assert extra["Updates to data"] == "2.00 per step, 1,000 more in resets, backlog 3"
     assert latency_rows(status()) == [("to batch, n 3", "0.6 s", "0.9 s", "1 s")]
     assert correction_row(status().corrections[0]) == ["7", "1.2 s", "1,240", "0.8 s", "–", "–"]
     assert quantile([1, 2, 3, 4], 0.5) == 2
