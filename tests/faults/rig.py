@@ -209,6 +209,8 @@ class Rig:
         while time.monotonic() < deadline:
             state = self.watch.state
             if state is not None and state.mode is Mode.HOLD and state.hold_reason in BUSY:
+                if state.hold_reason is HoldReason.LEASE_LAPSED:  # the busy machine kept our commands back for too long
+                    operator.take_lease()
                 operator.ask(Resume(sender=operator.name))
             if state is not None and state.mode is Mode.POLICY:
                 with contextlib.suppress(AssertionError):
