@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from benchmarks.pictures import main
+from takeover.robot_bridge.tasks.pick_lift import PickLift
 
 SMALL = [
     *("--demonstrations", "1", "--steps", "20", "--every", "20", "--starts", "1", "--set"),
@@ -21,7 +22,10 @@ def measured(out: Path) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("encoder", ["frozen", "trained"])
-def test_a_run_that_is_stopped_goes_on_with_the_same_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str], encoder: str) -> None:
+def test_a_run_that_is_stopped_goes_on_with_the_same_numbers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, encoder: str
+) -> None:
+    monkeypatch.setattr(PickLift, "max_steps", 40)  # pictures of a policy that learned next to nothing take most of the time
     small = [*SMALL, f"encoder={encoder}", "batch=4"]  # of pictures: an update costs what its batch does
     main(["run", "--out", str(tmp_path / "whole"), *small])
     stops = 0
