@@ -12,7 +12,8 @@ from PIL import Image
 from benchmarks.learner_steps import STEPS, steps_of
 from takeover.data.schema import EpisodeKind, PolicyImage
 from takeover.policies.picture_replay import PictureReplay
-from takeover.policies.pictures import JpegFrames, Pixels, RawFrames
+from takeover.policies.picture_shift import Pixels
+from takeover.policies.pictures import JpegFrames, RawFrames
 from takeover.robot_bridge.robots.sim import SimRobot
 from takeover.robot_bridge.robots.sim_cameras import CAMERAS, SimCameras
 

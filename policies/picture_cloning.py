@@ -22,7 +22,7 @@ from takeover.policies.gripper_critic import gripper_columns
 from takeover.policies.inference import split_action
 from takeover.policies.normaliser import fit_normaliser
 from takeover.policies.picture_encoder import EncoderShape, encode, random_crops
-from takeover.policies.pictures import Pixels
+from takeover.policies.picture_shift import Pixels
 
 _GRADIENT_NORM = 1.0
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from takeover.data.schema import PolicyImage
 from takeover.policies.flat import Layout
-from takeover.policies.pictures import PAD, Pixels, shift
+from takeover.policies.picture_shift import PAD, Pixels, shift_all
 
 KERNELS = 8  # spatial kernels per channel
 _FIRST, _CHANNELS = 16, 32  # channels after the first convolution and after the others
@@ -129,17 +129,15 @@ def stack_pictures(shape: EncoderShape, images: Sequence[PolicyImage], where: st
 def fixed_crops(frame: Pixels, count: int) -> Pixels:
     """(cameras, H, W, 3) -> (count, cameras, H, W, 3): the frame as `FIXED_SHIFTS` move it."""
     crops = np.empty((count, *frame.shape), np.uint8)
-    for crop, (down, right) in zip(crops, FIXED_SHIFTS[:count], strict=True):
-        shift(frame, down, right, crop)
+    shift_all([frame] * count, np.array(FIXED_SHIFTS[:count]), crops)
     return crops
 
 
 def random_crops(frames: Pixels, generator: torch.Generator) -> Tensor:
     """(B, cameras, H, W, 3) uint8, each frame shifted by up to `PAD` pixels each way."""
-    shifts = torch.randint(-PAD, PAD + 1, (len(frames), 2), generator=generator).tolist()
+    shifts = torch.randint(-PAD, PAD + 1, (len(frames), 2), generator=generator).numpy()
     crops = np.empty_like(frames)
-    for frame, crop, (down, right) in zip(frames, crops, shifts, strict=True):
-        shift(frame, down, right, crop)
+    shift_all(frames, shifts, crops)
     return torch.from_numpy(crops)
 
 

@@ -17,7 +17,8 @@ import torch
 
 from takeover.data.episode_labels import EpisodeLabels
 from takeover.data.schema import EpisodeEnd, EpisodeStart, Outcome, PolicyImage, RobotSpec, Step
-from takeover.policies.pictures import PAD, UNBOUNDED, Frames, FramesFull, JpegFrames, Pixels, RawFrames
+from takeover.policies.picture_shift import PAD, Pixels
+from takeover.policies.pictures import UNBOUNDED, Frames, FramesFull, JpegFrames, RawFrames
 from takeover.policies.replay import CorrectionReplay
 from takeover.policies.step_authority import is_held
 

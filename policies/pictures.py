@@ -3,15 +3,15 @@
 `RawFrames` keeps them as they are (98 KB for two cameras of 128x128), `JpegFrames` as JPEG: a fraction of the memory, many times the time.
 """
 
+from collections.abc import Iterator
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 import simplejpeg
 
-Pixels = npt.NDArray[np.uint8]
+from takeover.policies.picture_shift import Pixels, shift_all
 
-PAD = 4  # pixels by which a picture is shifted at most
 JPEG_QUALITY = 95
 _BLOCK = 256  # frames that are allocated at a time
 MAX_FRAMES = 1 << 24  # above that a float32 does not hold every number
@@ -37,7 +37,7 @@ class Frames(Protocol):
         ...
 
     def copy(self, numbers: npt.NDArray[np.int64], shifts: npt.NDArray[np.int64], out: Pixels) -> None:
-        """Frames ``numbers`` (n,) shifted by ``shifts`` (n, 2) (down, right; see `shift`) into ``out`` (n, cameras, H, W, 3)."""
+        """Frames ``numbers`` (n,) shifted by ``shifts`` (n, 2) (down, right; see `shift_all`) into ``out`` (n, cameras, H, W, 3)."""
         ...
 
     @property
@@ -105,8 +105,7 @@ class RawFrames:
         return len(self._numbers.release(kept))
 
     def copy(self, numbers: npt.NDArray[np.int64], shifts: npt.NDArray[np.int64], out: Pixels) -> None:
-        for i, (number, (down, right)) in enumerate(zip(numbers.tolist(), shifts.tolist(), strict=True)):
-            shift(self._blocks[number // _BLOCK][number % _BLOCK], down, right, out[i])
+        shift_all((self._blocks[number // _BLOCK][number % _BLOCK] for number in numbers.tolist()), shifts, out)
 
     @property
     def used(self) -> int:
@@ -145,11 +144,15 @@ class JpegFrames:
         return len(gone)
 
     def copy(self, numbers: npt.NDArray[np.int64], shifts: npt.NDArray[np.int64], out: Pixels) -> None:
+        shift_all(self._decoded(numbers.tolist()), shifts, out)
+
+    def _decoded(self, numbers: list[int]) -> Iterator[Pixels]:
+        """One after another, in the same buffer."""
         frame = np.empty(self.shape, np.uint8)
-        for i, (number, (down, right)) in enumerate(zip(numbers.tolist(), shifts.tolist(), strict=True)):
+        for number in numbers:
             for camera, jpeg in enumerate(self._jpegs[number]):
                 simplejpeg.decode_jpeg(jpeg, colorspace="RGB", buffer=frame[camera])
-            shift(frame, down, right, out[i])
+            yield frame
 
     @property
     def used(self) -> int:
@@ -163,25 +166,3 @@ class JpegFrames:
 def _check_room(used: int, more: int, most: int) -> None:
     if used + more > most:
         raise FramesFull(f"{used} bytes of frames are in use; {more} more would be above {most}")
-
-
-def shift(frame: Pixels, down: int, right: int, out: Pixels) -> None:
-    """What a crop at (down, right) of the frame (cameras, H, W, 3) padded with its own edges shows, into ``out`` of the same shape.
-
-    One copy of everything at an offset, then the edges: both are as fast as memory is.
-    """
-    cameras, height, width, channels = frame.shape
-    source, target = frame.reshape(cameras, -1), out.reshape(cameras, -1)
-    offset = channels * (right + width * down)
-    if offset >= 0:
-        target[:, : target.shape[1] - offset] = source[:, offset:]
-    else:
-        target[:, -offset:] = source[:, :offset]
-    if right > 0:
-        out[:, :, width - right :] = out[:, :, width - right - 1 : width - right]
-    elif right < 0:
-        out[:, :, :-right] = out[:, :, -right : 1 - right]
-    if down > 0:
-        out[:, height - down :] = out[:, height - down - 1 : height - down]
-    elif down < 0:
-        out[:, :-down] = out[:, -down : 1 - down]

@@ -14,7 +14,8 @@ from takeover.data.episode_read import read_records
 from takeover.data.episode_schema import EpisodeRecords
 from takeover.data.schema import ControlMode, EpisodeKind, Outcome, OutcomeSource, PolicyImage, Step
 from takeover.policies.picture_replay import PictureBatch, PictureReplay
-from takeover.policies.pictures import PAD, FramesFull, JpegFrames, RawFrames, shift
+from takeover.policies.picture_shift import PAD, shift_all
+from takeover.policies.pictures import FramesFull, JpegFrames, RawFrames
 
 SIZE, CAMERAS = 12, ("wrist", "front")
 
@@ -194,14 +195,18 @@ def test_observation_and_next_are_shifted_each_on_its_own_and_the_same_for_a_see
     assert different > 55
 
 
-@pytest.mark.parametrize("down", range(-PAD, PAD + 1))
-@pytest.mark.parametrize("right", range(-PAD, PAD + 1))
-def test_a_shift_is_a_crop_of_the_picture_padded_with_its_edges(down: int, right: int) -> None:
-    frame = np.random.default_rng(1).integers(0, 256, (2, 11, 13, 3), np.uint8)
-    out = np.empty_like(frame)
-    shift(frame, down, right, out)
-    padded = np.pad(frame, ((0, 0), (PAD, PAD), (PAD, PAD), (0, 0)), mode="edge")
-    assert np.array_equal(out, padded[:, PAD + down : PAD + down + 11, PAD + right : PAD + right + 13])
+@pytest.mark.parametrize("width", [9, 12, 13, 16, 128])  # rows that are whole words of four bytes, and others
+def test_a_shift_is_a_crop_of_the_picture_padded_with_its_edges(width: int) -> None:
+    each = np.array([(down, right) for down in range(-PAD, PAD + 1) for right in range(-PAD, PAD + 1)])
+    rng = np.random.default_rng(1)
+    shifts = rng.permutation(np.concatenate([each, each, each[:7]]))
+    frames = rng.integers(0, 256, (len(shifts), 2, 11, width, 3), np.uint8)
+    before, out = frames.copy(), np.full_like(frames, 77)
+    shift_all(frames, shifts, out)
+    assert np.array_equal(frames, before)
+    padded = np.pad(frames, ((0, 0), (0, 0), (PAD, PAD), (PAD, PAD), (0, 0)), mode="edge")
+    for found, frame, (down, right) in zip(out, padded, shifts, strict=True):
+        assert np.array_equal(found, frame[:, PAD + down : PAD + down + 11, PAD + right : PAD + right + width]), (down, right)
 
 
 @pytest.mark.parametrize("kind", [RawFrames, JpegFrames])
