@@ -10,6 +10,7 @@ from takeover.data.spaces import Spaces
 from takeover.policies.base import PolicyRefused
 
 WEIGHTS_NAME = "weights.safetensors"
+INSTEAD = "restore the file from a copy, or use another version"  # where one cannot be read
 MANIFEST_NAME = "manifest.json"
 PRUNED_NAME = "weights.pruned"  # empty; it stands where the weights were, see `pruning`
 
@@ -121,4 +122,4 @@ def read_manifest(folder: str | os.PathLike[str]) -> Manifest:
     except OSError as error:
         raise PolicyRefused(f"cannot read {path}: {error.strerror}") from error
     except msgspec.DecodeError as error:
-        raise PolicyRefused(f"{path}: {error}") from error
+        raise PolicyRefused(f"{path} is damaged: {error}; {INSTEAD}") from error

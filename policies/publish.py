@@ -17,6 +17,7 @@ from takeover.policies.base import Policy, PolicyRefused, PolicyWeights
 from takeover.policies.inference import build_policy
 from takeover.policies.lease import Lease
 from takeover.policies.manifest import (
+    INSTEAD,
     MANIFEST_NAME,
     PRUNED_NAME,
     WEIGHTS_NAME,
@@ -131,7 +132,7 @@ def load_policy(folder: str | os.PathLike[str], spec: RobotSpec) -> LoadedPolicy
         raise PolicyRefused(f"cannot read {path}: {error.strerror}") from error
     found = hashlib.sha256(data).hexdigest()
     if found != manifest.sha256:
-        raise PolicyRefused(f"{path}: sha256 is {found[:12]}..., the manifest says {manifest.sha256[:12]}...")
+        raise PolicyRefused(f"{path}: sha256 is {found[:12]}..., the manifest says {manifest.sha256[:12]}...; {INSTEAD}")
     if manifest.observation_names != list(spec.observation.names):
         raise PolicyRefused(f"version {manifest.version} was trained on other observations than this robot's")
     if manifest.action_names != list(spec.action.names):
