@@ -17,7 +17,8 @@ os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 
 import itertools
 
-from PySide6.QtCore import QPoint, Qt
+from PySide6.QtCore import QPoint, QRect, Qt
+from PySide6.QtGui import QFontMetrics
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication
 from pytestqt.qtbot import QtBot
@@ -274,6 +275,31 @@ def test_pointer_reads_the_nearest_version(page: InsightsPage, workspace: Path, 
     assert reading([], 1.0) == ""
 
 
+def test_in_the_smallest_window_nothing_is_cut_off(page: InsightsPage, workspace: Path, spec: RobotSpec, qtbot: QtBot) -> None:
+    page.resize(1108, 640)  # of 1180 x 720, the rest is banner, rail and status line
+    for version in (1, 2, 3):
+        put(workspace, spec, version)
+    panel = opened(page, qtbot).absorption
+    area = QRect(0, 0, panel.width() - 48, panel.height() - panel.header - 12)
+    wrapped = int(Qt.AlignmentFlag.AlignCenter | Qt.TextFlag.TextWordWrap)
+    assert area.contains(QFontMetrics(tokens.font(12)).boundingRect(area, wrapped, panel.empty))
+    for version in (1, 2, 3):
+        measure(workspace, version, 19, 20)
+    (version_folder(workspace, 2) / FILE).write_bytes(b"nothing")
+    qtbot.waitUntil(lambda: set(shares(page)) == {1, 3} and "1 unreadable" in panel.toolTip(), timeout=10_000)
+    assert text_width(panel._title, 12, tokens.SEMIBOLD) + text_width(panel._note) + 32 <= panel.width()
+    chart = panel.chart
+    scene = chart.scene()
+    assert scene is not None
+    assert scene.axes is not None
+    QTest.mouseMove(chart, QPoint(int(scene.axes.x(1.5)), 40))
+    before = chart.grab().toImage()
+    assert chart._reading is not None
+    assert all(text_width(line, 11) + 16 <= chart.width() for line in chart._reading(1.0).split("\n"))
+    QTest.mouseMove(chart, QPoint(int(scene.axes.x(1.5)), int(scene.axes.bottom) - 10))
+    assert chart.grab().toImage() != before, "what is read goes to the other half"
+
+
 def test_export_has_a_row_per_version(page: InsightsPage, workspace: Path, spec: RobotSpec, qtbot: QtBot) -> None:
     opened(page, qtbot)
     alone = page.export_csv(workspace / "exports" / "none.csv")
@@ -343,6 +369,22 @@ def test_a_long_first_look_stops_in_time_and_the_newest_come_first(workspace: Pa
     while reader.look():
         pass
     assert len(reader.view(RUN).points) == 300
+
+
+def test_what_goes_behind_the_round_goes_with_the_next(workspace: Path, spec: RobotSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(workspace, spec, 1)
+    measure(workspace, 1, 5, 10)
+    copies(workspace, range(2, 6))
+    monkeypatch.setattr(insights_absorption, "AGAIN", 2)
+    reader = AbsorptionReader(workspace)
+    while reader.look():
+        pass
+    reader.look()  # the names for a round
+    reader.look()  # 1 and 2 of it
+    shutil.rmtree(version_folder(workspace, 1))
+    for _ in range(4):
+        reader.look()
+    assert [one.version for one in reader.view(RUN).points] == [2, 3, 4, 5]
 
 
 def test_reading_thousands_never_runs_in_the_windows_thread(
