@@ -5,13 +5,11 @@ There is one for every version, so it is small: each correction is a row of valu
 """
 
 import os
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from takeover.policies.base import PolicyRefused
 from takeover.policies.manifest import read_manifest, version_folder
 
 FILE = "absorption.json"
@@ -98,20 +96,6 @@ def write_absorption(workspace: str | os.PathLike[str], made: Absorption) -> Non
         temporary.rename(path)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def newest_absorption(workspace: str | os.PathLike[str], task_id: str, versions: Iterable[int]) -> Absorption | None:
-    """Of the first of ``versions`` (newest first) for a task that was measured; damaged ones are passed over. None: none was."""
-    for version in versions:
-        folder = version_folder(workspace, version)
-        try:
-            if (folder / FILE).exists() and read_manifest(folder).task_id == task_id:
-                found = read_absorption(workspace, version)
-                if found is not None:
-                    return found
-        except (ValueError, PolicyRefused):
-            continue
-    return None
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -10,9 +10,11 @@ from PySide6.QtGui import QCloseEvent, QKeyEvent, QResizeEvent
 from PySide6.QtWidgets import QGridLayout, QHBoxLayout, QStackedLayout, QVBoxLayout, QWidget
 
 from takeover.app.console import tokens
+from takeover.app.console.absorption_panel import AbsorptionPanel
 from takeover.app.console.insights_panels import ChartPanel, CorrectionsPanel, Figures, LearnerPanel, Selector, VersionsPanel
 from takeover.app.console.insights_store import Insights, InsightsStore, Snapshot
 from takeover.app.console.models import insights_charts as charts
+from takeover.app.console.models.absorption import AbsorptionView, absorption_csv
 from takeover.app.console.models.insights import DEFINITIONS, WINDOW, curve_csv, share_driven_by, window_of
 from takeover.app.console.models.insights_charts import Unit
 from takeover.app.console.models.insights_scene import percent
@@ -22,6 +24,7 @@ from takeover.data.schema import ActorStatus, LearnerStatus, State
 
 POLL_MS = 2000
 LIVE_MS = 500
+READ_ON_MS = 50  # between two stretches of results, so that reading thousands leaves the computer to what drives
 
 
 class LiveStation(Protocol):
@@ -44,19 +47,24 @@ class InsightsPage(QWidget):
         self.store = InsightsStore(workspace)
         self.background = Background(self._failed, self)
         self.snapshot: Snapshot | None = None
+        self.absorbed: AbsorptionView | None = None  # of the run that is shown
         self.unit: Unit = "episodes"
         self._client = client
         self._session = self._against = ""
+        self._asked = False  # a snapshot is on its way
         self._build()
         self._poll = QTimer(self, interval=POLL_MS)
         self._poll.timeout.connect(self._refresh_when_idle)
         self._live = QTimer(self, interval=LIVE_MS)
         self._live.timeout.connect(self._show_live)
+        self._more = QTimer(self, interval=READ_ON_MS, singleShot=True)
+        self._more.timeout.connect(self._read_on)
 
     # --- layout ---
 
     def _build(self) -> None:
         self.rate = ChartPanel("Intervention rate", "", DEFINITIONS["rate"], brushable=True)
+        self.absorption = AbsorptionPanel(str(self.store.workspace.path))
         self.success = ChartPanel("Success", "", DEFINITIONS["success"])
         self.causes = ChartPanel("Causes", ("takeovers and failures", "of segments"), DEFINITIONS["causes"])
         self.times = ChartPanel("Time to takeover", "", DEFINITIONS["time"])
@@ -70,7 +78,8 @@ class InsightsPage(QWidget):
         self.rate.chart.brush_activated.connect(self._open_brushed)
         grid = QGridLayout()
         grid.setSpacing(tokens.GUTTER)
-        grid.addWidget(self.rate, 0, 0, 1, 3)
+        grid.addWidget(self.rate, 0, 0, 1, 2)
+        grid.addWidget(self.absorption, 0, 2)
         for column, panel in enumerate((self.success, self.causes, self.times)):
             grid.addWidget(panel, 1, column)
             grid.setColumnStretch(column, 1)
@@ -137,6 +146,7 @@ class InsightsPage(QWidget):
     def deactivated(self) -> None:
         self._poll.stop()
         self._live.stop()
+        self._more.stop()
 
     def close_page(self) -> None:
         self.deactivated()
@@ -151,14 +161,16 @@ class InsightsPage(QWidget):
         return False
 
     def refresh(self) -> None:
+        self._asked = True
         session, against = self._session, self._against
         self.background.submit("snapshot", lambda: self.store.snapshot(session, against), self._take)
 
     def _refresh_when_idle(self) -> None:
-        if not self.background.busy:
+        if not self._asked:  # reading on in results is no reason to wait
             self.refresh()
 
     def _failed(self, key: str, error: BaseException) -> None:
+        self._asked = self._asked and key != "snapshot"
         self.message.setText(f"{datetime.datetime.now():%H:%M:%S} {error}")
         self.message.setToolTip(str(error))
 
@@ -175,6 +187,9 @@ class InsightsPage(QWidget):
     # --- showing ---
 
     def _take(self, snapshot: Snapshot) -> None:
+        self._asked = False
+        if snapshot.shown is not None:
+            self._read_absorption(snapshot.shown)
         if snapshot is self.snapshot:
             return
         self.snapshot = snapshot
@@ -189,6 +204,23 @@ class InsightsPage(QWidget):
         others = [one for one in choices if shown is None or one[0] != shown.session_id]
         self.against.set_choices([("", "none"), *others], self._against)
         self._show()
+
+    def _read_absorption(self, shown: Insights) -> None:
+        self.background.submit("absorption", lambda: self.store.absorption(shown), self._take_absorption)
+
+    def _take_absorption(self, view: AbsorptionView) -> None:
+        shown = self.snapshot.shown if self.snapshot else None
+        if shown is None or view.run.session != shown.session_id:
+            return  # another run was chosen meanwhile
+        if view is not self.absorbed:
+            self.absorbed = view
+            self.absorption.show_view(view)
+        if view.unread and self._poll.isActive():
+            self._more.start()
+
+    def _read_on(self) -> None:
+        if self.snapshot is not None and self.snapshot.shown is not None:
+            self._read_absorption(self.snapshot.shown)
 
     def _show(self) -> None:
         shown = self.snapshot.shown if self.snapshot else None
@@ -215,8 +247,7 @@ class InsightsPage(QWidget):
         self._show_effort(shown)
         self.versions.set_rows(shown.versions)
         changed = len({point.policy_version for point in shown.points})
-        absorbed = self.snapshot.absorbed if self.snapshot else ""
-        self.versions.set_note(f"{changed} drove, newest first" + (f"; {absorbed}" if absorbed else ""))
+        self.versions.set_note(f"{changed} drove, newest first")
 
     def _show_rate(self, shown: Insights) -> None:
         against = self.snapshot.against if self.snapshot else None
@@ -230,7 +261,9 @@ class InsightsPage(QWidget):
             f"{drove}, last {WINDOW} ep.",
             drove,
         )
-        self.rate.set_note(f"n = {len(shown.points)} episodes, {shown.steps[-1] if shown.steps else 0:,} steps{excluded}")
+        counted = f"n = {len(shown.points)} episodes"
+        steps = f"{counted}, {shown.steps[-1] if shown.steps else 0:,} steps"
+        self.rate.set_notes(f"{steps}{excluded}", steps, counted)
         name = (
             next((one.text for one in self.snapshot.sessions if against and one.session_id == against.session_id), "")
             if self.snapshot
@@ -312,22 +345,30 @@ class InsightsPage(QWidget):
         if not self.grab().save(str(path), "PNG"):
             raise OSError(f"cannot write {path}")
 
-    def export_csv(self, path: Path) -> None:
-        """One row per episode of the shown run with the curve's values. Raises OSError."""
+    def export_csv(self, path: Path) -> list[Path]:
+        """One row per episode of the shown run with the curve's values; where versions' absorption was measured, a second file with a row
+        per version. What was written. Raises OSError."""
         shown = self.snapshot.shown if self.snapshot else None
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(curve_csv(shown.points if shown else []), encoding="utf-8", newline="")
+        if shown is None or self.absorbed is None or self.absorbed.run.session != shown.session_id or not self.absorbed.points:
+            return [path]
+        beside = path.with_name(f"{path.stem}-absorption.csv")
+        beside.write_text(absorption_csv(self.absorbed.points), encoding="utf-8", newline="")
+        return [path, beside]
 
     def _export(self, kind: str) -> None:
         stamp = f"{datetime.datetime.now():%Y%m%d-%H%M%S}"
         path = self.store.workspace.path / "exports" / f"insights-{stamp}.{kind}"
         try:
-            self.export_png(path) if kind == "png" else self.export_csv(path)
+            made = [path] if kind == "png" else self.export_csv(path)
+            if kind == "png":
+                self.export_png(path)
         except OSError as error:
             self._failed("export", error)
             return
-        self.message.setText(f"Saved exports/{path.name} in the workspace")
-        self.message.setToolTip(str(path))
+        self.message.setText(f"Saved exports/{' and '.join(one.name for one in made)} in the workspace")
+        self.message.setToolTip("\n".join(str(one) for one in made))
 
 
 def _minutes(seconds: float) -> str:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 
 from PySide6.QtCore import QRectF, QSize, Qt
-from PySide6.QtGui import QColor, QPainter, QPaintEvent, QPen
+from PySide6.QtGui import QColor, QPainter, QPaintEvent, QPen, QResizeEvent
 from PySide6.QtWidgets import QComboBox, QWidget
 
 from takeover.app.console import tokens
@@ -24,6 +24,7 @@ class ChartPanel(Panel):
     ) -> None:
         super().__init__(title, parent=parent, header=32)
         self._about = [about] if isinstance(about, str) else list(about)
+        self._notes: tuple[str, ...] = ()
         self._empty = ""
         self.chart = ChartView(brushable)
         self.setToolTip(definition)
@@ -35,6 +36,19 @@ class ChartPanel(Panel):
         if list(about) != self._about:
             self._about = list(about)
             self.update()
+
+    def set_notes(self, *notes: str) -> None:
+        """As `set_note`, longest wording first: the first that leaves room for the title is shown."""
+        self._notes = notes
+        self._fit_note()
+
+    def _fit_note(self) -> None:
+        room = self.width() - 36 - text_width(self._title, 12, tokens.SEMIBOLD)
+        if self._notes:
+            self.set_note(next((note for note in self._notes if text_width(note) <= room), self._notes[-1]))
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        self._fit_note()
 
     def set_empty(self, reason: str) -> None:
         """Why there is nothing to show; empty: there is."""

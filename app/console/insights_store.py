@@ -2,9 +2,11 @@
 
 import datetime
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from takeover.app.console.insights_absorption import AbsorptionReader
+from takeover.app.console.models.absorption import AbsorptionView, Run
 from takeover.app.console.models.insights import (
     Curve,
     EpisodePoint,
@@ -28,8 +30,6 @@ from takeover.data.catalog_tables import EpisodeRow, EvaluationRow, SessionRow
 from takeover.data.queue_rows import flagged_of
 from takeover.data.schema import EpisodeKind, Outcome
 from takeover.data.workspace import Workspace
-from takeover.policies.absorption_file import Absorption, newest_absorption
-from takeover.policies.version_watch import VersionWatch
 
 MOST_SEGMENTS = 50_000
 MOST_VERSIONS = 14  # rows of the table; more are joined
@@ -60,6 +60,7 @@ class Insights:
     """Everything the page shows of one session; ``points`` are its policy episodes in order, excluded ones left out."""
 
     session_id: str
+    robot: str
     task: str
     points: list[EpisodePoint]
     steps: list[int]  # running total after each episode
@@ -83,7 +84,6 @@ class Snapshot:
     sessions: list[SessionChoice]
     shown: Insights | None
     against: Insights | None
-    absorbed: str = ""  # what the newest measured version took up of the corrections
 
 
 class InsightsStore:
@@ -92,7 +92,7 @@ class InsightsStore:
     def __init__(self, workspace: Path) -> None:
         self.workspace = Workspace(workspace)
         self._catalog: Catalog | None = None
-        self._versions: VersionWatch | None = None  # however many there are, a look at the newest costs the same
+        self._absorption = AbsorptionReader(workspace)
         self._key: tuple[int, str, str] | None = None
         self._snapshot: Snapshot | None = None
 
@@ -117,24 +117,16 @@ class InsightsStore:
                 insights_of(self._catalog, shown) if shown in known else None,
                 insights_of(self._catalog, against) if against in known else None,
             )
-            if self._snapshot.shown is not None:
-                found = newest_absorption(self.workspace.path, self._snapshot.shown.task, self._newest_versions())
-                self._snapshot = replace(self._snapshot, absorbed=absorption_text(found))
             self._key = key
         return self._snapshot
 
-    def _newest_versions(self) -> list[int]:
-        if self._versions is None:
-            self._versions = VersionWatch(self.workspace.path)
-        self._versions.poll()
-        return self._versions.newest_first
+    def absorption(self, shown: Insights) -> AbsorptionView:
+        """What is known of the absorption of a run's versions after reading on for some ms; while ``unread``, ask again.
 
-
-def absorption_text(found: Absorption | None) -> str:
-    """ "v12 closer to 3 of 17 corrections"; empty where nothing was measured, or nothing that a batch held."""
-    if found is None or not found.totals["segments"]:
-        return ""
-    return f"v{found.version} closer to {found.totals['closer']} of {found.totals['segments']} corrections"
+        Apart from `snapshot`: results come without a change of the catalog, and the first look at thousands takes seconds.
+        """
+        self._absorption.look()
+        return self._absorption.view(Run(shown.session_id, shown.robot, shown.task))
 
 
 def _newest(catalog: Catalog, rows: list[SessionRow]) -> str:
@@ -161,6 +153,7 @@ def insights_of(catalog: Catalog, session_id: str) -> Insights:
     human_s = sum(row.human_steps / row.control_hz for row in policy)
     return Insights(
         session_id=session_id,
+        robot=rows[0].robot_id if rows else "",
         task=rows[0].task_id if rows else "",
         points=points,
         steps=cumulative_steps(points),

@@ -96,7 +96,8 @@ class ChartView(QWidget):
         return QSize(304, 176)
 
     def set_builder(self, builder: SceneBuilder | None, reading: Callable[[float], str] | None = None) -> None:
-        """``reading(x)`` gives the text under the pointer for a data x; empty: none."""
+        """``reading(x)`` gives the text under the pointer for a data x, one line or several, the most
+        important first: a low chart shows the first ones alone. Empty: none."""
         self._builder, self._reading, self._scene = builder, reading, None
         self.update()
 
@@ -196,8 +197,12 @@ class ChartView(QWidget):
             return
         painter.setPen(QColor(tokens.OUTLINE))
         painter.drawLine(QPointF(x, scene.axes.top), QPointF(x, scene.axes.bottom))
-        width = text_width(text, 11) + 16
+        lines = text.split("\n")[: max(1, int((scene.axes.bottom - scene.axes.top) / 2 / 16))]  # the curve stays in sight
+        width = max(text_width(one, 11) for one in lines) + 16
         left = min(max(0.0, x + 8), self.width() - width) if x + 8 + width <= self.width() else max(0.0, x - 8 - width)
-        box = QRectF(left, scene.axes.bottom - 28, width, 22)
+        height = 6.0 + 16 * len(lines)
+        lower = self._pointer.y() > (scene.axes.top + scene.axes.bottom) / 2
+        box = QRectF(left, scene.axes.top + 6 if lower and len(lines) > 1 else scene.axes.bottom - 6 - height, width, height)
         fill_round(painter, box, tokens.RAISED, 3)
-        draw_text(painter, box, text, tokens.T1, 11, tokens.REGULAR, CENTER)
+        for index, one in enumerate(lines):
+            draw_text(painter, QRectF(left, box.top() + 3 + 16 * index, width, 16), one, tokens.T1, 11, tokens.REGULAR, CENTER)

@@ -23,7 +23,7 @@ from takeover.data.schema import ControlMode, EpisodeKind, Outcome, RobotSpec, R
 from takeover.data.workspace import Workspace
 from takeover.policies.absorb import absorb
 from takeover.policies.absorption import AbsorptionCancelled, actions_of, block_interval, distance
-from takeover.policies.absorption_file import FILE, newest_absorption, read_absorption
+from takeover.policies.absorption_file import FILE, read_absorption
 from takeover.policies.base import Decision
 from takeover.policies.learner_run import LearnerRun
 from takeover.policies.lineage import Lineage
@@ -291,11 +291,12 @@ def test_absorption_is_measured_kept_and_shown(corrected: Workspace, robot: SimR
     assert (made.pop("task_parameters"), made.pop("control_hz")) == ({}, 20.0)
     assert "version 3 has no note of the task parameters" in made.pop("notes")[0]
     assert json.loads(msgspec.json.encode(kept)) == made
-    assert newest_absorption(corrected.path, "peg-insert", [3, 1]) == kept
-    assert newest_absorption(corrected.path, "pick-lift", [3, 1]) is None
     store = InsightsStore(corrected.path)
     closer = int(segment["verdict"] == "closer")
-    assert store.snapshot().absorbed == f"v3 closer to {closer} of 1 corrections"
+    shown = store.snapshot().shown
+    assert shown is not None
+    (point,) = store.absorption(shown).points
+    assert (point.version, point.closer, point.corrections) == (3, closer, 1)
     store.close()
     assert main(["policy", "absorb", "3", "--runs", "0", *where]) == 0
     said = capsys.readouterr().out

@@ -521,17 +521,23 @@ def test_the_way_back_is_remembered_and_bounded(tmp_path: Path, robot: SimRobot,
     assert Lineage(place.path).used(manifests[20], above=12) == ({"e20:0"}, True)
 
 
-def test_insights_looks_at_the_newest_alone(place: Workspace, robot: SimRobot, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_insights_shows_what_the_evaluator_measures_while_it_does(place: Workspace, robot: SimRobot) -> None:
     rig = Rig(place, robot)
     assert rig.all() == [3, 2]
     store = InsightsStore(place.path)
-    assert store.snapshot().absorbed.startswith("v3 closer to ")
-    monkeypatch.setattr("takeover.policies.version_watch.version_numbers", None)  # no further listing of all
+    shown = store.snapshot().shown
+    assert shown is not None
+
+    def versions() -> dict[int, int]:
+        while (view := store.absorption(shown)).unread:
+            pass
+        return {point.version: point.corrections for point in view.points}
+
+    before = versions()
+    assert set(before) == {2, 3}
     put(place, robot, 4)
-    with Catalog.open(place) as catalog:
-        Labels(place, catalog).add_label("e000", "note", "seen", "op-01")
     assert rig.all() == [4]
-    assert store.snapshot().absorbed.startswith("v4 closer to ")
+    assert versions() == before | {4: read_absorption(place.path, 4).totals["segments"]}  # type: ignore[union-attr]
     store.close()
     rig.close()
 

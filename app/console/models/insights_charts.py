@@ -70,12 +70,17 @@ def rate_scene(
     axes = Axes(44, 24, width - 52, height - 26 - (16 if x_title else 0), (0, right), (0, min(1.0, top)))
     wanted = ticks(right, _most_ticks(axes, 8))
     items = grid(axes, wanted, ticks(axes.y_range[1], 4), count, percent)
+    free = axes.left - 44.0  # from here on no mark before is written over
     for mark in marks:
         x = axes.x(mark.steps if unit == "steps" else mark.episode - 1)
         items.append(Segment((x, 16), (x, axes.bottom), DIM, dash=(2, 3)))
         items.append(Area([(x - 4, 8), (x + 4, 8), (x, 14)], T2, 1.0))
         left = x - axes.left > 40
-        items.append(Text((x - 8 if left else x + 8, 15), f"v{mark.version}", T2, anchor="end" if left else "start"))
+        name = f"v{mark.version}"
+        width_px = 6.6 * len(name)
+        if not left or x - 8 - width_px >= free:
+            items.append(Text((x - 8 if left else x + 8, 15), name, T2, anchor="end" if left else "start"))
+        free = x + (6 if left else 10 + width_px)
     pixels = [axes.x(value) for value in xs]
     if len(pixels) > 1:
         items.append(band(pixels, [axes.y(v) for v in curve.low], [axes.y(v) for v in curve.high]))

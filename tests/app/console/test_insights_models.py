@@ -98,6 +98,15 @@ def test_marks_stand_where_the_version_changed() -> None:
     assert len(version_marks([episode(i, version=i) for i in range(300)])) <= 6
 
 
+def test_names_of_marks_that_stand_close_are_left_out() -> None:
+    points = [episode(i, version=1 + (i > 23) + (i > 24) + (i > 32)) for i in range(40)]
+    marks = version_marks(points, most=20)
+    assert [mark.version for mark in marks] == [2, 3, 4]
+    wide, narrow = (charts.rate_scene(width, 200, rate_curve(points), marks) for width in (1600, 380))
+    written = [[item.text for item in made.items if isinstance(item, scene.Text) and item.text.startswith("v")] for made in (wide, narrow)]
+    assert written == [["v2", "v3", "v4"], ["v2", "v4"]]
+
+
 def test_effort_starts_with_the_first_human_step() -> None:
     points = [episode(i, human=0 if i < 25 else 10) for i in range(40)]
     curve = effort_curve(points)
