@@ -1,6 +1,6 @@
 """Every outcome that episodes were given by labels, also those that no longer stand: what a reward classifier learns from."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from sqlalchemy import select
 
@@ -20,6 +20,13 @@ def outcome_events(catalog: Catalog, ids: Sequence[str]) -> dict[str, list[Label
             for event in map(event_of, rows):
                 found.setdefault(event.target, []).append(event)
     return found
+
+
+def outcomes_given_by(catalog: Catalog, changes: Collection[tuple[str, int]]) -> set[str]:
+    """Of ``changes``, (episode, wall_ns) of outcomes given in the stream: the episodes whose outcome nobody has labelled besides."""
+    found = outcome_events(catalog, sorted({episode_id for episode_id, _ in changes}))
+    others = {name for name, events in found.items() if any((name, event.wall_ns) not in changes for event in events)}
+    return {episode_id for episode_id, _ in changes} - others
 
 
 def label_log_bytes(catalog: Catalog) -> int:

@@ -7,16 +7,20 @@ from takeover.data import catalog_log
 from takeover.data.catalog import Catalog
 from takeover.data.catalog_current import parts
 from takeover.data.catalog_queries import labels_of
-from takeover.data.catalog_tables import LabelEvent, LabelUse, episodes, label_events, label_uses, segments
+from takeover.data.catalog_tables import EpisodeRow, LabelEvent, LabelUse, episodes, label_events, label_uses, segments
 from takeover.data.episode_labels import JUDGED, EpisodeLabels
 from takeover.data.label_fields import TRAINING_FIELDS, trim_of
 from takeover.data.label_store import event_of, event_query
 from takeover.data.schema import Outcome
 
 
-def training_labels(catalog: Catalog, ids: list[str]) -> dict[str, EpisodeLabels]:
-    """The labels of these episodes as they are now; episodes that the catalog does not have are left out."""
+def training_labels(catalog: Catalog, ids: list[str], recorded_outcome: bool = False) -> dict[str, EpisodeLabels]:
+    """The labels of these episodes as they are now; episodes that the catalog does not have are left out.
+
+    ``recorded_outcome``: with the outcome that was recorded, whatever labels say of it."""
     rows = {row.id: row for row in catalog.episodes(ids=ids)}
+    if recorded_outcome:
+        rows = _as_recorded(catalog, rows)
     flagged: dict[str, list[tuple[str, str, int, int, int]]] = {}
     with catalog.engine.connect() as connection:
         query = select(segments.c.id, segments.c.episode_id, segments.c.kind, segments.c.number, segments.c.start_step, segments.c.end_step)
@@ -49,6 +53,16 @@ def training_labels(catalog: Catalog, ids: list[str]) -> dict[str, EpisodeLabels
             not_imitated=tuple(not_imitated),
             onsets=onsets,
         )
+    return made
+
+
+def _as_recorded(catalog: Catalog, rows: dict[str, EpisodeRow]) -> dict[str, EpisodeRow]:
+    columns, made = episodes.c, dict[str, EpisodeRow]()
+    with catalog.engine.connect() as connection:
+        for part in parts(list(rows)):
+            query = select(columns.id, columns.outcome, columns.outcome_source, columns.event_step).where(columns.id.in_(part))
+            for name, outcome, source, event_step in connection.execute(query):
+                made[name] = msgspec.structs.replace(rows[name], outcome=outcome, outcome_source=source, event_step=event_step)
     return made
 
 

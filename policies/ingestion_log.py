@@ -14,13 +14,16 @@ from typing import NamedTuple
 from takeover.data.catalog_tables import EpisodeRow
 from takeover.data.episode_block import StepBlock
 from takeover.data.hdf5_image import DamagedFile
+from takeover.data.journal import read_journal
 from takeover.data.schema import EpisodeEnd, EpisodeKind, EpisodeStart, Event, OutcomeChange, Step
 from takeover.data.store import closed_episodes, iter_episode_records, open_records, read_closed, read_closed_block
+from takeover.data.workspace import Workspace
 from takeover.policies.quarantine import LARGEST_READING
 
 CommittedRecord = EpisodeStart | Step | Event | OutcomeChange | EpisodeEnd
 TRAINED_KINDS = (EpisodeKind.DEMONSTRATION, EpisodeKind.POLICY)
 _Key = tuple[int, bool]  # rec_seq, and whether it is an end that was made up and comes after the last record there is
+_Keyed = list[tuple[_Key, CommittedRecord | StepBlock]]
 
 
 class _Closed(NamedTuple):
@@ -50,14 +53,18 @@ class IngestionLog:
         on_damaged: Callable[[str, DamagedFile], None] | None = None,
         images: bool = False,
         again: Container[str] | None = None,
+        as_streamed: bool = False,
     ) -> None:
         """Late outcomes of ``relabelled`` episodes are left to their labels; episodes that labels leave out are in neither part.
+
+        ``as_streamed``: nothing but what a learner that listened all the time was told. Discarded episodes are there until their end, and
+        those that were cut off have none.
 
         ``again``: of what was seen, read these episodes alone, whatever labels say of them. ``images``: steps of closed episodes with their
         pictures. A damaged file is told to ``on_damaged`` and passed over; without it raises `DamagedFile` naming the file.
         """
         self._workspace, self._task, self._cursors = workspace, task, dict(cursors)
-        self._again, self._images, self._on_damaged = again, images, on_damaged
+        self._again, self._images, self._on_damaged, self._as_streamed = again, images, on_damaged, as_streamed
         self._sessions: dict[str, list[_Closed]] = {}
         self._waiting: dict[str, list[CommittedRecord]] = {}
         waiting = open_records(workspace)  # before the files: an episode that is just being closed is in one or the other
@@ -77,7 +84,8 @@ class IngestionLog:
         closed = _Closed(row.first_rec_seq, json.loads(row.rec_ranges)[-1][1], row.id, row.kind, row.path)
         again = self._again is not None and row.id in self._again
         before = self._again is not None and closed.last <= self._cursor(row.session_id)
-        if again or not (row.excluded or before):
+        left_out = row.excluded and not (self._as_streamed and row.discarded)
+        if again or not (left_out or before):
             self._sessions.setdefault(row.session_id, []).append(closed)
 
     def _cursor(self, session: str) -> int:
@@ -136,14 +144,22 @@ class IngestionLog:
             if record.rec_seq <= last:
                 yield (record.rec_seq, False), record
 
-    def _records(self, closed: _Closed, as_block: bool) -> list[tuple[_Key, CommittedRecord | StepBlock]]:
+    def _records(self, closed: _Closed, as_block: bool) -> _Keyed:
         """Of an episode that may be damaged."""
         if as_block and (whole := read_closed_block(self._workspace, closed.path)) is not None and whole[1].within(LARGEST_READING):
-            return _keyed(whole[0], [whole[1]], whole[2])
+            return self._keyed(whole[0], [whole[1]], whole[2])
         found = read_closed(self._workspace, closed.episode_id, closed.path, self._images, self._on_damaged)
         if found is None:
             return []
-        return _keyed(*found)
+        return self._keyed(*found)
+
+    def _keyed(self, start: EpisodeStart, steps: Sequence[Step | StepBlock], end: EpisodeEnd) -> _Keyed:
+        records: list[CommittedRecord | StepBlock] = [start, *steps]
+        keyed = [((record.rec_seq, False), record) for record in records]
+        if end.rec_seq >= 0:
+            return [*keyed, ((end.rec_seq, False), end)]
+        # the end of an episode that was cut off was never in the stream
+        return keyed if self._as_streamed else [*keyed, ((records[-1].rec_seq, True), end)]
 
     def _pictured(self, records: Iterable[CommittedRecord]) -> Iterable[CommittedRecord]:
         """Steps from journals with their pictures, where the episode was closed meanwhile."""
@@ -156,13 +172,6 @@ class IngestionLog:
             yield pictured.get(record.rec_seq, record) if isinstance(record, Step) else record
 
 
-def _keyed(start: EpisodeStart, steps: Sequence[Step | StepBlock], end: EpisodeEnd) -> list[tuple[_Key, CommittedRecord | StepBlock]]:
-    records: list[CommittedRecord | StepBlock] = [start, *steps]
-    # the end of an episode that was cut off was never in the stream
-    last = (end.rec_seq, False) if end.rec_seq >= 0 else (records[-1].rec_seq, True)
-    return [*(((record.rec_seq, False), record) for record in records), (last, end)]
-
-
 def _trained(records: Iterable[CommittedRecord], task: str) -> Iterator[CommittedRecord]:
     """Those of episodes of the task that are trained on, and outcomes that came late."""
     episodes: set[str] = set()
@@ -171,3 +180,11 @@ def _trained(records: Iterable[CommittedRecord], task: str) -> Iterator[Committe
             episodes.add(record.episode_id)
         if isinstance(record, OutcomeChange) or getattr(record, "episode_id", "") in episodes:
             yield record
+
+
+def streamed_outcomes(workspace: Path) -> list[OutcomeChange]:
+    """Outcomes that were given in the stream after their episodes had ended; of all sessions there are."""
+    found: list[OutcomeChange] = []
+    for path in sorted(Workspace(workspace).sessions.glob("*.mcap")):
+        found += [record for record in read_journal(path).records if isinstance(record, OutcomeChange)]
+    return found

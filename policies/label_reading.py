@@ -10,13 +10,19 @@ from takeover.data.catalog import Catalog
 from takeover.data.catalog_errors import CATALOG_FAILURES, reason_of
 from takeover.data.episode_labels import EpisodeLabels
 from takeover.data.hdf5_image import DamagedFile
-from takeover.data.schema import EpisodeEnd, EpisodeKind, EpisodeStart, Step
+from takeover.data.outcome_labels import outcomes_given_by
+from takeover.data.schema import EpisodeEnd, EpisodeKind, EpisodeStart, OutcomeChange, Step
 from takeover.data.store import iter_episode_records
 from takeover.data.training_labels import labelled_episodes, note_uses, note_version, training_events_after, training_labels
 from takeover.policies.base import Learner
 from takeover.policies.reward_settings import version_of
 
 log = logging.getLogger("learner")
+
+
+def says_more(labels: EpisodeLabels) -> bool:
+    """Whether labels say anything besides an outcome."""
+    return labels.excluded or bool(labels.left_out or labels.not_imitated or labels.onsets)
 
 
 class LabelReading:
@@ -34,22 +40,29 @@ class LabelReading:
         self._known: dict[str, EpisodeLabels] = {}
         self._left_out: set[str] = set()  # excluded when the learner started, and not ingested since
         self._missing: set[str] = set()  # of those, what was taken back in since
+        self._streamed: set[str] = set()  # episodes whose outcomes are given by the stream alone
         self._unused: list[tuple[str, str]] = []  # events of which no update has seen the effect yet
         self._published = True
         self.problem = ""  # why it is not in the catalog which labels were used; empty when it is
         self.reward_version = 0  # the newest classifier whose outcomes were applied while the learner runs
 
-    def begin(self) -> None:
-        """Every label there is, for the episodes that are ingested from now on."""
+    def begin(self, streamed: Iterable[OutcomeChange] = ()) -> None:
+        """Every label there is, for the episodes that are ingested from now on.
+
+        ``streamed``: outcomes that count at their place in the stream. The labels that were made of them say nothing here, unless somebody
+        else has given such an episode an outcome, too."""
         self._changes = self._catalog.change_counter()
         self._newest, _ = training_events_after(self._catalog, self._newest)
         self._known = training_labels(self._catalog, labelled_episodes(self._catalog, self._task))
         self._left_out = self._catalog.excluded_episode_ids()
+        self._streamed = outcomes_given_by(self._catalog, {(change.episode_id, change.wall_ns) for change in streamed})
+        recorded = training_labels(self._catalog, sorted(self._known.keys() & self._streamed), recorded_outcome=True)
+        self._known = {name: labels for name, labels in (self._known | recorded).items() if name not in recorded or says_more(labels)}
 
     @property
-    def known(self) -> Container[str]:
-        """Episodes with a label that has been read."""
-        return self._known.keys()
+    def relabelled(self) -> Container[str]:
+        """Episodes whose labels say what their outcome is, whatever the stream says."""
+        return self._known.keys() - self._streamed
 
     def state(self) -> dict[str, Any]:
         """For a checkpoint: how far labels were read, and which of them no update has seen yet."""
@@ -65,11 +78,16 @@ class LabelReading:
             self._left_out = {episode_id for episode_id in self._left_out if not learner.holds(episode_id)}
             _, events = training_events_after(self._catalog, state["newest"])
             self._unused = [(event, target) for event, target in state["unused"]]
-            self._unused += [(event.id, event.target) for event in events if learner.holds(event.episode_id)]
+            others = [event for event in events if not (event.field == "outcome" and event.episode_id in self._streamed)]
+            self._unused += [(event.id, event.target) for event in others if learner.holds(event.episode_id)]
 
     def on_record(self, record: object, learner: Learner | None) -> None:
         """After the training has seen it: an episode that ends gets the labels it already has."""
-        if isinstance(record, EpisodeEnd) and learner is not None and record.episode_id in self._known:
+        if not isinstance(record, EpisodeEnd) or learner is None:
+            return
+        if learner.holds(record.episode_id):
+            self._left_out.discard(record.episode_id)
+        if record.episode_id in self._known:
             learner.apply_labels(self._amend(self._known[record.episode_id]))
 
     def amend_all(self, episode_ids: Iterable[str]) -> None:

@@ -18,7 +18,7 @@ from takeover.data.schema import Committed, EpisodeEnd, RunConfig
 from takeover.data.store import GapError, read_gap, read_since
 from takeover.policies.checkpoint import CheckpointWriter, newest_checkpoint
 from takeover.policies.event_files import EventFile
-from takeover.policies.ingestion_log import IngestionLog
+from takeover.policies.ingestion_log import IngestionLog, streamed_outcomes
 from takeover.policies.label_reading import LabelReading
 from takeover.policies.manifest import newest_version
 from takeover.policies.pruning import Pruner
@@ -79,7 +79,8 @@ class LearnerRun:
             self.training.notices["resume"] = f"a checkpoint is damaged ({problems[0]}); {instead}"
         if state is None:
             self._events.set_aside()
-        self._labels.begin()
+        # in lockstep all that is learned is a function of the stream: what was said in it counts where it was said
+        self._labels.begin(streamed_outcomes(self.workspace) if self.training.lockstep else ())
         if state is None:
             records = self._log({}).rest()
         else:
@@ -99,11 +100,9 @@ class LearnerRun:
         self.training.clone_when_enough()
 
     def _log(self, cursors: dict[str, int], again: Container[str] | None = None) -> IngestionLog:
-        images = bool(self.config.policy_cameras)
-        known = self._labels.known
-        return IngestionLog(
-            self.workspace, self.config.task, cursors, relabelled=known, on_damaged=self._damaged, images=images, again=again
-        )
+        how = {"images": bool(self.config.policy_cameras), "as_streamed": self.training.lockstep}
+        relabelled = self._labels.relabelled
+        return IngestionLog(self.workspace, self.config.task, cursors, relabelled=relabelled, on_damaged=self._damaged, again=again, **how)
 
     def _take_up(self, state: dict[str, Any]) -> Iterator[CommittedRecord]:
         """Be as the run was that made the checkpoint ``state``; returns what it had not seen.
