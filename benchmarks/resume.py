@@ -1,21 +1,21 @@
 """Exact resume: the learner process killed at random moments, lockstep, and compared bit for bit with one that nobody disturbed.
 
-The real process learns from a real recorder's stream, and gets SIGKILL (seeded) while it starts and ingests again, while it learns, and at
-the moment a checkpoint is being written; records go on being committed while nobody listens. After each kill the newest whole checkpoint
-must load, and no file may be half under its final name. At the end weights, targets, optimisers, counters, random state, what was
-ingested, label cursors and every published version must be the same to the bit, and the event files must go on where they were.
+The real process learns from a real recorder's stream, and gets SIGKILL (seeded) while it starts and ingests again, while it clones, while
+it learns, and at the moment a checkpoint is being written; records go on being committed while nobody listens. After each kill the newest
+whole checkpoint must load, and no file may be half under its final name. At the end weights, targets, optimisers, counters, random state,
+what was ingested, label cursors, which update used which label first and every published version must be the same to the bit, and the
+event files must go on where they were. Each arm (`benchmarks.resume_arms`) also says how often what it is about has happened, and at no
+time is a problem.
 
-    python -m benchmarks.resume [--kills 30] [--seed 0] [--learners hil-serl sirius] [--out docs/results/resume.txt]
+    python -m benchmarks.resume [--kills 30] [--seed 0] [--jobs 2] [--arms plain rlif labels ...] [--out docs/results/resume.txt]
 """
 
 import argparse
-import os
 import random
-import signal
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -23,121 +23,61 @@ import numpy as np
 import torch
 
 from benchmarks.result_text import write_problems
-from takeover.data.schema import LearnerStatus
-from takeover.policies.checkpoint import newest_checkpoint, save_checkpoint
+from benchmarks.resume_arms import ARMS, Arm, give_labels
+from benchmarks.resume_run import CLONING, MOMENTS, Run
+from takeover.data.schema import EpisodeKind
+from takeover.policies.checkpoint import save_checkpoint
 from takeover.policies.event_files import read_scalars
-from takeover.policies.publish import load_policy, published_versions, read_manifest, version_folder
 from takeover.policies.registry import make_learner
 from takeover.policies.torch_setup import configure
 from takeover.robot_bridge.robots.sim import SimRobot
-from tests.policies.conftest import Script, make_spec
-from tests.policies.test_learner_process import FAST, Station, demonstrations, episode
 
-MOMENTS = ("learning", "writing a checkpoint", "learning", "starting")
-SETTINGS: dict[str, dict[str, Any]] = {
-    "hil-serl": FAST,
-    "sirius": {"updates_per_step": 1, "clone_updates": 60, "learning_starts": 5, "hidden": 16, "batch": 32},
-}
-STEPS = 30  # of an episode
+State = dict[str, Any]
 
 
-class Run:
-    """A learner process, and the stream it is fed."""
-
-    def __init__(self, folder: Path, learner: str, episodes: int) -> None:
-        sockets = folder / "s"
-        self.station = Station(
-            folder / "w",
-            sockets,
-            learner=learner,
-            learner_parameters=SETTINGS[learner],
-            checkpoint_every_updates=7,
-            publish_every_updates=25,
-        )
-        script = Script(make_spec())
-        rng = np.random.default_rng(7)
-        self.records = demonstrations(script) + [record for _ in range(episodes) for record in episode(script, rng, STEPS)]
-        self.records.pop()  # a step is last: the status says when it was learned from
-        self.last_step = episodes * STEPS - 1
-        self.sent = 0
-        self.folder = folder / "w" / "learner" / f"reach-{learner}"
-
-    def feed(self, count: int, heard: bool = True) -> None:
-        for record in self.records[self.sent : self.sent + count]:
-            self.station.commit([record], announce=heard)
-        self.sent = min(self.sent + count, len(self.records))
-
-    def wait_for(self, done: Callable[[LearnerStatus], bool], timeout_s: float = 60.0) -> LearnerStatus:
-        """The first status with which it is; what was missed is announced again, as a recorder does."""
-
-        def look() -> LearnerStatus | None:
-            self.station.publisher.send(self.station.recorder.position())
-            status = self.station.statuses.receive(0.05)
-            return status if status is not None and done(status) else None
-
-        found: LearnerStatus = self.station.until(look, timeout_s)
-        return found
-
-    def sees_writing(self, for_s: float) -> bool:
-        """Whether a checkpoint is being written now; looks all the time."""
-        deadline = time.monotonic() + for_s
-        while time.monotonic() < deadline:
-            if self.writing():
-                return True
-        return False
-
-    def writing(self) -> bool:
-        """Whether there is a checkpoint that is not in place yet."""
-        return self.folder.is_dir() and any(entry.name.endswith(".tmp") for entry in os.scandir(self.folder))
-
-    def kill(self) -> None:
-        process = self.station.process
-        assert process is not None
-        process.kill()
-        process.wait(10.0)
-
-    def finish(self) -> dict[str, Any]:
-        """Feed the rest, end the learner as a launcher does; its last state."""
-        self.feed(len(self.records))
-        self.wait_for(lambda status: status.finished_train_step == self.last_step)
-        if status := self.station.stop_learner(signal.SIGTERM):
-            raise RuntimeError(f"the learner ended with {status}")
-        state, problems = newest_checkpoint(self.folder)
-        assert state is not None, problems
-        return state
-
-
-def half_written(run: Run) -> list[str]:
-    """Checkpoints and policies under their final names that are not whole, after a kill."""
-    _, problems = newest_checkpoint(run.folder)
-    workspace = run.station.config.workspace
-    for version in published_versions(workspace):
-        try:
-            load_policy(version_folder(workspace, version), make_spec())
-        except ValueError as error:
-            problems.append(str(error))
-    return problems
-
-
-def kill_once(run: Run, moment: str, rng: random.Random) -> None:
-    if moment == "starting":
-        run.station.launch_learner()
-        time.sleep(rng.uniform(0.0, 2.5))
-    elif moment == "learning":
+def undisturbed(run: Run) -> State:
+    """Its last state."""
+    for stop in range(len(run.parts)):
         run.station.start_learner()
-        run.feed(rng.randrange(4, 24))
-        time.sleep(rng.uniform(0.0, 0.2))
-    else:
+        _finish(run, stop)
+    return run.last_state()
+
+
+def disturbed(run: Run, arm: Arm, kills: int, rng: random.Random) -> tuple[State, list[str]]:
+    """The last state after ``kills`` kills, and the problems found after each; parts share the kills, but for a short last one."""
+    problems: list[str] = []
+    shared = max(1, len(run.parts) - 1)
+    moments = iter([*[CLONING] * min(arm.cloning, kills), *(MOMENTS[i % len(MOMENTS)] for i in range(max(0, kills - arm.cloning)))])
+    for stop in range(len(run.parts)):
+        if stop == 0 and not arm.cloning:
+            run.feed(_until_cloning(run))
+        if stop == 0 and arm.warm:
+            run.station.start_learner()
+            run.feed(arm.warm, at_once=True)
+            run.learned()
+            run.kill()
+        for number in range(kills * stop // shared, min(kills, kills * (stop + 1) // shared)):
+            moment = next(moments)
+            run.kill_once(moment, rng)
+            problems += [f"kill {number} ({moment}): {problem}" for problem in run.half_written()]
+            run.feed(rng.randrange(6), heard=False)
         run.station.start_learner()
-        for _ in range(4):  # a checkpoint is due after every seven updates
-            run.feed(8)
-            if run.sees_writing(0.5):
-                break
-        time.sleep(rng.uniform(0.0, 0.003))
-    run.kill()
+        _finish(run, stop)
+    return run.last_state(), problems
 
 
-def differences(expected: dict[str, Any], found: dict[str, Any]) -> list[str]:
+def _until_cloning(run: Run) -> int:
+    """Records up to the end of the last demonstration."""
+    return next(i for i, record in enumerate(run.records) if getattr(record, "kind", "") == EpisodeKind.POLICY)
+
+
+def _finish(run: Run, stop: int) -> None:
+    run.finish_part()
+    if stop < len(run.parts) - 1:
+        give_labels(run, stop)
+
+
+def differences(expected: State, found: State) -> list[str]:
     """What is not the same to the bit in two states."""
     tensors = expected["tensors"].keys() | found["tensors"].keys()
     wrong = [
@@ -147,52 +87,45 @@ def differences(expected: dict[str, Any], found: dict[str, Any]) -> list[str]:
         or name not in found["tensors"]
         or not torch.equal(expected["tensors"][name], found["tensors"][name])
     ]
-    return wrong + [key for key in ("values", "run", "cursors", "labels") if expected[key] != found[key]]
+    for key in ("values", "run", "cursors", "labels"):
+        if expected[key] != found[key]:
+            names = [name for name in expected[key] | found[key] if expected[key].get(name) != found[key].get(name)]
+            wrong.append(f"{key} ({', '.join(names)})")
+    return wrong
 
 
-def compare(folder: Path, learner: str, kills: int, rng: random.Random, say: Callable[[str], None]) -> list[str]:
-    """Problems found with ``kills`` kills of ``learner``."""
-    episodes = 2 + kills * 2 // 3
-    plain, disturbed = Run(folder / "plain", learner, episodes), Run(folder / "killed", learner, episodes)
-    problems: list[str] = []
-    moments: Counter[str] = Counter()
-    torn = 0
+def compare(folder: Path, name: str, kills: int, rng: random.Random, say: Callable[[str], None]) -> list[str]:
+    """Problems found with ``kills`` kills in arm ``name``."""
+    arm = ARMS[name]
+    plain, killed = (Run(folder / which, arm.learner, arm.stream(kills), arm.settings, **arm.config) for which in ("plain", "killed"))
     try:
-        plain.station.start_learner()
-        expected = plain.finish()
-        disturbed.feed(len(demonstrations(Script(make_spec()))))
-        for number in range(kills):
-            moment = MOMENTS[number % len(MOMENTS)]
-            kill_once(disturbed, moment, rng)
-            moments[moment] += 1
-            torn += disturbed.writing()
-            problems += [f"kill {number} ({moment}): {problem}" for problem in half_written(disturbed)]
-            disturbed.feed(rng.randrange(6), heard=False)
-        disturbed.station.start_learner()
-        found = disturbed.finish()
-        problems += [f"not the same at the end: {name}" for name in differences(expected, found)]
-        hashes = [
-            [
-                read_manifest(version_folder(run.station.config.workspace, version)).sha256
-                for version in published_versions(run.station.config.workspace)
-            ]
-            for run in (plain, disturbed)
-        ]
-        if hashes[0] != hashes[1]:
-            problems.append(f"published {len(hashes[1])} versions, undisturbed {len(hashes[0])}; or their weights differ")
-        steps = [step for step, _ in read_scalars(disturbed.folder / "tb")]
-        if not steps or steps != sorted(set(steps)):
-            problems.append(f"the event files go back: {steps}")
+        expected = undisturbed(plain)
+        found, problems = disturbed(killed, arm, kills, rng)
+        problems += [f"not the same at the end: {one}" for one in differences(expected, found)]
+        versions = [run.versions() for run in (plain, killed)]
+        if versions[0] != versions[1]:
+            problems.append(f"published {len(versions[1])} versions, undisturbed {len(versions[0])}; or their weights differ")
+        if plain.label_uses() != killed.label_uses():
+            problems.append(f"labels were first used at {killed.label_uses()}, undisturbed at {plain.label_uses()}")
+        steps = [[step for step, _ in read_scalars(run.folder / "tb")] for run in (plain, killed)]
+        if steps[0] != steps[1] or steps[1] != sorted(set(steps[1])):
+            problems.append(f"the event files are not the same, or go back: {steps[1]}, undisturbed {steps[0]}")
+        again = killed.again()
+        try:
+            seen = arm.seen(killed, again.training.learner)
+        finally:
+            again.close()
     finally:
         plain.station.close()
-        disturbed.station.close()
-    kinds = ", ".join(f"{count} while {moment}" for moment, count in sorted(moments.items()))
+        killed.station.close()
+    problems += [f"did not happen: {what}" for count, what in seen if count <= 0]
+    kinds = ", ".join(f"{count} while {moment}" for moment, count in sorted(killed.moments.items()))
     say(
-        f"{learner}: {kills} kills ({kinds}; {torn} left a checkpoint half-written under its temporary name), "
-        f"{expected['values']['updates']} updates,\n  {len(hashes[0])} versions and {len(expected['tensors'])} tensors compared: "
-        f"{len(problems)} problems"
+        f"{name}: {arm.about}\n  {kills} kills ({kinds}; {killed.torn} left a checkpoint half-written under its temporary name), "
+        f"{expected['values']['updates']} updates,\n  {len(versions[0])} versions and {len(expected['tensors'])} tensors compared: "
+        f"{len(problems)} problems\n  {', '.join(f'{count:,} {what}' for count, what in seen)}"
     )
-    return problems
+    return [f"{name}: {problem}" for problem in problems]
 
 
 def pause(folder: Path, say: Callable[[str], None]) -> None:
@@ -213,11 +146,23 @@ def pause(folder: Path, say: Callable[[str], None]) -> None:
     )
 
 
+def run_arm(name: str, kills: int, seed: int) -> tuple[str, list[str]]:
+    """What an arm came to, in words, and its problems."""
+    said: list[str] = []
+    with tempfile.TemporaryDirectory(prefix="tk-") as folder:
+        try:
+            problems = compare(Path(folder), name, kills, random.Random(seed), said.append)
+        except (AssertionError, OSError, RuntimeError, ValueError) as error:  # the other arms go on
+            problems = [f"{name}: {type(error).__name__}: {error}"]
+    return "\n".join(said), problems
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=30, help="of each learner")
+    parser.add_argument("--kills", type=int, default=30, help="in each arm")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--learners", nargs="*", default=["hil-serl", "sirius"], choices=sorted(SETTINGS))
+    parser.add_argument("--jobs", type=int, default=1, help="arms at a time")
+    parser.add_argument("--arms", nargs="*", default=list(ARMS), choices=list(ARMS))
     parser.add_argument("--out", default="docs/results/resume.txt")
     arguments = parser.parse_args()
     lines, problems = list[str](), list[str]()
@@ -227,12 +172,14 @@ def main() -> int:
         lines.append(text)
 
     began = time.monotonic()
-    for learner in arguments.learners:
-        with tempfile.TemporaryDirectory(prefix="tk-") as name:
-            problems += compare(Path(name), learner, arguments.kills, random.Random(arguments.seed), say)
-    with tempfile.TemporaryDirectory(prefix="tk-") as name:
-        pause(Path(name), say)
-    command = f"python -m benchmarks.resume --kills {arguments.kills} --seed {arguments.seed} --learners {' '.join(arguments.learners)}"
+    with ThreadPoolExecutor(arguments.jobs) as pool:  # what takes time are other processes
+        for text, found in pool.map(lambda arm: run_arm(arm, arguments.kills, arguments.seed), arguments.arms):
+            say(text)
+            problems += found
+    with tempfile.TemporaryDirectory(prefix="tk-") as folder:
+        pause(Path(folder), say)
+    settings = f"--kills {arguments.kills} --seed {arguments.seed} --jobs {arguments.jobs}"
+    command = f"python -m benchmarks.resume {settings} --arms {' '.join(arguments.arms)}"
     return write_problems(Path(arguments.out), command, lines, problems, time.monotonic() - began)
 
 

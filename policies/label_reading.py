@@ -83,12 +83,14 @@ class LabelReading:
 
     def on_record(self, record: object, learner: Learner | None) -> None:
         """After the training has seen it: an episode that ends gets the labels it already has."""
-        if not isinstance(record, EpisodeEnd) or learner is None:
-            return
-        if learner.holds(record.episode_id):
-            self._left_out.discard(record.episode_id)
-        if record.episode_id in self._known:
+        if isinstance(record, EpisodeEnd) and learner is not None and record.episode_id in self._known:
             learner.apply_labels(self._amend(self._known[record.episode_id]))
+
+    def on_new_record(self, record: object, learner: Learner | None) -> None:
+        """As `on_record`, of a record that no checkpoint had seen: a discarded episode that was taken in until its end was not left out."""
+        self.on_record(record, learner)
+        if isinstance(record, EpisodeEnd) and learner is not None and learner.holds(record.episode_id):
+            self._left_out.discard(record.episode_id)
 
     def amend_all(self, episode_ids: Iterable[str]) -> None:
         """Have ``amend`` see the labels of episodes whose end `on_record` has not seen."""

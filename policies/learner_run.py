@@ -183,7 +183,7 @@ class LearnerRun:
             return
         self._half_done = True
         self.training.handle(record)
-        self._labels.on_record(record, self.training.learner)
+        self._labels.on_new_record(record, self.training.learner)
         self._count([record])
         self._half_done = False
 

@@ -12,7 +12,8 @@ import msgspec
 import numpy as np
 import pytest
 
-from benchmarks.resume import MOMENTS, compare
+from benchmarks.resume import compare
+from benchmarks.resume_run import MOMENTS
 from takeover.policies.checkpoint import newest_checkpoint
 from takeover.policies.publish import load_policy, published_versions, version_folder
 
@@ -23,7 +24,7 @@ from .test_learner_process import FAST, Station, demonstrations, episode
 def test_killed_at_random_moments_it_ends_at_the_same_bits(tmp_path: Path) -> None:
     said: list[str] = []
     assert set(MOMENTS[:3]) == {"learning", "writing a checkpoint"}
-    assert compare(tmp_path, "hil-serl", 3, random.Random(1), said.append) == []
+    assert compare(tmp_path, "plain", 3, random.Random(1), said.append) == []
     assert "3 kills" in said[0]
 
 

@@ -89,3 +89,4 @@ def test_what_happened_while_it_was_away_counts_where_it_happened(
     run.resume()
     run.catch_up(records[0].session)
     assert differences(state_of(plain), state_of(run)) == []
+    assert run._labels.state()["left_out"] == plain._labels.state()["left_out"]
