@@ -81,6 +81,10 @@ def _rlif(run: Run, learner: Any) -> Seen:
     ]
 
 
+def _resets(run: Run, learner: Any) -> Seen:
+    return [(learner.extra_updates, "updates while the robot was reset")]
+
+
 def _residual(run: Run, learner: Any) -> Seen:
     base = 0 if learner._base is None else int((learner._base != 0.0).sum())
     return [(base, "weights of the frozen actor"), (learner.train_steps, "steps")]
@@ -158,6 +162,7 @@ ARMS: dict[str, Arm] = {
         {"demonstrations": 6},
         warm=1250,
     ),
+    "resets": Arm("extra updates while the robot is reset", "hil-serl", FAST | {"reset_updates": 9}, _plain, _resets),
     "residual": Arm(
         "a residual on a frozen clone",
         "hil-serl",

@@ -39,6 +39,7 @@ PATIENT = (
 # Mostly waiting, and of no weight beside the others; a fraction of a second more or less is nothing to them.
 WAITING = (
     "tests/app/console/test_screenshots.py",
+    "tests/app/test_gate_at_work.py",
     "tests/app/test_kills_in_real_time.py",
     "tests/app/test_launcher.py",
     "tests/app/test_recorder_gap.py",
@@ -47,8 +48,11 @@ WAITING = (
     "tests/faults/test_learner.py",
     "tests/faults/test_learning.py",
     "tests/faults/test_network.py",
+    "tests/faults/test_recorder.py",
     "tests/faults/test_soak.py",
+    "tests/faults/test_store.py",
     "tests/robot_bridge/test_link_faults.py",
+    "tests/robot_bridge/test_remote.py",
     "tests/robot_bridge/test_security.py",
 )
 NICENESS = 15  # of those without a clock
